@@ -1,0 +1,47 @@
+"""The one way a mistake of the user's is told: one message, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The command line prints it whole and exits with 2.
+
+    Args:
+        problem: what was given and why it cannot be used.
+        expected: what would have been accepted.
+        nearest: the valid name closest to what was given.
+        origin: the file and line, or the override, the value came from.
+        mend: the command or change that mends it.
+    """
+
+    def __init__(
+        self, problem: str, *, expected: str = "", nearest: str = "", origin: str = "", mend: str = ""
+    ) -> None:
+        self.problem = problem
+        self.expected = expected
+        self.nearest = nearest
+        self.origin = origin
+        self.mend = mend
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        rows = [
+            ("set in", self.origin),
+            ("expected", self.expected),
+            ("nearest", self.nearest),
+            ("to mend", self.mend),
+        ]
+        return "\n".join([self.problem, *(f"  {name + ':':<10} {text}" for name, text in rows if text)])
+
+
+class DataError(UserError):
+    """An image, record, landmark row or list on disk that cannot be used. `problem` names file and record."""
+
+
+def nearest(given: str, valid: Iterable[str]) -> str:
+    """The valid name most like `given`, or an empty string where none is alike."""
+    found = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.5)
+    return found[0] if found else ""

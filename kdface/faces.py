@@ -1,0 +1,127 @@
+"""What a face image is in this project: its template, its preprocessing, one sample, and five-point alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+
+Image = NDArray[np.uint8]  # (height, width, 3), RGB
+Points = NDArray[np.float32]  # (5, 2), (x, y) in pixels: left eye, right eye, nose, left and right mouth corner
+
+# The ArcFace five-point template at 112x112 (InsightFace); left and right as seen in the image.
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    dtype=np.float32,
+)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network's input was made. It travels with datasets, teachers and checkpoints; two that differ never meet.
+
+    Attributes:
+        template: name of the five-point template the crops are aligned to.
+        size: (height, width) in pixels.
+        color: channel order the network was trained on.
+        mean, std: the network sees (pixel - mean) / std, pixels in 0..255.
+    """
+
+    template: str = "arcface"
+    size: tuple[int, int] = (112, 112)
+    color: Literal["rgb", "bgr"] = "rgb"
+    mean: float = 127.5
+    std: float = 127.5
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "size": list(self.size)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        return cls(**{**values, "size": (int(values["size"][0]), int(values["size"][1]))})
+
+    def require_equal(self, other: Preprocessing, mine: str, theirs: str) -> None:
+        """Raise `UserError` naming both sides where two preprocessings differ."""
+        a, b = self.to_dict(), other.to_dict()
+        differ = [key for key in a if a[key] != b[key]]
+        if differ:
+            said = "; ".join(f"{key}: {a[key]} for {mine}, {b[key]} for {theirs}" for key in differ)
+            raise UserError(
+                f"{mine} and {theirs} do not see the same kind of image ({said}).",
+                mend=f"give both the same {', '.join(differ)}, or use a network made for these crops",
+            )
+
+
+@dataclass
+class Sample:
+    """One face: `image` (H, W, 3) uint8 RGB, `label` an index into the set's people, `key` unique in the set."""
+
+    image: Image
+    label: int
+    key: str
+    landmarks: Points | None = None
+
+
+@runtime_checkable
+class FaceSet(Protocol):
+    """An indexable set of faces. Readers implement this and nothing more.
+
+    `people[labels[i]]` is the name of the person of image i; `keys[i]` names the image. Indexing raises
+    `kdface.errors.DataError`, naming file and record, where the image cannot be used.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    people: Sequence[str]
+    labels: NDArray[np.int64]
+    keys: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def template_points(size: tuple[int, int]) -> Points:
+    """The ArcFace template for an image of (height, width) pixels.
+
+    Square sizes scale the 112x112 template; a width other than the height shifts it so that it stays centred
+    (112x96 gives the older template, x - 8), as InsightFace does.
+    """
+    height, width = size
+    scale = height / 112.0
+    points = ARCFACE_112 * scale
+    points[:, 0] += (width - height) / 2.0
+    return points.astype(np.float32)
+
+
+def similarity(source: Points, target: Points) -> NDArray[np.float64]:
+    """The least-squares similarity transform (rotation, isotropic scale, shift) that maps `source` onto `target`.
+
+    Closed form of Umeyama (1991) in two dimensions, without reflection. Returns a (2, 3) matrix for `cv2.warpAffine`.
+    Raises `ValueError` where the points coincide or are not finite.
+    """
+    src, dst = source.astype(np.float64), target.astype(np.float64)
+    if not (np.isfinite(src).all() and np.isfinite(dst).all()):
+        raise ValueError("landmarks are not finite")
+    src_mean, dst_mean = src.mean(0), dst.mean(0)
+    a, b = src - src_mean, dst - dst_mean
+    spread = float((a * a).sum())
+    if spread < 1e-6:
+        raise ValueError("landmarks coincide")
+    cos = float((a * b).sum()) / spread
+    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return np.hstack([linear, (dst_mean - linear @ src_mean)[:, None]])
+
+
+def align(image: Image, landmarks: Points, size: tuple[int, int] = (112, 112)) -> Image:
+    """Warp a raw image so that its five landmarks lie on the template (bilinear, black border)."""
+    matrix = similarity(landmarks, template_points(size))
+    warped = cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=0)
+    return np.asarray(warped, dtype=np.uint8)
