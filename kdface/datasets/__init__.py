@@ -1,0 +1,8 @@
+"""Datasets: readers of faces on disk and a renderer of faces that belong to nobody. Each is a `kdface.faces.FaceSet`."""
+
+from kdface.datasets.bin_pairs import BinPairs
+from kdface.datasets.image_folder import ImageFolder
+from kdface.datasets.raw_folder import RawFolder
+from kdface.datasets.recordio import RecordIO
+
+__all__ = ["BinPairs", "ImageFolder", "RawFolder", "RecordIO"]

@@ -1,0 +1,31 @@
+"""Heads: (embedding, label) -> loss and logits. `frame` is what they share; each method adds a few lines.
+
+Example:
+    head = ArcFace(embedding_size=512, num_classes=10572)
+    head(embedding, label).loss.backward()
+"""
+
+from kdface.heads.elasticface import ElasticFaceArc, ElasticFaceCos
+from kdface.heads.frame import Head, HeadOutput, MarginSoftmax
+from kdface.heads.softmax import ArcFace, CosFace, NormFace, Softmax
+from kdface.heads.sphereface import GASoftmax, SphereFace, SphereFace2017, SphereFacePlus
+from kdface.heads.sphereface2 import SphereFace2
+from kdface.heads.spherefacer import SphereFaceR
+
+__all__ = [
+    "ArcFace",
+    "CosFace",
+    "ElasticFaceArc",
+    "ElasticFaceCos",
+    "GASoftmax",
+    "Head",
+    "HeadOutput",
+    "MarginSoftmax",
+    "NormFace",
+    "Softmax",
+    "SphereFace",
+    "SphereFace2",
+    "SphereFace2017",
+    "SphereFacePlus",
+    "SphereFaceR",
+]

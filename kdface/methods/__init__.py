@@ -1,0 +1,6 @@
+"""Methods: what a batch of views is worth as a loss. The only room that knows LightningModules."""
+
+from kdface.methods.base import Method, Optimization, Term, Views
+from kdface.methods.spherefacer import SphereFaceR
+
+__all__ = ["Method", "Optimization", "SphereFaceR", "Term", "Views"]

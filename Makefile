@@ -1,0 +1,43 @@
+# Needs Python 3.11 with venv, and make. `make demo` and `make test` install what they need once, into .venv.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+
+.PHONY: help install demo test test-slow lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+install: $(STAMP) ## create .venv with pinned dependencies and kdface itself
+
+demo: $(STAMP) ## train, evaluate and draw a small model on generated faces (minutes, no data needed)
+	$(BIN)/kdface train experiment=demo
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(STAMP) ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure speed side by side, as ratios
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv, caches and the demo's runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist runs/demo

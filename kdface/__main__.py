@@ -1,0 +1,5 @@
+"""python -m kdface"""
+
+from kdface.cli import console
+
+console()

@@ -1,0 +1,84 @@
+"""One view: the face itself, flipped at random, with optional geometric and photometric changes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from kdface.augmentations.flip import flip
+from kdface.faces import Image, Sample
+
+Probability = Annotated[float, Ge(0), Le(1)]
+
+
+class Standard:
+    """Flip, then a small similarity transform, then colour, grey and blur, each with its own probability.
+
+    The geometric and photometric parts are albumentations 2.0.8 (MIT), seeded from the generator handed in.
+
+    Args:
+        flip: probability of a horizontal flip.
+        geometric: probability of a similarity transform of at most `rotation` degrees, `shift` pixels of a 112 px
+            crop and `scale` relative size.
+        photometric: probability of changed brightness, contrast and saturation.
+        grayscale: probability of a grey image.
+        blur: probability of Gaussian blur or lost resolution.
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("image",)
+
+    def __init__(
+        self,
+        flip: Probability = 0.5,
+        geometric: Probability = 0.0,
+        rotation: Annotated[float, Ge(0), Le(180)] = 8.0,
+        shift: Annotated[float, Ge(0)] = 5.0,
+        scale: Annotated[float, Ge(0), Le(0.9)] = 0.12,
+        photometric: Probability = 0.0,
+        grayscale: Probability = 0.0,
+        blur: Probability = 0.0,
+    ) -> None:
+        self.flip = flip
+        self._compose: Any = None
+        if max(geometric, photometric, grayscale, blur) > 0:
+            self._compose = _compose(geometric, rotation, shift, scale, photometric, grayscale, blur)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        """The view `image`: (H, W, 3) uint8 RGB, a pure function of the sample and the generator's state."""
+        image = flip(sample, rng, self.flip).image
+        if self._compose is not None:
+            self._compose.set_random_seed(int(rng.integers(2**32)))
+            image = self._compose(image=image)["image"]
+        return {"image": np.ascontiguousarray(image)}
+
+
+def _compose(
+    geometric: float, rotation: float, shift: float, scale: float, photometric: float, grayscale: float, blur: float
+) -> Any:
+    import os
+
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer release on the network
+    import albumentations as alb
+
+    move = shift / 112.0
+    return alb.Compose(
+        [
+            alb.Affine(
+                scale=(1 - scale, 1 + scale),
+                translate_percent={"x": (-move, move), "y": (-move, move)},
+                rotate=(-rotation, rotation),
+                p=geometric,
+            ),
+            alb.ColorJitter(brightness=(0.7, 1.3), contrast=(0.75, 1.3), saturation=(0.2, 1.5), hue=(0, 0), p=photometric),
+            alb.ToGray(p=grayscale),
+            alb.OneOf(
+                [
+                    alb.GaussianBlur(blur_limit=0, sigma_limit=(0.4, 1.6)),
+                    alb.Downscale(scale_range=(0.25, 0.8)),
+                ],
+                p=blur,
+            ),
+        ]
+    )

@@ -1,0 +1,83 @@
+"""What every backbone is: an image in, an embedding out, made of named parts that run one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from kdface.errors import UserError
+
+EmbeddingSize = Annotated[int, Ge(1)]
+Dropout = Annotated[float, Ge(0), Lt(1)]
+ImageSize = tuple[int, int]  # (height, width) in pixels
+
+
+class Backbone(nn.Module):
+    """Base of the backbones: runs its parts in order and tells them apart as stages.
+
+    A subclass registers its submodules under the names its published weights use and gives `layout`, which
+    groups them: `{"stem": ("conv1", "bn1", "prelu"), "layer1": ("layer1",), ...}`. `forward` is the
+    composition of all of them in that order, so a stage's output is a feature map that can be read without
+    hooks.
+
+    Args:
+        embedding_size: length D of the embedding.
+        image_size: (height, width) in pixels of the images this network is built for.
+        smallest: the shortest side, in pixels, that leaves every feature map at least one cell.
+        layout: stage name -> names of the submodules it runs.
+    """
+
+    embedding_size: int
+    image_size: ImageSize
+
+    def __init__(
+        self, embedding_size: int, image_size: ImageSize, smallest: int, layout: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        super().__init__()
+        if embedding_size < 1:
+            raise UserError(f"embedding_size is {embedding_size}.", expected="a whole number of at least 1")
+        if min(image_size) < smallest:
+            raise UserError(
+                f"{type(self).__name__} cannot be built for {image_size[0]}x{image_size[1]} images.",
+                expected=f"height and width of at least {smallest}",
+                mend="give the dataset a larger image size",
+            )
+        self.embedding_size = embedding_size
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.layout = dict(layout)
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        """The network in order: running the modules one after the other is `forward`.
+
+        The modules are the network's own, so a stage can be frozen, or its output distilled.
+        """
+        stages: list[tuple[str, nn.Module]] = []
+        for stage, names in self.layout.items():
+            parts = [self.get_submodule(name) for name in names]
+            stages.append((stage, parts[0] if len(parts) == 1 else nn.Sequential(*parts)))
+        return stages
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised images -> (N, D) embeddings, not normalised.
+
+        Raises `ValueError` where the images are not of the size the network was built for.
+        """
+        if images.shape[1:] != (3, *self.image_size):
+            raise ValueError(
+                f"{type(self).__name__} is built for images of shape (N, 3, {self.image_size[0]}, "
+                f"{self.image_size[1]}); got {tuple(images.shape)}"
+            )
+        features = images
+        for names in self.layout.values():
+            for name in names:
+                features = getattr(self, name)(features)
+        return features
+
+
+def halved(size: ImageSize, times: int) -> ImageSize:
+    """(height, width) after `times` stride-2 layers padded by k // 2, each n -> ceil(n/2)."""
+    divisor = 2**times
+    return -(-size[0] // divisor), -(-size[1] // divisor)

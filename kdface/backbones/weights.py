@@ -1,0 +1,138 @@
+"""Loading weights into a backbone: safely, strictly, and with a message that says what does not fit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdface.backbones.backbone import Backbone
+from kdface.errors import UserError
+
+WRAPPERS = ("module.", "backbone.")  # of DataParallel and DDP; of a checkpoint that also holds a head
+COMPILED = "_orig_mod."  # torch.compile puts it in front of whatever it compiled, at any depth
+CLASSIFIER = "logits."  # the softmax classifier that facenet-pytorch's files carry beside the backbone
+COUNTER = "num_batches_tracked"  # older files lack it; nothing but a cumulative BatchNorm reads it
+SHOWN = 4  # keys named in a message
+
+
+def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> None:
+    """Copy weights into `backbone`, in place, from a file or a state dict.
+
+    Accepts a bare state dict or one under the key `state_dict`; drops the prefixes `module.`, `backbone.`
+    and `_orig_mod.`; takes only the keys under `backbone.` where there are any; leaves out
+    facenet-pytorch's `logits.*`; allows `num_batches_tracked` to be absent. Everything else must fit exactly.
+    Nothing in a file is executed.
+
+    Raises:
+        UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
+            missing, unexpected and differently shaped keys and the backbone they come nearest to.
+    """
+    given = _strip(source if isinstance(source, Mapping) else _read(Path(source)))
+    origin = "the state dict" if isinstance(source, Mapping) else str(source)
+    expected = backbone.state_dict()
+    given = {key: value for key, value in given.items() if not key.startswith(CLASSIFIER)}
+    missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
+    unexpected = [key for key in given if key not in expected]
+    reshaped = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in given and given[key].shape != value.shape
+    ]
+    if missing or unexpected or reshaped:
+        rows = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
+        raise UserError(
+            f"The weights do not fit {type(backbone).__name__}: "
+            + "; ".join(_listed(*row) for row in rows if row[1]),
+            expected=f"{len(expected)} entries for an embedding of {backbone.embedding_size} "
+            f"and images of {backbone.image_size[0]}x{backbone.image_size[1]}",
+            nearest=nearest_backbone(given),
+            origin=origin,
+            mend="choose the backbone, embedding_size and image size these weights were trained with",
+        )
+    backbone.load_state_dict(given, strict=False)  # strictness was seen to above; counters may be absent
+
+
+def nearest_backbone(weights: Mapping[str, Tensor]) -> str:
+    """The public backbone, with its defaults, that these weights are most like, and their embedding size.
+
+    Likeness is the Jaccard index of the sets of keys, then the number of equal shapes; empty where it is
+    under 0.5.
+    """
+    scores: list[tuple[float, int, str]] = []
+    for name, constructor in _constructors().items():
+        with torch.device("meta"):
+            candidate = constructor().state_dict()
+        ours, theirs = _uncounted(candidate), _uncounted(weights)
+        shared = ours & theirs
+        shapes = sum(candidate[key].shape == weights[key].shape for key in shared)
+        scores.append((len(shared) / max(1, len(ours | theirs)), shapes, name))
+    likeness, _, name = max(scores)
+    if likeness < 0.5:
+        return ""
+    matrices = [value for value in weights.values() if value.ndim == 2]  # the last one makes the embedding
+    return f"{name} with embedding_size={matrices[-1].shape[0]}" if matrices else name
+
+
+def _constructors() -> dict[str, Callable[..., Backbone]]:
+    import kdface.backbones as room  # here, because the room imports this file
+
+    return {name: getattr(room, name) for name in room.__all__ if _makes_backbone(getattr(room, name))}
+
+
+def _makes_backbone(member: Any) -> bool:
+    return inspect.isfunction(member) and "image_size" in inspect.signature(member).parameters
+
+
+def _uncounted(keys: Iterable[str]) -> set[str]:
+    return {key for key in keys if not key.endswith(COUNTER)}
+
+
+def _listed(what: str, keys: list[str]) -> str:
+    more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return f"{len(keys)} {what} ({', '.join(keys[:SHOWN])}{more})"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise UserError(
+            f"There is no weight file {path}.", mend="check the path, or download the weights first"
+        )
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
+        raise UserError(
+            f"{path} cannot be read as plain tensors: it is no PyTorch weight file, is cut short, or holds "
+            "objects whose loading could execute code.",
+            expected="a file written by torch.save(module.state_dict())",
+            mend="fetch the file again, or save the state dict alone where you trust it",
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise UserError(f"{path} holds a {type(loaded).__name__}.", expected="a state dict")
+    return loaded
+
+
+def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The backbone's entries under their bare names."""
+    inner = state.get("state_dict", state)
+    if not isinstance(inner, Mapping):
+        raise UserError(f"'state_dict' is a {type(inner).__name__}.", expected="a mapping of key to tensor")
+    bare = {key: str(key).replace(COMPILED, "").removeprefix("module.") for key in inner}
+    owned = {key: name for key, name in bare.items() if name.startswith("backbone.")}
+    stripped: dict[str, Tensor] = {}
+    for key, name in (owned or bare).items():
+        while name.startswith(WRAPPERS):
+            name = name.split(".", 1)[1]
+        value = inner[key]
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"The entry '{key}' is a {type(value).__name__}, not a tensor.",
+                expected="a state dict, bare or under the key 'state_dict'",
+            )
+        stripped[name] = value
+    return stripped

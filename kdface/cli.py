@@ -1,0 +1,73 @@
+"""The command line. Imports nothing heavy until a command needs it; turns every user's mistake into one message."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+# command -> (module that has `run(arguments) -> exit code`, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("kdface.commands.train", "train, evaluate and draw one run, or a sweep with -m"),
+    "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
+    "data": ("kdface.commands.data", "verify | card | preview a dataset"),
+    "config": ("kdface.commands.config", "why KEY: where a value was set;  diff RUN RUN"),
+    "list": ("kdface.commands.list", "the choices of a config group, one line each"),
+    "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
+    "run": ("kdface.commands.run", "go on with a prepared run folder (what sweeps and ranks call)"),
+    "completion": ("kdface.commands.completion", "print the line that switches on completion in bash or zsh"),
+}
+
+HELP = """\
+kdface: face recognition with knowledge distillation
+
+usage: kdface COMMAND [ARGUMENTS]
+
+{commands}
+
+Configuration is Hydra's: GROUP=CHOICE and KEY=VALUE override, --cfg job shows the result, -m sweeps.
+  kdface train experiment=demo
+  kdface train method=spherefacer backbone=iresnet18 head.margin=1.4 seed=0
+  kdface list                     the groups;  kdface list backbone  their choices
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 2 the user's mistake, 1 anything else, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] == "--version":
+        from kdface import __version__
+
+        print(f"kdface {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        rows = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
+        print(HELP.format(commands=rows))
+        return 0
+    from kdface.errors import UserError, nearest
+
+    try:
+        if words[0] not in COMMANDS:
+            near = nearest(words[0], COMMANDS)
+            raise UserError(
+                f"kdface has no command {words[0]!r}.",
+                expected=f"one of {', '.join(COMMANDS)}",
+                nearest=f"kdface {near}" if near else "",
+                mend="kdface --help",
+            )
+        run: Callable[[list[str]], int] = importlib.import_module(COMMANDS[words[0]][0]).run
+        return run(words[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away: nothing to tell it
+        sys.stderr.close()
+        return 0
+
+
+def console() -> None:
+    """The entry point of the installed script."""
+    sys.exit(main())

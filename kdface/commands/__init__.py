@@ -1,0 +1,1 @@
+"""The commands, one file each: `run(arguments)` returns the exit code."""

@@ -1,0 +1,50 @@
+"""What train, evaluate and data read from their command line: Hydra's own flags and overrides."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from kdface.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}.", mend=f"{self.prog} --help")
+
+
+@dataclass
+class Arguments:
+    """Hydra's command line: overrides, and the flags that its users know."""
+
+    overrides: list[str] = field(default_factory=list)
+    config_dirs: list[Path] = field(default_factory=list)
+    multirun: bool = False
+    cfg: str | None = None
+    resolve: bool = False
+    package: str | None = None
+    info: str | None = None
+
+
+def parse(command: str, words: list[str], description: str) -> Arguments:
+    """Read a command line. Raises `UserError` for flags that do not exist."""
+    parser = _Parser(prog=f"kdface {command}", description=description)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=CHOICE, KEY=VALUE, +KEY=VALUE, ~KEY")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
+    parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show the configuration and stop")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    parser.add_argument("--package", "-p", help="with --cfg: only this part")
+    parser.add_argument("--info", nargs="?", const="all", help="how the configuration is composed")
+    found = parser.parse_args(words)
+    return Arguments(
+        overrides=found.overrides,
+        config_dirs=found.config_dir,
+        multirun=found.multirun,
+        cfg=found.cfg,
+        resolve=found.resolve,
+        package=found.package,
+        info=found.info,
+    )

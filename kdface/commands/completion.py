@@ -1,0 +1,69 @@
+"""kdface completion: commands, groups, choices and keys, answered from file names and YAML text alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from kdface.cli import COMMANDS
+from kdface.config.paths import choices, conf_folder, groups
+
+_KEY = re.compile(r"^(\s*)([A-Za-z_][\w@]*):")
+
+
+def run(arguments: list[str]) -> int:
+    """Without arguments print the line for ~/.bashrc; bash itself calls with COMP_LINE set."""
+    line = os.environ.get("COMP_LINE")
+    if line is None:
+        print("complete -o nospace -C 'kdface completion' kdface")
+        return 0
+    point = int(os.environ.get("COMP_POINT", len(line)))
+    for answer in answers(line[:point]):
+        print(answer)
+    return 0
+
+
+def answers(line: str) -> list[str]:
+    """What may follow a command line, given up to the cursor."""
+    words = line.split()
+    word = "" if line.endswith(" ") or not words else words[-1]
+    before = words[:-1] if word else words
+    if len(before) <= 1:
+        return [f"{name} " for name in COMMANDS if name.startswith(word)]
+    if before[1] == "list":
+        return [f"{name} " for name in groups() if name.startswith(word)]
+    if "=" in word:
+        group, _, start = word.partition("=")
+        if group in groups():  # bash breaks words at "=", so only what follows it is answered
+            return [f"{name} " for name in choices(group) if name.startswith(start)]
+        return []
+    found = [f"{name}=" for name in (*groups(), *_keys())]
+    return sorted({each for each in found if each.startswith(word)})
+
+
+def _keys() -> list[str]:
+    """Dotted keys of the root, and of each group's files, read as text."""
+    conf = conf_folder()
+    found = _keys_of(conf / "config.yaml", "")
+    for group in groups():
+        for name in choices(group):
+            if group not in ("experiment", "evaluation"):
+                found += _keys_of(conf / group / f"{name}.yaml", f"{group}.")
+    return found
+
+
+def _keys_of(file: Path, prefix: str) -> list[str]:
+    stack: list[tuple[int, str]] = []
+    found: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = _KEY.match(line)
+        if match is None:
+            continue
+        indent, key = len(match[1]), match[2]
+        while stack and stack[-1][0] >= indent:
+            stack.pop()
+        stack.append((indent, key))
+        if stack[0][1] not in ("defaults", "_target_", "hydra"):
+            found.append(prefix + ".".join(each for _, each in stack))
+    return found

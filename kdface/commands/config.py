@@ -1,0 +1,54 @@
+"""kdface config why KEY [OVERRIDES]; kdface config diff RUN RUN."""
+
+from __future__ import annotations
+
+import json
+
+from kdface.errors import UserError, nearest
+
+_USAGE = "kdface config why KEY [OVERRIDES], or kdface config diff RUN RUN"
+
+
+def run(arguments: list[str]) -> int:
+    match arguments:
+        case ["why", key, *overrides]:
+            return why(key, overrides)
+        case ["diff", first, second]:
+            return diff(first, second)
+        case _:
+            raise UserError(f"kdface config {' '.join(arguments)}: not understood.", expected=_USAGE)
+
+
+def why(key: str, overrides: list[str]) -> int:
+    """The value of a key and every place that set it, the last one first."""
+    from kdface.config.compose import compose
+    from kdface.config.fingerprint import flatten
+
+    composed = compose(overrides)
+    leaves = flatten(composed.tree)
+    shown = {name: value for name, value in leaves.items() if name == key or name.startswith(f"{key}.")}
+    if not shown:
+        near = nearest(key, leaves)
+        raise UserError(f"there is no key {key!r}.", nearest=near, mend="kdface train --cfg job shows every key")
+    for name, value in shown.items():
+        print(f"{name} = {json.dumps(value)}")
+        print(f"  set in   {composed.origins.of(name) or 'the program'}")
+        for earlier in reversed(composed.origins.earlier.get(name, [])):
+            print(f"  over     {earlier}")
+    return 0
+
+
+def diff(first: str, second: str) -> int:
+    """The values in which two runs differ."""
+    from kdface.config.fingerprint import difference
+    from kdface.runs.folder import find_run
+
+    one, two = find_run(first), find_run(second)
+    rows = difference(one.read_config(), two.read_config())
+    if not rows:
+        print("the two configurations are the same")
+        return 0
+    print(f"- {one.root}\n+ {two.root}")
+    for key, before, after in rows:
+        print(f"  {key}\n    - {json.dumps(before)}\n    + {json.dumps(after)}")
+    return 0

@@ -1,0 +1,126 @@
+"""kdface data verify|card|preview DATASET [OVERRIDES]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdface.commands.arguments import parse
+from kdface.errors import UserError, nearest
+
+_ACTIONS = ("verify", "card", "preview")
+_MOST_LISTED = 10
+
+
+def run(words: list[str]) -> int:
+    usage = "kdface data verify DATASET [OTHER_DATASET], kdface data card DATASET, kdface data preview DATASET"
+    if not words or words[0] not in _ACTIONS:
+        near = nearest(words[0], _ACTIONS) if words else ""
+        raise UserError(
+            f"kdface data {words[0] if words else ''}: not understood.",
+            expected=usage,
+            nearest=f"kdface data {near}" if near else "",
+        )
+    action = words[0]
+    arguments = parse(f"data {action}", words[1:], usage)
+    names = [word for word in arguments.overrides if "=" not in word]
+    overrides = [word for word in arguments.overrides if "=" in word]
+    if not 1 <= len(names) <= (2 if action == "verify" else 1):
+        raise UserError(f"kdface data {action} {' '.join(names)}: not understood.", expected=usage)
+    sets = [_build(name, overrides, arguments.config_dirs) for name in names]
+    if action == "card":
+        return _card(sets[0][0])
+    if action == "preview":
+        return _preview(sets[0][0], sets[0][1])
+    return _verify(sets[0][0]) if len(sets) == 1 else _overlap(sets[0][0], sets[1][0])
+
+
+def _build(name: str, overrides: list[str], config_dirs: list[Path]) -> tuple[Any, dict[str, Any]]:
+    from kdface.config.build import build
+    from kdface.config.compose import compose
+
+    tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs).tree
+    return build(tree["dataset"], "dataset"), tree
+
+
+def _card(faces: Any) -> int:
+    from kdface.config.fingerprint import flatten
+    from kdface.datasets.checks import card
+
+    for key, value in flatten(card(faces)).items():
+        print(f"{key:<26} {value}")
+    return 0
+
+
+def _preview(faces: Any, tree: dict[str, Any]) -> int:
+    from kdface.config.build import build
+    from kdface.reports.draw import views_sheet
+    from kdface.reports.figures import save
+
+    augmentation = build(tree["augmentation"], "augmentation", image_size=faces.preprocessing.size)
+    path = Path(f"preview_{faces.name}.png")
+    save(views_sheet(faces, augmentation, int(tree["seed"] or 0)), path)
+    print(f"written  {path}  (views: {', '.join(augmentation.views)})")
+    return 0
+
+
+def _verify(faces: Any) -> int:
+    """Exit code 2 where an image cannot be used: the data wants mending."""
+    from kdface.datasets.checks import fingerprint, verify
+
+    found = verify(faces, progress=_progress(f"verifying {faces.name}", len(faces)))
+    spread = found.images_per_person
+    print(f"{found.name}: {found.images} images of {found.people} people")
+    print(f"  images per person  {spread.minimum} to {spread.maximum}, median {spread.median:g}")
+    print(f"  broken             {len(found.broken)}")
+    _list([f"{each.key}: {each.reason}" for each in found.broken])
+    across = [each for each in found.duplicates if each.across_people]
+    inside = [each for each in found.duplicates if not each.across_people]
+    print(f"  one photograph under two names  {len(across)}")
+    _list([f"{each.first} = {each.second}{'' if each.exact else ' (nearly)'}" for each in across])
+    print(f"  duplicates inside a person      {len(inside)} ({sum(each.exact for each in inside)} exact)")
+    _list([f"{each.first} = {each.second}{'' if each.exact else ' (nearly)'}" for each in inside])
+    if found.passed_over:
+        print(f"  files passed over  {len(found.passed_over)}")
+        _list(list(found.passed_over))
+    if found.broken:
+        raise UserError(
+            f"{len(found.broken)} of {found.images} images of {found.name} cannot be used.",
+            mend="restore or remove them; dataset.on_error=skip trains without them",
+        )
+    print(f"  fingerprint        {fingerprint(faces)}")
+    return 0
+
+
+def _overlap(first: Any, second: Any) -> int:
+    from kdface.datasets.checks import overlap
+
+    found = overlap(first, second, _progress("comparing", len(first) + len(second)))
+    print(f"{found.first} and {found.second}")
+    print(f"  people in both       {len(found.people)}")
+    _list([one if one == two else f"{one} = {two}" for one, two in found.people])
+    print(f"  photographs in both  {len(found.images)}")
+    _list([f"{each.first} = {each.second}" for each in found.images])
+    if found.unnamed:
+        print(f"  {found.unnamed} people have only a number and could not be compared by name")
+    return 0
+
+
+def _list(rows: list[str]) -> None:
+    for row in rows[:_MOST_LISTED]:
+        print(f"      {row}")
+    if len(rows) > _MOST_LISTED:
+        print(f"      ... and {len(rows) - _MOST_LISTED} more")
+
+
+def _progress(what: str, total: int) -> Any:
+    from kdface.progress import Meter
+
+    meter = Meter(what, total)
+
+    def told(done: int, _: int) -> None:
+        meter.advance(done - meter.done)
+        if done >= total:
+            meter.close()
+
+    return told

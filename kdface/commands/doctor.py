@@ -1,0 +1,57 @@
+"""kdface doctor: what is installed, what hardware profile will be used, where data is looked for, what is wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+from kdface.errors import UserError
+
+_MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
+
+
+def run(arguments: list[str]) -> int:
+    """Exit code 0 where nothing is wrong, 2 where something wants mending."""
+    if arguments:
+        raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
+    from kdface.config.paths import conf_folder
+    from kdface.hardware import cores, detect
+    from kdface.runs.environment import versions
+
+    wrong: list[str] = []
+    print("packages")
+    for name, version in versions().items():
+        print(f"  {name:<24} {version or 'not installed'}")
+        if version is None:
+            wrong.append(f"{name} is not installed: pip install {name}")
+    if _installed("pytorch-lightning") in _MALICIOUS_LIGHTNING:
+        wrong.append("this release of pytorch-lightning is malicious: uninstall it now, install 2.6.6 or later")
+    if _installed("albumentationsx"):
+        wrong.append("albumentationsx (AGPL) shadows albumentations: pip uninstall albumentationsx")
+    profile = detect()
+    print("hardware")
+    print(f"  profile                  {profile.name}: {profile.precision}, "
+          f"{'channels_last' if profile.channels_last else 'contiguous'}")
+    print(f"  because                  {profile.reason}")
+    print(f"  cores                    {cores()}")
+    print("places")
+    print(f"  conf/                    {conf_folder()}")
+    data = Path(os.environ.get("KDFACE_DATA", "./data"))
+    whence = "$KDFACE_DATA" if "KDFACE_DATA" in os.environ else "the default; set $KDFACE_DATA or paths.data"
+    print(f"  paths.data               {data.absolute()}  ({whence})")
+    if data.is_dir():
+        print(f"    holds                  {', '.join(sorted(each.name for each in data.iterdir())[:12]) or 'nothing'}")
+    else:
+        print("    is not there: generated faces (dataset=toy_faces) need none")
+        if "KDFACE_DATA" in os.environ:
+            wrong.append(f"$KDFACE_DATA names {data}, which is not there")
+    print("\n".join(["", "to mend:", *(f"  {each}" for each in wrong)]) if wrong else "\nnothing is wrong")
+    return 2 if wrong else 0
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

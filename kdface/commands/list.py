@@ -1,0 +1,27 @@
+"""kdface list [GROUP]: the config groups, or the choices of one, with the line that describes each."""
+
+from __future__ import annotations
+
+from kdface.config.paths import choices, groups
+from kdface.errors import UserError, nearest
+
+
+def run(arguments: list[str]) -> int:
+    if not arguments:
+        for group in groups():
+            print(f"{group:<14} {len(choices(group))} choices")
+        print("\nkdface list GROUP shows them")
+        return 0
+    group = arguments[0]
+    if group not in groups():
+        near = nearest(group, groups())
+        raise UserError(
+            f"there is no config group {group!r}.",
+            expected=f"one of {', '.join(groups())}",
+            nearest=f"kdface list {near}" if near else "",
+        )
+    found = choices(group)
+    width = max(len(name) for name in found)
+    for name, text in found.items():
+        print(f"{name:<{width}}  {text}".rstrip())
+    return 0

@@ -1,0 +1,89 @@
+"""kdface run FOLDER: train the run whose configuration lies in FOLDER. Ranks and sweeps call this."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder, find_run, write_json
+
+
+def run(words: list[str]) -> int:
+    if len(words) != 1:
+        raise UserError("kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d")
+    return execute(find_run(words[0]))
+
+
+def execute(folder: RunFolder) -> int:
+    """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks."""
+    from kdface.reports.summary import summary
+
+    if folder.done:
+        print(f"this run is finished: {folder.root}")
+        print(summary(folder))
+        return 0
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("kdface").setLevel(logging.INFO)
+    if "LOCAL_RANK" in os.environ:  # a further rank, started by rank 0, by torchrun or by SLURM
+        return _train(folder)
+    with folder.locked():
+        return _train(folder)
+
+
+def _train(folder: RunFolder) -> int:
+    from kdface.config.assemble import assemble
+    from kdface.config.check import check_tree
+    from kdface.config.origin import Origins
+    from kdface.config.schema import Configuration
+    from kdface.reports.draw import draw_run
+    from kdface.reports.summary import summary
+    from kdface.runs.train import train
+
+    tree = folder.read_config()
+    check_tree(tree, Configuration, Origins())
+    job = assemble(tree)
+    rank_zero = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    if rank_zero:
+        _note_data(folder, job)
+        print(f"run folder: {_shown(folder.root)}", file=sys.stderr)
+    # A further rank is started with this command line, so it reads this folder and composes nothing.
+    sys.argv = [sys.argv[0], "run", str(folder.root)]
+    train(job, folder)
+    if rank_zero:
+        draw_run(folder, job.training)
+        folder.mark_done()
+        print(summary(folder))
+    return 0
+
+
+def _note_data(folder: RunFolder, job: Any) -> None:
+    """Write data.json at the first start; later, refuse to go on with other data."""
+    import json
+
+    from kdface.datasets.checks import card
+
+    path = folder.root / "data.json"
+    sets = {"train": job.training.faces}
+    now = {name: card(faces) for name, faces in sets.items()}
+    if not path.is_file():
+        write_json(path, now)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for name, each in now.items():
+        if before.get(name, {}).get("fingerprint") != each["fingerprint"]:
+            raise UserError(
+                f"the data of {folder.root} has changed since the run began ({name}: fingerprint "
+                f"{before.get(name, {}).get('fingerprint', 'none')[:12]} then, {each['fingerprint'][:12]} now).",
+                mend=f"restore the data, or start anew: rm -r {folder.root}",
+            )
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

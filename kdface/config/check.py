@@ -1,0 +1,211 @@
+"""The composed tree against the signatures of the parts it names: unknown keys, wrong types, impossible values.
+
+The schema is not written down anywhere: it is the type hints of `Configuration` and of every callable behind a `_target_`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from kdface.config.locate import Parameter, locate, parameters
+from kdface.config.origin import Origins
+from kdface.errors import UserError, nearest
+
+# What the framework hands to a part by name. These are read from data or from another part, never typed.
+INJECTED: dict[str, tuple[str, ...]] = {
+    "backbone": ("image_size",),
+    "head": ("embedding_size", "num_classes"),
+    "teacher": ("image_size",),
+    "augmentation": ("image_size",),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
+    "method": ("backbone", "head", "teacher", "preprocessing"),
+    "logger": ("folder", "run_name"),
+}
+# Keys of a group that the framework itself reads; they are not parameters of the part.
+FRAMEWORK: dict[str, dict[str, Parameter]] = {
+    "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
+}
+_WHENCE = {
+    "image_size": "the dataset",
+    "num_classes": "the dataset",
+    "embedding_size": "the backbone",
+}
+
+
+def check_tree(tree: Mapping[str, Any], schema: type, origins: Origins) -> None:
+    """Check every node of a resolved tree. Raises `UserError` naming the first key that does not fit."""
+    _check_dataclass(schema, tree, "", origins)
+
+
+def _check_dataclass(schema: type, node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    hints = typing.get_type_hints(schema, include_extras=True)
+    fields = {
+        field.name: Parameter(
+            field.name,
+            hints[field.name],
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(schema)
+    }
+    _check_parameters(fields, node, path, origins, injected=())
+
+
+def _check_parameters(
+    known: Mapping[str, Parameter],
+    node: Mapping[str, Any],
+    path: str,
+    origins: Origins,
+    injected: tuple[str, ...],
+) -> None:
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        full = f"{path}.{key}" if path else str(key)
+        if key in injected:
+            raise UserError(
+                f"{full} = {value!r} is not yours to set: it is read from {_WHENCE.get(str(key), 'the other parts')}.",
+                origin=origins.of(full),
+                mend=f"remove {full}",
+            )
+        if key not in known:
+            valid = sorted(set(known) - set(injected))
+            raise UserError(
+                f"unknown key {full!r} (value {value!r}).",
+                expected=f"one of {', '.join(valid)}" if valid else "no keys here",
+                nearest=_join(path, nearest(str(key), valid)),
+                origin=origins.of(full),
+                mend=_rename(full, _join(path, nearest(str(key), valid))),
+            )
+        _check_value(known[str(key)].hint, value, full, origins)
+    missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
+    if missing:
+        raise UserError(
+            f"{_join(path, missing[0])} has no value, and {path or 'the configuration'} needs one.",
+            expected=_describe(known[missing[0]].hint),
+            mend=f"add {_join(path, missing[0])}=...",
+        )
+
+
+def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
+    if isinstance(value, str) and value == "???":
+        raise UserError(
+            f"{path} has no value yet.",
+            expected=_describe(hint),
+            origin=origins.of(path),
+            mend=f"add {path}=...",
+        )
+    if isinstance(value, Mapping) and "_target_" in value:
+        check_part(value, path, origins)
+        return
+    nested = _dataclass_in(hint)
+    if nested is not None and isinstance(value, Mapping):
+        _check_dataclass(nested, value, path, origins)
+        return
+    if _is_part(hint):
+        if isinstance(value, Mapping) and not value:
+            return  # an empty group: the choice `none`
+        if isinstance(value, Mapping) and typing.get_origin(_plain(hint)) is dict:
+            for name, child in value.items():
+                _check_value(Part, child, f"{path}.{name}", origins)
+            return
+        if value is None and type(None) in typing.get_args(_plain(hint)):
+            return
+        raise UserError(
+            f"{path} = {value!r} is not a part.",
+            expected=f"a choice of its group (kdface list {path.split('.')[0]})",
+            origin=origins.of(path),
+        )
+    _validate(hint, value, path, origins)
+
+
+def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    """Check one `_target_` node, and those nested in it, against the signature of what it names."""
+    group = path.split(".")[0] if path.count(".") == 0 else ""
+    part = locate(node["_target_"], origin=origins.of(f"{path}._target_"))
+    known = {**parameters(part), **FRAMEWORK.get(group, {})}
+    _check_parameters(known, node, path, origins, INJECTED.get(group, ()))
+
+
+def convert(hint: Any, value: Any) -> Any:
+    """A checked value as the type its parameter asks for: a list as a tuple, a string as a Path, a mapping as a dataclass."""
+    nested = _dataclass_in(hint)
+    if nested is not None and isinstance(value, Mapping):
+        hints = typing.get_type_hints(nested, include_extras=True)
+        return nested(**{key: convert(hints[key], each) for key, each in value.items()})
+    return _adapter(hint).validate_json(json.dumps(value), strict=True)
+
+
+class Part:
+    """Marks a field of the schema whose value is a node with a `_target_`."""
+
+
+def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
+    try:
+        _adapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = str(first["msg"]).removeprefix("Input should be ")
+        valid = [str(each) for each in typing.get_args(_plain(hint)) if isinstance(each, str)]
+        near = nearest(str(value), valid) if valid else ""
+        inner = ".".join(str(each) for each in first["loc"] if isinstance(each, int))
+        raise UserError(
+            f"{path} = {value!r} cannot be used{f' (item {inner})' if inner else ''}.",
+            expected=said if len(error.errors()) == 1 else _describe(hint),
+            nearest=f"{path}={near}" if near else "",
+            origin=origins.of(path),
+        ) from None
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except Exception:  # a type that carries its own pydantic configuration
+        return TypeAdapter(hint)
+
+
+def _plain(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    plain = _plain(hint)
+    if typing.get_origin(plain) in (typing.Union, types.UnionType):
+        return typing.get_args(plain)
+    return (plain,)
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    for each in _members(hint):
+        if dataclasses.is_dataclass(each) and isinstance(each, type):
+            return each
+    return None
+
+
+def _is_part(hint: Any) -> bool:
+    return any(each is Part or Part in typing.get_args(each) for each in _members(hint))
+
+
+def _describe(hint: Any) -> str:
+    plain = _plain(hint)
+    text = plain.__name__ if isinstance(plain, type) else str(plain)
+    for name in ("typing.", "Annotated"):
+        text = text.replace(name, "")
+    return text
+
+
+def _join(path: str, key: str) -> str:
+    if not key:
+        return ""
+    return f"{path}.{key}" if path else key
+
+
+def _rename(given: str, near: str) -> str:
+    return f"write {near} in place of {given}" if near else f"remove {given}"

@@ -1,0 +1,161 @@
+"""Composition: Hydra's command line in, one checked, resolved, plain tree out. Hydra's errors come out as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdface.config.check import check_tree
+from kdface.config.origin import Origins, trace
+from kdface.config.paths import conf_folder, groups
+from kdface.config.schema import Configuration
+from kdface.errors import UserError, nearest
+
+CONFIG = "config"
+
+
+@dataclass
+class Composed:
+    """A checked configuration: plain containers only, interpolations resolved, paths absolute."""
+
+    tree: dict[str, Any]
+    choices: dict[str, str]
+    origins: Origins = field(default_factory=Origins)
+
+
+@contextmanager
+def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
+    """Hydra over the shipped conf/, with the user's own folders laid over it (theirs are found first)."""
+    for folder in config_dirs:
+        if not folder.is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder.", mend="give a folder of YAML files")
+    search_path = create_config_search_path(str(conf_folder()))
+    for folder in reversed(config_dirs):
+        search_path.prepend("command-line", f"file://{folder.resolve()}")
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(task_name="kdface", config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose(overrides: list[str], config_dirs: list[Path] | None = None) -> Composed:
+    """Compose, resolve and check one job. Raises `UserError` for every mistake of the user's."""
+    with hydra_context(config_dirs or []) as hydra:
+        return compose_in(hydra, overrides)
+
+
+def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
+    """`compose` within an open Hydra context."""
+    config = load(hydra, overrides)
+    origins = trace(hydra.config_loader, CONFIG, overrides, RunMode.RUN)
+    choices = {
+        str(group): str(choice)
+        for group, choice in OmegaConf.to_container(config.hydra.runtime.choices).items()  # type: ignore[union-attr]
+        if not str(group).startswith("hydra/") and choice is not None
+    }
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    tree = _resolve(config, origins)
+    for group, value in tree.items():
+        if value == {}:
+            tree[group] = None
+    check_tree(tree, Configuration, origins)
+    tree["paths"] = {key: str(Path(value).expanduser().absolute()) for key, value in tree["paths"].items()}
+    if tree["name"] is None:
+        tree["name"] = choices.get("experiment") or f"{choices['method']}/{choices['backbone']}"
+    return Composed(tree, choices, origins)
+
+
+def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
+    try:
+        return hydra.compose_config(
+            config_name=CONFIG, overrides=overrides, run_mode=RunMode.RUN, with_log_configuration=False
+        )
+    except OverrideParseException as error:
+        bad = str(getattr(error, "override", "") or "")
+        raise UserError(
+            f"cannot read the override {bad!r}: {str(error.__cause__ or error).splitlines()[0]}.",
+            expected="KEY=VALUE, GROUP=CHOICE, +KEY=VALUE or ~KEY, as in Hydra",
+            origin="command line",
+            mend="quote values with spaces, commas or brackets: 'key=\"a, b\"'",
+        ) from None
+    except MissingConfigException as error:
+        raise _missing_choice(error, overrides) from None
+    except (ConfigCompositionException, OmegaConfBaseException, HydraException) as error:
+        raise _bad_override(hydra, error, overrides) from None
+
+
+def _missing_choice(error: MissingConfigException, overrides: list[str]) -> UserError:
+    """A choice that no file of its group has: `backbone=resnt18`."""
+    missing = str(error.missing_cfg_file or "")
+    group, _, choice = missing.rpartition("/")
+    if (options := error.options) is None:
+        return UserError(f"there is no configuration {missing!r}: {str(error).splitlines()[0]}")
+    near = nearest(choice, options)
+    given = next((each for each in overrides if each.lstrip("+").startswith(f"{group}=")), "")
+    return UserError(
+        f"there is no {group} named {choice!r}.",
+        expected=f"one of {', '.join(options)}",
+        nearest=f"{group}={near}" if near else "",
+        origin=f"command line: {given}" if given else "a defaults list",
+        mend=f"kdface list {group}",
+    )
+
+
+def _bad_override(hydra: Hydra, error: Exception, overrides: list[str]) -> UserError:
+    """An override that Hydra refused: find which, and the valid name nearest to it."""
+    text = " ".join(str(part) for part in (error, error.__cause__) if part)
+    named = re.search(r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=", text)
+    key = next((each for each in named.groups() if each), "") if named else ""
+    given = next((each for each in overrides if key and each.lstrip("+~").split("=")[0].split("@")[0] == key), "")
+    if not given:
+        first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
+        return UserError(f"the configuration cannot be composed: {' '.join(first)}")
+    others = [each for each in overrides if each != given]
+    valid = set(groups())
+    try:
+        config = load(hydra, others)
+        valid |= set(_keys(OmegaConf.to_container(config, resolve=False)))
+    except UserError as earlier:
+        return earlier
+    near = nearest(key, [each for each in valid if not each.startswith("hydra")] or valid)
+    value = given.partition("=")[2]
+    return UserError(
+        f"unknown key {key!r}.",
+        expected="a group or a key of the composed configuration (see: kdface train --cfg job)",
+        nearest=near,
+        origin=f"command line: {given}",
+        mend=f"{near}={value}" if near else "kdface train --cfg job shows every key",
+    )
+
+
+def _keys(tree: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield f"{prefix}{key}"
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
+    try:
+        tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "")
+        raise UserError(
+            f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)
+        ) from None
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}

@@ -1,0 +1,49 @@
+"""What makes two runs the same run: a hash over every value that can change the result, and over nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
+_IRRELEVANT = {
+    "": ("paths", "logger", "name", "seed"),
+    "trainer": ("workers", "log_steps", "checkpoint_steps"),
+}
+
+
+def fingerprint(tree: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
+    kept = {key: value for key, value in tree.items() if key not in _IRRELEVANT[""]}
+    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in _IRRELEVANT["trainer"]}
+    data_root = str(tree["paths"]["data"])
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=True).replace(data_root, "<data>")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def digest(text: bytes) -> str:
+    """SHA-256 of a file's bytes; every rank asserts that it read the same configuration."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to leaf values; lists are leaves."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return found
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, value in a, value in b) for every leaf that differs; a key that one side lacks shows as "(not set)"."""
+    left, right = flatten(a), flatten(b)
+    rows = []
+    for key in sorted(set(left) | set(right)):
+        one, two = left.get(key, "(not set)"), right.get(key, "(not set)")
+        if one != two:
+            rows.append((key, one, two))
+    return rows

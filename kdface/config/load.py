@@ -1,0 +1,52 @@
+"""A trained run, loaded: its method with its weights, and what kind of images it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdface.config.assemble import build_method
+from kdface.config.check import check_tree
+from kdface.config.origin import Origins
+from kdface.config.schema import Configuration
+from kdface.faces import Preprocessing
+from kdface.methods import Method
+from kdface.runs.checkpoint import load_weights_into, read_checkpoint
+from kdface.runs.folder import RunFolder, find_run
+
+
+@dataclass
+class LoadedRun:
+    """Attributes:
+    folder: where it lies.
+    method: with the checkpoint's weights, in eval mode; `method.embed(images)` embeds.
+    preprocessing: what the networks see.
+    config: the resolved configuration it was trained with.
+    step: of the checkpoint.
+    """
+
+    folder: RunFolder
+    method: Method
+    preprocessing: Preprocessing
+    config: dict[str, Any]
+    step: int
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Load a run from its folder (its last checkpoint) or from one of its checkpoints. No dataset is needed.
+
+    Raises `UserError` where the run, the checkpoint or a part of the configuration cannot be used. The configuration
+    names only allowed packages and the checkpoint holds only tensors, so a folder from elsewhere runs no code.
+    """
+    folder = find_run(path)
+    checkpoint = Path(path) if Path(path).suffix == ".ckpt" else folder.last
+    config = folder.read_config()
+    check_tree(config, Configuration, Origins())
+    about = read_checkpoint(checkpoint)["kdface"]
+    preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    method = build_method(config, preprocessing, int(about["num_classes"]))
+    if config["trainer"]["ema_decay"] is not None:
+        method.add_average()
+    load_weights_into(method, checkpoint)
+    return LoadedRun(folder, method.eval(), preprocessing, config, int(about["step"]))

@@ -1,0 +1,84 @@
+"""Where each value of a composed configuration was set: a YAML file and line, or an override.
+
+Hydra merges its defaults list in order and applies the overrides last; replaying that order over files that are
+parsed with their line numbers gives the origin of every key without asking Hydra to keep one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass
+class Origins:
+    """`where[key]` says where the dotted key was set last; `earlier[key]` lists what was set before and lost."""
+
+    where: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, list[str]] = field(default_factory=dict)
+
+    def of(self, key: str) -> str:
+        """The origin of a key, or of the nearest node above it; empty where nothing is known."""
+        while key:
+            if key in self.where:
+                return self.where[key]
+            key = key.rpartition(".")[0]
+        return ""
+
+    def set(self, key: str, origin: str) -> None:
+        if key in self.where:
+            self.earlier.setdefault(key, []).append(self.where[key])
+        self.where[key] = origin
+
+    def under(self, key: str) -> list[str]:
+        """The known keys at and below a dotted key."""
+        return sorted(each for each in self.where if each == key or each.startswith(key + "."))
+
+
+def trace(loader: Any, config_name: str, overrides: list[str], run_mode: Any) -> Origins:
+    """Replay Hydra's merge order. `loader` is Hydra's config loader after a successful composition."""
+    origins = Origins()
+    defaults = loader.compute_defaults_list(config_name=config_name, overrides=overrides, run_mode=run_mode)
+    for default in defaults.defaults:
+        if default.config_path is None or default.config_path.startswith("hydra/"):
+            continue
+        found = loader.repository.load_config(default.config_path)
+        if found is None or not str(found.path).startswith("file://"):
+            continue
+        path = Path(str(found.path).removeprefix("file://"))
+        file = path if path.suffix else path.with_suffix(".yaml")
+        if not file.is_file():
+            file = path / f"{default.config_path}.yaml"
+        package = "" if default.package in (None, "_global_") else f"{default.package}."
+        for key, line in lines(file):
+            if key != "defaults" and not key.startswith("defaults."):
+                origins.set(f"{package}{key}", f"{_shown(file)}:{line}")
+    for override in defaults.overrides.config_overrides:
+        origins.set(override.key_or_group, f"command line: {override.input_line}")
+    return origins
+
+
+def lines(file: Path) -> Iterator[tuple[str, int]]:
+    """(dotted key, line number) of every key in a YAML file, parents included."""
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if isinstance(root, yaml.MappingNode):
+        yield from _walk(root, "")
+
+
+def _walk(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        yield name, key.start_mark.line + 1
+        if isinstance(value, yaml.MappingNode):
+            yield from _walk(value, f"{name}.")
+
+
+def _shown(file: Path) -> str:
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)

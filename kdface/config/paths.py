@@ -1,0 +1,43 @@
+"""Where conf/ lies, which groups and choices it has. Light: `--help`, completion and `list` use only this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def conf_folder() -> Path:
+    """conf/ inside the installed package, or at the top of a checkout."""
+    inside = PACKAGE / "conf"
+    return inside if inside.is_dir() else PACKAGE.parent / "conf"
+
+
+def groups(folders: list[Path] | None = None) -> list[str]:
+    """The names of the config groups."""
+    found = {
+        entry.name
+        for folder in (folders or [conf_folder()])
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith((".", "_"))
+    }
+    return sorted(found)
+
+
+def choices(group: str, folders: list[Path] | None = None) -> dict[str, str]:
+    """The choices of a group with the one line that describes each (the first comment of its file)."""
+    found: dict[str, str] = {}
+    for folder in folders or [conf_folder()]:
+        for file in sorted((folder / group).rglob("*.yaml")):
+            name = file.relative_to(folder / group).with_suffix("").as_posix()
+            found.setdefault(name, _first_comment(file))
+    return dict(sorted(found.items()))
+
+
+def _first_comment(file: Path) -> str:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ").strip()
+        if line and not line.startswith("#"):
+            break
+    return ""

@@ -1,0 +1,292 @@
+"""Is a dataset whole, what is in it, does it share anyone with another, and which version of it is this?
+
+Everything works on any `FaceSet`. A reader may add `raw_bytes(index)`, all the bytes a sample is made from, which makes
+fingerprints fast; `terms`, a licence; and `passed_over`, files it did not take for images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.datasets import duplicates
+from kdface.errors import DataError
+from kdface.faces import FaceSet
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@runtime_checkable
+class HasRawBytes(Protocol):
+    def raw_bytes(self, index: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Minimum, median and maximum of a count."""
+
+    minimum: int
+    median: float
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An image that cannot be used. `reason` names file and record."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """One photograph twice. `exact` says the pixels are equal; otherwise `correlation` says how alike they are."""
+
+    first: str
+    second: str
+    first_person: str
+    second_person: str
+    correlation: float
+    exact: bool
+
+    @property
+    def across_people(self) -> bool:
+        """One photograph under two names: a wrong label, or a person who has two."""
+        return self.first_person != self.second_person
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a dataset by name."""
+
+    name: str
+    images: int
+    people: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found. Duplicates across people come first, and among these the exact ones."""
+
+    name: str
+    images: int
+    people: int
+    images_per_person: Spread
+    broken: tuple[Broken, ...]
+    duplicates: tuple[Duplicate, ...]
+    passed_over: tuple[str, ...]
+    splits: tuple[Split, ...]
+    people_in_two_splits: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether every image can be read and no person is in two splits."""
+        return not self.broken and not self.people_in_two_splits
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two datasets share: people by name, (name in the first, name in the second), and photographs.
+
+    `unnamed` counts the people of both that only have a number or none, and so could not be compared by name.
+    """
+
+    first: str
+    second: str
+    people: tuple[tuple[str, str], ...]
+    images: tuple[Duplicate, ...]
+    broken: tuple[Broken, ...]
+    unnamed: int
+
+
+def verify(
+    dataset: FaceSet, splits: Mapping[str, Sequence[int]] | None = None, progress: Progress | None = None
+) -> Verification:
+    """Decode every image; list what is broken, what is there twice, and how images spread over people and splits.
+
+    Exact duplicates have equal pixels; each further copy is listed once, with the first. Near duplicates are re-encoded,
+    resized, brightened or slightly shifted copies, see `kdface.datasets.duplicates`; their search takes time with
+    the square of the number of images (seconds for 12 thousand).
+
+    Args:
+        dataset: any set of faces.
+        splits: name -> indices of the images in it. A person in two of them is reported.
+        progress: called with images done and images in all.
+
+    Raises:
+        DataError: two images have the same key, or a label is not the index of a person.
+    """
+    _check_labels(dataset)
+    seen = _Images(dataset, progress)
+    found = seen.exact()
+    found += [seen.pair(seen, i, j, score) for i, j, score in duplicates.within(seen.thumbnails)]
+    found.sort(key=lambda pair: (not pair.across_people, not pair.exact, -pair.correlation, pair.first, pair.second))
+    members = {name: _people(dataset, indices) for name, indices in (splits or {}).items()}
+    counts = [sum(person in group for group in members.values()) for person in dataset.people]
+    return Verification(
+        name=dataset.name,
+        images=len(dataset),
+        people=len(_named(dataset)),
+        images_per_person=_images_per_person(dataset),
+        broken=tuple(seen.broken),
+        duplicates=tuple(found),
+        passed_over=tuple(getattr(dataset, "passed_over", ())),
+        splits=tuple(Split(name, len(indices), len(members[name])) for name, indices in (splits or {}).items()),
+        people_in_two_splits=tuple(
+            person for person, count in zip(dataset.people, counts, strict=True) if count > 1
+        ),
+    )
+
+
+def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -> Overlap:
+    """The people and photographs that two datasets share, which must not happen between training and test.
+
+    Names are compared without case, accents, spaces and punctuation, so that "Aaron_Eckhart" is "aaron eckhart". A
+    name without a letter, such as a class number, says nothing about who it is and is not compared.
+    """
+    names = [{_normal(person): person for person in _named(side) if _is_name(person)} for side in (first, second)]
+    shared = sorted(names[0].keys() & names[1].keys())
+    unnamed = sum(not _is_name(person) for side in (first, second) for person in side.people)
+    total = len(first) + len(second)
+    left = _Images(first, progress and (lambda done, _: progress(done, total)))
+    right = _Images(second, progress and (lambda done, _: progress(len(first) + done, total)))
+    number = {digest: j for j, digest in reversed(list(enumerate(right.digests)))}
+    pairs = [left.pair(right, i, number[digest]) for i, digest in enumerate(left.digests) if digest in number]
+    exact = {(pair.first, pair.second) for pair in pairs}
+    near = [left.pair(right, i, j, score) for i, j, score in duplicates.between(left.thumbnails, right.thumbnails)]
+    pairs += [pair for pair in near if (pair.first, pair.second) not in exact]
+    return Overlap(
+        first=first.name,
+        second=second.name,
+        people=tuple((names[0][name], names[1][name]) for name in shared),
+        images=tuple(pairs),
+        broken=(*left.broken, *right.broken),
+        unnamed=unnamed,
+    )
+
+
+def card(dataset: FaceSet) -> dict[str, Any]:
+    """What a dataset is, in plain values that JSON can hold; `fingerprint` tells versions of it apart."""
+    spread = _images_per_person(dataset)
+    return {
+        "name": dataset.name,
+        "images": len(dataset),
+        "people": len(_named(dataset)),
+        "images_per_person": {"minimum": spread.minimum, "median": spread.median, "maximum": spread.maximum},
+        "preprocessing": dataset.preprocessing.to_dict(),
+        "terms": getattr(dataset, "terms", ""),
+        "fingerprint": fingerprint(dataset),
+    }
+
+
+def fingerprint(dataset: FaceSet) -> str:
+    """SHA-256 over the sorted (key, name of the person, SHA-256 of the bytes) of all samples, in hex.
+
+    It changes with any byte, label or key, and not with the order of the images or the place of the files. The bytes
+    are the reader's `raw_bytes` (image file, and landmarks or pair labels where it has any); of a set without these,
+    the pixels and landmarks.
+    """
+    rows = []
+    for index in range(len(dataset)):
+        digest = hashlib.sha256(_bytes_of(dataset, index)).hexdigest()
+        rows.append(f"{dataset.keys[index]}\0{dataset.people[int(dataset.labels[index])]}\0{digest}\n")
+    return hashlib.sha256("".join(sorted(rows)).encode()).hexdigest()
+
+
+class _Images:
+    """One pass over a dataset: pixel digests and thumbnails of the images, and those that are broken."""
+
+    def __init__(self, dataset: FaceSet, progress: Progress | None) -> None:
+        self.dataset = dataset
+        self.broken: list[Broken] = []
+        self.digests: list[bytes] = []
+        self.indices: list[int] = []
+        size = dataset.preprocessing.size
+        thumbnails = np.zeros((len(dataset), duplicates.SIDE, duplicates.SIDE), dtype=np.uint8)
+        for index in range(len(dataset)):
+            try:
+                image = dataset[index].image
+                if image.shape != (*size, 3) or image.dtype != np.uint8:
+                    raise DataError(f"{dataset.keys[index]}: {image.dtype} of {image.shape}, not uint8 of {(*size, 3)}.")
+            except DataError as error:
+                self.broken.append(Broken(dataset.keys[index], error.problem))
+            else:
+                thumbnails[len(self.indices)] = duplicates.thumbnail(image)
+                self.digests.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
+                self.indices.append(index)
+            if progress:
+                progress(index + 1, len(dataset))
+        self.thumbnails: duplicates.Thumbnails = thumbnails[: len(self.indices)]
+
+    def pair(self, other: _Images, i: int, j: int, correlation: float | None = None) -> Duplicate:
+        """The duplicate of image i here and image j there; without a correlation it is an exact one."""
+        (first, person), (second, other_person) = self.named(i), other.named(j)
+        exact = correlation is None
+        return Duplicate(first, second, person, other_person, 1.0 if correlation is None else correlation, exact)
+
+    def named(self, i: int) -> tuple[str, str]:
+        """Key and person of image i."""
+        index = self.indices[i]
+        return self.dataset.keys[index], self.dataset.people[int(self.dataset.labels[index])]
+
+    def exact(self) -> list[Duplicate]:
+        """Each image whose pixels were there before; it is then dropped, so that near duplicates name each but once."""
+        first: dict[bytes, int] = {}
+        found = [
+            self.pair(self, first[digest], i)
+            for i, digest in enumerate(self.digests)
+            if first.setdefault(digest, i) != i
+        ]
+        kept = sorted(first.values())
+        self.thumbnails = self.thumbnails[kept]
+        self.indices = [self.indices[i] for i in kept]
+        self.digests = [self.digests[i] for i in kept]
+        return found
+
+
+def _check_labels(dataset: FaceSet) -> None:
+    if len(set(dataset.keys)) != len(dataset):
+        raise DataError(f"{dataset.name}: {len(dataset)} images have {len(set(dataset.keys))} different keys.")
+    labels = np.asarray(dataset.labels)
+    if labels.shape != (len(dataset),) or (labels < 0).any() or (labels >= len(dataset.people)).any():
+        raise DataError(f"{dataset.name}: the labels are not one index into {len(dataset.people)} people per image.")
+
+
+def _bytes_of(dataset: FaceSet, index: int) -> bytes:
+    if isinstance(dataset, HasRawBytes):
+        return dataset.raw_bytes(index)
+    sample = dataset[index]
+    landmarks = b"" if sample.landmarks is None else sample.landmarks.astype("<f4").tobytes()
+    return f"{sample.image.shape}".encode() + sample.image.tobytes() + landmarks
+
+
+def _named(dataset: FaceSet) -> list[str]:
+    """The people, without the "?" that stands for those whom a file does not tell apart."""
+    return [person for person in dataset.people if person != "?"]
+
+
+def _images_per_person(dataset: FaceSet) -> Spread:
+    counts: NDArray[np.int64] = np.bincount(dataset.labels, minlength=len(dataset.people))
+    counts = counts[[person != "?" for person in dataset.people]]
+    if not len(counts):
+        return Spread(0, 0.0, 0)
+    return Spread(int(counts.min()), float(np.median(counts)), int(counts.max()))
+
+
+def _people(dataset: FaceSet, indices: Sequence[int]) -> set[str]:
+    return {dataset.people[int(dataset.labels[index])] for index in indices}
+
+
+def _is_name(person: str) -> bool:
+    return any(character.isalpha() for character in person)
+
+
+def _normal(person: str) -> str:
+    letters = unicodedata.normalize("NFKD", person.casefold())
+    return "".join(character for character in letters if character.isalnum())

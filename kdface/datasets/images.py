@@ -1,0 +1,118 @@
+"""From the bytes of an image file to RGB pixels, or one message that names the file and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+from annotated_types import Ge
+
+from kdface.errors import DataError
+from kdface.faces import Image
+
+Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in pixels
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+FORMATS = "a whole JPEG, PNG, BMP or WebP image"
+
+# In JPEG data FF00 is a stuffed byte and FFD0-FFD7 restart a scan; any other FFxx opens a segment.
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Image:
+    """Decode an image file to (height, width, 3) uint8 RGB.
+
+    Grayscale is repeated over the channels, an alpha channel is dropped, 16 bits become 8. An EXIF orientation is
+    ignored on purpose: landmarks and crops are stored in the pixels of the file, so turning it would part them.
+    Bytes after the end of an image are accepted; an image that ends too early is not, although some OpenCV releases
+    decode one to a picture with a gray rest.
+
+    Args:
+        data: the file's bytes.
+        source: names file and record in a message.
+        size: the (height, width) the image must have.
+
+    Raises:
+        DataError: the bytes are no image, are cut short or damaged, or have another size.
+    """
+    reason = _damage(data)
+    if reason:
+        raise DataError(f"{source}: {reason}.", expected=FORMATS)
+    try:
+        bgr = cv2.imdecode(
+            np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error:  # what OpenCV refuses before decoding, e.g. an absurd size in the header
+        bgr = None
+    if bgr is None:
+        raise DataError(f"{source}: the image cannot be decoded.", expected=FORMATS)
+    if size is not None and bgr.shape[:2] != tuple(size):
+        given, wanted = (f"{height} high, {width} wide" for height, width in (bgr.shape[:2], size))
+        raise DataError(
+            f"{source}: the crop is {given}.",
+            expected=wanted,
+            mend="give the dataset the size of its crops, or align and crop the images anew; nothing is resized",
+        )
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises `DataError` naming it where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _damage(data: bytes) -> str:
+    """Why `data` is not a whole image file, or an empty string. Decoding may still find more."""
+    if not data:
+        return "the image is empty (0 bytes)"
+    if data[:2] == b"\xff\xd8":
+        return "" if _jpeg_has_end(data) else f"the JPEG is cut short after {len(data)} bytes"
+    if data[:8] == _PNG_SIGNATURE:
+        return _png_damage(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _short(data, "WebP", 8 + int.from_bytes(data[4:8], "little"))
+    if data[:2] == b"BM":
+        return _short(data, "BMP", int.from_bytes(data[2:6], "little"))
+    return f"not an image file of a known format (it begins with {data[:4].hex(' ')})"
+
+
+def _short(data: bytes, kind: str, length: int) -> str:
+    if len(data) >= length:
+        return ""
+    return f"the {kind} is cut short: its header says {length} bytes and {len(data)} are there"
+
+
+def _jpeg_has_end(data: bytes) -> bool:
+    """Whether the segments of a JPEG lead to its end-of-image marker (one inside an EXIF thumbnail is skipped)."""
+    position = 2
+    while (found := _JPEG_MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker == 0xD9:
+            return True
+        if marker not in (0x01, 0xD8):  # these two stand alone; every other segment begins with its length
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False
+
+
+def _png_damage(data: bytes) -> str:
+    """Walk the chunks of a PNG to its IEND and compare each checksum."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        if zlib.crc32(data[position + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            if end + 4 > len(data):
+                break
+            return "the PNG is damaged: a checksum does not match"
+        if data[position + 4 : position + 8] == b"IEND":
+            return ""
+        position = end + 4
+    return f"the PNG is cut short after {len(data)} bytes"

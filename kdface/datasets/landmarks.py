@@ -1,0 +1,96 @@
+"""Five-point landmarks in a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdface.datasets.folders import missing
+from kdface.datasets.images import read_bytes
+from kdface.errors import DataError
+from kdface.faces import Points
+
+_PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+HEADER = ("file", *(f"{part}_{axis}" for part in _PARTS for axis in "xy"))
+
+# A detector extrapolates the points of a face that the border cuts, so a point may lie a little outside the image:
+# by at most this fraction of its side. Landmarks in pixels of another scale or crop lie further out.
+_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """One row: where it stands, its points, and why it cannot be used (empty where it can)."""
+
+    source: str
+    points: Points
+    problem: str = ""
+
+    def within(self, height: int, width: int) -> Points:
+        """The (5, 2) points. Raises `DataError` naming file and line where they cannot be those of such an image."""
+        if self.problem:
+            raise DataError(f"{self.source}: {self.problem}.", expected=",".join(HEADER))
+        sides = np.array([width, height])
+        if (self.points < -_MARGIN * sides).any() or (self.points > (1 + _MARGIN) * sides).any():
+            far = self.points[np.abs(self.points / sides - 0.5).max(axis=1).argmax()]
+            raise DataError(
+                f"{self.source}: landmark ({far[0]:g}, {far[1]:g}) lies outside the image, "
+                f"which is {width} wide and {height} high.",
+                expected="x and y in pixels of this image file",
+            )
+        return self.points.copy()
+
+
+def read_landmarks(path: Path) -> dict[str, Landmarks]:
+    """Read `file,left_eye_x,left_eye_y,...,mouth_right_y`, one row per image, with this header line.
+
+    `file` is "person/file.jpg" under the image folder; x and y are pixels of that image, left and right as seen in it.
+    A row whose numbers cannot be used is kept, so that the image it belongs to can say so.
+
+    Raises:
+        UserError: no such file.
+        DataError: another header, no rows, or a row that does not name an image.
+    """
+    if not path.is_file():
+        raise missing(path, "a CSV file with the header " + ",".join(HEADER))
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a UTF-8 text file.") from error
+    rows = csv.reader(io.StringIO(text, newline=""))
+    header = next(rows, [])
+    if tuple(field.strip() for field in header) != HEADER:
+        raise DataError(f"{path}, line 1: the header is {','.join(header)!r}.", expected=",".join(HEADER))
+    found: dict[str, Landmarks] = {}
+    for row in rows:
+        source = f"{path}, line {rows.line_num}"
+        key = row[0] if row else ""
+        parts = key.split("/")
+        if len(parts) != 2 or any(part in ("", ".", "..") for part in parts):
+            raise DataError(f"{source}: {key!r} does not name an image.", expected="person/file.jpg")
+        if key in found:
+            found[key] = Landmarks(source, found[key].points, f"a second row for {key}")
+        else:
+            found[key] = _parse(source, row[1:])
+    if not found:
+        raise DataError(f"{path}: no landmark rows under the header.")
+    return found
+
+
+def _parse(source: str, fields: list[str]) -> Landmarks:
+    nothing = np.full((5, 2), np.nan, dtype=np.float32)
+    if len(fields) != 10:
+        return Landmarks(source, nothing, f"{len(fields)} numbers after the file name instead of 10")
+    try:
+        points = np.array([float(field) for field in fields], dtype=np.float32).reshape(5, 2)
+    except ValueError as error:
+        return Landmarks(source, nothing, str(error))
+    if not np.isfinite(points).all():
+        return Landmarks(source, points, "a landmark is not a finite number")
+    if len(set(map(tuple, points.tolist()))) < 5:
+        return Landmarks(source, points, "two landmarks coincide")
+    return Landmarks(source, points)

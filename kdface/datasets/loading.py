@@ -1,0 +1,170 @@
+"""From an indexable set of faces to batches of views: order, augmentation and position are pure functions.
+
+The sampler hands out (epoch, index) pairs, so a worker process needs no state of its own, and a resumed run goes on at
+the very batch where it stopped, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kdface.augmentations import Augmentation
+from kdface.errors import DataError, UserError
+from kdface.faces import FaceSet
+from kdface.randomness import generator
+
+Order = Callable[[int], NDArray[np.int64]]
+
+
+@dataclass
+class Batch:
+    """What a training step sees.
+
+    Attributes:
+        views: name -> (N, H, W, 3) uint8 RGB.
+        label: (N,) int64.
+        keys: the samples' keys.
+        skipped: samples that were broken and left out, each "key: reason" (only with on_error=skip).
+    """
+
+    views: dict[str, Tensor]
+    label: Tensor
+    keys: list[str]
+    skipped: list[str]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """The batch on a device (Lightning calls this)."""
+        views = {name: view.to(device, non_blocking=non_blocking) for name, view in self.views.items()}
+        return Batch(views, self.label.to(device, non_blocking=non_blocking), self.keys, self.skipped)
+
+
+class TrainingSet(Dataset[Any]):
+    """Faces seen through an augmentation. Item (epoch, index) depends on the run seed and on nothing else."""
+
+    def __init__(
+        self, faces: FaceSet, augmentation: Augmentation, seed: int, on_error: Literal["raise", "skip"] = "raise"
+    ) -> None:
+        self.faces = faces
+        self.augmentation = augmentation
+        self.seed = seed
+        self.on_error = on_error
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str:
+        epoch, index = item
+        try:
+            sample = self.faces[index]
+        except DataError as error:
+            if self.on_error == "skip":
+                return f"{self.faces.keys[index]}: {error.problem}"
+            raise
+        rng = generator(self.seed, "augment", epoch, sample.key)
+        return self.augmentation(sample, rng), sample.label, sample.key
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+
+def collate(items: list[Any]) -> Batch:
+    """Stack the items of one batch; strings are samples that were left out."""
+    skipped = [item for item in items if isinstance(item, str)]
+    kept = [item for item in items if not isinstance(item, str)]
+    if not kept:
+        raise DataError("every image of a batch is broken.", mend="kdface data verify", nearest=skipped[0])
+    names = kept[0][0].keys()
+    views = {name: torch.from_numpy(np.stack([views[name] for views, _, _ in kept])) for name in names}
+    label = torch.tensor([label for _, label, _ in kept], dtype=torch.int64)
+    return Batch(views, label, [key for _, _, key in kept], skipped)
+
+
+def shuffled(images: int, batch_size: int, seed: int) -> Order:
+    """Every image once an epoch in an order drawn from (seed, epoch); the last, incomplete batch is left out.
+
+    Returns a function epoch -> (steps, batch_size) indices. Raises `UserError` where there is not one whole batch.
+    """
+    steps = images // batch_size
+    if steps < 1:
+        raise UserError(
+            f"trainer.batch_size = {batch_size} is more than the {images} training images.",
+            mend=f"trainer.batch_size={max(2, images // 2)}",
+        )
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        drawn = generator(seed, "order", epoch).permutation(images)
+        return drawn[: steps * batch_size].reshape(steps, batch_size).astype(np.int64)
+
+    return order
+
+
+class BatchOrder(Sampler[list[tuple[int, int]]]):
+    """The (epoch, index) pairs of this rank's part of each batch, from any position on.
+
+    A step's batch is split into `accumulate` parts and each part over the ranks, so neither changes which images a
+    step sees.
+    """
+
+    def __init__(self, order: Order, accumulate: int = 1, rank: int = 0, world: int = 1) -> None:
+        self.order = order
+        self.parts = accumulate
+        self.rank = rank
+        self.world = world
+        steps, size = order(0).shape
+        if size % (accumulate * world):
+            raise UserError(
+                f"trainer.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",
+                mend=f"trainer.batch_size={size - size % (accumulate * world) or accumulate * world}",
+            )
+        self.length = steps * accumulate
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, start = divmod(self.position, self.length)
+        rows = self.order(epoch).reshape(self.length, -1)
+        for row in rows[start:]:
+            yield [(epoch, int(index)) for index in row[self.rank :: self.world]]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader that knows how many batches it has handed out, and goes on from there after a resume."""
+
+    def __init__(self, faces: TrainingSet, batches: BatchOrder, workers: int = 0, pin_memory: bool = False) -> None:
+        self.delivered = 0
+        self.batches = batches
+        super().__init__(
+            faces,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self.batches.position = self.delivered
+        for batch in super().__iter__():
+            self.delivered += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"delivered": self.delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.delivered = state["delivered"]
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the machine with training: OpenCV must not start a thread pool in each."""
+    del worker
+    cv2.setNumThreads(0)

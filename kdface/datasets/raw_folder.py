@@ -1,0 +1,103 @@
+"""Raw photographs with a landmark file, aligned when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.datasets.folders import scan
+from kdface.datasets.images import Size, decode, read_bytes
+from kdface.datasets.landmarks import read_landmarks
+from kdface.errors import DataError, UserError, nearest
+from kdface.faces import Image, Points, Preprocessing, Sample, align, similarity, template_points
+
+
+class RawFolder:
+    """Photographs `root/person/file.jpg`, aligned by five landmarks to the template at any size.
+
+    The set is every image of the folder and every row of the landmark file. One without the other is an error on
+    access that names file and line, so that `kdface.datasets.checks.verify` can list them all. Keys are
+    "person/file.jpg", people and files in the order of their names. A sample's landmarks are the five points of the
+    row carried through the alignment, hence near the template's points but not on them.
+
+    Args:
+        root: the folder that holds the people's folders.
+        landmarks: CSV file, see `kdface.datasets.landmarks.read_landmarks`.
+        size: (height, width) of the aligned crop in pixels.
+        name: name of the dataset in reports; by default the name of the folder.
+        keys: take these images only.
+        terms: licence or terms of use, shown in the dataset's card.
+
+    Raises:
+        UserError: the folder, the landmark file or one of the keys is not there.
+        DataError: the landmark file cannot be read; on access, an image or row that cannot be used.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    people: Sequence[str]
+    labels: NDArray[np.int64]
+    keys: Sequence[str]
+
+    def __init__(
+        self,
+        root: str | Path,
+        landmarks: str | Path,
+        size: Size = (112, 112),
+        name: str | None = None,
+        keys: Sequence[str] | None = None,
+        terms: str = "",
+    ) -> None:
+        self.root = Path(root)
+        self.name = name or self.root.name
+        self.terms = terms
+        self.preprocessing = Preprocessing(size=(size[0], size[1]))
+        files, self.passed_over = scan(self.root)
+        self._csv = Path(landmarks)
+        self._rows = read_landmarks(self._csv)
+        there = {f"{person}/{file}" for person, names in files.items() for file in names} | self._rows.keys()
+        wanted = there if keys is None else set(keys)
+        if not wanted:
+            raise UserError(f"{self.root}: keys is empty, so no image is left.", expected="person/file.jpg")
+        for key in sorted(wanted - there):
+            raise UserError(
+                f"Neither {self.root} nor {self._csv} has {key!r}.",
+                expected="person/file.jpg",
+                nearest=nearest(key, there),
+            )
+        self.keys = sorted(wanted, key=lambda key: key.split("/"))
+        names = [key.split("/")[0] for key in self.keys]
+        self.people = sorted(set(names))
+        number = {person: label for label, person in enumerate(self.people)}
+        self.labels = np.array([number[name] for name in names], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, points = self.raw(index)
+        size = self.preprocessing.size
+        matrix = similarity(points, template_points(size))
+        moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        return Sample(align(image, points, size), int(self.labels[index]), self.keys[index], moved)
+
+    def raw(self, index: int) -> tuple[Image, Points]:
+        """The photograph (height, width, 3) as stored, and its five landmarks (5, 2) in its pixels."""
+        key = self.keys[index]
+        path = self.root / key
+        row = self._rows.get(key)
+        if row is None:
+            raise DataError(f"{path}: {self._csv} has no landmark row for it.", expected=f"a row {key},...")
+        if not path.is_file():
+            raise DataError(f"{row.source}: the image {path} does not exist.")
+        image = decode(read_bytes(path), str(path))
+        return image, row.within(*image.shape[:2])
+
+    def raw_bytes(self, index: int) -> bytes:
+        """The bytes of the image file, then those of its landmarks (5 x 2 float32)."""
+        key = self.keys[index]
+        points = self._rows[key].points.astype("<f4").tobytes() if key in self._rows else b""
+        return read_bytes(self.root / key) + points

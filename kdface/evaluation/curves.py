@@ -1,0 +1,181 @@
+"""Exact error rates from raw scores: ROC, AUC, EER, TAR at FAR, FNMR at FMR, DET.
+
+A pair is accepted when its score is at least the threshold; a higher score means more alike (for distances,
+pass their negative). Nothing is binned, squashed or interpolated unless a docstring says so. FAR and FMR
+name the same rate here, the share of impostor pairs accepted; TAR = 1 - FNMR is the share of genuine pairs
+accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.evaluation.scores import Same, checked, last_of_equals
+
+Rates = NDArray[np.float64]
+
+_PROBIT = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
+
+
+@dataclass(frozen=True, eq=False)
+class RocCurve:
+    """The exact ROC: one vertex for each distinct score, equal scores together, and one that accepts nothing.
+
+    Attributes:
+        thresholds: (vertices,) falling; the first is +inf, which accepts nothing.
+        genuine_accepted: (vertices,) genuine pairs with a score of at least the threshold.
+        impostor_accepted: (vertices,) impostor pairs with a score of at least the threshold.
+    """
+
+    thresholds: NDArray[np.float64]
+    genuine_accepted: NDArray[np.int64]
+    impostor_accepted: NDArray[np.int64]
+
+    @property
+    def n_genuine(self) -> int:
+        return int(self.genuine_accepted[-1])
+
+    @property
+    def n_impostor(self) -> int:
+        return int(self.impostor_accepted[-1])
+
+    @property
+    def far(self) -> Rates:
+        """(vertices,) false accept rate, also called false match rate."""
+        return self.impostor_accepted / self.n_impostor
+
+    @property
+    def tar(self) -> Rates:
+        """(vertices,) true accept rate."""
+        return self.genuine_accepted / self.n_genuine
+
+    @property
+    def fnmr(self) -> Rates:
+        """(vertices,) false non-match rate, 1 - TAR."""
+        return (self.n_genuine - self.genuine_accepted) / self.n_genuine
+
+    def corners(self) -> RocCurve:
+        """The same curve without the vertices where it runs straight on along an axis, to draw and store."""
+        genuine, impostor = np.diff(self.genuine_accepted) > 0, np.diff(self.impostor_accepted) > 0
+        keep = np.ones(len(self.thresholds), dtype=np.bool_)
+        along = (genuine[:-1] & genuine[1:] & ~impostor[:-1] & ~impostor[1:]) | (
+            impostor[:-1] & impostor[1:] & ~genuine[:-1] & ~genuine[1:]
+        )
+        keep[1:-1] = ~along
+        return RocCurve(self.thresholds[keep], self.genuine_accepted[keep], self.impostor_accepted[keep])
+
+
+def roc(scores: NDArray[np.floating[Any]], same: Same) -> RocCurve:
+    """The exact ROC of scores (pairs,); `same` (pairs,) tells the genuine ones. Takes O(n log n) time.
+
+    Raises:
+        UserError: a score is not finite, or genuine or impostor pairs are missing.
+    """
+    values = checked(scores, same)
+    order = np.argsort(values)[::-1]
+    ranked = values[order]
+    last = last_of_equals(ranked)
+    genuine = np.cumsum(same[order], dtype=np.int64)[last]
+    return RocCurve(
+        thresholds=np.concatenate([[np.inf], ranked[last]]),
+        genuine_accepted=np.concatenate([[0], genuine]),
+        impostor_accepted=np.concatenate([[0], last + 1 - genuine]),
+    )
+
+
+def auc(curve: RocCurve) -> float:
+    """Area under the exact ROC by trapezoids: P(genuine > impostor) + P(equal) / 2 (Mann-Whitney)."""
+    heights = curve.genuine_accepted[1:] + curve.genuine_accepted[:-1]
+    doubled = int(np.dot(np.diff(curve.impostor_accepted), heights))
+    return doubled / (2 * curve.n_genuine * curve.n_impostor)
+
+
+def eer(curve: RocCurve) -> float:
+    """Equal error rate: where the exact ROC, its vertices joined by straight lines, meets FMR = FNMR.
+
+    Between the last vertex with FMR < FNMR and the next one the crossing is found by linear interpolation.
+    Where no genuine and impostor score are equal, the line runs along an axis there and the EER is a rate
+    that is reached.
+    """
+    gap = curve.far - curve.fnmr  # rises from -1 to 1
+    after = int(np.argmax(gap >= 0))
+    low, high = float(gap[after - 1]), float(gap[after])
+    far = curve.far[after - 1 : after + 1]
+    return float(far[0] + (far[1] - far[0]) * (-low / (high - low)))
+
+
+def eer_midpoint(curve: RocCurve) -> float:
+    """(FMR + FNMR) / 2 at the kept vertex with the smallest |FMR - FNMR|, the strictest of equals.
+
+    The equal error rate of CKD's official evaluation. Like scikit-learn's `roc_curve`, which it rests on, it
+    passes over vertices at which both counts go on by the same steps. Use `eer` unless comparing with it.
+    """
+    kept = np.ones(len(curve.thresholds), dtype=np.bool_)
+    kept[2:-1] = (np.diff(curve.genuine_accepted[1:], 2) != 0) | (
+        np.diff(curve.impostor_accepted[1:], 2) != 0
+    )
+    far, fnmr = curve.far[kept], 1 - curve.tar[kept]  # not .fnmr, whose rounding breaks exact draws otherwise
+    at = int(np.argmin(np.abs(far - fnmr)))
+    return float(far[at] + fnmr[at]) / 2
+
+
+def _vertex_at_far(curve: RocCurve, far: float) -> int | None:
+    if not 0 < far <= 1:
+        raise ValueError(f"a FAR is a fraction over 0 and up to 1, got {far}")
+    if far < 1 / curve.n_impostor:
+        return None
+    return int(np.searchsorted(curve.far, far, side="right")) - 1
+
+
+def tar_at_far(curve: RocCurve, far: float) -> float | None:
+    """TAR at the lowest threshold whose FAR does not exceed `far`; no interpolation.
+
+    None means not available: fewer than 1 / `far` impostor pairs cannot show such a rate.
+    """
+    at = _vertex_at_far(curve, far)
+    return None if at is None else float(curve.tar[at])
+
+
+def threshold_at_far(curve: RocCurve, far: float) -> float | None:
+    """The lowest score that can be the threshold with FAR at or under `far`, or None (see `tar_at_far`).
+
+    It is +inf where the best-scored impostors alone are too many.
+    """
+    at = _vertex_at_far(curve, far)
+    return None if at is None else float(curve.thresholds[at])
+
+
+def fnmr_at_fmr(curve: RocCurve, fmr: float) -> float | None:
+    """The lowest FNMR among thresholds with FMR <= `fmr`, or None (see `tar_at_far`).
+
+    FMR100 is `fnmr_at_fmr(curve, 0.01)`, FMR1000 `fnmr_at_fmr(curve, 0.001)`, as the FVC and MFR
+    competitions word it.
+    """
+    at = _vertex_at_far(curve, fmr)
+    return None if at is None else float(curve.fnmr[at])
+
+
+def fnmr_at_nearest_fmr(curve: RocCurve, fmr: float) -> float:
+    """FNMR at the score whose FMR is nearest to `fmr`, above or below; of equally near ones the lowest score.
+
+    What the package pyeer, and papers that used it, call FMR100 and FMR1000. It can exceed the FMR asked
+    for, and it answers for rates that the impostor pairs cannot show; for comparison only.
+    """
+    distance = np.abs(curve.far[1:] - fmr)  # without the vertex that accepts nothing: no score occurs there
+    return float(curve.fnmr[1:][np.flatnonzero(distance == distance.min())[-1]])
+
+
+def det_points(curve: RocCurve) -> tuple[Rates, Rates]:
+    """Corners of the ROC as normal deviates (probit FMR, probit FNMR), the axes of DET (Martin et al. 1997).
+
+    Normal scores lie on a straight line. Rates of exactly 0 or 1 have no finite deviate and are left out.
+    """
+    corners = curve.corners()
+    fmr, fnmr = corners.far, corners.fnmr
+    inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
+    return _PROBIT(fmr[inside]), _PROBIT(fnmr[inside])

@@ -1,0 +1,80 @@
+"""Embeddings: computed once per (weights, dataset), original plus mirror, by key, complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdface.faces import FaceSet
+from kdface.progress import track
+
+Network = Callable[[Tensor], Tensor]  # (N, H, W, 3) uint8 RGB -> (N, D)
+
+
+class Embedder:
+    """Embeds images of a dataset by key and remembers them, so that protocols on one dataset share the work.
+
+    Args:
+        network: (N, H, W, 3) uint8 -> (N, D); called without gradient.
+        device: where the network lives.
+        batch_size: images per forward pass (each is also mirrored).
+        rank, world: the part of the images this process embeds; the parts are gathered by row and asserted complete.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device | str = "cpu",
+        batch_size: int = 256,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.network = network
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+        self._known: dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]] = {}
+
+    def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """(len(keys), D): f(image) + f(mirrored image) of each key, not normalised.
+
+        The sum is InsightFace's; its direction is that of the mean. Rows are exactly those of `keys`, whatever the
+        number of ranks. Raises `kdface.errors.DataError` for an image that cannot be read and `KeyError` for a key
+        that the dataset lacks.
+        """
+        _, known = self._known.setdefault(id(dataset), (dataset, {}))
+        missing = sorted(set(keys) - known.keys())
+        if missing:
+            rows = {key: row for row, key in enumerate(dataset.keys)}
+            known.update(zip(missing, self._embed(dataset, [rows[key] for key in missing]), strict=True))
+        return np.stack([known[key] for key in keys])
+
+    def _embed(self, dataset: FaceSet, rows: list[int]) -> NDArray[np.float32]:
+        mine = list(range(self.rank, len(rows), self.world))
+        found: list[NDArray[np.float32]] = []
+        starts = range(0, len(mine), self.batch_size)
+        for start in track(starts, f"embedding {dataset.name}", unit=self.batch_size, total=len(mine)):
+            chunk = mine[start : start + self.batch_size]
+            images = np.stack([dataset[rows[each]].image for each in chunk])
+            with torch.inference_mode():
+                batch = torch.from_numpy(images).to(self.device)
+                both = self.network(batch).float() + self.network(batch.flip(2)).float()
+            found.append(both.cpu().numpy())
+        part = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        return part if self.world == 1 else self._gather(part, mine, len(rows))
+
+    def _gather(self, part: NDArray[np.float32], mine: list[int], expected: int) -> NDArray[np.float32]:
+        """Put the ranks' parts together by row; every row exactly once."""
+        parts: list[tuple[list[int], NDArray[np.float32]] | None] = [None] * self.world
+        torch.distributed.all_gather_object(parts, (mine, part))
+        filled = [each for each in parts if each is not None and len(each[0])]
+        order = np.concatenate([np.asarray(rows) for rows, _ in filled])
+        if sorted(order.tolist()) != list(range(expected)):
+            raise RuntimeError(f"evaluation is incomplete: {len(set(order.tolist()))} of {expected} images embedded")
+        whole = np.concatenate([rows for _, rows in filled])
+        return np.asarray(whole[np.argsort(order)], dtype=np.float32)

@@ -1,0 +1,87 @@
+"""Closed-set identification of images against a gallery of images: ranks and CMC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.evaluation.scores import Embeddings, unit
+
+_BLOCK = 1 << 23  # scores computed at once: 64 MiB of float64
+
+
+def mate_ranks(
+    gallery: Embeddings, gallery_people: Sequence[str], probe: Embeddings, probe_people: Sequence[str]
+) -> NDArray[np.int64]:
+    """For each probe image, the place (from 1) of the first gallery image of its person, by falling cosine.
+
+    Image level: a person with several gallery images has several entries, none are averaged. A gallery
+        image of
+    someone else that scores the same as the best mate counts as ahead of it, so that embeddings which are
+    all alike identify nobody.
+
+    Args:
+        gallery, probe: (images, embedding size).
+        gallery_people, probe_people: the person of each image, by name (labels of two sets need not agree).
+
+    Returns:
+        (probe images,) ranks of at least 1.
+
+    Raises:
+        UserError: a probe's person has no image in the gallery, an embedding is not finite, or a side is
+            empty.
+    """
+    if len(gallery) != len(gallery_people) or len(probe) != len(probe_people):
+        raise ValueError("gallery and probe need one name for each embedding")
+    number = {name: place for place, name in enumerate(dict.fromkeys(gallery_people))}
+    strangers = sorted(set(probe_people) - set(number))
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        raise UserError(
+            f"{len(strangers)} people of the probe images have no image in the gallery: {shown}",
+            expected="closed-set identification: everyone among the probes is in the gallery",
+            mend="leave these people's probe images out, or add gallery images of them",
+        )
+    if not len(gallery) or not len(probe):
+        raise UserError(f"{len(gallery)} gallery and {len(probe)} probe images: nobody can be identified.")
+    gallery_rows, probe_rows = unit(gallery), unit(probe)
+    gallery_ids = np.array([number[name] for name in gallery_people])
+    probe_ids = np.array([number[name] for name in probe_people])
+    ranks = np.empty(len(probe), dtype=np.int64)
+    step = max(1, _BLOCK // len(gallery))
+    for start in range(0, len(probe), step):
+        block = slice(start, start + step)
+        cosines = probe_rows[block] @ gallery_rows.T
+        mates = probe_ids[block, None] == gallery_ids[None, :]
+        best = np.where(mates, cosines, -np.inf).max(axis=1, keepdims=True)
+        ranks[block] = 1 + np.count_nonzero((cosines >= best) & ~mates, axis=1)
+    return ranks
+
+
+def cmc(ranks: NDArray[np.int64], max_rank: int = 20) -> NDArray[np.float64]:
+    """Cumulative match characteristic: (max_rank,) the share of probes with rank <= 1, 2, ..., max_rank.
+
+    The first entry is the rank-1 identification rate.
+    """
+    return np.array([np.count_nonzero(ranks <= rank) / len(ranks) for rank in range(1, max_rank + 1)])
+
+
+def fold_pair_cmc(
+    folds: Mapping[str, tuple[Embeddings, Sequence[str]]], max_rank: int = 20
+) -> NDArray[np.float64]:
+    """CMC over folds as CKD's official evaluation: each fold is gallery once for every other fold as probes.
+
+    The mean over all ordered pairs of distinct folds, each pair counting the same however many probes it has.
+
+    Args:
+        folds: for each fold its embeddings and its people's names.
+        max_rank: length of the curve.
+    """
+    if len(folds) < 2:
+        raise UserError(f"{len(folds)} fold cannot be both gallery and probe.", expected="two folds or more")
+    curves = [cmc(mate_ranks(*folds[a], *folds[b]), max_rank) for a, b in permutations(folds, 2)]
+    return np.asarray(np.mean(curves, axis=0), dtype=np.float64)

@@ -1,0 +1,270 @@
+"""Which images a verification protocol compares: the LFW lists, and lists drawn at random in LFW's manner."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import comb, isqrt
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import DataError, UserError
+from kdface.randomness import generator
+
+People = list[list[str]]  # the image keys of each person
+
+
+@dataclass(frozen=True, eq=False)
+class PairList:
+    """Pairs of images, named by their keys.
+
+    Attributes:
+        left, right: keys of the two images of each pair.
+        same: (pairs,) whether the two show the same person.
+        fold: (pairs,) the fold of each pair, counted from 0, or None where the list has no folds.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    same: NDArray[np.bool_]
+    fold: NDArray[np.int64] | None
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.left), len(self.right), len(self.same)}
+        if self.fold is not None:
+            sizes.add(len(self.fold))
+        if len(sizes) != 1:
+            raise ValueError(f"left, right, same and fold must be equally long, got lengths {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def keys(self) -> list[str]:
+        """The images that the pairs need, each once, sorted."""
+        return sorted({*self.left, *self.right})
+
+    def rows(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the left and the right images stand in `keys`, e.g. the rows of an embedding matrix.
+
+        Raises:
+            DataError: images of the list are not in `keys`.
+        """
+        place = {key: row for row, key in enumerate(keys)}
+        missing = [key for key in self.keys() if key not in place]
+        if missing:
+            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise DataError(
+                f"{len(missing)} of the {len(self.keys())} images that the pairs need are not there: {shown}",
+                mend="evaluate on the data set that the list of pairs was made for, whole",
+            )
+        left, right = ([place[key] for key in side] for side in (self.left, self.right))
+        return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+
+
+def read_lfw_pairs(path: str | Path) -> PairList:
+    """Read a list in the text formats of Labeled Faces in the Wild (Huang et al. 2007).
+
+    View 2 opens with `folds<TAB>pairs`, and each fold holds `pairs` lines `Name<TAB>i<TAB>j` (same person)
+    followed by as many lines `Name<TAB>i<TAB>Other<TAB>j` (different people). View 1 opens with `pairs`
+    alone and is one such block without folds. Image i of Name has the key `Name/Name_000i.jpg`.
+
+    Raises:
+        DataError: the file cannot be read, or a line (named) is not what its place in the list asks for.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of pairs ({error})") from error
+    rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    head = rows.pop(0)[1] if rows else []
+    folds, per_kind = _header(path, head)
+
+    left, right, same = [], [], []
+    for place, (number, fields) in enumerate(rows):
+        is_same = (place // per_kind) % 2 == 0
+        one, other = _pair(f"{path}, line {number}", fields, is_same)
+        left.append(one)
+        right.append(other)
+        same.append(is_same)
+    wanted = 2 * per_kind * (folds or 1)
+    if len(rows) != wanted:
+        raise DataError(f"{path}: holds {len(rows)} pairs, its first line announces {wanted}")
+    fold = np.arange(wanted, dtype=np.int64) // (2 * per_kind) if folds else None
+    return PairList(tuple(left), tuple(right), np.array(same, dtype=np.bool_), fold)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
+
+
+def _header(path: str | Path, fields: list[str]) -> tuple[int | None, int]:
+    if len(fields) not in (1, 2) or not all(map(_is_count, fields)):
+        raise DataError(
+            f"{path}, line 1: {' '.join(fields)!r} is not the head of an LFW list",
+            expected="'folds<TAB>pairs' (View 2, e.g. 10 and 300) or 'pairs' (View 1, e.g. 500)",
+        )
+    return (int(fields[0]) if len(fields) == 2 else None), int(fields[-1])
+
+
+def _pair(where: str, fields: list[str], same: bool) -> tuple[str, str]:
+    names, numbers = ([fields[0]] * 2, fields[1:]) if same else (fields[0::2], fields[1::2])
+    if len(fields) != (3 if same else 4) or not all(map(_is_count, numbers)):
+        expected = "Name<TAB>i<TAB>j, same person" if same else "Name<TAB>i<TAB>Other<TAB>j, different people"
+        raise DataError(
+            f"{where}: {' '.join(fields)!r} is not a pair", expected=f"{expected}, i and j from 1"
+        )
+    if not same and names[0] == names[1]:
+        raise DataError(f"{where}: stands among the pairs of different people but names {names[0]} twice")
+    left, right = (f"{name}/{name}_{int(text):04d}.jpg" for name, text in zip(names, numbers, strict=True))
+    if left == right:
+        raise DataError(f"{where}: pairs {left} with itself")
+    return left, right
+
+
+def random_pairs(
+    labels: Sequence[int] | NDArray[np.int64], keys: Sequence[str], folds: int, pairs_per_fold: int, seed: int
+) -> PairList:
+    """Draw a balanced list in the manner of LFW View 2.
+
+    Each fold holds `pairs_per_fold` pairs, first half same person, second half different people. No pair
+    occurs twice. The folds share no person; where the data are too few for that, pairs are drawn from all
+    people for all folds and a warning says so. Pairs are spread over people as evenly as their images
+    allow, so that one person with many images does not rule the result. The list depends on the seed and on
+    which keys belong together, not on the order of the images or on the numbering of the labels.
+
+    Args:
+        labels: (images,) the person of each image.
+        keys: (images,) unique names of the images.
+        folds: number of folds, at least 1.
+        pairs_per_fold: pairs of one fold, even.
+        seed: of the draw.
+
+    Raises:
+        UserError: the data do not hold that many different pairs.
+    """
+    if folds < 1 or pairs_per_fold < 2 or pairs_per_fold % 2:
+        raise UserError(
+            f"{folds} folds of {pairs_per_fold} pairs cannot be drawn.",
+            expected="at least 1 fold, and an even number of pairs, at least 2",
+        )
+    if len(labels) != len(keys) or len(set(keys)) != len(keys):
+        raise ValueError(
+            f"{len(labels)} labels, {len(keys)} keys, {len(set(keys))} different ones: must be equal"
+        )
+    people = _people(labels, keys)
+    half = pairs_per_fold // 2
+    rng = generator(seed, "verification pairs")
+    groups = _deal(people, folds, half, rng)
+    if groups is None:
+        _require(people, folds * half)
+        warnings.warn(
+            f"{len(people)} people are too few for {folds} folds of {pairs_per_fold} pairs with no person in "
+            "common: the folds share people, so their accuracies are not independent",
+            stacklevel=2,
+        )
+        same = rng.permutation(_same_pairs(people, folds * half, rng)).reshape(folds, half, 2)
+        different = rng.permutation(_different_pairs(people, folds * half, rng)).reshape(folds, half, 2)
+    else:
+        same = np.array([_same_pairs(group, half, rng) for group in groups])
+        different = np.array([_different_pairs(group, half, rng) for group in groups])
+    pairs = np.concatenate([same, different], axis=1).reshape(-1, 2)
+    return PairList(
+        left=tuple(str(key) for key in pairs[:, 0]),
+        right=tuple(str(key) for key in pairs[:, 1]),
+        same=np.tile(np.arange(pairs_per_fold) < half, folds),
+        fold=np.repeat(np.arange(folds, dtype=np.int64), pairs_per_fold),
+    )
+
+
+def _people(labels: Iterable[int], keys: Iterable[str]) -> People:
+    found: dict[int, list[str]] = {}
+    for key, label in sorted(zip(keys, (int(label) for label in labels), strict=True)):
+        found.setdefault(label, []).append(key)
+    return list(found.values())
+
+
+def _capacity(people: People) -> tuple[int, int]:
+    """How many pairs of the same person and of different people there are."""
+    images = sum(len(person) for person in people)
+    same = sum(comb(len(person), 2) for person in people)
+    return same, comb(images, 2) - same
+
+
+def _require(people: People, wanted: int) -> None:
+    same, different = _capacity(people)
+    if min(same, different) < wanted:
+        raise UserError(
+            f"{wanted} pairs of the same person and {wanted} of different people are asked for; "
+            f"{len(people)} people with {sum(map(len, people))} images make {same} and {different}.",
+            mend="ask for fewer folds or fewer pairs per fold, or give more images per person",
+        )
+
+
+def _deal(people: People, folds: int, half: int, rng: np.random.Generator) -> list[People] | None:
+    """Deal people to folds that can each make `half` pairs of each kind; None where this way finds no deal.
+
+    The person who can make most pairs goes first, always to the fold that can make fewest so far.
+    """
+    worth = {place: min(comb(len(person), 2), half) for place, person in enumerate(people)}
+    order = sorted(rng.permutation(len(people)).tolist(), key=lambda place: -worth[place])
+    groups: list[People] = [[] for _ in range(folds)]
+    load = [0] * folds
+    for place in order:
+        # People with one image make no same-person pairs: they go where people are fewest.
+        fold = min(range(folds), key=lambda f: (load[f] if worth[place] else 0, len(groups[f])))
+        groups[fold].append(people[place])
+        load[fold] += worth[place]
+    return groups if all(min(_capacity(group)) >= half for group in groups) else None
+
+
+def _same_pairs(people: People, wanted: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    able = [person for person in people if len(person) > 1]
+    drawn = _spread(len(able), lambda who: comb(len(able[who]), 2), wanted, rng)
+    return [(able[who][i], able[who][j]) for who, (i, j) in ((who, _triangle(item)) for who, item in drawn)]
+
+
+def _different_pairs(people: People, wanted: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    def images(couple: int) -> tuple[list[str], list[str]]:
+        a, b = _triangle(couple)
+        return people[a], people[b]
+
+    def size(couple: int) -> int:
+        a, b = images(couple)
+        return len(a) * len(b)
+
+    pairs = []
+    for couple, item in _spread(comb(len(people), 2), size, wanted, rng):
+        a, b = images(couple)
+        pairs.append((a[item // len(b)], b[item % len(b)]))
+    return pairs
+
+
+def _triangle(index: int) -> tuple[int, int]:
+    """The index-th pair (i, j), i < j, in the order (0,1), (0,2), (1,2), (0,3), ..."""
+    j = (1 + isqrt(1 + 8 * index)) // 2
+    return index - j * (j - 1) // 2, j
+
+
+def _spread(
+    groups: int, size: Callable[[int], int], wanted: int, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Draw `wanted` different (group, item), item < size(group), as evenly over groups as sizes allow."""
+    if groups >= wanted:
+        chosen = rng.choice(groups, wanted, replace=False)
+        return [(int(group), int(rng.integers(size(int(group))))) for group in chosen]
+    sizes = np.array([size(group) for group in range(groups)], dtype=np.int64)
+    take = np.zeros(groups, dtype=np.int64)
+    while (left := wanted - int(take.sum())) > 0:
+        room = np.flatnonzero(take < sizes)
+        if left < len(room):
+            take[rng.choice(room, left, replace=False)] += 1
+        else:
+            take[room] += min(left // len(room), int((sizes - take)[room].min()))
+    return [
+        (group, int(item))
+        for group in range(groups)
+        for item in rng.choice(int(sizes[group]), int(take[group]), replace=False)
+    ]

@@ -1,0 +1,156 @@
+"""Embeddings to scores: cosines and squared distances of pairs, and the comparison of all images with all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+
+Embeddings = NDArray[np.floating[Any]]  # (images, embedding size), not necessarily normalised
+Scores = NDArray[np.float64]  # (pairs,)
+Same = NDArray[np.bool_]  # (pairs,) True where both images show one person
+
+_BLOCK = 1 << 24  # numbers in one block of work: 128 MiB of float64
+
+
+def unit(embeddings: Embeddings) -> NDArray[np.float64]:
+    """Each row divided by its L2 norm, float64.
+
+    Raises:
+        UserError: a row is not finite or is zero, and so has no direction.
+    """
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings must be (images, embedding size), got shape {embeddings.shape}")
+    rows = embeddings.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1)
+    bad = ~(np.isfinite(norms) & (norms > 0))
+    if bad.any():
+        raise UserError(
+            f"{bad.sum()} of {len(rows)} embeddings are zero or not finite, the first in row {bad.argmax()}.",
+            mend="look at the loss and the gradient norm of the run: training has probably diverged",
+        )
+    return np.asarray(rows / norms[:, None], dtype=np.float64)
+
+
+def cosine_scores(left: Embeddings, right: Embeddings) -> Scores:
+    """The cosine of each left with its right embedding: (pairs, embedding size) twice -> (pairs,)."""
+    return _rowwise(left, right, lambda a, b: np.clip(np.einsum("ij,ij->i", a, b), -1.0, 1.0))
+
+
+def squared_distances(left: Embeddings, right: Embeddings) -> Scores:
+    """||a - b||^2 = 2 - 2 cos of unit embeddings: (pairs, embedding size) twice -> (pairs,) in [0, 4].
+
+    Computed from the difference, which keeps small distances exact where 2 - 2 cos would cancel.
+    """
+    return _rowwise(left, right, lambda a, b: np.square(a - b).sum(axis=1))
+
+
+def _rowwise(left: Embeddings, right: Embeddings, score: Any) -> Scores:
+    if left.shape != right.shape or left.ndim != 2:
+        raise ValueError(
+            f"left and right must be (pairs, embedding size) alike, got {left.shape}, {right.shape}"
+        )
+    step = max(1, _BLOCK // max(1, left.shape[1]))
+    out = np.empty(len(left), dtype=np.float64)
+    for start in range(0, len(left), step):
+        block = slice(start, start + step)
+        out[block] = score(unit(left[block]), unit(right[block]))
+    return out
+
+
+def all_pair_scores(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tuple[Scores, Same]:
+    """Cosines of every image with every other, each pair once (i < j): n (n - 1) / 2 scores.
+
+    Args:
+        embeddings: (n, embedding size).
+        labels: (n,) the person of each image, numbers or names.
+    """
+    cosines, same = _matrix(embeddings, labels)
+    upper = ~np.tri(len(same), dtype=np.bool_)
+    return cosines[upper], same[upper]
+
+
+def all_pair_scores_with_self(
+    embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]
+) -> tuple[Scores, Same]:
+    """The whole n x n matrix of cosines, as the official evaluation of CKD scores it.
+
+    It counts each image's comparison with itself as a genuine one, and each pair twice. With four images a
+    person a quarter of the genuine scores are trivial, and the equal error rate comes out up to a quarter
+    too low. For comparison with published numbers only; `all_pair_scores` is the clean one.
+    """
+    cosines, same = _matrix(embeddings, labels)
+    np.fill_diagonal(cosines, 1.0)  # exactly, so that no rounding puts a self-comparison under a real one
+    return cosines.ravel(), same.ravel()
+
+
+def _matrix(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[np.float64], Same]:
+    names = np.asarray(labels)
+    if names.shape != (len(embeddings),):
+        raise ValueError(f"{len(embeddings)} embeddings need as many labels, got shape {names.shape}")
+    rows = unit(embeddings)
+    return np.clip(rows @ rows.T, -1.0, 1.0), np.asarray(names[:, None] == names[None, :], dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class ScoreStatistics:
+    """How far genuine and impostor scores lie apart.
+
+    Attributes:
+        g_mean, i_mean: mean genuine and mean impostor score.
+        fdr: Fisher discriminant ratio (G-mean - I-mean)^2 / (var_G + var_I), population variances; None
+            where both variances are zero.
+    """
+
+    g_mean: float
+    i_mean: float
+    fdr: float | None
+
+
+def score_statistics(scores: NDArray[np.floating[Any]], same: Same) -> ScoreStatistics:
+    """G-mean, I-mean and Fisher discriminant ratio of scores, as papers on masked faces report them."""
+    values = checked(scores, same)
+    genuine, impostor = values[same], values[~same]
+    spread = float(genuine.var() + impostor.var())
+    gap = float(genuine.mean() - impostor.mean())
+    return ScoreStatistics(
+        float(genuine.mean()), float(impostor.mean()), gap * gap / spread if spread > 0 else None
+    )
+
+
+def checked(scores: NDArray[np.floating[Any]], same: Same) -> Scores:
+    """The scores as float64, having made sure that rates can be computed from them.
+
+    Raises:
+        UserError: a score is not finite, or there is no genuine or no impostor pair.
+    """
+    if scores.ndim != 1 or same.shape != scores.shape or same.dtype != np.bool_:
+        raise ValueError(
+            f"scores and same must be (pairs,), same bool; got {scores.shape} and {same.shape} {same.dtype}"
+        )
+    values = scores.astype(np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {len(values)} scores are not finite, first pair {int(bad.argmax())}.",
+            mend="look at the loss and the gradient norm of the run: training has probably diverged",
+        )
+    if same.all() or not same.any():
+        kind = "pairs of the same person" if same.any() else "pairs of different people"
+        raise UserError(
+            f"All {len(values)} pairs are {kind}: no error rate can be computed."
+            if len(values)
+            else "There are no pairs.",
+            expected="pairs of the same person and pairs of different people",
+        )
+    return values
+
+
+def last_of_equals(ranked: Scores) -> NDArray[np.int64]:
+    """Of a sorted array, where each run of equal numbers ends: thresholds cannot part a run."""
+    return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)

@@ -1,0 +1,160 @@
+"""Accuracy of accepting or rejecting pairs, with the threshold chosen on other folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.evaluation.curves import RocCurve
+from kdface.evaluation.scores import Same, Scores, checked, last_of_equals
+
+Folds = NDArray[np.int64]
+
+# The thresholds of InsightFace's verification script, on the squared distance of unit vectors.
+INSIGHTFACE_THRESHOLDS = np.arange(0.0, 4.0, 0.01)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldAccuracy:
+    """Accuracy on each fold at the threshold chosen on the others.
+
+    Attributes:
+        per_fold: (folds,) share of the fold's pairs judged rightly.
+        thresholds: (folds,) on the squared distance; a pair is accepted when its distance is smaller.
+    """
+
+    per_fold: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.per_fold.mean())
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation over the folds, the +- of InsightFace."""
+        return float(self.per_fold.std())
+
+    @property
+    def standard_error(self) -> float:
+        """Sample standard deviation over sqrt(folds), the +- of the LFW report and of FaceNet."""
+        return float(self.per_fold.std(ddof=1) / np.sqrt(len(self.per_fold)))
+
+
+def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
+    """(pairs,) the fold of each pair: `folds` blocks in list order, the first ones longer by one if uneven.
+
+    The folds of scikit-learn's `KFold` without shuffling, as InsightFace cuts its verification sets.
+    """
+    if not 2 <= folds <= pairs:
+        raise UserError(
+            f"{pairs} pairs cannot be cut into {folds} folds.", expected="2 folds or more, none empty"
+        )
+    size, longer = divmod(pairs, folds)
+    return np.repeat(np.arange(folds, dtype=np.int64), [size + (fold < longer) for fold in range(folds)])
+
+
+def tenfold_accuracy(
+    distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None
+) -> FoldAccuracy:
+    """LFW accuracy as InsightFace computes it.
+
+    A pair is accepted when its squared distance is smaller than the threshold. For each fold the threshold
+    among 0, 0.01, ..., 3.99 with the highest accuracy on all other folds, the first of equals, is applied
+    to it.
+
+    Args:
+        distances: (pairs,) squared distances of L2-normalised embeddings, see `squared_distances`.
+        same: (pairs,).
+        fold: (pairs,) the fold of each pair; ten consecutive blocks where not given, which for LFW's View 2
+            are its folds.
+
+    Raises:
+        UserError: a distance is not finite, genuine or impostor pairs are missing, or there are fewer than
+            two folds.
+    """
+    values, number = _prepared(distances, same, fold)
+    correct = np.array(
+        [
+            _correct_below(INSIGHTFACE_THRESHOLDS, values[number == f], same[number == f])
+            for f in range(number.max() + 1)
+        ]
+    )
+    best = np.argmax(correct.sum(axis=0) - correct, axis=1)
+    right = correct[np.arange(len(best)), best]
+    return FoldAccuracy(right / np.bincount(number), INSIGHTFACE_THRESHOLDS[best])
+
+
+def tenfold_accuracy_exact(
+    distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None
+) -> FoldAccuracy:
+    """As `tenfold_accuracy`, with the threshold chosen among all that the other folds can tell apart.
+
+    The candidates are the midpoints between neighbouring distinct distances of the other folds, and the two
+    thresholds that accept none (0) and all (infinity) of them. Of equally accurate ones the smallest, which
+    accepts fewest, is taken.
+    """
+    values, number = _prepared(distances, same, fold)
+    order = np.argsort(values, kind="stable")
+    ranked, genuine, number_ranked = values[order], same[order], number[order]
+    right, thresholds = [], []
+    for f in range(number.max() + 1):
+        others = number_ranked != f
+        threshold = _best_threshold(ranked[others], genuine[others])
+        held_out = ~others
+        right.append(np.count_nonzero((ranked[held_out] < threshold) == genuine[held_out]))
+        thresholds.append(threshold)
+    return FoldAccuracy(np.array(right) / np.bincount(number), np.array(thresholds))
+
+
+def best_threshold_accuracy(curve: RocCurve) -> float:
+    """In-sample: the highest accuracy that any one threshold reaches on the very pairs it is chosen on.
+
+    The "ACC" of OpenSphere and of the SphereFace-R code. It flatters; compare it with itself only, never
+    with a ten-fold accuracy.
+    """
+    right = curve.genuine_accepted + curve.n_impostor - curve.impostor_accepted
+    return int(right.max()) / (curve.n_genuine + curve.n_impostor)
+
+
+def _prepared(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None) -> tuple[Scores, Folds]:
+    values = checked(distances, same)
+    if fold is None:
+        return values, consecutive_folds(len(values))
+    if fold.shape != values.shape:
+        raise ValueError(f"fold must be {values.shape}, got {fold.shape}")
+    names, number = np.unique(fold, return_inverse=True)
+    if len(names) < 2:
+        raise UserError(
+            "All pairs are in one fold, so there are no others to choose the threshold on.",
+            mend="give two folds or more, or report the in-sample accuracy (`best_threshold_accuracy`)",
+        )
+    return values, number.astype(np.int64)
+
+
+def _correct_below(thresholds: NDArray[np.float64], values: Scores, same: Same) -> NDArray[np.int64]:
+    """(thresholds,) how many pairs are judged rightly when those under the threshold are accepted."""
+    genuine, impostor = np.sort(values[same]), np.sort(values[~same])
+    accepted = np.searchsorted(genuine, thresholds, side="left")
+    rejected = len(impostor) - np.searchsorted(impostor, thresholds, side="left")
+    return np.asarray(accepted + rejected, dtype=np.int64)
+
+
+def _best_threshold(ranked: Scores, same: Same) -> float:
+    """The smallest threshold of highest accuracy for rising distances."""
+    last = last_of_equals(ranked)
+    genuine = np.cumsum(same, dtype=np.int64)[last]
+    # Accepting the first k pairs judges genuine(k) + impostors - (k - genuine(k)) pairs rightly.
+    gain = np.concatenate([[0], 2 * genuine - (last + 1)])
+    best = int(np.argmax(gain))
+    if best == 0:
+        return 0.0
+    if best == len(last):
+        return float("inf")
+    below, above = float(ranked[last[best - 1]]), float(ranked[last[best - 1] + 1])
+    middle = (below + above) / 2
+    return middle if middle > below else above  # neighbouring floats have no number between them

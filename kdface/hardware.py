@@ -1,0 +1,72 @@
+"""The hardware profile: what this machine does fastest, found by looking at it, and recorded with each run."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How to compute on this machine.
+
+    Attributes:
+        name: cuda, cpu-bf16, cpu or plain.
+        accelerator: as Lightning names it.
+        precision: as Lightning names it.
+        channels_last: NHWC memory for convolutions.
+        fused: fused optimiser kernels.
+        reason: what was seen that led to this.
+    """
+
+    name: str
+    accelerator: Literal["cpu", "gpu"]
+    precision: str
+    channels_last: bool
+    fused: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 natively (AMX or AVX512-BF16); without, bf16 is slower than float32."""
+    native = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in native)
+
+
+def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
+    """The profile for this machine. `plain` is float32 with contiguous tensors everywhere."""
+    gpu = torch.cuda.is_available()
+    accelerator: Literal["cpu", "gpu"] = "gpu" if gpu else "cpu"
+    if choice == "plain":
+        return Profile("plain", accelerator, "32-true", False, False, "trainer.profile=plain")
+    if gpu:
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported():
+            return Profile("cuda", "gpu", "bf16-mixed", True, True, f"{name} with bfloat16")
+        return Profile("cuda", "gpu", "16-mixed", True, True, f"{name} without bfloat16: half precision")
+    if cpu_has_bf16():
+        return Profile("cpu-bf16", "cpu", "bf16-mixed", True, False, "processor with AMX or AVX512-BF16")
+    return Profile("cpu", "cpu", "32-true", True, False, "processor without bfloat16 units: float32 is faster there")
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def forward_context(profile: Profile) -> AbstractContextManager[Any]:
+    """The autocast that evaluation runs under, the same as training's."""
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(profile.precision)
+    if half is None:
+        return nullcontext()
+    return torch.autocast("cuda" if profile.accelerator == "gpu" else "cpu", dtype=half)

@@ -1,0 +1,233 @@
+"""The one frame of all heads: class weights, cosines, and the margin softmax with its members' choices.
+
+A margin-softmax head is five choices (Liu et al., "SphereFace Revived", TPAMI 2023):
+
+    psi       what the target's angle becomes              (default cos)
+    eta       what the other classes' angles become        (default cos)
+    rho       the magnitude of the logits                  (a fixed scale, or the norm of the embedding)
+    gradient  whether psi and eta act on the gradient too  ("exact") or on the value alone ("detached")
+    weight    how the class weights come to unit norm      (projected in place, or normalised in the graph)
+
+    logit_j = rho * (psi(theta_y) if j == y else eta(theta_j))
+    loss    = loss_scale * mean over the batch of -log softmax(logit)_y  (+ a regulariser)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple, ParamSpec, get_type_hints
+
+import torch
+from annotated_types import Ge, Gt
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+EmbeddingSize = Annotated[int, Ge(1)]
+NumClasses = Annotated[int, Ge(2)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+AngleFactor = Annotated[float, Ge(1)]  # a multiplicative margin; below 1 it would pull classes together
+GradientRule = Literal["detached", "exact"]
+P = ParamSpec("P")
+
+_MIN_NORM = 1e-8  # an embedding shorter than this has no direction
+_MIN_SINE = 4.47e-3  # sine at cos = 1 - 1e-5, where OpenSphere clamps the cosine before it takes the angle
+
+
+def checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Hold a constructor's arguments to its annotations: what a YAML may not say, a call may not either.
+
+    Raises:
+        ValueError: an argument does not fit; names the class, the argument and what was expected.
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
+        bound = signature.bind(*args, **kwargs)
+        for name, hint in get_type_hints(init, include_extras=True).items():
+            if name in bound.arguments:
+                value = bound.arguments[name]
+                try:
+                    bound.arguments[name] = TypeAdapter(hint).validate_python(value)
+                except ValidationError as error:
+                    owner = type(args[0]).__name__
+                    reason = error.errors()[0]["msg"]
+                    raise ValueError(f"{owner}: {name} is {value!r}. {reason}.") from None
+        init(*bound.args, **bound.kwargs)
+
+    return checked_init
+
+
+class HeadOutput(NamedTuple):
+    """What a head returns.
+
+    Attributes:
+        loss: scalar, `loss_scale` and regularisers included.
+        logits: (N, C), those that the loss saw, margin included.
+        cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    cosine: Tensor
+
+
+def straight_through(value: Tensor, source: Tensor) -> Tensor:
+    """A tensor that equals `value` exactly and passes its gradient to `source` unchanged."""
+    return value.detach() + (source - source.detach())
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """The angle acos(cosine) in radians, with a finite gradient everywhere.
+
+    The derivative is -1 / max(sin(theta), 4.47e-3). The value needs no such bound and is not clamped away
+    from the poles, so that functions of the angle are exact at cos = 1 and cos = -1.
+    """
+    value = cosine.detach().clamp(-1.0, 1.0)
+    theta = torch.acos(value)
+    if not cosine.requires_grad:
+        return theta
+    sine = ((1.0 - value) * (1.0 + value)).sqrt().clamp_min(_MIN_SINE)
+    return theta - (cosine - cosine.detach()) / sine
+
+
+def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Norm (N, 1) and direction (N, D) of embeddings (N, D).
+
+    An embedding with a norm below 1e-8 has no direction: its direction is zero (so are its cosines) and
+    passes no gradient. Dividing by a small constant instead would hand it a gradient large enough to drown
+    the batch.
+    """
+    norm = torch.linalg.vector_norm(embedding, dim=1, keepdim=True)
+    return norm, embedding / norm.masked_fill(norm < _MIN_NORM, math.inf)
+
+
+class Head(nn.Module, ABC):
+    """(embedding, label) -> `HeadOutput`. Owns the class weights, checks its input, shuts autocast out.
+
+    Everything is computed in float32 (float64 where embedding or weights are), also under autocast: in
+    half precision angles near 0 have a resolution of 0.03 rad. Labels outside 0..C-1 raise torch's own
+    index error.
+
+    Attributes:
+        weight: (C, D), one row per class (`kernel` (D, C) of published ElasticFace headers is its
+            transpose). Xavier-normal initialised.
+        loss_scale: factor that the loss carries. Learning rates of heads are comparable only after it.
+        projected: how weights come to unit norm.
+            True (OpenSphere): a training forward pass renormalises `weight` in place, and the gradient
+            reaches it as if it were used as it stands. This is projected gradient descent: every step starts
+            on the unit sphere, so its angle does not shrink as a free norm would grow, and gradient and
+            momentum keep their published radial part. The loss sees exact unit vectors in eval mode too,
+            where `weight` may be one step off the sphere, or an average, and is left alone.
+            False (ElasticFace, InsightFace): w / |w| is differentiated and the norm is free.
+    """
+
+    projected: bool = True
+    loss_scale: float = 1.0
+
+    def __init__(self, embedding_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """Loss and logits of embeddings (N, D), not normalised, with labels (N,) int64.
+
+        Raises:
+            ValueError: shapes or label type do not fit.
+        """
+        num_classes, size = self.weight.shape
+        if embedding.ndim != 2 or embedding.shape[1] != size or embedding.shape[0] == 0:
+            raise ValueError(
+                f"{type(self).__name__}: embeddings have shape {tuple(embedding.shape)}, "
+                f"expected (N, {size}) with N > 0"
+            )
+        if label.shape != embedding.shape[:1] or label.dtype != torch.int64:
+            raise ValueError(
+                f"{type(self).__name__}: labels have shape {tuple(label.shape)} and type {label.dtype}, "
+                f"expected ({embedding.shape[0]},) and torch.int64 (class indices 0..{num_classes - 1})"
+            )
+        dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self.classify(embedding.to(dtype), label)
+
+    @abstractmethod
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """`forward` on checked input in full precision."""
+
+    def unit_weight(self, dtype: torch.dtype) -> Tensor:
+        """The class weights (C, D) at unit norm; see `projected`."""
+        weight = self.weight.to(dtype)
+        if not self.projected:
+            return normalize(weight)
+        unit = normalize(weight.detach())
+        if self.training:
+            self.weight.detach().copy_(unit)  # in place: optimiser, EMA and DDP keep their references
+        return straight_through(unit, weight)
+
+
+class MarginSoftmax(Head):
+    """The frame of the module's docstring. A member overrides `psi`, `eta` or `regulariser`.
+
+    Args:
+        embedding_size: D.
+        num_classes: C.
+        scale: the logits' magnitude rho; None makes it the norm of each embedding.
+        gradient: "detached" is characteristic gradient detachment: with f_j the value of psi or eta,
+            logit_j = rho * (cos_j + stopgrad(f_j - cos_j)), hence d logit_j / d cos_j = rho. The margin acts
+            through the softmax probabilities alone: no dead zone where f is flat, no blow-up where
+            1 / sin(theta) is large. "exact" differentiates psi and eta. rho is differentiated in both.
+        loss_scale: factor on the cross-entropy.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        num_classes: int,
+        *,
+        scale: float | None,
+        gradient: GradientRule = "exact",
+        loss_scale: float = 1.0,
+    ) -> None:
+        super().__init__(embedding_size, num_classes)
+        self.scale = scale
+        self.gradient = gradient
+        self.loss_scale = loss_scale
+
+    def psi(self, cosine: Tensor) -> Tensor | None:
+        """psi of the target cosines (N, 1); None stands for the cosine itself."""
+        return None
+
+    def eta(self, cosine: Tensor) -> Tensor | None:
+        """eta of all cosines (N, C), the target's being discarded; None stands for the cosine itself."""
+        return None
+
+    def regulariser(self, norm: Tensor, unit_weight: Tensor, label: Tensor) -> Tensor | None:
+        """A term added to the loss, from embedding norms (N, 1), unit class weights (C, D), labels (N,)."""
+        return None
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        norm, direction = polar(embedding)
+        weight = self.unit_weight(embedding.dtype)
+        cosine = direction @ weight.T
+        target = label[:, None]
+        others = self._under_rule(self.eta, cosine)
+        own = self._under_rule(self.psi, cosine.gather(1, target))
+        logits = others.scatter(1, target, own) * (norm if self.scale is None else self.scale)
+        loss = self.loss_scale * cross_entropy(logits, label)
+        extra = self.regulariser(norm, weight, label)
+        return HeadOutput(loss if extra is None else loss + extra, logits, cosine.detach())
+
+    def _under_rule(self, function: Callable[[Tensor], Tensor | None], cosine: Tensor) -> Tensor:
+        """`function` of the cosine under the gradient rule."""
+        exact = self.gradient == "exact"
+        value = function(cosine if exact else cosine.detach())
+        if value is None:
+            return cosine
+        return value if exact else straight_through(value, cosine)

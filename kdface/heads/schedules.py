@@ -1,0 +1,56 @@
+"""Margin schedules: pure functions of a step count, and the frame with that count in its state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kdface.heads.frame import GradientRule, HeadOutput, MarginSoftmax
+
+
+def stepped_margin(iteration: Tensor, margin: float, steps: Sequence[int]) -> float | Tensor:
+    """m(it) = 1 + (margin - 1) * #{step in steps: step < it} / #steps; without steps, `margin` at once.
+
+    OpenSphere states the increment dm instead of the final margin: margin = 1 + dm * #steps.
+    """
+    if not steps:
+        return margin
+    reached = sum((iteration > step).to(iteration.dtype) for step in steps)
+    return 1.0 + (margin - 1.0) / len(steps) * reached
+
+
+def annealed_lambda(iteration: Tensor, base: float, gamma: float, power: float, minimum: float) -> Tensor:
+    """lambda(it) = max(minimum, base * (1 + gamma * it)^-power), of SphereFace's Caffe code (CVPR 2017)."""
+    return (base * (1.0 + gamma * iteration).pow(-power)).clamp_min(minimum)
+
+
+class ScheduledMarginSoftmax(MarginSoftmax):
+    """`MarginSoftmax` with a schedule.
+
+    Attributes:
+        iteration: int64 scalar, the forward passes made in training mode, the current one included (the
+            first sees 1), as the published codes count; with gradient accumulation each micro-batch is one.
+            A buffer of the state_dict: a resumed run goes on where it stopped. Eval mode leaves it.
+    """
+
+    iteration: Tensor
+
+    def __init__(
+        self,
+        embedding_size: int,
+        num_classes: int,
+        *,
+        scale: float | None,
+        gradient: GradientRule,
+        loss_scale: float = 1.0,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient, loss_scale=loss_scale)
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        if self.training:
+            # Not in place: a compiled backward pass may recompute the margin from the buffer as it then is.
+            self.iteration = self.iteration + 1
+        return super().classify(embedding, label)

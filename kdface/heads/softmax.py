@@ -1,0 +1,122 @@
+"""Heads without an angular factor: softmax, NormFace, CosFace, ArcFace."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+from torch.nn.functional import cross_entropy
+
+from kdface.heads.frame import (
+    EmbeddingSize,
+    GradientRule,
+    Head,
+    HeadOutput,
+    MarginSoftmax,
+    NonNegative,
+    NumClasses,
+    Positive,
+    angle,
+    checked,
+)
+
+
+class Softmax(Head):
+    """Linear classifier: logit_j = w_j . x + b_j, loss = cross-entropy. Nothing is normalised.
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        bias: learn b (C,), zero at first. OpenSphere's first branch has it, its main branch has not.
+    """
+
+    @checked
+    def __init__(self, embedding_size: EmbeddingSize, num_classes: NumClasses, bias: bool = True) -> None:
+        super().__init__(embedding_size, num_classes)
+        self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        weight = self.weight.to(embedding.dtype)
+        product = embedding @ weight.T
+        lengths = vector_norm(embedding.detach(), dim=1, keepdim=True) * vector_norm(weight.detach(), dim=1)
+        cosine = product.detach() / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+        logits = product if self.bias is None else product + self.bias.to(embedding.dtype)
+        return HeadOutput(cross_entropy(logits, label), logits, cosine)
+
+
+class NormFace(MarginSoftmax):
+    """Normalised softmax: logit_j = s cos(theta_j).
+
+    Follows Wang et al., "NormFace" (ACM MM 2017), without its trained scale; the same head is CocoLoss
+    (Liu et al., 2017).
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+    """
+
+    @checked
+    def __init__(
+        self, embedding_size: EmbeddingSize, num_classes: NumClasses, scale: Positive = 30.0
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale)
+
+
+class CosFace(MarginSoftmax):
+    """Additive cosine margin: psi = cos(theta) - m. Both gradient rules coincide, as d psi / d cos = 1.
+
+    Follows Wang et al., "CosFace" (CVPR 2018), also known as AM-Softmax.
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+        margin: m.
+    """
+
+    @checked
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 64.0,
+        margin: NonNegative = 0.35,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale)
+        self.margin = margin
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        return cosine - self.margin
+
+
+class ArcFace(MarginSoftmax):
+    """Additive angular margin: psi = cos(min(theta + m, pi)).
+
+    Follows Deng et al., "ArcFace" (CVPR 2019), as OpenSphere codes it: flat at -1 beyond theta = pi - m,
+    gradient detached.
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+        margin: m in radians.
+        gradient: see `MarginSoftmax`.
+    """
+
+    @checked
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 64.0,
+        margin: NonNegative = 0.5,
+        gradient: GradientRule = "detached",
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
+        self.margin = margin
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        return torch.cos((angle(cosine) + self.margin).clamp_max(math.pi))

@@ -1,0 +1,164 @@
+"""What every method is: a LightningModule that turns a batch of views into named loss terms."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.randomness import derive
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which view of the augmentation each network sees.
+
+    Attributes:
+        student: the view of the network that is trained.
+        teacher: the view of the frozen network; null for methods without one.
+    """
+
+    student: str
+    teacher: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """role -> view, for the roles that are filled."""
+        return {role: view for role, view in vars(self).items() if view is not None}
+
+
+class Term(NamedTuple):
+    """One term of the loss, a scalar, and the weight it has in the sum."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the parameters move. `optimizer` and `schedule` are made once Lightning has placed the parameters."""
+
+    optimizer: Callable[[Iterable[Any]], Optimizer]
+    schedule: Callable[[Optimizer, int, int], LRScheduler]
+    total_steps: int
+    steps_per_epoch: int
+    seed: int
+    ema_decay: float | None = None
+
+
+class Method(pl.LightningModule, ABC):
+    """Base of the methods. A subclass gives `terms`; the loss is the sum of value x weight.
+
+    Attributes:
+        backbone: the network that is trained.
+        embedder: the network that is evaluated and shipped: the backbone, or the average of its weights.
+        head: class weights and loss; null for methods that have none.
+        needs_head: whether the method can do without (checked before anything is trained).
+        last_loss, last_terms, last_metrics: of the last step, detached, for the record.
+    """
+
+    needs_head: ClassVar[bool] = True
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module | None, preprocessing: Preprocessing, views: Views
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.preprocessing = preprocessing
+        self.views = views
+        self.averaged: nn.Module | None = None
+        self.last_terms: dict[str, Term] = {}
+        self.last_loss: Tensor | None = None
+        self.last_metrics: dict[str, Tensor] = {}
+        self._optimization: Optimization | None = None
+
+    @abstractmethod
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """Loss terms by name, each a scalar that is a mean over the batch unless the method says otherwise."""
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.averaged if self.averaged is not None else self.backbone
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) as the networks see it: (pixel - mean) / std, channels_last."""
+        floats = images.permute(0, 3, 1, 2).to(torch.float32)
+        if self.preprocessing.color == "bgr":
+            floats = floats.flip(1)
+        return (floats - self.preprocessing.mean) / self.preprocessing.std
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, D) embeddings, not normalised."""
+        embedding: Tensor = self.embedder(self.pixels(images))
+        return embedding
+
+    def parameter_groups(self) -> list[Any]:
+        """What the optimiser moves. A method with several learning rates returns several groups."""
+        return [each for each in self.parameters() if each.requires_grad]
+
+    def optimize_with(self, optimization: Optimization) -> None:
+        """Set before training; adds the averaged copy where one is asked for."""
+        self._optimization = optimization
+        if optimization.ema_decay is not None:
+            self.add_average()
+
+    def add_average(self) -> None:
+        """Add the averaged copy of the backbone: not trained itself, evaluated and shipped in its place."""
+        self.averaged = copy.deepcopy(self.backbone).requires_grad_(False).eval()
+
+    def configure_optimizers(self) -> Any:
+        plan = self._plan()
+        optimizer = plan.optimizer(self.parameter_groups())
+        schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Every step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state."""
+        del batch
+        torch.manual_seed(derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        del batch_idx
+        terms = self.terms(batch)
+        loss = torch.stack([term.value * term.weight for term in terms.values()]).sum()
+        self.last_terms = {name: Term(term.value.detach(), term.weight) for name, term in terms.items()}
+        self.last_loss = loss.detach()
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then move the averaged copy: a <- d a + (1 - d) w, with d = min(decay, (1 + t) / (10 + t))."""
+        super().optimizer_step(*args, **kwargs)
+        decay = self._plan().ema_decay
+        if decay is None or self.averaged is None:
+            return
+        step = self.trainer.global_step + 1
+        weight = 1.0 - min(decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for mean, value in zip(self.averaged.state_dict().values(), self.backbone.state_dict().values(), strict=True):
+                if mean.dtype.is_floating_point:
+                    mean.lerp_(value.to(mean.dtype), weight)
+                else:
+                    mean.copy_(value)
+
+    def train(self, mode: bool = True) -> Method:
+        """The averaged copy stays in eval mode whatever the rest does."""
+        super().train(mode)
+        if self.averaged is not None:
+            self.averaged.eval()
+        return self
+
+    def _plan(self) -> Optimization:
+        if self._optimization is None:
+            raise UserError("the method has not been told how to optimise.", mend="call optimize_with(...) first")
+        return self._optimization

@@ -1,0 +1,25 @@
+"""SphereFace-R and every other margin head: one network, one view, the head's loss."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kdface.datasets.loading import Batch
+from kdface.faces import Preprocessing
+from kdface.methods.base import Method, Term, Views
+
+
+class SphereFaceR(Method):
+    """Margin-softmax training (Liu et al., "SphereFace Revived", TPAMI 2023).
+
+    loss = head(backbone(student view), label); the margin, its scale and its loss weight are the head's.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, preprocessing: Preprocessing, views: Views) -> None:
+        super().__init__(backbone, head, preprocessing, views)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        assert self.head is not None
+        output = self.head(self.backbone(self.pixels(batch.views[self.views.student])), batch.label)
+        self.last_metrics = {"accuracy": (output.cosine.argmax(1) == batch.label).float().mean()}
+        return {"classification": Term(output.loss)}

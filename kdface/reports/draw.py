@@ -1,0 +1,71 @@
+"""The figures of a run folder: curves from its scores and record, and what a training batch looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kdface.evaluation.curves import roc
+from kdface.faces import FaceSet, Image
+from kdface.randomness import generator
+from kdface.reports.contact_sheet import contact_sheet
+from kdface.reports.figures import det_figure, learning_figure, roc_figure, save, score_figure
+from kdface.runs.folder import RunFolder
+from kdface.runs.records import read
+
+
+def draw_scores(scores: Path, figures: Path) -> None:
+    """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF."""
+    for file in sorted(scores.glob("*.npz")):
+        with np.load(file, allow_pickle=False) as arrays:
+            values, same = arrays["scores"], arrays["same"]
+        curve = roc(values, same).corners()
+        name = file.stem
+        _save(roc_figure({name: (curve.far, curve.tar)}), figures / f"{name}_roc")
+        _save(det_figure({name: (curve.far, curve.fnmr)}), figures / f"{name}_det")
+        _save(score_figure(values[same], values[~same]), figures / f"{name}_scores")
+
+
+def draw_run(folder: RunFolder, training: Any) -> None:
+    """Every figure of a run: its scores, its learning curves, and one batch of what it was trained on.
+
+    `training` is the training set (`kdface.datasets.loading.TrainingSet`).
+    """
+    draw_scores(folder.scores, folder.figures)
+    records = list(read(folder.metrics))
+    losses = [(record["step"], record["loss"]) for record in records if record["kind"] == "train"]
+    if len(losses) > 1:
+        _save(learning_figure({"loss": losses}, value="Training loss"), folder.figures / "loss")
+    _save_png(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views")
+
+
+def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:
+    """A contact sheet: one row a person; for each image the picture as it is, then every view made of it."""
+    rows: list[list[Image | None]] = []
+    titles: list[str] = []
+    chosen = generator(seed, "contact sheet").permutation(len(faces.people))[:people]
+    for person in sorted(int(each) for each in chosen):
+        indices = np.flatnonzero(np.asarray(faces.labels) == person)[:images]
+        row: list[Image | None] = []
+        for index in indices:
+            sample = faces[int(index)]
+            made = augmentation(sample, generator(seed, "augment", 0, sample.key))
+            row += [sample.image, *(made[view] for view in augmentation.views)]
+        row += [None] * (images * (1 + len(augmentation.views)) - len(row))
+        rows.append(row)
+        titles.append(str(faces.people[person]))
+    return contact_sheet(rows, titles, ["original", *augmentation.views] * images)
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".png", ".pdf"):
+        save(figure, stem.with_name(stem.name + suffix))
+
+
+def _save_png(figure: Figure, stem: Path) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    save(figure, stem.with_name(stem.name + ".png"))

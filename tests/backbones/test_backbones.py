@@ -1,0 +1,216 @@
+"""What holds for every backbone. Adding one adds a row; what is peculiar to one is in its own file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError, validate_call
+from torch import nn
+
+import kdface.backbones as room
+from kdface.backbones import Backbone
+from kdface.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf" / "backbone"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A public constructor, what its state dict holds at its defaults, and a small oblong size to run it at."""
+
+    name: str
+    entries: int
+    parameters: int
+    small: tuple[int, int] = (48, 32)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def constructor(self) -> Callable[..., Backbone]:
+        made: Callable[..., Backbone] = getattr(room, self.name)
+        return made
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+BN = {"norm": True, "order": "add_relu"}
+# iResNet and SFNet: the counts published with SphereFace-R and MaskInv; squeeze-and-excitation adds 2 keys and
+# C^2 / 8 weights a block: 2 (64^2 + 128^2 + 256^2 + 512^2) / 8 for two blocks a layer.
+# iresnet_nano, mobilefacenet: closed forms in their own test files. nn2: table 2 of FaceNet, with biases.
+ROWS = [
+    Row("iresnet18", 187, 24_025_600),
+    Row("iresnet18", 187 + 2 * 8, 24_025_600 + 87_040, options={"squeeze_excitation": True}),
+    Row("iresnet34", 331, 34_139_328),
+    Row("iresnet50", 475, 43_590_848),
+    Row("iresnet100", 925, 65_156_160),
+    Row("iresnet_nano", 43 + 18 * 6, 2_493_328, small=(64, 96)),
+    Row("sfnet4", 10, 14_396_544),
+    Row("sfnet10", 22, 17_052_032),
+    Row("sfnet20", 42, 24_500_992),
+    Row("sfnet20", 42, 24_500_992, options={"order": "add_relu"}),
+    Row("sfnet20", 127, 24_506_688, options=BN),
+    Row("sfnet36", 74, 34_605_440),
+    Row("sfnet64", 130, 50_020_864),
+    Row("sfnet64", 391, 50_036_544, options=BN),
+    Row("mobilefacenet", 333, 1_200_512),
+    Row("inception_resnet_v1", 714, 23_482_624, small=(75, 91)),
+    Row("nn2", 120, 7_456_304, small=(96, 64)),
+]
+each = pytest.mark.parametrize("row", ROWS, ids=str)
+
+# The deepest nets hold no code that their smaller kin do not; their values need not be computed.
+SHALLOW = [row for row in ROWS if row.parameters < 30_000_000]
+
+
+def on_meta(row: Row, **given: Any) -> Backbone:
+    with torch.device("meta"):
+        return row.constructor(**row.options, **given)
+
+
+@pytest.fixture(scope="module", params=SHALLOW, ids=str)
+def small(request: pytest.FixtureRequest) -> tuple[Backbone, torch.Tensor]:
+    """A backbone for small images with a 24-d embedding, and three images."""
+    row: Row = request.param
+    torch.manual_seed(0)
+    net = row.constructor(embedding_size=24, image_size=row.small, **row.options)
+    return net, torch.randn(3, 3, *row.small)
+
+
+@each
+def test_state_dict_has_the_published_size(row: Row) -> None:
+    net = on_meta(row)
+    assert len(net.state_dict()) == row.entries
+    assert sum(parameter.numel() for parameter in net.parameters()) == row.parameters
+
+
+@each
+def test_output_shape_and_gradient_at_another_image_size(row: Row) -> None:
+    net = on_meta(row, embedding_size=24, image_size=row.small)
+    assert net.embedding_size == 24
+    assert net.image_size == row.small
+    embeddings = net(torch.empty(3, 3, *row.small, device="meta"))
+    assert embeddings.shape == (3, 24)
+    embeddings.sum().backward()
+    assert [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@each
+def test_stages_hold_every_parameter_once(row: Row) -> None:
+    net = on_meta(row)
+    before = list(net.state_dict())
+    stages = net.stages()
+    held = [id(parameter) for _, stage in stages for parameter in stage.parameters()]
+    assert sorted(held) == sorted(id(parameter) for parameter in net.parameters())
+    assert stages[-1][0] == "embedding"
+    assert len({name for name, _ in stages}) == len(stages) >= 5
+    assert list(net.state_dict()) == before
+
+
+def test_stages_in_turn_are_the_forward_pass(small: tuple[Backbone, torch.Tensor]) -> None:
+    net, images = small
+    net.eval()
+    with torch.no_grad():
+        features = images
+        for _, stage in net.stages():
+            features = stage(features)
+        assert torch.equal(features, net(images))
+
+
+def test_every_trainable_parameter_gets_a_gradient(small: tuple[Backbone, torch.Tensor]) -> None:
+    net, images = small
+    net.train()
+    net.zero_grad()
+    embeddings = net(images)
+    # A fixed direction: the plain sum has no gradient behind a BatchNorm.
+    (embeddings * torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_evaluation_is_deterministic_and_looks_at_one_image_at_a_time(
+    small: tuple[Backbone, torch.Tensor],
+) -> None:
+    net, images = small
+    net.eval()
+    with torch.no_grad():
+        together = net(images)
+        assert torch.equal(together, net(images))
+        assert not torch.allclose(together[0], together[1])
+        torch.testing.assert_close(net(images[1:2]), together[1:2], rtol=1e-3, atol=1e-4)
+
+
+COMPILED = ["iresnet_nano", "sfnet10", "mobilefacenet", "inception_resnet_v1", "nn2"]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiles_without_a_graph_break(name: str) -> None:
+    row = next(row for row in ROWS if row.name == name)
+    net = on_meta(row, image_size=row.small)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)  # raises where the graph breaks
+    assert compiled(torch.empty(2, 3, *row.small, device="meta")).shape == (2, net.embedding_size)
+
+
+@each
+def test_unfit_images_are_named(row: Row) -> None:
+    net = on_meta(row)
+    height, width = net.image_size
+    with pytest.raises(ValueError, match=rf"\(N, 3, {height}, {width}\); got \(1, 3, {width}, {height + 8}\)"):
+        net(torch.empty(1, 3, width, height + 8, device="meta"))
+    with pytest.raises(UserError, match="8x120 images"):
+        on_meta(row, image_size=(8, 120))
+
+
+@each
+def test_signature_is_a_schema(row: Row) -> None:
+    checked = validate_call(row.constructor)
+    wrong: list[dict[str, Any]] = [{"embedding_size": 0}, {"embedding_size": "many"}, {"image_size": (112,)}]
+    names = inspect.signature(row.constructor).parameters
+    wrong += [{"dropout": 1.0}] if "dropout" in names else []
+    wrong += [{"order": "relu"}] if "order" in names else []
+    wrong += [{"blocks": (1, 0, 1, 1)}, {"channels": (8, 8, 8)}] if "blocks" in names else []
+    for given in wrong:
+        with pytest.raises(ValidationError), torch.device("meta"):
+            checked(**given)
+
+
+def test_every_constructor_has_a_row_and_a_choice() -> None:
+    public = {name for name in room.__all__ if name not in {"Backbone", "load_weights"}}
+    assert {row.name for row in ROWS} == public
+    assert {path.stem for path in CONF.glob("*.yaml")} == public
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_choice_repeats_the_signature(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert all("  # " in line for line in text.splitlines()[2:])
+    given = yaml.safe_load(text)
+    module, name = given.pop("_target_").rsplit(".", 1)
+    constructor = getattr(importlib.import_module(module), name)
+    assert constructor is getattr(room, path.stem)
+    defaults = {key: p.default for key, p in inspect.signature(constructor).parameters.items()}
+    del defaults["image_size"]  # the dataset's to say
+    assert given == {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+
+
+def test_a_stage_can_be_frozen() -> None:
+    net = room.iresnet_nano(embedding_size=8, image_size=(32, 32), channels=(4, 4, 4, 4), blocks=(1, 1, 1, 1))
+    for name, stage in net.stages():
+        stage.requires_grad_(name in {"layer4", "embedding"})
+    assert isinstance(net.layer3, nn.Module) and not any(p.requires_grad for p in net.layer3.parameters())
+    assert not net.conv1.weight.requires_grad
+    assert all(p.requires_grad for p in [*net.layer4.parameters(), net.fc.weight])

@@ -1,0 +1,87 @@
+"""The batch of the golden values, and one of every head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdface.heads import (
+    ArcFace,
+    CosFace,
+    ElasticFaceArc,
+    ElasticFaceCos,
+    GASoftmax,
+    Head,
+    HeadOutput,
+    NormFace,
+    Softmax,
+    SphereFace,
+    SphereFace2,
+    SphereFace2017,
+    SphereFacePlus,
+    SphereFaceR,
+)
+
+MakeHead = Callable[[int, int], Head]
+
+HEADS: dict[str, MakeHead] = {
+    "softmax": Softmax,
+    "softmax_no_bias": partial(Softmax, bias=False),
+    "normface": NormFace,
+    "cosface": CosFace,
+    "arcface": ArcFace,
+    "arcface_exact": partial(ArcFace, gradient="exact"),
+    "sphereface": SphereFace,
+    "sphereface_exact": partial(SphereFace, gradient="exact"),
+    "sphereface_plus": SphereFacePlus,
+    "sphereface2017": SphereFace2017,
+    "sphereface2017_detached": partial(SphereFace2017, gradient="detached"),
+    "ga_softmax": GASoftmax,
+    "ga_softmax_detached": partial(GASoftmax, gradient="detached"),
+    "spherefacer_v0_none": partial(SphereFaceR, form="v0", feature_norm="none"),
+    "spherefacer_v0_exact": partial(SphereFaceR, form="v0", gradient="exact"),
+    "spherefacer_v1_soft_steps": partial(SphereFaceR, form="v1", feature_norm="soft", margin_steps=[0, 2]),
+    "spherefacer_v2": SphereFaceR,
+    "spherefacer_v2_exact": partial(SphereFaceR, gradient="exact", penalty="squared", feature_norm="soft"),
+    "sphereface2_c": SphereFace2,
+    "sphereface2_c_exact": partial(SphereFace2, gradient="exact"),
+    "sphereface2_a_exact": partial(SphereFace2, margin_type="A", gradient="exact"),
+    "sphereface2_m": partial(SphereFace2, margin_type="M", margin=1.7),
+    "elasticface_arc": ElasticFaceArc,
+    "elasticface_arc_detached": partial(ElasticFaceArc, gradient="detached", monotone=True),
+    "elasticface_arc_plus": partial(ElasticFaceArc, sigma=0.0175, plus_permutation="correct", monotone=True),
+    "elasticface_cos": ElasticFaceCos,
+    "elasticface_cos_plus": partial(ElasticFaceCos, sigma=0.025, plus_permutation="official"),
+}
+
+
+@pytest.fixture(params=HEADS.values(), ids=HEADS.keys())
+def make_head(request: pytest.FixtureRequest) -> MakeHead:
+    made: MakeHead = request.param
+    return made
+
+
+@pytest.fixture
+def heads() -> dict[str, MakeHead]:
+    return HEADS
+
+
+@pytest.fixture
+def evaluate_golden() -> Callable[[Head], tuple[HeadOutput, Tensor, Tensor]]:
+    """(output, d loss / d x, d loss / d w) of a head with D = 3, C = 4 on the batch of the golden values, in float64."""
+
+    def evaluate(head: Head) -> tuple[HeadOutput, Tensor, Tensor]:
+        head.double()
+        with torch.no_grad():
+            rows = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
+            head.weight.copy_(torch.tensor(rows))
+        x = torch.tensor([[1.0, 2.0, 2.0], [0.0, -3.0, 4.0]], dtype=torch.float64, requires_grad=True)
+        out = head(x, torch.tensor([2, 1]))
+        x_grad, w_grad = torch.autograd.grad(out.loss, [x, head.weight])
+        return out, x_grad, w_grad
+
+    return evaluate
