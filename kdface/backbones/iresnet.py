@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, Dropout, EmbeddingSize, ImageSize, halved
+from kdface.backbones.prelu import PReLU
 
 UNITS = {  # residual blocks in each layer
     18: (2, 2, 2, 2),
@@ -47,7 +48,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.prelu = nn.PReLU(outputs)
+        self.prelu = PReLU(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.se_block = SqueezeExcitation(outputs) if squeeze_excitation else None
@@ -105,7 +106,7 @@ class IResNet(Backbone):
         width = channels[0]
         self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.prelu = nn.PReLU(width)
+        self.prelu = PReLU(width)
         for name, blocks, outputs in zip(layers, units, channels, strict=True):
             first = Block(width, outputs, 2, squeeze_excitation)
             rest = (Block(outputs, outputs, 1, squeeze_excitation) for _ in range(blocks - 1))

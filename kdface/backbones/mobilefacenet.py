@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, EmbeddingSize, ImageSize, halved
+from kdface.backbones.prelu import PReLU
 
 
 def _conv(
@@ -24,7 +25,7 @@ def _conv(
         ("bn", nn.BatchNorm2d(outputs)),
     ]
     if activate:
-        parts.append(("prelu", nn.PReLU(outputs)))
+        parts.append(("prelu", PReLU(outputs)))
     return nn.Sequential(OrderedDict(parts))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -64,33 +64,33 @@ def nearest_backbone(weights: Mapping[str, Tensor]) -> str:
     Likeness is the Jaccard index of the sets of keys, then the number of equal shapes; empty where it is
     under 0.5.
     """
-    scores: list[tuple[float, int, str]] = []
-    for name, constructor in _constructors().items():
-        with torch.device("meta"):
-            candidate = constructor().state_dict()
-        ours, theirs = _uncounted(candidate), _uncounted(weights)
-        shared = ours & theirs
-        shapes = sum(candidate[key].shape == weights[key].shape for key in shared)
-        scores.append((len(shared) / max(1, len(ours | theirs)), shapes, name))
-    likeness, _, name = max(scores)
+    found = {key: tuple(value.shape) for key, value in weights.items() if not key.endswith(COUNTER)}
+    likeness, _, name = max(
+        (
+            len(known.keys() & found.keys()) / len(known.keys() | found.keys()),
+            len(known.items() & found.items()),
+            name,
+        )
+        for name, known in _public().items()
+    )
     if likeness < 0.5:
         return ""
     matrices = [value for value in weights.values() if value.ndim == 2]  # the last one makes the embedding
     return f"{name} with embedding_size={matrices[-1].shape[0]}" if matrices else name
 
 
-def _constructors() -> dict[str, Callable[..., Backbone]]:
+@cache
+def _public() -> dict[str, dict[str, tuple[int, ...]]]:
+    """Keys and shapes of each public backbone at its defaults."""
     import kdface.backbones as room  # here, because the room imports this file
 
-    return {name: getattr(room, name) for name in room.__all__ if _makes_backbone(getattr(room, name))}
-
-
-def _makes_backbone(member: Any) -> bool:
-    return inspect.isfunction(member) and "image_size" in inspect.signature(member).parameters
-
-
-def _uncounted(keys: Iterable[str]) -> set[str]:
-    return {key for key in keys if not key.endswith(COUNTER)}
+    makers = {name: getattr(room, name) for name in room.__all__ if name not in {"Backbone", "load_weights"}}
+    with torch.device("meta"):
+        states = {name: maker().state_dict() for name, maker in makers.items()}
+    return {
+        name: {key: tuple(value.shape) for key, value in state.items() if not key.endswith(COUNTER)}
+        for name, state in states.items()
+    }
 
 
 def _listed(what: str, keys: list[str]) -> str:

@@ -70,11 +70,7 @@ def _check_parameters(
             continue
         full = f"{path}.{key}" if path else str(key)
         if key in injected:
-            raise UserError(
-                f"{full} = {value!r} is not yours to set: it is read from {_WHENCE.get(str(key), 'the other parts')}.",
-                origin=origins.of(full),
-                mend=f"remove {full}",
-            )
+            raise given_by_framework(full, value, origins.of(full))
         if key not in known:
             valid = sorted(set(known) - set(injected))
             raise UserError(
@@ -92,6 +88,14 @@ def _check_parameters(
             expected=_describe(known[missing[0]].hint),
             mend=f"add {_join(path, missing[0])}=...",
         )
+
+
+def given_by_framework(path: str, value: object, origin: str) -> UserError:
+    """The error for a key whose value is read from data or from another part."""
+    source = _WHENCE.get(path.rpartition(".")[2], "the other parts")
+    return UserError(
+        f"{path} = {value!r} is not yours to set: it is read from {source}.", origin=origin, mend=f"remove {path}"
+    )
 
 
 def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:

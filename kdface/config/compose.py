@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdface.config.check import check_tree
+from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.origin import Origins, trace
 from kdface.config.paths import conf_folder, groups
 from kdface.config.schema import Configuration
@@ -70,7 +70,7 @@ def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
     del config["hydra"]
     tree = _resolve(config, origins)
     for group, value in tree.items():
-        if value == {}:
+        if value == {} and group != "evaluation":
             tree[group] = None
     check_tree(tree, Configuration, origins)
     tree["paths"] = {key: str(Path(value).expanduser().absolute()) for key, value in tree["paths"].items()}
@@ -131,6 +131,9 @@ def _bad_override(hydra: Hydra, error: Exception, overrides: list[str]) -> UserE
         valid |= set(_keys(OmegaConf.to_container(config, resolve=False)))
     except UserError as earlier:
         return earlier
+    group, _, name = key.partition(".")
+    if name in INJECTED.get(group, ()):
+        return given_by_framework(key, given.partition("=")[2], f"command line: {given}")
     near = nearest(key, [each for each in valid if not each.startswith("hydra")] or valid)
     value = given.partition("=")[2]
     return UserError(

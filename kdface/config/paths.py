@@ -19,7 +19,7 @@ def groups(folders: list[Path] | None = None) -> list[str]:
         entry.name
         for folder in (folders or [conf_folder()])
         for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith((".", "_"))
+        if entry.is_dir() and entry.name != "hydra" and not entry.name.startswith((".", "_"))
     }
     return sorted(found)
 

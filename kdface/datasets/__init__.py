@@ -4,5 +4,6 @@ from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
+from kdface.datasets.toy_faces import ToyFaces
 
-__all__ = ["BinPairs", "ImageFolder", "RawFolder", "RecordIO"]
+__all__ = ["BinPairs", "ImageFolder", "RawFolder", "RecordIO", "ToyFaces"]

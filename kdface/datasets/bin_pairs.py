@@ -21,8 +21,8 @@ _CONTENTS = "a pickled pair: the list of 2N encoded images, and the list of N bo
 class BinPairs:
     """The 2N aligned crops of a verification set, and its N pairs.
 
-    Pair i is images 2i and 2i+1. A key is the number of the image in seven digits. The file says of a pair whether it
-    shows one person, but not whom, so all images belong to the one person "?".
+    Pair i is images 2i and 2i+1. A key is the number of the image in seven digits. The file says of a pair
+    whether it shows one person, but not whom, so all images belong to the one person "?".
 
     The file is a pickle. It is read as plain data; one that would run code is refused.
 
@@ -47,9 +47,7 @@ class BinPairs:
     labels: NDArray[np.int64]
     keys: Sequence[str]
 
-    def __init__(
-        self, path: str | Path, size: Size = (112, 112), name: str | None = None, terms: str = ""
-    ) -> None:
+    def __init__(self, path: str | Path, size: Size = (112, 112), name: str | None = None, terms: str = "") -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise missing(self.path, "an InsightFace verification set such as lfw.bin")

@@ -1,7 +1,7 @@
 """Is a dataset whole, what is in it, does it share anyone with another, and which version of it is this?
 
-Everything works on any `FaceSet`. A reader may add `raw_bytes(index)`, all the bytes a sample is made from, which makes
-fingerprints fast; `terms`, a licence; and `passed_over`, files it did not take for images.
+Everything works on any `FaceSet`. A reader may add `raw_bytes(index)`, all the bytes a sample is made from,
+which makes fingerprints fast; `terms`, a licence; and `passed_over`, files it did not take for images.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def verify(
 ) -> Verification:
     """Decode every image; list what is broken, what is there twice, and how images spread over people and splits.
 
-    Exact duplicates have equal pixels; each further copy is listed once, with the first. Near duplicates are re-encoded,
-    resized, brightened or slightly shifted copies, see `kdface.datasets.duplicates`; their search takes time with
-    the square of the number of images (seconds for 12 thousand).
+    Exact duplicates have equal pixels; each further copy is listed once, with the first. Near duplicates are
+    re-encoded, resized, brightened or slightly shifted copies, see `kdface.datasets.duplicates`; their search
+    takes time with the square of the number of images (seconds for 12 thousand).
 
     Args:
         dataset: any set of faces.
@@ -138,17 +138,16 @@ def verify(
         duplicates=tuple(found),
         passed_over=tuple(getattr(dataset, "passed_over", ())),
         splits=tuple(Split(name, len(indices), len(members[name])) for name, indices in (splits or {}).items()),
-        people_in_two_splits=tuple(
-            person for person, count in zip(dataset.people, counts, strict=True) if count > 1
-        ),
+        people_in_two_splits=tuple(person for person, count in zip(dataset.people, counts, strict=True) if count > 1),
     )
 
 
 def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -> Overlap:
     """The people and photographs that two datasets share, which must not happen between training and test.
 
-    Names are compared without case, accents, spaces and punctuation, so that "Aaron_Eckhart" is "aaron eckhart". A
-    name without a letter, such as a class number, says nothing about who it is and is not compared.
+    Names are compared without case, accents, spaces and punctuation, so that "Aaron_Eckhart" is "aaron
+    eckhart". A name without a letter, such as a class number, says nothing about who it is and is not
+    compared.
     """
     names = [{_normal(person): person for person in _named(side) if _is_name(person)} for side in (first, second)]
     shared = sorted(names[0].keys() & names[1].keys())
@@ -188,13 +187,16 @@ def card(dataset: FaceSet) -> dict[str, Any]:
 def fingerprint(dataset: FaceSet) -> str:
     """SHA-256 over the sorted (key, name of the person, SHA-256 of the bytes) of all samples, in hex.
 
-    It changes with any byte, label or key, and not with the order of the images or the place of the files. The bytes
-    are the reader's `raw_bytes` (image file, and landmarks or pair labels where it has any); of a set without these,
-    the pixels and landmarks.
+    It changes with any byte, label or key, and not with the order of the images or the place of the files.
+    The bytes are the reader's `raw_bytes` (image file, and landmarks or pair labels where it has any); of a
+    set without these, the pixels and landmarks. A sample that cannot be read counts as such.
     """
     rows = []
     for index in range(len(dataset)):
-        digest = hashlib.sha256(_bytes_of(dataset, index)).hexdigest()
+        try:
+            digest = hashlib.sha256(_bytes_of(dataset, index)).hexdigest()
+        except DataError:  # a missing file is a version of the dataset too: training may skip it
+            digest = "unreadable"
         rows.append(f"{dataset.keys[index]}\0{dataset.people[int(dataset.labels[index])]}\0{digest}\n")
     return hashlib.sha256("".join(sorted(rows)).encode()).hexdigest()
 
@@ -213,7 +215,9 @@ class _Images:
             try:
                 image = dataset[index].image
                 if image.shape != (*size, 3) or image.dtype != np.uint8:
-                    raise DataError(f"{dataset.keys[index]}: {image.dtype} of {image.shape}, not uint8 of {(*size, 3)}.")
+                    raise DataError(
+                        f"{dataset.keys[index]}: {image.dtype} of {image.shape}, not uint8 of {(*size, 3)}."
+                    )
             except DataError as error:
                 self.broken.append(Broken(dataset.keys[index], error.problem))
             else:

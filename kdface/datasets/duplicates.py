@@ -1,9 +1,9 @@
 """Finding one photograph twice in a set of aligned faces.
 
-Hashes of 64 bits, the usual tool, cannot do it here: alignment makes all faces so alike that different people share a
-hash. So each image becomes a small high-passed thumbnail, all pairs are compared by one matrix product, and the few that
-are alike are compared again at more detail, shifted against each other, because two copies are seldom cut at the same
-pixel.
+Hashes of 64 bits, the usual tool, cannot do it here: alignment makes all faces so alike that different people
+share a hash. So each image becomes a small high-passed thumbnail, all pairs are compared by one matrix
+product, and the few that are alike are compared again at more detail, shifted against each other, because two
+copies are seldom cut at the same pixel.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from kdface.faces import Image
 
-# Chosen on 12,148 aligned crops of 90 people, with copies made by re-encoding, halving the resolution, brightness, gamma,
-# and shifts of up to 3 pixels.
+# Chosen on 12,148 aligned crops of 90 people, with copies made by re-encoding, halving the resolution,
+# brightness, gamma, and shifts of up to 3 pixels.
 SIDE = 64  # pixels of the detailed thumbnail
 SHIFT = 5  # pixels of it that two copies may be apart
 ALIKE = 0.88  # correlation of the coarse thumbnails above which a pair is looked at again
@@ -46,14 +46,15 @@ def between(left: Thumbnails, right: Thumbnails) -> Iterator[tuple[int, int, flo
     """Pairs (i, j) of an image on the left and one on the right that show one photograph, with their correlation."""
     coarse = _coarse(left), _coarse(right)
     for start in range(0, len(left), _BLOCK):
-        alike = np.argwhere(coarse[0][start : start + _BLOCK] @ coarse[1].T >= ALIKE) + (start, 0)
+        alike = np.argwhere(coarse[0][start : start + _BLOCK] @ coarse[1].T >= ALIKE) + np.array([start, 0])
         yield from _confirm(left, right, alike)
 
 
 def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """The best normalised correlation of the middle of the second thumbnail with the first one over all shifts.
 
-    Both are high-passed, so that light and shade over the whole face count little. 0 where the middle is flat.
+    Both are high-passed, so that light and shade over the whole face count little. 0 where the middle is
+    flat.
     """
     middle = _high_pass(second, 4.0)[SHIFT:-SHIFT, SHIFT:-SHIFT]
     if middle.std() < 0.5:  # no structure: the correlation would be noise over noise

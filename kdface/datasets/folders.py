@@ -24,8 +24,8 @@ def missing(path: Path, contents: str) -> UserError:
 def scan(root: Path) -> tuple[dict[str, list[str]], list[str]]:
     """The image files of every person's folder under `root`, both sorted by name, and what was passed over.
 
-    Hidden entries and plain files beside the people's folders are not looked at. A folder without images, and within
-    a person's folder whatever has no image suffix, is returned in the second list.
+    Hidden entries and plain files beside the people's folders are not looked at. A folder without images, and
+    within a person's folder whatever has no image suffix, is returned in the second list.
 
     Raises:
         UserError: `root` is not there.

@@ -19,9 +19,9 @@ from kdface.faces import Preprocessing, Sample, template_points
 class ImageFolder:
     """Aligned face crops `root/person/file.jpg` (or .jpeg, .png, .bmp, .webp).
 
-    People and files are taken in the order of their names, so that labels and keys are the same on every machine; a
-    key is "person/file.jpg". Every crop must have the size that is given: nothing is resized. Landmarks are the
-    template's points, where the alignment put them.
+    People and files are taken in the order of their names, so that labels and keys are the same on every
+    machine; a key is "person/file.jpg". Every crop must have the size that is given: nothing is resized.
+    Landmarks are the template's points, where the alignment put them.
 
     Args:
         root: the folder that holds the people's folders.

@@ -27,10 +27,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Image:
     """Decode an image file to (height, width, 3) uint8 RGB.
 
-    Grayscale is repeated over the channels, an alpha channel is dropped, 16 bits become 8. An EXIF orientation is
-    ignored on purpose: landmarks and crops are stored in the pixels of the file, so turning it would part them.
-    Bytes after the end of an image are accepted; an image that ends too early is not, although some OpenCV releases
-    decode one to a picture with a gray rest.
+    Grayscale is repeated over the channels, an alpha channel is dropped, 16 bits become 8. An EXIF
+    orientation is ignored on purpose: landmarks and crops are stored in the pixels of the file, so turning it
+    would part them. Bytes after the end of an image are accepted; an image that ends too early is not,
+    although some OpenCV releases decode one to a picture with a gray rest.
 
     Args:
         data: the file's bytes.
@@ -44,9 +44,7 @@ def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Ima
     if reason:
         raise DataError(f"{source}: {reason}.", expected=FORMATS)
     try:
-        bgr = cv2.imdecode(
-            np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
+        bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # what OpenCV refuses before decoding, e.g. an absurd size in the header
         bgr = None
     if bgr is None:

@@ -17,8 +17,8 @@ from kdface.faces import Points
 _PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 HEADER = ("file", *(f"{part}_{axis}" for part in _PARTS for axis in "xy"))
 
-# A detector extrapolates the points of a face that the border cuts, so a point may lie a little outside the image:
-# by at most this fraction of its side. Landmarks in pixels of another scale or crop lie further out.
+# A detector extrapolates the points of a face that the border cuts, so a point may lie a little outside the
+# image: by at most this fraction of its side. Landmarks in pixels of another scale or crop lie further out.
 _MARGIN = 0.1
 
 
@@ -48,8 +48,8 @@ class Landmarks:
 def read_landmarks(path: Path) -> dict[str, Landmarks]:
     """Read `file,left_eye_x,left_eye_y,...,mouth_right_y`, one row per image, with this header line.
 
-    `file` is "person/file.jpg" under the image folder; x and y are pixels of that image, left and right as seen in it.
-    A row whose numbers cannot be used is kept, so that the image it belongs to can say so.
+    `file` is "person/file.jpg" under the image folder; x and y are pixels of that image, left and right as
+    seen in it. A row whose numbers cannot be used is kept, so that the image it belongs to can say so.
 
     Raises:
         UserError: no such file.

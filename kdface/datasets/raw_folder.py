@@ -18,10 +18,10 @@ from kdface.faces import Image, Points, Preprocessing, Sample, align, similarity
 class RawFolder:
     """Photographs `root/person/file.jpg`, aligned by five landmarks to the template at any size.
 
-    The set is every image of the folder and every row of the landmark file. One without the other is an error on
-    access that names file and line, so that `kdface.datasets.checks.verify` can list them all. Keys are
-    "person/file.jpg", people and files in the order of their names. A sample's landmarks are the five points of the
-    row carried through the alignment, hence near the template's points but not on them.
+    The set is every image of the folder and every row of the landmark file. One without the other is an error
+    on access that names file and line, so that `kdface.datasets.checks.verify` can list them all. Keys are
+    "person/file.jpg", people and files in the order of their names. A sample's landmarks are the five points
+    of the row carried through the alignment, hence near the template's points but not on them.
 
     Args:
         root: the folder that holds the people's folders.

@@ -13,8 +13,8 @@ import numpy as np
 from kdface.datasets.images import read_bytes
 from kdface.errors import DataError
 
-# A record is: magic, a word, data, zeros up to a multiple of 4. The word holds the fragment flag in its upper 3 bits and
-# the length of the data in its lower 29 (dmlc-core, recordio.h).
+# A record is: magic, a word, data, zeros up to a multiple of 4. The word holds the fragment flag in its upper
+# 3 bits and the length of the data in its lower 29 (dmlc-core, recordio.h).
 MAGIC = b"\x0a\x23\xd7\xce"  # 0xCED7230A, little-endian
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
@@ -34,8 +34,8 @@ class Entry:
 class RecordFile:
     """Reads records by their index.
 
-    `pread` takes no file offset, so processes forked from this one do not disturb each other; a copy sent to another
-    process opens the file anew. Not for Windows, which has no `pread`.
+    `pread` takes no file offset, so processes forked from this one do not disturb each other; a copy sent to
+    another process opens the file anew. Not for Windows, which has no `pread`.
 
     Args:
         rec: the file of records.
@@ -52,7 +52,8 @@ class RecordFile:
         self.indices = pairs[:, 0]
         self._offsets = pairs[:, 1]
         self._file_size = rec.stat().st_size
-        # The bytes that belong to a record end where the next one on disk begins; indices are not in disk order.
+        # The bytes that belong to a record end where the next one on disk begins; indices are not in disk
+        # order.
         starts = np.unique(np.append(self._offsets[self._offsets < self._file_size], self._file_size))
         self._ends = starts[np.searchsorted(starts, self._offsets, side="right").clip(max=len(starts) - 1)]
         self._file: BinaryIO | None = None
@@ -116,7 +117,7 @@ class RecordFile:
         start = int(self._offsets[at])
         if start >= self._file_size:
             raise DataError(
-                f"{self.source(record)}: {self.idx.name} points to byte {start}, and the file ends at {self._file_size}.",
+                f"{self.source(record)}: {self.idx.name} points to byte {start}, the file ends at {self._file_size}.",
                 mend=f"the copy of {self.rec.name} is cut short, or {self.idx.name} is of another file",
             )
         return start, int(self._ends[at])
@@ -144,13 +145,12 @@ class RecordFile:
 def unpack(data: bytes, source: str) -> tuple[tuple[float, ...], bytes]:
     """Split an image record into its label values and the encoded image.
 
-    The header is `uint32 flag, float32 label, uint64 id, uint64 id`, little-endian; where flag is not 0, that many
-    float32 values follow and replace the label. Raises `DataError` naming `source` where the data end too early.
+    The header is `uint32 flag, float32 label, uint64 id, uint64 id`, little-endian; where flag is not 0, that
+    many float32 values follow and replace the label. Raises `DataError` naming `source` where the data end
+    too early.
     """
     if len(data) < _IMAGE_HEADER.size:
-        raise DataError(
-            f"{source}: {len(data)} bytes cannot hold the {_IMAGE_HEADER.size} bytes of an image header."
-        )
+        raise DataError(f"{source}: {len(data)} bytes cannot hold the {_IMAGE_HEADER.size} bytes of an image header.")
     count, label, _, _ = _IMAGE_HEADER.unpack_from(data)
     if not count:
         return (label,), data[_IMAGE_HEADER.size :]

@@ -15,7 +15,8 @@ from kdface.datasets.record_file import RecordFile, unpack
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
 
-# Labels are float32, which holds every integer only below 2^24: above it the index ranges in the file are not exact.
+# Labels are float32, which holds every integer only below 2^24: above it the index ranges in the file are not
+# exact.
 _EXACT = 2**24
 
 
@@ -41,23 +42,25 @@ class RecordKeys(Sequence[str]):
 class RecordIO:
     """An InsightFace training set of aligned crops, read without MXNet.
 
-    Record 0 says where the identity records are, and each of those which images are one person's. A file whose record 0
-    is itself an image ("shuffled") has no identity records: all its records are images and each is asked for its label.
-    An image's label is its scalar label, or the first of several (face2rec2 writes [class, aligned], a mask-aware file
-    237 values). A key is the record's number in eight digits.
+    Record 0 says where the identity records are, and each of those which images are one person's. A file
+    whose record 0 is itself an image ("shuffled") has no identity records: all its records are images and
+    each is asked for its label. An image's label is its scalar label, or the first of several (face2rec2
+    writes [class, aligned], a mask-aware file 237 values). A key is the record's number in eight digits.
 
-    A person is named after the folder in `train.lst`, where that file is there and gives every class a folder of its
-    own; otherwise by the number of the class.
+    A person is named after the folder in `train.lst`, where that file is there and gives every class a folder
+    of its own; otherwise by the number of the class.
 
     Args:
-        root: the folder of train.rec, or a .rec file; the .idx, .lst and `property` lie beside it. `property` holds
+        root: the folder of train.rec, or a .rec file; the .idx, .lst and `property` lie beside it. `property`
+        holds
             "classes,height,width".
         name: name of the dataset in reports; by default the name of the folder.
         terms: licence or terms of use, shown in the dataset's card.
 
     Raises:
         UserError: a file is not there.
-        DataError: the index, `property`, header or identity records cannot be used; on access, a record that cannot.
+        DataError: the index, `property`, header or identity records cannot be used; on access, a record that
+        cannot.
     """
 
     name: str
@@ -157,7 +160,8 @@ def _classes(file: RecordFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _class_of_each(file: RecordFile, records: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(
-        [_whole(file.entry(record).values[0], file.source(record)) for record in records.tolist()], dtype=np.int64
+        [_whole(file.entry(record).values[0], file.source(record)) for record in records.tolist()],
+        dtype=np.int64,
     )
 
 
@@ -168,7 +172,7 @@ def _whole(value: float, source: str) -> int:
 
 
 def _folder_names(path: Path, numbers: Sequence[str]) -> list[str]:
-    """The people's names by `aligned<TAB>folder/person/file<TAB>class...` lines, or nothing where those give no names."""
+    """The people's names by `aligned<TAB>folder/person/file<TAB>class...` lines, or nothing where they give none."""
     if not path.is_file():
         return []
     names: dict[str, str] = {}

@@ -60,13 +60,16 @@ class RocCurve:
         return (self.n_genuine - self.genuine_accepted) / self.n_genuine
 
     def corners(self) -> RocCurve:
-        """The same curve without the vertices where it runs straight on along an axis, to draw and store."""
+        """The same curve without the vertices where it runs straight on along an axis, to draw and store.
+
+        The first vertex with an impostor stays: its FAR is the least that the pairs can show.
+        """
         genuine, impostor = np.diff(self.genuine_accepted) > 0, np.diff(self.impostor_accepted) > 0
-        keep = np.ones(len(self.thresholds), dtype=np.bool_)
         along = (genuine[:-1] & genuine[1:] & ~impostor[:-1] & ~impostor[1:]) | (
             impostor[:-1] & impostor[1:] & ~genuine[:-1] & ~genuine[1:]
         )
-        keep[1:-1] = ~along
+        keep = np.concatenate([[True], ~along, [True]])
+        keep[np.argmax(self.impostor_accepted > 0)] = True
         return RocCurve(self.thresholds[keep], self.genuine_accepted[keep], self.impostor_accepted[keep])
 
 
@@ -116,9 +119,7 @@ def eer_midpoint(curve: RocCurve) -> float:
     passes over vertices at which both counts go on by the same steps. Use `eer` unless comparing with it.
     """
     kept = np.ones(len(curve.thresholds), dtype=np.bool_)
-    kept[2:-1] = (np.diff(curve.genuine_accepted[1:], 2) != 0) | (
-        np.diff(curve.impostor_accepted[1:], 2) != 0
-    )
+    kept[2:-1] = (np.diff(curve.genuine_accepted[1:], 2) != 0) | (np.diff(curve.impostor_accepted[1:], 2) != 0)
     far, fnmr = curve.far[kept], 1 - curve.tar[kept]  # not .fnmr, whose rounding breaks exact draws otherwise
     at = int(np.argmin(np.abs(far - fnmr)))
     return float(far[at] + fnmr[at]) / 2

@@ -82,9 +82,7 @@ def _pairs(left: Rows, right: Rows, same: Same) -> list[str]:
             "hold the kinds in blocks), or the labels were read wrongly."
         ]
     if (left == right).all():
-        return [
-            "Every pair compares an image with itself. Usual cause: left images taken for the right ones."
-        ]
+        return ["Every pair compares an image with itself. Usual cause: left images taken for the right ones."]
     return []
 
 

@@ -70,9 +70,7 @@ def cmc(ranks: NDArray[np.int64], max_rank: int = 20) -> NDArray[np.float64]:
     return np.array([np.count_nonzero(ranks <= rank) / len(ranks) for rank in range(1, max_rank + 1)])
 
 
-def fold_pair_cmc(
-    folds: Mapping[str, tuple[Embeddings, Sequence[str]]], max_rank: int = 20
-) -> NDArray[np.float64]:
+def fold_pair_cmc(folds: Mapping[str, tuple[Embeddings, Sequence[str]]], max_rank: int = 20) -> NDArray[np.float64]:
     """CMC over folds as CKD's official evaluation: each fold is gallery once for every other fold as probes.
 
     The mean over all ordered pairs of distinct folds, each pair counting the same however many probes it has.

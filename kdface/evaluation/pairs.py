@@ -113,9 +113,7 @@ def _pair(where: str, fields: list[str], same: bool) -> tuple[str, str]:
     names, numbers = ([fields[0]] * 2, fields[1:]) if same else (fields[0::2], fields[1::2])
     if len(fields) != (3 if same else 4) or not all(map(_is_count, numbers)):
         expected = "Name<TAB>i<TAB>j, same person" if same else "Name<TAB>i<TAB>Other<TAB>j, different people"
-        raise DataError(
-            f"{where}: {' '.join(fields)!r} is not a pair", expected=f"{expected}, i and j from 1"
-        )
+        raise DataError(f"{where}: {' '.join(fields)!r} is not a pair", expected=f"{expected}, i and j from 1")
     if not same and names[0] == names[1]:
         raise DataError(f"{where}: stands among the pairs of different people but names {names[0]} twice")
     left, right = (f"{name}/{name}_{int(text):04d}.jpg" for name, text in zip(names, numbers, strict=True))
@@ -151,9 +149,7 @@ def random_pairs(
             expected="at least 1 fold, and an even number of pairs, at least 2",
         )
     if len(labels) != len(keys) or len(set(keys)) != len(keys):
-        raise ValueError(
-            f"{len(labels)} labels, {len(keys)} keys, {len(set(keys))} different ones: must be equal"
-        )
+        raise ValueError(f"{len(labels)} labels, {len(keys)} keys, {len(set(keys))} different ones: must be equal")
     people = _people(labels, keys)
     half = pairs_per_fold // 2
     rng = generator(seed, "verification pairs")
@@ -248,9 +244,7 @@ def _triangle(index: int) -> tuple[int, int]:
     return index - j * (j - 1) // 2, j
 
 
-def _spread(
-    groups: int, size: Callable[[int], int], wanted: int, rng: np.random.Generator
-) -> list[tuple[int, int]]:
+def _spread(groups: int, size: Callable[[int], int], wanted: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Draw `wanted` different (group, item), item < size(group), as evenly over groups as sizes allow."""
     if groups >= wanted:
         chosen = rng.choice(groups, wanted, replace=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ from kdface.evaluation.embed import Embedder
 from kdface.evaluation.health import check_embeddings
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
 from kdface.evaluation.scores import cosine_scores, squared_distances
-from kdface.evaluation.verification import tenfold_accuracy, tenfold_accuracy_exact
+from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
 from kdface.faces import FaceSet, Preprocessing
 
 FAR = Annotated[float, Gt(0), Lt(1)]
@@ -113,8 +113,18 @@ class Verification:
 
 
 def lfw_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
-    """Verification over a pair list in LFW's text format (View 1 or View 2)."""
-    return Verification(dataset, read_lfw_pairs(pairs), fars)
+    """Verification over a pair list in LFW's text format.
+
+    View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks.
+    """
+    listed = read_lfw_pairs(pairs)
+    if listed.fold is None:
+        fold = np.empty(len(listed), dtype=np.int64)
+        for kind in (True, False):
+            rows = np.flatnonzero(listed.same == kind)
+            fold[rows] = consecutive_folds(len(rows))
+        listed = replace(listed, fold=fold)
+    return Verification(dataset, listed, fars)
 
 
 def bin_verification(dataset: Any, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:

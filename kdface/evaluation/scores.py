@@ -52,9 +52,7 @@ def squared_distances(left: Embeddings, right: Embeddings) -> Scores:
 
 def _rowwise(left: Embeddings, right: Embeddings, score: Any) -> Scores:
     if left.shape != right.shape or left.ndim != 2:
-        raise ValueError(
-            f"left and right must be (pairs, embedding size) alike, got {left.shape}, {right.shape}"
-        )
+        raise ValueError(f"left and right must be (pairs, embedding size) alike, got {left.shape}, {right.shape}")
     step = max(1, _BLOCK // max(1, left.shape[1]))
     out = np.empty(len(left), dtype=np.float64)
     for start in range(0, len(left), step):
@@ -75,9 +73,7 @@ def all_pair_scores(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]
     return cosines[upper], same[upper]
 
 
-def all_pair_scores_with_self(
-    embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]
-) -> tuple[Scores, Same]:
+def all_pair_scores_with_self(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tuple[Scores, Same]:
     """The whole n x n matrix of cosines, as the official evaluation of CKD scores it.
 
     It counts each image's comparison with itself as a genuine one, and each pair twice. With four images a
@@ -118,9 +114,7 @@ def score_statistics(scores: NDArray[np.floating[Any]], same: Same) -> ScoreStat
     genuine, impostor = values[same], values[~same]
     spread = float(genuine.var() + impostor.var())
     gap = float(genuine.mean() - impostor.mean())
-    return ScoreStatistics(
-        float(genuine.mean()), float(impostor.mean()), gap * gap / spread if spread > 0 else None
-    )
+    return ScoreStatistics(float(genuine.mean()), float(impostor.mean()), gap * gap / spread if spread > 0 else None)
 
 
 def checked(scores: NDArray[np.floating[Any]], same: Same) -> Scores:

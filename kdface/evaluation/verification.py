@@ -51,16 +51,12 @@ def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
     The folds of scikit-learn's `KFold` without shuffling, as InsightFace cuts its verification sets.
     """
     if not 2 <= folds <= pairs:
-        raise UserError(
-            f"{pairs} pairs cannot be cut into {folds} folds.", expected="2 folds or more, none empty"
-        )
+        raise UserError(f"{pairs} pairs cannot be cut into {folds} folds.", expected="2 folds or more, none empty")
     size, longer = divmod(pairs, folds)
     return np.repeat(np.arange(folds, dtype=np.int64), [size + (fold < longer) for fold in range(folds)])
 
 
-def tenfold_accuracy(
-    distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None
-) -> FoldAccuracy:
+def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldAccuracy:
     """LFW accuracy as InsightFace computes it.
 
     A pair is accepted when its squared distance is smaller than the threshold. For each fold the threshold
@@ -89,9 +85,7 @@ def tenfold_accuracy(
     return FoldAccuracy(right / np.bincount(number), INSIGHTFACE_THRESHOLDS[best])
 
 
-def tenfold_accuracy_exact(
-    distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None
-) -> FoldAccuracy:
+def tenfold_accuracy_exact(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldAccuracy:
     """As `tenfold_accuracy`, with the threshold chosen among all that the other folds can tell apart.
 
     The candidates are the midpoints between neighbouring distinct distances of the other folds, and the two

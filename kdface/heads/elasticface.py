@@ -65,7 +65,8 @@ class _ElasticFace(MarginSoftmax):
         self.generator: torch.Generator | None = None
 
     def draw_margins(self, cosine: Tensor) -> Tensor:
-        """E ~ N(m, sigma^2), (N, 1), not clamped; in eval mode m, so that a validation loss is repeatable."""
+        """E ~ N(m, sigma^2), (N, 1), not clamped; in eval mode m, so that a validation loss is
+        repeatable."""
         if not self.training:
             return torch.full_like(cosine, self.margin)
         noise = torch.randn(cosine.shape, generator=self.generator, dtype=cosine.dtype, device=cosine.device)

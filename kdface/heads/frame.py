@@ -121,10 +121,10 @@ class Head(nn.Module, ABC):
         loss_scale: factor that the loss carries. Learning rates of heads are comparable only after it.
         projected: how weights come to unit norm.
             True (OpenSphere): a training forward pass renormalises `weight` in place, and the gradient
-            reaches it as if it were used as it stands. This is projected gradient descent: every step starts
-            on the unit sphere, so its angle does not shrink as a free norm would grow, and gradient and
-            momentum keep their published radial part. The loss sees exact unit vectors in eval mode too,
-            where `weight` may be one step off the sphere, or an average, and is left alone.
+            reaches it as if it were used as it stands. This is projected gradient descent: every step
+            starts on the unit sphere, so its angle does not shrink as a free norm would grow, and gradient
+            and momentum keep their published radial part. The loss sees exact unit vectors in eval mode
+            too, where `weight` may be one step off the sphere, or an average, and is left alone.
             False (ElasticFace, InsightFace): w / |w| is differentiated and the norm is free.
     """
 
@@ -180,7 +180,8 @@ class MarginSoftmax(Head):
         num_classes: C.
         scale: the logits' magnitude rho; None makes it the norm of each embedding.
         gradient: "detached" is characteristic gradient detachment: with f_j the value of psi or eta,
-            logit_j = rho * (cos_j + stopgrad(f_j - cos_j)), hence d logit_j / d cos_j = rho. The margin acts
+            logit_j = rho * (cos_j + stopgrad(f_j - cos_j)), hence d logit_j / d cos_j = rho. The margin
+            acts
             through the softmax probabilities alone: no dead zone where f is flat, no blow-up where
             1 / sin(theta) is large. "exact" differentiates psi and eta. rho is differentiated in both.
         loss_scale: factor on the cross-entropy.

@@ -51,6 +51,8 @@ class ScheduledMarginSoftmax(MarginSoftmax):
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
         if self.training:
-            # Not in place: a compiled backward pass may recompute the margin from the buffer as it then is.
+            # Not in place: a compiled backward pass may recompute the margin from the buffer it was read
+            # from and
+            # would find it advanced (pytorch/pytorch#197039).
             self.iteration = self.iteration + 1
         return super().classify(embedding, label)

@@ -1,4 +1,5 @@
-"""Multiplicative angular margins before SphereFace-R: SphereFace, its 2017 form, SphereFace+, GA-Softmax."""
+"""Multiplicative angular margins before SphereFace-R: SphereFace, its 2017 form, SphereFace+,
+GA-Softmax."""
 
 from __future__ import annotations
 

@@ -24,12 +24,8 @@ def contact_sheet(
     """
     if len(images) != len(row_titles) or any(len(row) != len(column_titles) for row in images):
         raise ValueError(f"{[len(row) for row in images]} images a row do not fit the titles")
-    cells = [
-        (r, c, image) for r, row in enumerate(images) for c, image in enumerate(row) if image is not None
-    ]
-    if not cells or any(
-        image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 for *_, image in cells
-    ):
+    cells = [(r, c, image) for r, row in enumerate(images) for c, image in enumerate(row) if image is not None]
+    if not cells or any(image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 for *_, image in cells):
         raise ValueError("a contact sheet needs images of shape (height, width, 3) and type uint8")
     height, width = (max(image.shape[axis] for *_, image in cells) for axis in (0, 1))
     factor = max(1, round(112 / max(height, width)))

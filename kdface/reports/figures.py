@@ -251,9 +251,7 @@ def _check(runs: Mapping[str, Any], baseline: str | None) -> None:
 def _check_rates(name: str, x: Rates, y: Rates) -> None:
     values = np.concatenate([x, y])
     if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
-        raise UserError(
-            f"The curve of {name!r} holds values that are not rates.", expected="fractions, 0 to 1"
-        )
+        raise UserError(f"The curve of {name!r} holds values that are not rates.", expected="fractions, 0 to 1")
     if (np.diff(x) < 0).any() or x[-1] != 1:
         raise UserError(f"The curve of {name!r} does not run up to a false accept rate of 1.")
 
@@ -281,9 +279,7 @@ def _lines(
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[Rates, Any]]) -> None:
     """Name each line at its last point; names that would overlap are pushed apart."""
     low, high = axes.get_ylim()
-    row = 8.5 / (
-        72 * 0.8 * float(axes.figure.get_figure(root=True).get_size_inches()[1])
-    )  # of text, in heights
+    row = 8.5 / (72 * 0.8 * float(axes.figure.get_figure(root=True).get_size_inches()[1]))  # of text, in heights
     last = {name: float(y[np.isfinite(y)][-1] - low) / (high - low) for name, (y, _) in ends.items()}
     names = sorted(last, key=lambda name: last[name])
     texts = [textwrap.fill(name, 16) for name in names]

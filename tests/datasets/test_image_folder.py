@@ -93,7 +93,14 @@ def test_missing_root_says_where_to_point(tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         ImageFolder(tmp_path / "data" / "pins90")
     text = str(error.value)
-    for part in (str(tmp_path / "data" / "pins90"), str(tmp_path), "paths.data=", "KDFACE_DATA=", "/somewhere", "one folder per person"):
+    for part in (
+        str(tmp_path / "data" / "pins90"),
+        str(tmp_path),
+        "paths.data=",
+        "KDFACE_DATA=",
+        "/somewhere",
+        "one folder per person",
+    ):
         assert part in text
     monkeypatch.delenv("KDFACE_DATA")
     with pytest.raises(UserError, match="not set"):
@@ -129,7 +136,7 @@ def test_cut_files_are_refused_and_trailing_bytes_are_not(suffix):
     whole = decode(data, "f")
     np.testing.assert_array_equal(decode(data + b"\xff\xd8trailing\0", "f"), whole)
     for length in [*range(0, len(data), max(1, len(data) // 50)), len(data) - 2, len(data) - 1]:
-        with pytest.raises(DataError, match="^the file, record 7: "):
+        with pytest.raises(DataError, match=r"^the file, record 7: "):
             decode(data[:length], "the file, record 7")
 
 
@@ -162,7 +169,11 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
 def test_exif_orientation_is_ignored():
     plain = encoded(picture(7, 40, 60), ".jpg")
     turned = plain[:2] + exif(6) + plain[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (60, 40, 3)  # the tag is obeyed
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (
+        60,
+        40,
+        3,
+    )  # the tag is obeyed
     np.testing.assert_array_equal(decode(turned, "f"), decode(plain, "f"))
     assert decode(turned, "f").shape == (40, 60, 3)
 
@@ -184,7 +195,8 @@ def test_damage_inside_a_png_is_found():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "empty"), (b"GIF89a...", "47 49 46 38"), (b"<html>no</html>", "not an image file")]
+    ("data", "said"),
+    [(b"", "empty"), (b"GIF89a...", "47 49 46 38"), (b"<html>no</html>", "not an image file")],
 )
 def test_what_is_no_image(data, said):
     with pytest.raises(DataError, match=said):

@@ -118,6 +118,13 @@ def test_fragments_of_any_shape(tmp_path, data):
     assert file.read(9) == b"next"
 
 
+def test_padding_between_fragments_is_skipped(tmp_path):
+    word = [struct.pack("<I", flag << 29 | length) for flag, length in ((1, 3), (3, 2))]
+    (tmp_path / "train.rec").write_bytes(MAGIC + word[0] + b"abc\0" + MAGIC + word[1] + b"de\0\0")
+    (tmp_path / "train.idx").write_text("1\t0\n")
+    assert RecordFile(tmp_path / "train.rec", tmp_path / "train.idx").read(1) == b"abc" + MAGIC + b"de"
+
+
 def test_header_record_of_ms1mv2(tmp_path):
     """The 40 bytes of record 0 of a set of 5,822,653 images and 85,742 people, written out by hand."""
     data = MAGIC + bytes.fromhex("20000000 02000000 00000000") + bytes(16) + bytes.fromhex("7cb1b14a 584fb44a")
@@ -209,9 +216,6 @@ def test_forked_readers_do_not_disturb_each_other(tmp_path):
         reader.join()
 
 
-# What can be wrong with the files. Record 6 is the last image on disk before the small records.
-
-
 def test_missing_files(tmp_path):
     with pytest.raises(UserError, match=r"train\.rec, which does not exist") as error:
         RecordIO(tmp_path)
@@ -230,9 +234,7 @@ def test_cut_file_is_told_record_by_record(tmp_path):
     offsets = dict(tuple(map(int, line.split())) for line in (tmp_path / "train.idx").read_text().splitlines())
     blob = (tmp_path / "train.rec").read_bytes()
     (tmp_path / "train.rec").write_bytes(blob[: offsets[5] + 500])
-    faces = RecordIO.__new__(RecordIO)
-    # Person 2's first image, record 4, is whole, so the set opens; records 5 and 6 are not.
-    faces.__init__(tmp_path)
+    faces = RecordIO(tmp_path)  # person 2's first image, record 4, is whole, so the set opens; 5 and 6 are not
     found = verify(faces)
     assert [broken.key for broken in found.broken] == ["00000005", "00000006"]
     assert "train.rec, record 5: it needs" in found.broken[0].reason
@@ -297,19 +299,23 @@ def test_bad_index(tmp_path, text, said):
 def test_bad_property(tmp_path, text):
     build(tmp_path, standard())
     (tmp_path / "property").write_text(text)
-    with pytest.raises(DataError, match="property: .* cannot be used"):
+    with pytest.raises(DataError, match=r"property: .* cannot be used"):
         RecordIO(tmp_path)
 
 
 def test_property_of_another_set(tmp_path):
-    with pytest.raises(DataError, match="announces 4 classes, and train.rec has 3"):
+    with pytest.raises(DataError, match=r"announces 4 classes, and train\.rec has 3"):
         RecordIO(build(tmp_path, standard(), classes=4))
 
 
 @pytest.mark.parametrize(
     ("number", "data", "said"),
     [
-        (0, payload([7.0, 11.0], b""), "record 0: identity records 7 to 10 do not fit an index that ends at 9"),
+        (
+            0,
+            payload([7.0, 11.0], b""),
+            "record 0: identity records 7 to 10 do not fit an index that ends at 9",
+        ),
         (0, payload([7.0], b""), "record 0: 1 values and no image"),
         (7, payload([1.0, 4.0], b""), r"record 8: the values 3, 4 do not say"),  # overlaps the next
         (9, payload([4.0, 9.0], b""), r"record 9: the values 4, 9 do not say"),

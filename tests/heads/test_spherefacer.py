@@ -1,9 +1,11 @@
-"""SphereFace-R against golden values of OpenSphere's classes (float64), the closed-form gradients, and its properties."""
+"""SphereFace-R against golden values of OpenSphere's classes (float64), the closed-form gradients, and its
+properties."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -18,16 +20,80 @@ FORMS: tuple[Form, ...] = ("v0", "v1", "v2")
 
 # form, feature_norm, scale, margin, loss weight, loss, gradient with respect to x1 and x2
 GOLDEN: list[tuple[Form, Literal["none", "hard", "soft"], float, float, float, float, list[list[float]]]] = [
-    ("v0", "hard", 4, 1.5, 4, 5.187609231, [[0.2597608, 0.3219835, -0.4518639], [0.0282464, -0.0671367, -0.0503525]]),
-    ("v1", "hard", 4, 1.5, 4, 5.155370137, [[0.2597608, 0.3219835, -0.4518639], [0.0282452, -0.0671338, -0.0503504]]),
-    ("v2", "hard", 4, 1.5, 4, 4.222637880, [[0.2503529, 0.3166753, -0.4418517], [0.0938987, -0.0780453, -0.0585339]]),
-    ("v0", "none", 4, 1.5, 1, 5.818203512, [[0.2695430, 0.4014963, -0.1787033], [0.0176738, -0.6158106, 0.6511071]]),
-    ("v1", "none", 4, 1.5, 1, 5.777882836, [[0.2695430, 0.4014963, -0.1787033], [0.0176736, -0.6109665, 0.6446499]]),
-    ("v2", "none", 4, 1.5, 1, 4.831993656, [[0.2190591, 0.2910107, -0.2654726], [0.0888170, -0.5186517, 0.4993337]]),
-    ("v0", "soft", 4, 1.5, 4, 5.828203512, [[0.2678763, 0.3981630, -0.1820366], [0.0176738, -0.6188106, 0.6551071]]),
-    ("v2", "soft", 4, 1.5, 4, 4.841993656, [[0.2173924, 0.2876773, -0.2688060], [0.0888170, -0.5216517, 0.5033337]]),
+    (
+        "v0",
+        "hard",
+        4,
+        1.5,
+        4,
+        5.187609231,
+        [[0.2597608, 0.3219835, -0.4518639], [0.0282464, -0.0671367, -0.0503525]],
+    ),
+    (
+        "v1",
+        "hard",
+        4,
+        1.5,
+        4,
+        5.155370137,
+        [[0.2597608, 0.3219835, -0.4518639], [0.0282452, -0.0671338, -0.0503504]],
+    ),
+    (
+        "v2",
+        "hard",
+        4,
+        1.5,
+        4,
+        4.222637880,
+        [[0.2503529, 0.3166753, -0.4418517], [0.0938987, -0.0780453, -0.0585339]],
+    ),
+    (
+        "v0",
+        "none",
+        4,
+        1.5,
+        1,
+        5.818203512,
+        [[0.2695430, 0.4014963, -0.1787033], [0.0176738, -0.6158106, 0.6511071]],
+    ),
+    (
+        "v1",
+        "none",
+        4,
+        1.5,
+        1,
+        5.777882836,
+        [[0.2695430, 0.4014963, -0.1787033], [0.0176736, -0.6109665, 0.6446499]],
+    ),
+    (
+        "v2",
+        "none",
+        4,
+        1.5,
+        1,
+        4.831993656,
+        [[0.2190591, 0.2910107, -0.2654726], [0.0888170, -0.5186517, 0.4993337]],
+    ),
+    (
+        "v0",
+        "soft",
+        4,
+        1.5,
+        4,
+        5.828203512,
+        [[0.2678763, 0.3981630, -0.1820366], [0.0176738, -0.6188106, 0.6551071]],
+    ),
+    (
+        "v2",
+        "soft",
+        4,
+        1.5,
+        4,
+        4.841993656,
+        [[0.2173924, 0.2876773, -0.2688060], [0.0888170, -0.5216517, 0.5033337]],
+    ),
     ("v2", "hard", 60, 1.4, 50, 45.2556393953, [[3.98983798, 3.16957072, -5.16448971], [0.0, -0.8, -0.6]]),
-]  # fmt: skip
+]
 
 
 def assert_close(tensor: Tensor, rows: list[list[float]], atol: float = 1e-7) -> None:
@@ -49,7 +115,7 @@ def test_golden(
         3, 4, form=form, feature_norm=feature_norm, scale=scale, margin=margin, loss_weight=weight
     )
     out, gradient, _ = evaluate_golden(head)
-    assert float(out.loss) == pytest.approx(loss, abs=1e-9)
+    assert out.loss.item() == pytest.approx(loss, abs=1e-9)
     assert_close(gradient, x_grad)
 
 
@@ -69,7 +135,7 @@ def test_golden_weight_gradient(evaluate_golden: Evaluate) -> None:
 )
 def test_golden_at_scale_30(evaluate_golden: Evaluate, form: Form, loss: float) -> None:
     out, _, _ = evaluate_golden(SphereFaceR(3, 4, form=form, scale=30.0, margin=1.5))
-    assert float(out.loss) == pytest.approx(loss, abs=1e-8)
+    assert out.loss.item() == pytest.approx(loss, abs=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +150,11 @@ def test_golden_at_scale_30(evaluate_golden: Evaluate, form: Form, loss: float) 
 def test_golden_without_detachment(
     evaluate_golden: Evaluate, form: Form, row: int, gradient: list[float]
 ) -> None:
-    keys = {"form": form, "scale": 4.0, "margin": 1.5, "loss_weight": 4.0}
-    out, detached, _ = evaluate_golden(SphereFaceR(3, 4, **keys))
-    out_exact, exact, _ = evaluate_golden(SphereFaceR(3, 4, **keys, gradient="exact"))
+    make = partial(SphereFaceR, 3, 4, form=form, scale=4.0, margin=1.5, loss_weight=4.0)
+    out, detached, _ = evaluate_golden(make())
+    out_exact, exact, _ = evaluate_golden(make(gradient="exact"))
     assert_close(exact[row : row + 1], [gradient])
-    assert float(out.loss) == pytest.approx(float(out_exact.loss), abs=1e-9)
+    assert out.loss.item() == pytest.approx(float(out_exact.loss), abs=1e-9)
     assert (detached[row] - exact[row]).abs().max() > 1e-2
 
 
@@ -187,7 +253,7 @@ def test_closed_form_gradients(form: Form, feature_norm: Literal["none", "hard"]
     (gradient,) = torch.autograd.grad(out.loss, x)
     scale, weight = (8.0, 3.0 / 8.0) if feature_norm == "hard" else (None, 3.0)
     loss, expected = closed_form(x.detach(), head.weight.detach(), y, form, 2.3, scale, weight)
-    assert float(out.loss) == pytest.approx(loss, rel=1e-12)
+    assert out.loss.item() == pytest.approx(loss, rel=1e-12)
     torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=0.0)
     if feature_norm == "hard":  # a hard norm leaves nothing to gain along x
         assert (gradient * x.detach()).sum(1).abs().max() < 1e-12
@@ -227,16 +293,17 @@ def test_margin_one_is_normface(evaluate_golden: Evaluate) -> None:
         torch.testing.assert_close(same_w_grad, w_grad, atol=1e-12, rtol=0.0)
 
 
-def test_soft_is_none_plus_the_penalty(evaluate_golden: Evaluate) -> None:
+@pytest.mark.parametrize(("penalty", "mean"), [("l1", 2.0), ("squared", 5.0)])
+def test_soft_is_none_plus_the_penalty(
+    evaluate_golden: Evaluate, penalty: Literal["l1", "squared"], mean: float
+) -> None:
     # The norms are 3 and 5, so with s = 2 the distances are 1 and 3.
-    none, _, _ = evaluate_golden(SphereFaceR(3, 4, feature_norm="none", margin=1.5, loss_weight=2.0))
-    for penalty, mean in (("l1", 2.0), ("squared", 5.0)):
-        soft = SphereFaceR(
-            3, 4, feature_norm="soft", scale=2.0, margin=1.5, loss_weight=4.0, penalty=penalty, penalty_weight=0.1
-        )  # fmt: skip
-        out, _, _ = evaluate_golden(soft)
-        assert float(out.loss - none.loss) == pytest.approx(0.1 * mean, abs=1e-12)
-        assert soft.loss_scale == 2.0
+    make = partial(SphereFaceR, 3, 4, margin=1.5, scale=2.0, penalty=penalty, penalty_weight=0.1)
+    soft = make(feature_norm="soft", loss_weight=4.0)
+    out, _, _ = evaluate_golden(soft)
+    none, _, _ = evaluate_golden(make(feature_norm="none", loss_weight=2.0))
+    assert (out.loss - none.loss).item() == pytest.approx(0.1 * mean, abs=1e-12)
+    assert soft.loss_scale == 2.0
 
 
 @pytest.mark.parametrize(

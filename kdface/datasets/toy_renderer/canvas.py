@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Curve = NDArray[np.float64]  # (n, 2)
+from kdface.datasets.toy_renderer.curves import Curve
+
 Ink = NDArray[np.float64] | float  # a colour (3,) on a picture, a number on a mask; 0..255, saturated by OpenCV
 
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
@@ -25,9 +26,7 @@ class Canvas:
         origin: canvas pixel, (x, y), that `pixels[0, 0]` stands for.
     """
 
-    def __init__(
-        self, pixels: NDArray[np.uint8], factor: int, unit: float, origin: tuple[int, int] = (0, 0)
-    ) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], factor: int, unit: float, origin: tuple[int, int] = (0, 0)) -> None:
         self.pixels, self.factor, self.unit, self.origin = pixels, factor, unit, origin
         self._scale = float(factor << _SHIFT)
         middle = 0.5 * factor - 0.5
@@ -35,7 +34,7 @@ class Canvas:
         self._offset = np.array([(middle - start) * (1 << _SHIFT) + 0.5 for start in origin])
 
     def _fixed(self, points: Curve) -> NDArray[np.int32]:
-        return (points * self._scale + self._offset).astype(np.int32)
+        return np.asarray(points * self._scale + self._offset).astype(np.int32)
 
     def _length(self, length: float) -> float:
         return length * self.unit * self.factor
@@ -58,9 +57,7 @@ class Canvas:
         """A thin arc from `start` over `sweep` degrees."""
         x, y = self._fixed(centre).tolist()
         r = max(1, round(self._length(radius) * (1 << _SHIFT)))
-        cv2.ellipse(
-            self.pixels, (x, y), (r, r), 0, start, start + sweep, _scalar(ink), 1, cv2.LINE_AA, _SHIFT
-        )
+        cv2.ellipse(self.pixels, (x, y), (r, r), 0, start, start + sweep, _scalar(ink), 1, cv2.LINE_AA, _SHIFT)
 
     def cutout(self, region: Curve) -> tuple[Canvas, Canvas]:
         """A copy of the part under the polygon `region`, to draw on, and the polygon's mask. See `paste`."""

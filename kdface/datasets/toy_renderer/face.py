@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.toy_renderer import hair
-from kdface.datasets.toy_renderer.canvas import Canvas, Curve
-from kdface.datasets.toy_renderer.head import Head, place_head, spline
+from kdface.datasets.toy_renderer.canvas import Canvas
+from kdface.datasets.toy_renderer.curves import Curve, spline
+from kdface.datasets.toy_renderer.head import Head, place_head
 from kdface.datasets.toy_renderer.light import Scene, background, illuminate, photograph
-from kdface.datasets.toy_renderer.person import Color, Person, Shot, mix
+from kdface.datasets.toy_renderer.person import Color, Person, mix
+from kdface.datasets.toy_renderer.shot import Shot
 from kdface.faces import Image, Points
 
 _RING = np.linspace(0, 2 * np.pi, 18, endpoint=False)
@@ -19,6 +21,10 @@ _CIRCLE = np.stack([np.cos(_RING), np.sin(_RING)], 1)
 
 def _rgb(*values: float) -> Color:
     return np.array(values, dtype=np.float64)
+
+
+def _below(points: Curve, distance: float) -> Curve:
+    return np.asarray(points + np.array([0.0, distance]))
 
 
 def _draw_head(canvas: Canvas, flesh: Canvas, head: Head, p: Person, rng: np.random.Generator) -> None:
@@ -50,14 +56,14 @@ def _draw_eye(canvas: Canvas, head: Head, p: Person, name: str) -> None:
     centre, r = c[f"{name}_iris"][0], p.iris_radius * head.scale / unit
     layer.disc(centre, r, p.iris * 0.45)
     layer.disc(centre, 0.84 * r, p.iris)
-    layer.disc(centre + [0, 0.3 * unit], 0.6 * r, p.iris * 1.25 + 6)
+    layer.disc(_below(centre, 0.3 * unit), 0.6 * r, p.iris * 1.25 + 6)
     layer.disc(centre, 0.46 * r, _rgb(10, 8, 8))
-    layer.stroke([upper + [0, 0.5 * unit]], mix(white, p.skin * 0.25, 0.55), 1.0)  # the lid's shadow
+    layer.stroke([_below(upper, 0.5 * unit)], mix(white, p.skin * 0.25, 0.55), 1.0)  # the lid's shadow
     layer.disc(centre + np.array([-0.9, -1.1]) * unit, 0.22 * r, _rgb(250, 250, 250))
     canvas.paste(layer, mask)
     canvas.stroke([lower[3:-3]], p.skin * 0.72, 0.5)
     lash = mix(p.skin * 0.42, _rgb(18, 14, 14), 0.35 + 0.4 * p.lash)
-    raised = upper - [0, (0.5 + 0.7 * p.lash) * unit]
+    raised = _below(upper, -(0.5 + 0.7 * p.lash) * unit)
     canvas.fill(np.concatenate([upper, raised[:3:-1]]), lash)
 
 
@@ -82,7 +88,7 @@ def _draw_mouth(canvas: Canvas, head: Head, p: Person) -> None:
     canvas.fill(inside, _rgb(74, 30, 32))
     if gap > 1.5 * k:
         layer, mask = canvas.cutout(inside)
-        layer.disc(low.mean(0) + [0, 0.6 * k], 5.5 * k / canvas.unit, _rgb(150, 72, 72))
+        layer.disc(_below(low.mean(0), 0.6 * k), 5.5 * k / canvas.unit, _rgb(150, 72, 72))
         # the teeth hang from the upper lip, longest in the middle
         across = top.mean(0) + (top - top.mean(0)) * [0.88, 1.0]
         drop = min(0.75 * gap, 4.2 * k) * np.sin(np.linspace(0.3, np.pi - 0.3, len(top)))
@@ -158,13 +164,16 @@ def render(p: Person, s: Shot, size: tuple[int, int], rng: np.random.Generator) 
         _draw_glasses(canvas, head, s)
 
     scene = cv2.resize(canvas.pixels, full, interpolation=cv2.INTER_AREA).astype(np.float32)
-    lines = cv2.GaussianBlur(crease.pixels, (0, 0), 0.75 * unit)
-    scene *= 1 - _deep(lines) * np.float32(0.42 / 255)
+    scene *= 1 - _deep(_soften(crease, 0.75)) * np.float32(0.42 / 255)
     if p.beard != "none":
         _grow_beard(scene, beard, p, rng)
     light, shine = illuminate(head, p, s, size)
     scene += ((light - 1) * scene + shine) * (_deep(flesh.pixels) * np.float32(1 / 255))
     return photograph(scene, s, rng), head.landmarks
+
+
+def _soften(plane: Canvas, sigma: float) -> NDArray[np.uint8]:
+    return np.asarray(cv2.GaussianBlur(plane.pixels, (0, 0), sigma * plane.unit), dtype=np.uint8)
 
 
 def _deep(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -174,7 +183,7 @@ def _deep(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _grow_beard(scene: Scene, beard: Canvas, p: Person, rng: np.random.Generator) -> None:
     stubble = p.beard == "stubble"
-    soft = _deep(np.asarray(cv2.GaussianBlur(beard.pixels, (0, 0), (1.6 if stubble else 1.0) * beard.unit), np.uint8))
+    soft = _deep(_soften(beard, 1.6 if stubble else 1.0))
     density = 0.4 * p.beard_density if stubble else 0.5 + 0.42 * p.beard_density
     grain = 1 + 0.15 * rng.standard_normal(beard.pixels.shape, dtype=np.float32)
     color = cv2.merge([grain * np.float32(0.9 * v) for v in p.hair.tolist()])

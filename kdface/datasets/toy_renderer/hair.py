@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdface.datasets.toy_renderer.canvas import Canvas, Curve, Ink
-from kdface.datasets.toy_renderer.head import Head, spline
+from kdface.datasets.toy_renderer.canvas import Canvas, Ink
+from kdface.datasets.toy_renderer.curves import Curve, spline
+from kdface.datasets.toy_renderer.head import Head
 from kdface.datasets.toy_renderer.person import Color, Person, mix
 
 _TONES = 5  # strands are drawn in so many shades of the hair
@@ -86,9 +87,7 @@ def _strands(canvas: Canvas, lines: Curve, hair: Color, rng: np.random.Generator
         canvas.stroke(lines[drawn == k], _shade(hair, float(tone)), 0.5)
 
 
-def _curls(
-    canvas: Canvas, flesh: Canvas, edge: Curve, outer: Curve, hair: Color, rng: np.random.Generator
-) -> None:
+def _curls(canvas: Canvas, flesh: Canvas, edge: Curve, outer: Curve, hair: Color, rng: np.random.Generator) -> None:
     unit = canvas.unit
     rims = np.concatenate([edge[::2] + rng.normal(0, unit, edge[::2].shape), outer[::2]])
     for point, radius in zip(rims, rng.uniform(2.5, 4.5, len(rims)).tolist(), strict=True):

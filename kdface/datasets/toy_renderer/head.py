@@ -7,43 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdface.datasets.toy_renderer.person import Person, Shot
+from kdface.datasets.toy_renderer.curves import Curve
+from kdface.datasets.toy_renderer.person import Person
+from kdface.datasets.toy_renderer.shot import Shot
 from kdface.faces import Points, similarity, template_points
 
-Curve = NDArray[np.float64]  # (n, 2)
 XY = tuple[float, float]
 XYZ = tuple[float, float, float]
 
 _SIDES = ((-1, "l"), (1, "r"))
-
-
-@lru_cache(maxsize=64)
-def _spline_basis(count: int, closed: bool, steps: int) -> NDArray[np.float64]:
-    """The matrix that takes `count` control points to points on their Catmull-Rom spline."""
-    spans = count if closed else count - 1
-    t = np.arange(steps) / steps
-    weights = 0.5 * np.stack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
-    )
-    basis = np.zeros((spans * steps + (not closed), count))
-    for span in range(spans):
-        for k in range(4):
-            index = span + k - 1
-            column = index % count if closed else min(max(index, 0), count - 1)
-            basis[span * steps : (span + 1) * steps, column] += weights[:, k]
-    if not closed:
-        basis[-1, -1] = 1.0
-    return basis
-
-
-def spline(points: Curve, closed: bool = False, steps: int = 6) -> Curve:
-    """Points along the Catmull-Rom spline through `points` (..., n, 2)."""
-    return np.asarray(_spline_basis(points.shape[-2], closed, steps) @ points)
 
 
 def surface(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
@@ -313,9 +289,7 @@ def place_head(person: Person, shot: Shot, size: tuple[int, int]) -> Head:
     if shot.glasses:
         _glasses(parts, person, shot)
 
-    (cy, sy), (cp, sp), (cr, sr) = (
-        (np.cos(a), np.sin(a)) for a in (shot.yaw, shot.pitch, shot.roll)
-    )
+    (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (shot.yaw, shot.pitch, shot.roll))
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.toy_renderer.head import Head
-from kdface.datasets.toy_renderer.person import Person, Shot
+from kdface.datasets.toy_renderer.person import Person
+from kdface.datasets.toy_renderer.shot import Shot
 from kdface.faces import Image
 
 Scene = NDArray[np.float32]  # (H, W, 3), linear in the pixel values 0..255, not clipped
@@ -39,9 +40,7 @@ def _relief(head: Head, p: Person, s: Shot) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def _tone(
-    head: Head, p: Person, x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _tone(head: Head, p: Person, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """What living skin multiplies its colour by, (len(y), len(x), 3): red cheeks and nose, shadow round the eyes."""
     c, k = head.curves, head.scale
     red, dark = 0.13 * p.blush * np.array([0.15, 1.0, 0.9]), (p.socket + 0.05) * np.array([0.8, 1.0, 0.95])
@@ -142,5 +141,5 @@ def photograph(scene: Scene, s: Shot, rng: np.random.Generator) -> Image:
     if s.blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), s.blur * height / 112)
     grain = np.float32(s.noise) * rng.standard_normal((height, width), dtype=np.float32)
-    image += cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB)
+    image = image + cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB)
     return np.asarray(np.clip(np.rint(image), 0, 255), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Who is drawn and how: the continuous traits of an invented person, and what changes from picture to picture.
+"""Who is drawn: the continuous traits of an invented person.
 
 Lengths are in pixels of the aligned 112x112 crop, where the average eyes are 35 pixels apart.
 """
@@ -15,7 +15,7 @@ Color = NDArray[np.float64]  # (3,), RGB, 0..255
 HairStyle = Literal["short", "fringe", "long", "wavy", "tied", "curly", "buzz", "bald"]
 BeardStyle = Literal["none", "stubble", "moustache", "goatee", "full"]
 
-# Measured by eye from no one: smooth ramps through tones that occur.
+# Ramps through natural tones, light to dark for skin and dark to light for hair; chosen by eye.
 _SKIN = np.array(
     [
         [246, 214, 194],
@@ -48,12 +48,6 @@ _IRIS = np.array(
 )
 
 
-_RIMS = np.array(
-    [[24, 22, 24], [58, 38, 28], [120, 118, 122], [150, 116, 60], [92, 30, 36], [34, 48, 84]], dtype=np.float64
-)
-_LENSES = np.array([[236, 242, 248], [60, 56, 52], [110, 84, 60]], dtype=np.float64)
-
-
 def ramp(colors: NDArray[np.float64], t: float) -> Color:
     """The colour at `t` in 0..1 along a row of colours, linearly interpolated."""
     x = np.linspace(0.0, 1.0, len(colors))
@@ -68,7 +62,7 @@ def mix(a: Color, b: Color, t: float) -> Color:
     return a + (b - a) * t
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """The traits that stay: all continuous but the two style names."""
 
@@ -168,27 +162,28 @@ def draw_person(rng: np.random.Generator) -> Person:
     brow = mix(ramp(_HAIR, fair * 0.75), _GREY_HAIR * 0.8, grey * 0.6)
     brow = mix(brow, skin * 0.55, 0.15)
     hair = mix(hair, _GREY_HAIR, grey)
-    lip = mix(skin * np.array([0.86, 0.62, 0.62]), np.array([176.0, 70.0, 78.0]), rng.uniform(0.0, 0.45) * (1 - 0.4 * bold))
+    lip = mix(
+        skin * np.array([0.86, 0.62, 0.62]), np.array([176.0, 70.0, 78.0]), rng.uniform(0.0, 0.45) * (1 - 0.4 * bold)
+    )
     iris = ramp(_IRIS, clip((1 - melanin) ** 1.6 * rng.uniform(0, 1.5) - 0.1, 0, 1))
 
     bald = rng.random() < 0.45 * bold * (0.25 + age)
-    names: list[HairStyle] = ["short", "fringe", "long", "wavy", "tied", "curly", "buzz", "bald"]
+    names: list[HairStyle] = ["short", "fringe", "long", "wavy", "tied", "curly", "buzz"]
     weights = np.array(
         [
             0.4 + 1.6 * bold,
             0.6,
-            1.9 * (1 - bold),
-            1.5 * (1 - bold),
+            1.7 * (1 - bold) * (1.2 - age),
+            1.5 * (1 - bold) * (1.2 - age),
             0.8 * (1 - bold) + 0.1,
             0.3 + 1.3 * melanin,
             (0.2 + 0.7 * melanin) * bold,
-            0.0,
         ]
     )
-    style: HairStyle = "bald" if bald else names[int(rng.choice(8, p=weights / weights.sum()))]
+    style: HairStyle = "bald" if bald else names[int(rng.choice(len(names), p=weights / weights.sum()))]
     beards: list[BeardStyle] = ["none", "stubble", "moustache", "goatee", "full"]
     hairy = bold > 0.55
-    beard: BeardStyle = beards[int(rng.choice(5, p=[0.36, 0.24, 0.08, 0.12, 0.2]))] if hairy else "none"
+    beard: BeardStyle = beards[int(rng.choice(len(beards), p=[0.36, 0.24, 0.08, 0.12, 0.2]))] if hairy else "none"
 
     scarred = rng.random() < 0.06
     start = np.array([rng.uniform(-28, 28), rng.uniform(10, 30)])
@@ -207,19 +202,19 @@ def draw_person(rng: np.random.Generator) -> Person:
         chin_y=n(59.5 + 2.5 * bold, 2.4),
         ear=n(1.0, 0.14),
         eye_x=n(17.6, 0.9),
-        eye_width=n(8.6, 0.75),
-        eye_height=n(4.0 - 0.6 * bold, 0.55),
-        eye_tilt=n(0.5, 0.9),
+        eye_width=n(8.6, 0.9),
+        eye_height=n(4.0 - 0.6 * bold, 0.65),
+        eye_tilt=n(0.5, 1.1),
         eye_round=n(0.0, 1.0),
         eye_uneven=n(0.0, 0.35),
         iris_radius=n(3.7, 0.22),
-        lid=n(2.6, 0.9),
+        lid=n(2.6, 1.0),
         lash=clip(1.25 - bold + rng.normal(0, 0.15), 0.1, 1.3),
         socket=float(rng.uniform(0.0, 0.16)),
-        brow_y=n(-10.4 + 1.2 * bold, 1.3),
-        brow_thick=n(1.3 + 1.1 * bold, 0.45),
-        brow_arch=n(2.4 - 1.2 * bold, 0.8),
-        brow_tilt=n(-0.1 - 0.3 * bold, 0.8),
+        brow_y=n(-10.5 + 1.2 * bold, 1.5),
+        brow_thick=max(0.6, n(1.3 + 1.1 * bold, 0.55)),
+        brow_arch=n(2.4 - 1.2 * bold, 1.0),
+        brow_tilt=n(-0.1 - 0.3 * bold, 0.9),
         brow_length=n(10.2, 1.0),
         brow_inner=n(0.0, 1.1),
         nose_x=n(0.0, 0.6),
@@ -248,102 +243,11 @@ def draw_person(rng: np.random.Generator) -> Person:
         sideburn=n(3.0 + 6.0 * bold, 4.0),
         beard=beard,
         beard_density=float(rng.uniform(0.6, 1.0)),
-        moles=np.stack(
-            [rng.uniform(-29, 29, 3), rng.uniform(6, 52, 3), rng.uniform(0.55, 1.15, 3)], 1
-        )[: int(rng.choice(4, p=[0.45, 0.3, 0.17, 0.08]))],
+        moles=np.stack([rng.uniform(-29, 29, 3), rng.uniform(6, 52, 3), rng.uniform(0.55, 1.15, 3)], 1)[
+            : int(rng.choice(4, p=[0.45, 0.3, 0.17, 0.08]))
+        ],
         freckles=_freckles(rng, int(rng.integers(18, 60)) if melanin < 0.35 and rng.random() < 0.35 else 0),
         scar=np.stack([start, start + rng.normal(0, 5, 2)]) if scarred else np.zeros((0, 2)),
         lines=clip((age - 0.25) * 1.5 + rng.normal(0, 0.12), 0, 1),
         glasses_habit=float(rng.beta(0.4, 0.9)),
-    )
-
-
-@dataclass(frozen=True)
-class Shot:
-    """What changes between two pictures of one person."""
-
-    # pose, radians; camera distance in crop pixels
-    yaw: float
-    pitch: float
-    roll: float
-    distance: float
-    # expression
-    smile: float
-    jaw_open: float
-    brow_raise: float
-    brow_frown: float
-    eye_open: float
-    gaze: tuple[float, float]
-    # light
-    light: NDArray[np.float64]  # (3,), unit vector towards the light; x right, y down, z towards the camera
-    ambient: float
-    strength: float
-    tint: Color  # of the light, about 1
-    ambient_tint: Color
-    # camera
-    exposure: float
-    gamma: float
-    saturation: float
-    blur: float
-    noise: float
-    detail: float  # share of the resolution kept
-    # what is worn
-    glasses: bool
-    rim: Color
-    rim_width: float
-    rim_height: float
-    rim_round: float
-    rim_thick: float
-    lens: Color
-    lens_opacity: float
-    hair_shift: NDArray[np.float64]  # (2,): volume, hairline
-    tan: float
-
-
-def draw_shot(rng: np.random.Generator, person: Person) -> Shot:
-    """Draw the circumstances of one picture. The person matters only for the habit of wearing glasses."""
-
-    def n(mean: float, sd: float) -> float:
-        return mean + sd * clip(rng.standard_normal(), -2.2, 2.2)
-
-    azimuth, elevation = n(0.0, 0.75), n(0.5, 0.4)
-    light = np.array(
-        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    )
-    warm = n(0.0, 0.09)
-    cool = n(0.0, 0.06)
-    tints = np.array([1.0, 0.35, -1.0])
-    green = np.array([-0.4, 0.6, -0.2]) * n(0.0, 0.05)
-    return Shot(
-        yaw=n(0.0, 0.24),
-        pitch=n(0.0, 0.12),
-        roll=n(0.0, 0.1),
-        distance=float(rng.uniform(280, 900)),
-        smile=clip(rng.normal(0.35, 0.45), -0.4, 1.0),
-        jaw_open=clip(rng.exponential(0.25) - 0.15, 0, 1),
-        brow_raise=n(0.0, 0.5),
-        brow_frown=clip(rng.normal(-0.15, 0.35), 0, 1),
-        eye_open=clip(rng.normal(1.0, 0.16), 0.3, 1.3),
-        gaze=(n(0.0, 0.6), n(0.0, 0.3)),
-        light=light,
-        ambient=float(rng.uniform(0.3, 0.75)),
-        strength=float(rng.uniform(0.35, 0.95)),
-        tint=1 + warm * tints + green,
-        ambient_tint=1 + cool * tints,
-        exposure=float(np.exp(n(0.0, 0.22))),
-        gamma=float(np.exp(n(0.0, 0.16))),
-        saturation=float(rng.uniform(0.65, 1.15)) if rng.random() < 0.95 else 0.0,
-        blur=clip(rng.exponential(0.38), 0, 1.5),
-        noise=clip(rng.exponential(2.2), 0, 9),
-        detail=float(rng.uniform(0.35, 0.9)) if rng.random() < 0.3 else 1.0,
-        glasses=bool(rng.random() < person.glasses_habit),
-        rim=np.clip(_RIMS[rng.integers(len(_RIMS))] + rng.normal(0, 8, 3), 0, 255).astype(np.float64),
-        rim_width=float(rng.uniform(12.5, 15.0)),
-        rim_height=float(rng.uniform(8.0, 12.0)),
-        rim_round=float(rng.uniform(2.0, 4.5)),
-        rim_thick=float(rng.uniform(0.6, 1.9)),
-        lens=_LENSES[rng.integers(len(_LENSES))],
-        lens_opacity=float(rng.uniform(0.02, 0.16)),
-        hair_shift=rng.normal(0, 1.0, 2),
-        tan=n(0.0, 0.03),
     )

@@ -1,0 +1,95 @@
+"""What users of Hydra expect, and what they miss: origins, differences, choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.conftest import TINY, Kdface
+
+from kdface.config.compose import compose
+from kdface.config.fingerprint import difference, fingerprint
+from kdface.config.paths import choices, conf_folder, groups
+
+
+def test_cfg_job_prints_the_composed_configuration(kdface: Kdface) -> None:
+    said = kdface("train", "--cfg", "job", "backbone=iresnet18", "seed=7")
+    assert said.code == 0
+    shown = yaml.safe_load(said.out)
+    assert shown["seed"] == 7
+    assert "iresnet18" in shown["backbone"]["_target_"]
+
+
+def test_seed_0_is_a_seed() -> None:
+    assert compose([*TINY, "seed=0"]).tree["seed"] == 0
+
+
+def test_seed_null_draws_one_and_records_it(kdface: Kdface, tmp_path: Path) -> None:
+    for _ in range(2):
+        said = kdface("train", *TINY, "seed=null", "trainer.max_steps=1", f"paths.runs={tmp_path}/runs")
+        assert said.code == 0, said
+    seeds = {yaml.safe_load(file.read_text())["seed"] for file in (tmp_path / "runs").rglob("config.yaml")}
+    assert len(seeds) == 2
+    assert all(isinstance(seed, int) for seed in seeds)
+
+
+def test_why_names_the_file_line_or_override_and_what_it_replaced(kdface: Kdface) -> None:
+    said = kdface("config", "why", "trainer.max_epochs", "experiment=demo", "trainer.max_epochs=3")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "trainer.max_epochs = 3"
+    assert "command line: trainer.max_epochs=3" in lines[1]
+    overridden = [line for line in lines if line.strip().startswith("over ")]
+    for line, name in zip(overridden, ["experiment/demo.yaml", "trainer/default.yaml"], strict=True):
+        file, number = line.split()[-1].rsplit(":", 1)
+        assert name in file
+        assert "max_epochs:" in (conf_folder() / name).read_text().splitlines()[int(number) - 1]
+
+
+def test_a_users_folder_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "mine.yaml").write_text(
+        "# mine\n_target_: kdface.backbones.iresnet.iresnet18\nembedding_size: 64\ndropout: 0.0\n"
+    )
+    tree = compose(["backbone=mine"], [tmp_path]).tree
+    assert tree["backbone"]["embedding_size"] == 64
+
+
+def test_the_fingerprint_ignores_where_and_how_fast_but_not_what() -> None:
+    same = [["paths.runs=elsewhere"], ["trainer.workers=2"], ["logger=wandb"], ["seed=5"], ["name=other"]]
+    base = fingerprint(compose(TINY).tree)
+    for overrides in same:
+        assert fingerprint(compose([*TINY, *overrides]).tree) == base, overrides
+    for overrides in (["head.margin=1.5"], ["trainer.batch_size=4"], ["dataset.people=5"]):
+        assert fingerprint(compose([*TINY, *overrides]).tree) != base, overrides
+
+
+def test_difference_lists_exactly_what_differs() -> None:
+    one, two = {"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"b": 2, "c": [1, 2]}, "e": 3}
+    assert difference(one, two) == [("a.b", 1, 2), ("d", 3, "(not set)"), ("e", "(not set)", 3)]
+
+
+@pytest.mark.parametrize("group", groups())
+def test_every_choice_is_described_in_one_line(group: str) -> None:
+    for name, text in choices(group).items():
+        assert 3 <= len(text) <= 140, (name, text)
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [
+        (group, choice)
+        for group in groups()
+        for choice in choices(group)
+        if not (group == "dataset" and choice == "image_folder")  # its root is for the user to say
+    ],
+)
+def test_every_choice_composes_and_passes_its_check(group: str, choice: str) -> None:
+    assert compose([f"{group}={choice}"]).choices[group] == choice
+
+
+def test_list_shows_groups_and_choices(kdface: Kdface) -> None:
+    assert "backbone" in kdface("list").out
+    said = kdface("list", "backbone")
+    assert any(line.startswith("iresnet18 ") and "parameters" in line for line in said.out.splitlines())

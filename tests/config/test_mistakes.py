@@ -1,0 +1,83 @@
+"""Every mistake of the user's: one message that names key, origin and mend; exit code 2; no traceback; nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.conftest import TINY, Kdface, Said
+
+
+def _one_message(said: Said) -> str:
+    assert said.code == 2, said
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert "Traceback" not in said.err and "HYDRA_FULL_ERROR" not in said.err
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("metod=spherefacer", ["unknown key 'metod'", "method=spherefacer", "command line: metod=spherefacer"]),
+        ("+trainer.max_epoch=3", ["unknown key 'trainer.max_epoch'", "trainer.max_epochs", "command line: +trainer"]),
+        ("trainer.max_epoch=3", ["unknown key 'trainer.max_epoch'", "trainer.max_epochs=3"]),
+        ("backbone=resnt18", ["no backbone named 'resnt18'", "backbone=iresnet18", "kdface list backbone"]),
+        ("head.margn=1.4", ["unknown key 'head.margn'", "head.margin"]),
+        ("trainer.max_epochs=abc", ["trainer.max_epochs = 'abc'", "valid integer"]),
+        ("trainer.max_epochs=0", ["trainer.max_epochs = 0", "greater than or equal to 1"]),
+        ("seed=abc", ["seed = 'abc'", "valid integer"]),
+        ("head.margin=0.5", ["head.margin = 0.5", "greater than or equal to 1"]),
+        ("trainer.profile=plane", ["trainer.profile = 'plane'", "trainer.profile=plain"]),
+        ("head.num_classes=5", ["head.num_classes", "read from the dataset"]),
+        ("head=none", ["SphereFaceR trains with a head", "head is none"]),
+        ("method.views.student=masked", ["method.views.student = 'masked'", "Standard", "image"]),
+        ("evaluation.toy_pairs.dataset.size=[48,48]", ["the network", "evaluation.toy_pairs", "[32, 32]", "[48, 48]"]),
+        ("backbone._target_=os.system", ["lies outside the packages", "KDFACE_PLUGINS"]),
+        ("backbone._target_=kdface.cli.importlib", ["defines no 'importlib'"]),
+        ("trainer.batch_size=1000", ["trainer.batch_size = 1000 is more than the 36 training images"]),
+        ("trainer.max_epochs=[", ["cannot read the override", "trainer.max_epochs=["]),
+        ("paths.data=${nowhere}", ["cannot be resolved", "nowhere"]),
+    ],
+)
+def test_a_mistaken_override(kdface: Kdface, tmp_path: Path, override: str, told: list[str]) -> None:
+    said = _one_message(kdface("train", *TINY, f"paths.runs={tmp_path}/runs", override))
+    for text in told:
+        assert text in said, said
+
+
+def test_a_dataset_that_is_not_there(kdface: Kdface, tmp_path: Path) -> None:
+    said = _one_message(kdface("train", "dataset=pins90", "evaluation=none", f"paths.data={tmp_path}/nowhere"))
+    assert f"{tmp_path}/nowhere/pins90" in said
+    assert "paths.data" in said and "KDFACE_DATA" in said
+
+
+def test_a_misspelt_key_in_a_file_of_the_users_names_file_and_line(kdface: Kdface, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "night.yaml").write_text("# @package _global_\n# long\ntrainer:\n  max_epochs: 2\n  max_step: 9\n")
+    said = _one_message(kdface("train", "experiment=night", "--config-dir", str(tmp_path / "mine")))
+    assert "unknown key 'trainer.max_step'" in said
+    assert "trainer.max_steps" in said
+    assert "night.yaml:5" in said
+
+
+def test_a_group_that_is_misspelt_in_a_file_of_the_users(kdface: Kdface, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "night.yaml").write_text("# @package _global_\ntrainr:\n  max_epochs: 2\n")
+    said = _one_message(kdface("train", "experiment=night", "-cd", str(tmp_path / "mine")))
+    assert "unknown key 'trainr'" in said and "night.yaml:2" in said and "trainer" in said
+
+
+@pytest.mark.parametrize("words", [["trian"], ["data", "verfy", "toy_faces"], ["list", "bakbone"], ["evaluate"]])
+def test_a_mistaken_command(kdface: Kdface, words: list[str]) -> None:
+    _one_message(kdface(*words))
+
+
+def test_an_unknown_flag(kdface: Kdface) -> None:
+    assert "--cgf" in _one_message(kdface("train", "--cgf", "job"))
+
+
+def test_a_run_that_is_not_there(kdface: Kdface, tmp_path: Path) -> None:
+    assert "there is no run there" in _one_message(kdface("evaluate", f"run={tmp_path}/gone"))

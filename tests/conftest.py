@@ -1,0 +1,96 @@
+"""What several tests share: a training run small enough for seconds, and the command line as users call it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kdface.cli import main
+
+# Six generated people of 32x32 pixels, a network of a few thousand weights: eight steps of eight images.
+TINY = [
+    "dataset=toy_faces",
+    "dataset.people=6",
+    "dataset.images_per_person=6",
+    "dataset.size=[32,32]",
+    "evaluation=toy_pairs",
+    "evaluation.toy_pairs.dataset.size=[32,32]",
+    "evaluation.toy_pairs.dataset.people=8",
+    "evaluation.toy_pairs.dataset.images_per_person=4",
+    "evaluation.toy_pairs.folds=2",
+    "evaluation.toy_pairs.pairs_per_fold=8",
+    "evaluation.toy_pairs.fars=[0.25]",
+    "backbone=iresnet_nano",
+    "backbone.channels=[8,8,8,8]",
+    "backbone.blocks=[1,1,1,1]",
+    "backbone.embedding_size=8",
+    "trainer.batch_size=8",
+    "trainer.max_epochs=2",
+    "trainer.log_steps=1",
+    "trainer.threads=1",
+    "optimizer.lr=0.01",
+]
+
+
+@dataclass
+class Said:
+    """What a command printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+Kdface = Callable[..., Said]
+
+
+@pytest.fixture
+def kdface(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kdface:
+    """Call the command line in this process, from an empty folder, without anybody's data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDFACE_DATA", raising=False)
+
+    def call(*words: str) -> Said:
+        argv = list(sys.argv)
+        try:
+            code = main(words)
+        finally:
+            sys.argv = argv
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+def command(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Call the command line as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "kdface", *words],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def only_run(runs: Path) -> Path:
+    """The one run folder below a folder of runs."""
+    found = [file.parent for file in runs.rglob("config.yaml")]
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real faces that $KDFACE_DATA names; skips where there is none."""
+    given = os.environ.get("KDFACE_DATA")
+    if not given or not Path(given).is_dir():
+        pytest.skip("real faces: set KDFACE_DATA to a folder that holds them")
+    return Path(given).resolve()

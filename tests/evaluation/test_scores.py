@@ -1,0 +1,117 @@
+"""Cosines and distances against plain Python; the all-pairs matrices against double loops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.evaluation import scores as module
+from kdface.evaluation.curves import eer, roc
+from kdface.evaluation.scores import (
+    all_pair_scores,
+    all_pair_scores_with_self,
+    cosine_scores,
+    score_statistics,
+    squared_distances,
+)
+
+Array = NDArray[Any]
+
+
+def _slow_cosine(a: Array, b: Array) -> float:
+    dot = math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(math.fsum(float(x) ** 2 for x in a)) / math.sqrt(math.fsum(float(x) ** 2 for x in b))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("block", [1, 40, 1 << 24])
+def test_pair_scores(dtype: type[np.floating[Any]], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(2, 30, 8)).astype(dtype)
+    slow = [_slow_cosine(a, b) for a, b in zip(left, right, strict=True)]
+    assert cosine_scores(left, right) == pytest.approx(slow, abs=1e-13)
+    assert squared_distances(left, right) == pytest.approx([2 - 2 * cosine for cosine in slow], abs=1e-13)
+    assert cosine_scores(left, right).dtype == np.float64
+
+
+def test_cosines_stay_in_range() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(500, 3))
+    assert cosine_scores(rows, 3 * rows).max() <= 1
+    assert cosine_scores(rows, -rows).min() >= -1
+
+
+def test_a_small_distance_does_not_cancel() -> None:
+    # ||(1, 0) - (1, e)/sqrt(1 + e^2)||^2 = e^2 to first order, where 2 - 2 cos rounds to 0.
+    distance = squared_distances(np.array([[1.0, 0.0]]), np.array([[1.0, 1e-9]]))
+    assert distance[0] == pytest.approx(1e-18, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_rows_without_a_direction_are_told(bad: float) -> None:
+    rows = np.ones((5, 4))
+    rows[3] = bad
+    with pytest.raises(UserError, match="1 of 5 embeddings are zero or not finite, the first in row 3"):
+        cosine_scores(np.ones((5, 4)), rows)
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="alike"):
+        cosine_scores(np.ones((5, 4)), np.ones((4, 4)))
+    with pytest.raises(ValueError, match="labels"):
+        all_pair_scores(np.ones((5, 4)), [0, 1])
+
+
+def _four_each(people: int, seed: int = 0) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(people), 4)
+    return rng.normal(size=(people, 16))[labels] + 1.3 * rng.normal(size=(4 * people, 16)), labels
+
+
+def test_all_pairs_are_each_unordered_pair_once() -> None:
+    rows, labels = _four_each(5)
+    slow, slow_same = [], []
+    for i in range(len(rows)):
+        for j in range(i + 1, len(rows)):
+            slow.append(_slow_cosine(rows[i], rows[j]))
+            slow_same.append(bool(labels[i] == labels[j]))
+    found, same = all_pair_scores(rows, labels)
+    assert found == pytest.approx(slow, abs=1e-13)
+    assert same.tolist() == slow_same
+    # ckd.md section 5: 6C genuine and 8C(C-1) impostor pairs.
+    assert (int(same.sum()), int((~same).sum())) == (6 * 5, 8 * 5 * 4)
+
+
+def test_the_official_matrix_counts_self_comparisons_and_every_pair_twice() -> None:
+    rows, labels = _four_each(5)
+    found, same = all_pair_scores_with_self(rows, [f"person {label}" for label in labels])
+    assert (int(same.sum()), int((~same).sum())) == (16 * 5, 16 * 5 * 4)
+    assert int((found == 1.0).sum()) == 4 * 5  # a quarter of the genuine ones
+    matrix = found.reshape(20, 20)
+    assert matrix[7, 3] == matrix[3, 7] == pytest.approx(_slow_cosine(rows[3], rows[7]), abs=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_self_comparisons_lower_the_eer_by_up_to_a_quarter(seed: int) -> None:
+    # ckd.md section 5: E' is where FMR = 0.75 FNMR on the clean curve, so E' <= EER <= 4/3 E'.
+    rows, labels = _four_each(40, seed)
+    clean = eer(roc(*all_pair_scores(rows, labels)))
+    official = eer(roc(*all_pair_scores_with_self(rows, labels)))
+    assert 0.02 < official < clean <= 4 / 3 * official + 1e-9
+
+
+def test_statistics_by_hand() -> None:
+    found = score_statistics(np.array([0.8, 0.1, 0.6, -0.1]), np.array([True, False, True, False]))
+    assert found.g_mean == pytest.approx(0.7)
+    assert found.i_mean == pytest.approx(0.0)
+    assert found.fdr == pytest.approx(0.7**2 / (0.01 + 0.01))
+
+
+def test_the_fisher_ratio_of_constant_scores_is_not_available() -> None:
+    assert score_statistics(np.array([1.0, 0.0]), np.array([True, False])).fdr is None

@@ -1,0 +1,177 @@
+"""What is drawn is what was given; files are the same bytes each time; nothing global is touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+
+from kdface.errors import UserError
+from kdface.reports.figures import (
+    BASELINE,
+    PALETTE,
+    det_figure,
+    learning_figure,
+    roc_figure,
+    save,
+    score_figure,
+)
+
+FAR = np.array([0, 0, 0.01, 0.01, 0.2, 1.0])
+TAR = np.array([0, 0.5, 0.5, 0.8, 0.9, 1.0])
+CURVES = {"student alone": (FAR, TAR), "student, taught": (FAR, TAR**0.5)}
+ERRORS = {name: (far, 1 - tar) for name, (far, tar) in CURVES.items()}
+
+
+def _draw(kind: str) -> Figure:
+    if kind == "roc":
+        return roc_figure(CURVES, baseline="student alone")
+    if kind == "det":
+        return det_figure(ERRORS, baseline="student alone")
+    if kind == "scores":
+        rng = np.random.default_rng(0)
+        return score_figure(rng.normal(0.5, 0.2, 300), rng.normal(0, 0.1, 300))
+    return learning_figure({"a": [(0, 0.5), (10, 0.7)]}, value="Accuracy")
+
+
+def _lines(figure: Figure) -> dict[str, Any]:
+    lines = {str(line.get_label()): line for line in figure.axes[0].get_lines()}
+    return {label: line for label, line in lines.items() if label[0] != "_"}
+
+
+def _legend(figure: Figure) -> list[str]:
+    legend = figure.axes[0].get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def test_roc_draws_the_vertices_from_the_first_impostor_on() -> None:
+    lines = _lines(roc_figure(CURVES, baseline="student alone"))
+    assert lines["student alone"].get_xdata().tolist() == [0.01, 0.01, 0.01, 0.2, 1.0]
+    assert lines["student alone"].get_ydata().tolist() == [0.5, 0.5, 0.8, 0.9, 1.0]
+    assert lines["student alone"].get_color() == BASELINE
+    assert lines["student, taught"].get_color() == PALETTE[0]
+
+
+def test_roc_lists_the_best_run_first() -> None:
+    assert _legend(roc_figure(CURVES)) == ["student, taught", "student alone"]
+
+
+def test_det_draws_normal_deviates_and_leaves_out_zeros() -> None:
+    below, above = 0.15865525393145707, 0.8413447460685429  # the normal distribution at -1 and 1
+    rates = (np.array([0.0, below, 0.5, 0.5, 1.0]), np.array([1.0, above, 0.5, below, 0.0]))
+    line = _lines(det_figure({"run": rates}))["run"]
+    assert line.get_xdata() == pytest.approx([-1, 0, 0])
+    assert line.get_ydata() == pytest.approx([1, 0, -1])
+
+
+def test_a_perfect_run_can_be_drawn(tmp_path: Path) -> None:
+    far, tar = np.array([0, 0, 0.01, 1]), np.array([0, 1, 1, 1])
+    save(roc_figure({"perfect": (far, tar)}), tmp_path / "roc.png")
+    figure = det_figure({"perfect": (far, 1 - tar), "other": ERRORS["student alone"]})
+    save(figure, tmp_path / "det.png")
+    assert len(_lines(figure)["perfect"].get_xdata()) == 0
+    assert "perfect" in _legend(figure)
+
+
+def test_runs_keep_apart_when_there_are_many() -> None:
+    many = {f"run {k}": (FAR, TAR ** (1 + k / 10)) for k in range(12)}
+    lines = _lines(roc_figure(many)).values()
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 12
+
+
+def test_histograms_have_area_one_over_common_bins() -> None:
+    rng = np.random.default_rng(0)
+    figure = score_figure(rng.normal(size=200), rng.normal(size=5000) - 2)
+    areas, edges = [], []
+    for patch in figure.axes[0].patches:
+        assert isinstance(patch, StepPatch)
+        data = patch.get_data()
+        areas.append(float((data.values * np.diff(data.edges)).sum()))
+        edges.append(data.edges.tolist())
+    assert areas == pytest.approx([1.0] * len(areas))
+    assert all(each == edges[0] for each in edges)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["impostor", "genuine"]
+
+
+def test_learning_curves_gap_where_a_value_is_missing() -> None:
+    runs = {"a": [(0, 0.5), (10, float("nan")), (20, 0.7)]}
+    line = _lines(learning_figure(runs, value="Accuracy"))["a"]
+    assert line.get_xdata().tolist() == [0, 10, 20]
+    assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+
+def test_labels_at_line_ends_do_not_overlap(tmp_path: Path) -> None:
+    runs = {f"run {k}": [(0, 0.5), (10, 0.7 + k / 1000)] for k in range(5)}
+    figure = learning_figure(runs, value="Accuracy")
+    save(figure, tmp_path / "curves.png")
+    boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
+    assert len(boxes) == 5
+    # The extents hold room for ascenders and descenders that the names lack: a tenth may be shared.
+    assert all(low.y1 - high.y0 < 0.1 * low.height for low, high in pairwise(boxes))
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("roc", ".png"), ("roc", ".pdf"), ("det", ".png"), ("scores", ".png"), ("learning", ".png")],
+)
+def test_files_are_the_same_bytes_each_time(tmp_path: Path, kind: str, suffix: str) -> None:
+    for name in ("first", "second"):
+        save(_draw(kind), tmp_path / name / f"figure{suffix}")
+    first = (tmp_path / "first" / f"figure{suffix}").read_bytes()
+    assert first == (tmp_path / "second" / f"figure{suffix}").read_bytes()
+    assert b"CreationDate" not in first
+    assert b"atplotlib" not in first
+    if suffix == ".png":
+        assert int.from_bytes(first[16:20], "big") == 1020  # 3.4 inches of 300 dots
+
+
+def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'\.svg'"):
+        save(roc_figure(CURVES), tmp_path / "figure.svg")
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(UserError, match="no runs"):
+        roc_figure({})
+    with pytest.raises(UserError, match="student alone") as caught:
+        roc_figure(CURVES, baseline="student alon")
+    assert caught.value.nearest == "student alone"
+    with pytest.raises(UserError, match="not rates"):
+        roc_figure({"in percent": (FAR, 100 * TAR)})
+    with pytest.raises(UserError, match="not rates"):
+        det_figure({"broken": (FAR, TAR * np.nan)})
+    with pytest.raises(UserError, match="does not run up to"):
+        roc_figure({"half": (FAR[:-1], TAR[:-1])})
+    with pytest.raises(UserError, match="no finite Loss"):
+        learning_figure({"a": [(0, float("nan"))]}, value="Loss")
+    with pytest.raises(UserError, match="0 genuine and 3 impostor"):
+        score_figure(np.zeros(0), np.zeros(3))
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    save(roc_figure({"a$b_c^": (FAR, TAR)}), tmp_path / "roc.png")
+    assert (tmp_path / "roc.png").stat().st_size > 1000
+
+
+def test_the_settings_of_the_user_neither_matter_nor_change(tmp_path: Path) -> None:
+    save(roc_figure(CURVES), tmp_path / "plain.png")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        before = dict(matplotlib.rcParams)
+        save(roc_figure(CURVES), tmp_path / "custom.png")
+        assert dict(matplotlib.rcParams) == before
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "custom.png").read_bytes()
+
+
+def test_pyplot_stays_out() -> None:
+    code = "import sys, kdface.reports.figures; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,67 @@
+"""The command line answers at once: help, completion and lists import nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import Kdface
+
+from kdface.commands.completion import answers
+
+_HEAVY = ("torch", "pytorch_lightning", "hydra", "omegaconf", "numpy", "cv2", "matplotlib", "pydantic", "wandb", "rich")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from kdface.cli import main; main(['--help'])",
+        "from kdface.cli import main; main(['list', 'backbone'])",
+        "from kdface.commands.completion import answers; answers('kdface train back')",
+    ],
+)
+def test_light_commands_import_nothing_heavy(code: str, tmp_path: Path) -> None:
+    check = f"import sys; {code}; print([name for name in {_HEAVY!r} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kdface tr", ["train "]),
+        ("kdface train back", ["backbone="]),
+        ("kdface train backbone=iresnet1", ["iresnet100 ", "iresnet18 "]),
+        ("kdface train trainer.max_", ["trainer.max_epochs=", "trainer.max_steps="]),
+        ("kdface list opt", ["optimizer "]),
+    ],
+)
+def test_completion(line: str, expected: list[str]) -> None:
+    found = answers(line)
+    if line.endswith("back"):
+        assert set(expected) <= set(found)
+    else:
+        assert found == expected
+
+
+def test_help_names_every_command(kdface: Kdface) -> None:
+    said = kdface("--help")
+    assert said.code == 0
+    for name in ("train", "evaluate", "data", "config", "list", "doctor"):
+        assert f"  {name} " in said.out
+
+
+def test_doctor_tells_packages_profile_and_places(kdface: Kdface) -> None:
+    said = kdface("doctor")
+    assert said.code == 0, said.out
+    for text in ("pytorch-lightning", "profile", "paths.data", "nothing is wrong"):
+        assert text in said.out
+
+
+def test_doctor_tells_of_data_that_is_not_there(kdface: Kdface, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KDFACE_DATA", str(tmp_path / "gone"))
+    said = kdface("doctor")
+    assert said.code == 2
+    assert "gone" in said.out
