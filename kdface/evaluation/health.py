@@ -26,25 +26,6 @@ class Unhealthy(UserError):  # noqa: N818 - it names a state of the network, as 
     """The network has diverged or collapsed, or the pairs are wrong: there is nothing to evaluate."""
 
 
-def check_embeddings(embeddings: Embeddings, left: Rows, right: Rows, same: Same) -> None:
-    """Raise where a verification result would be noise; to be called at the first validation of a run.
-
-    Args:
-        embeddings: (images, embedding size).
-        left, right: (pairs,) rows of `embeddings` that are compared.
-        same: (pairs,) True where both show one person.
-
-    Raises:
-        Unhealthy: tells each symptom of `diagnose`.
-    """
-    symptoms = diagnose(embeddings, left, right, same)
-    if symptoms:
-        raise Unhealthy(
-            "\n".join(symptoms),
-            mend="find the cause in the run's metrics: its loss, learning rate and gradient norm",
-        )
-
-
 def diagnose(embeddings: Embeddings, left: Rows, right: Rows, same: Same) -> list[str]:
     """What makes evaluating these embeddings on these pairs worthless, a text each; empty when healthy.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.evaluation.curves import auc, eer, roc, tar_at_far
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.health import check_embeddings
+from kdface.evaluation.health import diagnose
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
 from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
@@ -44,11 +44,13 @@ class Outcome:
     Attributes:
         metrics: protocol/metric -> value; the caller puts the name of the test set before it.
         counts: how many images and pairs were expected and seen.
+        symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
     """
 
     metrics: dict[str, Metric]
     counts: dict[str, int]
+    symptoms: list[str] = field(default_factory=list)
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     same: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
@@ -59,7 +61,7 @@ class EvaluationProtocol(Protocol):
 
     preprocessing: Preprocessing
 
-    def evaluate(self, embed: Embedder, *, check_health: bool = True) -> Outcome: ...
+    def evaluate(self, embed: Embedder) -> Outcome: ...
 
 
 class Verification:
@@ -88,14 +90,17 @@ class Verification:
                 mend=f"kdface data verify {dataset.name}",
             )
 
-    def evaluate(self, embed: Embedder, *, check_health: bool = True) -> Outcome:
-        """Raises `Unhealthy` with a diagnosis where the embeddings say nothing, unless told not to check."""
+    def evaluate(self, embed: Embedder) -> Outcome:
+        """Embed, score, measure. Embeddings without a direction give metrics that are not available, and symptoms."""
         keys = self.pairs.keys()
         embeddings = embed(self.dataset, keys)
         left, right = self.pairs.rows(keys)
-        if check_health:
-            check_embeddings(embeddings, left, right, self.pairs.same)
         same = self.pairs.same
+        counts = {"pairs": len(self.pairs), "images": len(keys), "images_embedded": len(embeddings)}
+        symptoms = diagnose(embeddings, left, right, same)
+        if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
+            names = ["10fold/accuracy", "10fold/accuracy_exact", "roc/eer", "roc/auc"]
+            return Outcome({name: Metric(None) for name in names}, counts, symptoms)
         distances = squared_distances(embeddings[left], embeddings[right])
         scores = cosine_scores(embeddings[left], embeddings[right])
         curve = roc(scores, same)
@@ -108,8 +113,7 @@ class Verification:
             "roc/auc": Metric(auc(curve)),
             **{f"roc/tar@far={far:g}": Metric(tar_at_far(curve, far)) for far in self.fars},
         }
-        counts = {"pairs": len(self.pairs), "images": len(keys), "images_embedded": len(embeddings)}
-        return Outcome(metrics, counts, np.asarray(scores), same)
+        return Outcome(metrics, counts, symptoms, np.asarray(scores), same)
 
 
 def lfw_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:

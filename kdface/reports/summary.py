@@ -27,6 +27,8 @@ def summary(folder: RunFolder) -> str:
     table = table_of(results["metrics"], untrained)
     here = shown(folder.root)
     lines = [render(table)] if results["metrics"] else []
+    for name, symptoms in results.get("symptoms", {}).items():
+        lines += [f"warning: {name}: {each}" for each in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""

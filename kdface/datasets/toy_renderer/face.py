@@ -185,6 +185,6 @@ def _grow_beard(scene: Scene, beard: Canvas, p: Person, rng: np.random.Generator
     stubble = p.beard == "stubble"
     soft = _deep(_soften(beard, 1.6 if stubble else 1.0))
     density = 0.4 * p.beard_density if stubble else 0.5 + 0.42 * p.beard_density
-    grain = 1 + 0.15 * rng.standard_normal(beard.pixels.shape, dtype=np.float32)
+    grain = 1 + 0.1 * rng.standard_normal(beard.pixels.shape, dtype=np.float32)
     color = cv2.merge([grain * np.float32(0.9 * v) for v in p.hair.tolist()])
     scene += (color - scene) * (soft * np.float32(density / 255))

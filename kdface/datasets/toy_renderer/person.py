@@ -58,6 +58,11 @@ def clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
+def bell(rng: np.random.Generator) -> float:
+    """A standard normal draw, bent so that it stays within 2.5: no face should be a caricature."""
+    return float(2.5 * np.tanh(rng.standard_normal() / 2.5))
+
+
 def mix(a: Color, b: Color, t: float) -> Color:
     return a + (b - a) * t
 
@@ -146,7 +151,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     """Invent a person. Traits that go together in people (age and grey hair, brow and jaw) are drawn together."""
 
     def n(mean: float, sd: float) -> float:
-        return mean + sd * clip(rng.standard_normal(), -2.2, 2.2)
+        return mean + sd * bell(rng)
 
     age = float(rng.beta(1.3, 1.7))
     bold = clip(rng.normal(0.5, 0.32), 0, 1)  # soft .. strong features

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.datasets.toy_renderer.person import Color, Person, clip
+from kdface.datasets.toy_renderer.person import Color, Person, bell, clip
 
 _RIMS = np.array(
     [[24, 22, 24], [58, 38, 28], [120, 118, 122], [150, 116, 60], [92, 30, 36], [34, 48, 84]], dtype=np.float64
@@ -63,7 +63,7 @@ def draw_shot(rng: np.random.Generator, person: Person) -> Shot:
     """Draw the circumstances of one picture. The person matters only for the habit of wearing glasses."""
 
     def n(mean: float, sd: float) -> float:
-        return mean + sd * clip(rng.standard_normal(), -2.2, 2.2)
+        return mean + sd * bell(rng)
 
     azimuth, elevation = n(0.0, 0.75), n(0.5, 0.4)
     light = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])

@@ -1,0 +1,228 @@
+"""What happens around the training steps: records and progress, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError
+from kdface.evaluation import Outcome
+from kdface.evaluation.health import Unhealthy
+from kdface.methods import Method
+from kdface.progress import Meter
+from kdface.runs.checkpoint import CHECKPOINT_FORMAT
+from kdface.runs.folder import RunFolder, write_atomic
+from kdface.runs.records import Records, read
+
+log = logging.getLogger("kdface")
+
+
+class Recorder(pl.Callback):
+    """Writes a record every few steps and shows progress. Values are those of the step itself, not of a window, so
+    that a resumed run writes what an uninterrupted one writes."""
+
+    def __init__(self, records: Records, every: int, total_steps: int, batch_size: int) -> None:
+        self.records = records
+        self.every = every
+        self.total = total_steps
+        self.batch_size = batch_size
+        self.meter: Meter | None = None
+        self.skipped: list[str] = []
+        self._last_step = -1
+        self._since: tuple[float, int] = (0.0, 0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            done = trainer.global_step * self.batch_size
+            self.meter = Meter("training", self.total * self.batch_size, done)
+        self._since = (time.monotonic(), trainer.global_step)
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Method)
+        step = trainer.global_step
+        if batch.skipped:
+            self.skipped += batch.skipped
+            log.warning("left out %d broken image(s): %s", len(batch.skipped), "; ".join(batch.skipped))
+            if trainer.is_global_zero:
+                self.records.write("skipped", step, epoch=trainer.current_epoch, images=batch.skipped)
+        if step == self._last_step:
+            return  # a part of an accumulated batch
+        self._last_step = step
+        if step % self.every == 0 or step == self.total:
+            self._record(trainer, pl_module, step)
+        if self.meter is not None:
+            self.meter.advance(self.batch_size)
+
+    def _record(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+        assert method.last_loss is not None
+        loss = float(method.last_loss)
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise UserError(
+                f"the loss is {loss} at step {step}: training has diverged.",
+                mend=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
+                "a smaller margin, or trainer.clip_norm=5",
+            )
+        if not trainer.is_global_zero:
+            return
+        now = time.monotonic()
+        rate = (step - self._since[1]) * self.batch_size / max(1e-9, now - self._since[0])
+        self._since = (now, step)
+        self.records.write(
+            "train",
+            step,
+            epoch=trainer.current_epoch,
+            loss=loss,
+            terms={
+                name: {"raw": float(term.value), "weighted": float(term.value) * term.weight}
+                for name, term in method.last_terms.items()
+            },
+            **{name: float(value) for name, value in method.last_metrics.items()},
+            lr=float(trainer.optimizers[0].param_groups[0]["lr"]),
+            images_per_second=round(rate, 1),
+        )
+        if self.meter is not None:
+            self.meter.note = f"epoch {trainer.current_epoch + 1}  loss {loss:.3f}"
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.meter is not None:
+            self.meter.close()
+
+
+class Evaluations(pl.Callback):
+    """Evaluates before the first step and after every few epochs, and writes what it finds into the record.
+
+    Args:
+        run: evaluates the module on all ranks and returns the outcomes.
+        records: where they are written.
+        every_epochs: null: not during training.
+        untrained: evaluate before the first step.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Method, pl.Trainer], dict[str, Outcome]],
+        records: Records,
+        every_epochs: int | None,
+        untrained: bool,
+    ) -> None:
+        self.run = run
+        self.records = records
+        self.every = every_epochs
+        self.untrained = untrained
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.untrained and trainer.global_step == 0:
+            self._evaluate(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises `Unhealthy` where the embeddings say nothing: the rest of the training would be for nothing."""
+        epoch = trainer.current_epoch + 1
+        if self.every is None or epoch % self.every or epoch == trainer.max_epochs:
+            return
+        for name, outcome in self._evaluate(trainer, pl_module).items():
+            if outcome.symptoms:
+                raise Unhealthy(
+                    f"{name} after epoch {epoch}: " + "\n".join(outcome.symptoms),
+                    mend="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
+                )
+
+    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Outcome]:
+        assert isinstance(module, Method)
+        outcomes = self.run(module, trainer)
+        if trainer.is_global_zero:
+            record_evaluation(self.records, trainer.global_step, outcomes)
+            for name, outcome in outcomes.items():
+                shown = ", ".join(f"{key} {metric.value:.4f}" for key, metric in headline(outcome).items())
+                log.info("%s at step %d: %s", name, trainer.global_step, shown)
+        return outcomes
+
+
+def headline(outcome: Outcome) -> dict[str, Any]:
+    """The metrics worth a line: the first one, and the equal error rate where there is one."""
+    first = next(iter(outcome.metrics.items()), None)
+    chosen = dict([first]) if first else {}
+    if "roc/eer" in outcome.metrics:
+        chosen["roc/eer"] = outcome.metrics["roc/eer"]
+    return {key: metric for key, metric in chosen.items() if metric.value is not None}
+
+
+def record_evaluation(records: Records, step: int, outcomes: dict[str, Outcome]) -> None:
+    for name, outcome in outcomes.items():
+        records.write(
+            "evaluation",
+            step,
+            test=name,
+            metrics={f"{name}/{key}": metric.to_dict() for key, metric in outcome.metrics.items()},
+            counts=outcome.counts,
+        )
+
+
+def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
+    """What the untrained network scored, from the record; empty where it was not evaluated."""
+    found: dict[str, Any] = {}
+    for record in read(folder.metrics):
+        if record["kind"] == "evaluation" and record["step"] == 0:
+            found.update(record["metrics"])
+    return found
+
+
+class Checkpoints(pl.Callback):
+    """Writes checkpoints/last.ckpt atomically, every few steps and after each epoch.
+
+    Besides Lightning's state the file holds plain values under `kdface`: format, configuration, preprocessing, step.
+    No generator's state is needed: every draw is a function of (seed, step) or (seed, epoch, key).
+    """
+
+    def __init__(self, folder: RunFolder, config: dict[str, Any], num_classes: int, every: int | None) -> None:
+        self.folder = folder
+        self.config = config
+        self.num_classes = num_classes
+        self.every = every
+        self._last_step = -1
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert isinstance(pl_module, Method)
+        checkpoint["kdface"] = {
+            "format": CHECKPOINT_FORMAT,
+            "config": self.config,
+            "preprocessing": pl_module.preprocessing.to_dict(),
+            "num_classes": self.num_classes,
+            "seed": self.config["seed"],
+            "step": trainer.global_step,
+            "rng": "derived from (seed, step, rank)",
+            "torch": str(torch.__version__),
+        }
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        stepped, self._last_step = step != self._last_step, step
+        last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
+        if self.every is not None and stepped and step % self.every == 0 and not last_of_epoch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Every rank takes part (sharded state is gathered); rank 0 writes."""
+        if trainer.world_size == 1:
+            write_atomic(self.folder.last, lambda path: trainer.save_checkpoint(str(path)))
+            return
+        path = self.folder.last.with_name(".last.ckpt.tmp")
+        trainer.save_checkpoint(str(path))
+        if trainer.is_global_zero:
+            path.replace(self.folder.last)
+        trainer.strategy.barrier()

@@ -1,0 +1,86 @@
+"""What a run was computed with: versions, hardware, and the code's commit with what was changed since."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdface.hardware import Profile, cores
+
+PACKAGES = (
+    "kdface",
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "albumentations",
+    "torchmetrics",
+    "wandb",
+    "pydantic",
+    "matplotlib",
+    "rich",
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Package -> installed version, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
+    """The plain record that `environment.json` holds."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+        "processor": _processor(),
+        "cores": cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "profile": profile.to_dict(),
+        "threads": threads,
+        "world_size": world,
+        "git": _git(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the checkout that kdface is run from, and the uncommitted change; None outside a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str:
+        said = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=20, env={**os.environ, "LC_ALL": "C"}
+        )
+        return said.stdout if said.returncode == 0 else ""
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD").strip() or None, "diff": ask("diff", "HEAD")}
+    except (OSError, subprocess.TimeoutExpired):
+        return None

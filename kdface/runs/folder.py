@@ -1,0 +1,152 @@
+"""The run folder: the only place that says what a run was, how far it came, and what came out.
+
+    config.yaml  origin.json  environment.json  data.json  metrics.jsonl  checkpoints/  scores/  figures/
+    results.json  DONE
+
+Every file is written to a temporary name and renamed, so a kill leaves the old file or the new one, never half of one.
+`DONE` is written last; nothing else means finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdface.errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Write through a temporary file in the same folder, flushed to disk before it takes the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomic(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented JSON; NaN and infinity are refused, since no other program could read them."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.json"
+
+    @property
+    def last(self) -> Path:
+        return self.root / "checkpoints" / "last.ckpt"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores"
+
+    @property
+    def done(self) -> bool:
+        return (self.root / "DONE").is_file()
+
+    def mark_done(self) -> None:
+        write_text(self.root / "DONE", "finished\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved configuration. Raises `UserError` where the folder is not a run."""
+        if not self.config.is_file():
+            raise UserError(
+                f"{self.root} is not a run folder: it has no config.yaml.",
+                expected="a folder that kdface train wrote",
+                mend="ls -d runs/*/*",
+            )
+        tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise UserError(f"{self.config} does not hold a configuration.")
+        return tree
+
+    def read_results(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; a second one is told who holds it. The lock dies with the process."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise UserError(
+                    f"{self.root} is being written by process {lock.read().strip() or '?'}.",
+                    mend="wait for it, or stop it",
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+
+def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFolder:
+    """Create a run's folder with its configuration, or find it again; a folder of another run is never touched."""
+    folder = RunFolder(root)
+    text = yaml.safe_dump(tree, sort_keys=True, allow_unicode=True)
+    if folder.config.is_file():
+        return folder
+    if root.is_dir() and any(entry.name != ".lock" for entry in root.iterdir()):
+        raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
+    write_json(root / "origin.json", origins)
+    write_text(folder.config, text)  # last: a folder with a configuration is complete
+    return folder
+
+
+def find_run(path: str | Path) -> RunFolder:
+    """A run folder from its path, or from the path of a file in it (a checkpoint, say)."""
+    given = Path(path).expanduser()
+    for candidate in (given, *given.parents):
+        if (candidate / "config.yaml").is_file():
+            return RunFolder(candidate)
+    runs = sorted(str(each.parent) for each in given.rglob("config.yaml")) if given.is_dir() else []
+    raise UserError(
+        f"run={path}: there is no run there.",
+        expected="a folder that kdface train wrote, or a checkpoint in one",
+        nearest=f"run={runs[0]}" if runs else "",
+    )

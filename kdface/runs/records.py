@@ -1,0 +1,83 @@
+"""metrics.jsonl: one JSON object a line, append-only, the truth that every logger is fed from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from kdface.runs.folder import write_text
+
+
+class Logger(Protocol):
+    """Where records go besides metrics.jsonl."""
+
+    def write(self, record: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Records:
+    """Appends records to metrics.jsonl and hands them on. A logger that fails is told of once and then left alone.
+
+    Args:
+        path: metrics.jsonl.
+        logger: where records go besides.
+        warn: how to tell that the logger failed.
+    """
+
+    def __init__(self, path: Path, logger: Logger | None = None, warn: Any = print) -> None:
+        self.path = path
+        self.logger = logger
+        self.warn = warn
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append {"kind", "step", "time", ...}. Numbers that are not finite are written as null: JSON has none."""
+        record = {"kind": kind, "step": step, **_plain(values), "time": round(time.time(), 3)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
+        self._hand_on(record)
+
+    def rewind(self, step: int) -> None:
+        """Drop what lies after a checkpoint's step, and a half-written last line: the resumed run writes it again."""
+        if not self.path.is_file():
+            return
+        kept = [record for record in read(self.path) if int(record["step"]) <= step]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def close(self) -> None:
+        if self.logger is not None:
+            try:
+                self.logger.close()
+            except Exception as error:
+                self.warn(f"the logger did not close: {error}")
+
+    def _hand_on(self, record: dict[str, Any]) -> None:
+        if self.logger is None:
+            return
+        try:
+            self.logger.write(record)
+        except Exception as error:  # a logger must never stop training, whatever it raises
+            self.warn(f"the logger failed and is left out from here on ({error}); metrics.jsonl goes on")
+            self.logger = None
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that a kill cut off is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            return
+        yield record
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

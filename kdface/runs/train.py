@@ -1,0 +1,199 @@
+"""Train a job in its run folder, from the start or from its last checkpoint, and evaluate it at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from kdface.datasets.loading import BatchOrder, ResumableLoader
+from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
+from kdface.hardware import Profile, cores, detect, forward_context
+from kdface.methods import Method
+from kdface.runs.callbacks import Checkpoints, Evaluations, Recorder, record_evaluation, untrained_metrics
+from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.environment import environment
+from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.job import Job
+from kdface.runs.records import Records
+from kdface.runs.settings import TrainerSettings
+
+log = logging.getLogger("kdface")
+
+
+def train(job: Job, folder: RunFolder) -> dict[str, Any]:
+    """Train to the end, evaluate, write the results. Returns them.
+
+    A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
+    same hardware and number of ranks.
+    """
+    settings = job.settings
+    profile, threads = machine(settings)
+    quiet_libraries()
+    rank_zero = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    if rank_zero:
+        note_environment(folder, environment(profile, threads, settings.devices * settings.nodes))
+
+    method = job.method
+    method.optimize_with(job.optimization)
+    if profile.channels_last:
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings.compile:
+        method.backbone.compile()
+
+    name = f"{folder.root.parent.name}/{folder.root.name}"
+    sink = job.make_logger(folder.root, name) if rank_zero else None
+    records = Records(folder.metrics, sink, warn=log.warning)
+    recorder = Recorder(records, settings.log_steps, job.optimization.total_steps, settings.batch_size)
+
+    def run_protocols(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
+        return evaluate(job.protocols, module, profile, trainer.global_rank, trainer.world_size)
+
+    trainer = make_trainer(
+        settings,
+        profile,
+        [
+            recorder,
+            Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
+            Checkpoints(folder, job.config, len(job.training.faces.people), settings.checkpoint_steps),
+        ],
+    )
+    batches = BatchOrder(job.order, settings.accumulate, trainer.global_rank, trainer.world_size)
+    loader = ResumableLoader(job.training, batches, settings.workers, pin_memory=profile.accelerator == "gpu")
+
+    resume = folder.last if folder.last.is_file() else None
+    step = int(read_checkpoint(resume)["global_step"]) if resume is not None else -1
+    if rank_zero:
+        records.rewind(step)
+        if resume is not None:
+            log.info("resuming at step %d of %d", step, job.optimization.total_steps)
+    began = time.monotonic()
+    try:
+        trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        spent = time.monotonic() - began
+        outcomes = run_protocols(method, trainer)
+        results = {
+            "metrics": metrics_of(outcomes),
+            "counts": {name: outcome.counts for name, outcome in outcomes.items()},
+            "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+            "step": trainer.global_step,
+            "seed": job.seed,
+            "skipped": recorder.skipped,
+            "train_seconds": round(spent, 1),
+            "resumed_at": step if resume is not None else None,
+        }
+        if rank_zero:
+            record_evaluation(records, trainer.global_step, outcomes)
+            results["untrained"] = untrained_metrics(folder)
+            write_scores(folder.scores, outcomes)
+            write_json(folder.results, results)
+    finally:
+        records.close()
+    return results
+
+
+def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's Trainer with everything that kdface does itself switched off."""
+    world = settings.devices * settings.nodes
+    return pl.Trainer(
+        accelerator=profile.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy="ddp" if world > 1 else settings.strategy,
+        precision=profile.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        max_steps=-1 if settings.max_steps is None else settings.max_steps,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        deterministic=settings.deterministic,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the sampler divides each batch over the ranks itself
+    )
+
+
+def machine(settings: TrainerSettings) -> tuple[Profile, int]:
+    """The hardware profile and the CPU threads of each rank, which are set."""
+    profile = detect(settings.profile)
+    if settings.precision is not None:
+        profile = Profile(**{**profile.to_dict(), "precision": settings.precision})
+    threads = settings.threads or max(1, cores() // settings.devices)
+    torch.set_num_threads(threads)
+    return profile, threads
+
+
+def evaluate(
+    protocols: dict[str, EvaluationProtocol],
+    method: Method,
+    profile: Profile,
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, Outcome]:
+    """Run protocols on a method's evaluated network, in eval mode; the mode it was in is restored."""
+    was_training = method.training
+    method.eval()
+    device = next(method.backbone.parameters()).device
+    embed = Embedder(method.embed, device, rank=rank, world=world)
+    try:
+        with forward_context(profile):
+            return {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
+    finally:
+        method.train(was_training)
+
+
+def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None]]:
+    """test set/protocol/metric -> {"value", "std"}."""
+    return {
+        f"{name}/{key}": metric.to_dict() for name, outcome in outcomes.items() for key, metric in outcome.metrics.items()
+    }
+
+
+def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:
+    """NAME.npz: raw similarities and labels, from which curves are drawn without the network."""
+    for name, outcome in outcomes.items():
+        arrays = {"scores": outcome.scores, "same": outcome.same}
+        if len(outcome.scores):
+            write_atomic(folder / f"{name}.npz", lambda path, arrays=arrays: _save_arrays(path, arrays))
+
+
+def _save_arrays(path: Any, arrays: dict[str, Any]) -> None:
+    with open(path, "wb") as file:  # given a name, NumPy would append .npz to it
+        np.savez(file, **arrays)
+
+
+def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
+    """Write environment.json at the first start; later, tell what differs, since bits may differ with it."""
+    path = folder.root / "environment.json"
+    if not path.is_file():
+        write_json(path, now)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    differ = [key for key in ("packages", "processor", "gpu", "profile", "threads", "world_size") if before[key] != now[key]]
+    if differ:
+        log.warning("this run began with other %s: it goes on, but not bit for bit", ", ".join(differ))
+
+
+def quiet_libraries() -> None:
+    """Lightning tells what kdface records itself, and advertises; what matters is raised, not printed."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`ckpt_path` .* you might lose .*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+

@@ -1,0 +1,121 @@
+"""Killed at any step and started again, a run ends with the bytes of one that was never killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import TINY, Kdface, command, only_run
+
+# Four steps an epoch, three epochs; a checkpoint after every third step and each epoch, so kills fall everywhere.
+LONG = [
+    *TINY,
+    "trainer.max_epochs=3",
+    "trainer.checkpoint_steps=3",
+    "trainer.evaluate_epochs=1",
+    "trainer.ema_decay=0.9",
+    "backbone.dropout=0.3",
+    "augmentation.geometric=0.5",
+]
+
+
+def _weights(run: Path) -> dict[str, Any]:
+    return dict(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    """Without what a clock says."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("time", "images_per_second")} for row in rows]
+
+
+def _kill_at(step: int, runs: Path, cwd: Path) -> None:
+    """Start the run and SIGKILL it as soon as its record holds the step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdface", "train", *LONG, f"paths.runs={runs}"],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        files = list(runs.rglob("metrics.jsonl"))
+        if files and any(f'"step": {step},' in line for line in files[0].read_text().splitlines()):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    said = command("train", *LONG, f"paths.runs={folder}/runs", cwd=folder)
+    assert said.returncode == 0, said.stderr
+    return only_run(folder / "runs")
+
+
+@pytest.mark.parametrize("kills", [[2], [5, 8], [11]], ids=["before any checkpoint", "mid-epoch, twice", "last epoch"])
+def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path, kills: list[int]) -> None:
+    for step in kills:
+        _kill_at(step, tmp_path / "runs", tmp_path)
+        assert not (only_run(tmp_path / "runs") / "DONE").exists()
+    said = command("train", *LONG, f"paths.runs={tmp_path}/runs", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    run = only_run(tmp_path / "runs")
+    if kills[-1] > 3:
+        assert "resuming at step" in said.stderr
+    expected, found = _weights(undisturbed), _weights(run)
+    assert list(expected) == list(found)
+    for name, value in expected.items():
+        assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
+    assert _records(run) == _records(undisturbed)
+    results = [json.loads((each / "results.json").read_text())["metrics"] for each in (run, undisturbed)]
+    assert results[0] == results[1]
+
+
+def test_the_same_command_again_says_that_the_run_is_finished(undisturbed: Path) -> None:
+    runs = undisturbed.parents[2]  # runs/METHOD/BACKBONE/RUN
+    before = (undisturbed / "metrics.jsonl").read_bytes()
+    said = command("train", *LONG, f"paths.runs={runs}", cwd=runs)
+    assert said.returncode == 0
+    assert "this run is finished" in said.stdout
+    assert (undisturbed / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_loader_workers_changes_nothing(undisturbed: Path, tmp_path: Path, workers: int) -> None:
+    said = command("train", *LONG, f"trainer.workers={workers}", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    found = _weights(only_run(tmp_path / "runs"))
+    for name, value in _weights(undisturbed).items():
+        assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
+
+
+def test_a_run_that_another_process_writes_is_left_alone(kdface: Kdface, tmp_path: Path) -> None:
+    words = ("train", *TINY, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs")
+    assert kdface(*words).code == 0
+    run = only_run(tmp_path / "runs")
+    (run / "DONE").unlink()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl,time; f=open({str(run / '.lock')!r},'a'); fcntl.flock(f,fcntl.LOCK_EX); "
+         "print('held',flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        said = kdface(*words)
+    finally:
+        holder.kill()
+    assert said.code == 2
+    assert "is being written by process" in said.err
