@@ -68,6 +68,7 @@ def _note_data(folder: RunFolder, job: Any) -> None:
 
     path = folder.root / "data.json"
     sets = {"train": job.training.faces}
+    sets |= {f"evaluation.{name}": protocol.dataset for name, protocol in job.protocols.items()}
     now = {name: card(faces) for name, faces in sets.items()}
     if not path.is_file():
         write_json(path, now)

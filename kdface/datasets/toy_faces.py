@@ -42,8 +42,8 @@ class ToyFaces:
     lines. A picture adds what must be told apart from them: pose, expression, light, camera, background, glasses.
     People of the two splits are disjoint. Keys are "train/person_0007/003"; test people are numbered from 1000000.
 
-    An image is rendered when it is first asked for, in some 5 ms, and then kept in memory, which processes forked from
-    this one share (H x W x 3 bytes an image, taken when it is filled).
+    An image is rendered when it is first asked for, which takes milliseconds, and then kept in memory that processes
+    forked from this one share: H x W x 3 bytes an image, taken when it is filled.
 
     Args:
         people: number of people.

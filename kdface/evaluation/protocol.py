@@ -59,6 +59,7 @@ class Outcome:
 class EvaluationProtocol(Protocol):
     """What the run asks of a protocol."""
 
+    dataset: FaceSet
     preprocessing: Preprocessing
 
     def evaluate(self, embed: Embedder) -> Outcome: ...

@@ -24,8 +24,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} holds more than tensors and plain values, so it is not loaded: {str(error).splitlines()[0]}",
             expected="a checkpoint that kdface wrote",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is broken: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # half a file makes the reader fail in any way it can
+        raise UserError(f"{path} is broken ({type(error).__name__}: {error}).") from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
     made_with = content["kdface"]["format"]

@@ -1,0 +1,58 @@
+"""The standard augmentation and the shared flip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kdface.augmentations import Standard
+from kdface.augmentations.flip import flip, mirror_points
+from kdface.faces import ARCFACE_112, Sample
+from kdface.randomness import generator
+
+
+def _sample() -> Sample:
+    image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    return Sample(image, 0, "key", ARCFACE_112.copy())
+
+
+def test_the_flip_mirrors_image_and_landmarks_and_leaves_the_sample_alone() -> None:
+    sample = _sample()
+    before = sample.image.copy()
+    mirrored = flip(sample, generator(0), 1.0)
+    assert np.array_equal(mirrored.image, before[:, ::-1])
+    assert np.array_equal(sample.image, before)
+    assert mirrored.landmarks is not None
+    left_eye, right_eye = ARCFACE_112[0], ARCFACE_112[1]
+    assert mirrored.landmarks[0] == pytest.approx([111 - right_eye[0], right_eye[1]])
+    assert mirrored.landmarks[1] == pytest.approx([111 - left_eye[0], left_eye[1]])
+    assert mirror_points(mirrored.landmarks, 112) == pytest.approx(ARCFACE_112, abs=1e-4)
+
+
+def test_the_flip_has_its_probability() -> None:
+    sample = _sample()
+    flipped = sum(not np.array_equal(flip(sample, generator(n), 0.25).image, sample.image) for n in range(2000))
+    assert 0.25 - 4 * (0.25 * 0.75 / 2000) ** 0.5 < flipped / 2000 < 0.25 + 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+def test_without_any_change_the_image_is_the_sample() -> None:
+    sample = _sample()
+    assert np.array_equal(Standard(flip=0.0)(sample, generator(0))["image"], sample.image)
+
+
+@pytest.mark.parametrize("change", ["geometric", "photometric", "grayscale", "blur"])
+def test_each_change_acts_repeats_and_varies(change: str) -> None:
+    sample = _sample()
+    before = sample.image.copy()
+    augment = Standard(flip=0.0, **{change: 1.0})
+    one = augment(sample, generator(0, "a"))["image"]
+    again = augment(sample, generator(0, "a"))["image"]
+    other = augment(sample, generator(0, "b"))["image"]
+    assert one.shape == (112, 112, 3) and one.dtype == np.uint8
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, before)
+    assert np.array_equal(sample.image, before)
+    if change != "grayscale":
+        assert not np.array_equal(one, other)
+    else:
+        assert (one[..., 0] == one[..., 1]).all() and (one[..., 1] == one[..., 2]).all()

@@ -1,0 +1,171 @@
+"""What a run folder holds, and what is refused when it is read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tests.conftest import TINY, Kdface, only_run
+
+from kdface.errors import UserError
+from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.folder import write_json
+from kdface.runs.records import Records, read
+
+
+@pytest.fixture
+def finished(kdface: Kdface, tmp_path: Path) -> Path:
+    said = kdface("train", *TINY, "trainer.evaluate_untrained=true", f"paths.runs={tmp_path}/runs")
+    assert said.code == 0, said
+    return only_run(tmp_path / "runs")
+
+
+def test_the_folder_describes_itself(finished: Path, kdface: Kdface) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 2 and "${" not in (finished / "config.yaml").read_text()
+    origin = json.loads((finished / "origin.json").read_text())
+    assert origin["where"]["trainer.max_epochs"] == "command line: trainer.max_epochs=2"
+    assert origin["where"]["trainer.clip_norm"].split(":")[0].endswith("trainer/default.yaml")
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["packages"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert environment["profile"]["name"]
+    data = json.loads((finished / "data.json").read_text())
+    assert data["train"]["images"] == 36 and len(data["train"]["fingerprint"]) == 64
+    assert data["evaluation.toy_pairs"]["people"] == 8
+    results = json.loads((finished / "results.json").read_text())
+    assert set(results["metrics"]["toy_pairs/10fold/accuracy"]) == {"value", "std"}
+    assert results["counts"]["toy_pairs"]["pairs"] == 16
+    assert set(results["untrained"]) == set(results["metrics"])
+    steps = [row["step"] for row in read(finished / "metrics.jsonl") if row["kind"] == "train"]
+    assert steps == list(range(1, 9))  # 36 images make 4 whole batches of 8 an epoch
+    for name in ("toy_pairs_roc.png", "toy_pairs_det.pdf", "toy_pairs_scores.png", "loss.png", "views.png"):
+        assert (finished / "figures" / name).stat().st_size > 1000
+    assert (finished / "DONE").is_file()
+    said = kdface("config", "diff", str(finished), str(finished))
+    assert "the same" in said.out
+
+
+def test_a_finished_run_is_evaluated_again_to_the_same_numbers(finished: Path, kdface: Kdface) -> None:
+    said = kdface("evaluate", f"run={finished}")
+    assert said.code == 0, said
+    before = json.loads((finished / "results.json").read_text())["metrics"]
+    assert json.loads((finished / "evaluations/toy_pairs/results.json").read_text())["metrics"] == before
+    assert kdface("evaluate", f"run={finished}/checkpoints/last.ckpt").code == 0
+
+
+def test_a_run_of_other_crops_refuses_the_evaluation(finished: Path, kdface: Kdface) -> None:
+    said = kdface("evaluate", f"run={finished}", "evaluation=toy_pairs")
+    assert said.code == 2
+    assert "[32, 32] for the network, [112, 112] for evaluation.toy_pairs" in said.err
+
+
+def test_a_run_cannot_be_evaluated_as_something_else(finished: Path, kdface: Kdface) -> None:
+    said = kdface("evaluate", f"run={finished}", "backbone=iresnet18")
+    assert said.code == 2 and "as it was trained" in said.err
+
+
+def test_data_that_has_changed_stops_a_resume(finished: Path, kdface: Kdface) -> None:
+    (finished / "DONE").unlink()
+    data = json.loads((finished / "data.json").read_text())
+    data["train"]["fingerprint"] = "0" * 64
+    write_json(finished / "data.json", data)
+    said = kdface("run", str(finished))
+    assert said.code == 2 and "has changed since the run began" in said.err
+
+
+def test_a_configuration_that_names_other_code_is_not_run(finished: Path, kdface: Kdface) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    config["backbone"] = {"_target_": "subprocess.check_output", "args": "id"}
+    (finished / "config.yaml").write_text(yaml.safe_dump(config))
+    said = kdface("evaluate", f"run={finished}")
+    assert said.code == 2 and "outside the packages" in said.err
+
+
+def test_the_checkpoint_holds_tensors_and_plain_values_only(finished: Path) -> None:
+    content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["kdface"]["preprocessing"]["size"] == [32, 32]
+    assert content["kdface"]["seed"] == 0
+    assert not [name for name in content["state_dict"] if "_orig_mod" in name]
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(plain(each) for each in (*value.keys(), *value.values()))
+        if isinstance(value, list | tuple):
+            return all(plain(each) for each in value)
+        return value is None or isinstance(value, torch.Tensor | str | int | float | bool)
+
+    assert plain(content)
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"state_dict": {}, "kdface": _Evil()}, "more than tensors and plain values"),
+        ({"weights": {}}, "is not a checkpoint of kdface"),
+        ({"state_dict": {}, "kdface": {"format": 99}}, "format 99"),
+        (b"half a file", "is broken|more than tensors"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, told: str
+) -> None:
+    path = tmp_path / "last.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path, pickle_module=pickle)
+    with pytest.raises(UserError, match=told):
+        read_checkpoint(path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_ours_is_never_written_into(kdface: Kdface, tmp_path: Path) -> None:
+    words = ["train", *TINY, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]
+    assert kdface(*words).code == 0
+    run = only_run(tmp_path / "runs")
+    for file in run.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    (run / "thesis.txt").write_text("mine")
+    said = kdface(*words)
+    assert said.code == 2 and "is not a run of kdface" in said.err
+    assert (run / "thesis.txt").read_text() == "mine"
+
+
+def test_a_record_cut_off_by_a_kill_is_left_out_and_written_again(tmp_path: Path) -> None:
+    records = Records(tmp_path / "metrics.jsonl")
+    for step in range(1, 6):
+        records.write("train", step, loss=float("nan") if step == 2 else step / 2)
+    with open(records.path, "a") as file:
+        file.write('{"kind": "train", "st')
+    assert [row["step"] for row in read(records.path)] == [1, 2, 3, 4, 5]
+    assert [row["loss"] for row in read(records.path)] == [0.5, None, 1.5, 2.0, 2.5]
+    records.rewind(3)
+    assert [row["step"] for row in read(records.path)] == [1, 2, 3]
+
+
+def test_a_logger_that_fails_never_stops_the_record(tmp_path: Path) -> None:
+    class Failing:
+        def write(self, record: dict[str, Any]) -> None:
+            raise ConnectionError("no network")
+
+        def close(self) -> None:
+            raise ConnectionError("no network")
+
+    told: list[str] = []
+    records = Records(tmp_path / "metrics.jsonl", Failing(), warn=told.append)
+    records.write("train", 1, loss=1.0)
+    records.write("train", 2, loss=1.0)
+    records.close()
+    assert len(list(read(records.path))) == 2
+    assert len(told) == 1 and "no network" in told[0]
