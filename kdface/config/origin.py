@@ -53,7 +53,7 @@ def trace(loader: Any, config_name: str, overrides: list[str], run_mode: Any) ->
         file = path if path.suffix else path.with_suffix(".yaml")
         if not file.is_file():
             file = path / f"{default.config_path}.yaml"
-        package = "" if default.package in (None, "_global_") else f"{default.package}."
+        package = "" if default.package in (None, "", "_global_") else f"{default.package}."
         for key, line in lines(file):
             if key != "defaults" and not key.startswith("defaults."):
                 origins.set(f"{package}{key}", f"{_shown(file)}:{line}")

@@ -133,6 +133,7 @@ def test_zero_embedding_gives_a_finite_loss_and_no_gradient(make_head: MakeHead)
     x[2] = 0.0
     loss, logits, x_grad, w_grad = outcome(head, head.weight, x, y)
     assert all(torch.isfinite(t).all() for t in (loss, logits, x_grad, w_grad))
+    assert torch.equal(head(x, y).cosine[2], torch.zeros(5))
     if not isinstance(head, Softmax):
         assert torch.equal(x_grad[2], torch.zeros(8))
         assert x_grad[1].norm() > 0

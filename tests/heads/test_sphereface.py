@@ -122,13 +122,17 @@ def test_a_batch_of_one_class_has_no_energy() -> None:
 
 
 def test_coinciding_classes_have_a_finite_energy() -> None:
-    head = SphereFacePlus(6, 3)
+    plus, plain = SphereFacePlus(2, 3, energy_weight=0.1).double(), SphereFace(2, 3).double()
     with torch.no_grad():
-        head.weight[1].copy_(head.weight[0])
-    out = head(torch.randn(4, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0]))
+        plus.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    plain.load_state_dict(plus.state_dict())
+    x, y = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64), torch.tensor([0, 1])
+    out = plus(x, y)
     out.loss.backward()
-    assert torch.isfinite(out.loss) and head.weight.grad is not None
-    assert torch.isfinite(head.weight.grad).all()
+    # one pair at angle 0, counted as acos(1 - 1e-5)
+    energy_term = (out.loss - plain(x, y).loss).item()
+    assert energy_term == pytest.approx(0.1 / math.acos(1 - 1e-5) ** 2, rel=1e-6)
+    assert plus.weight.grad is not None and torch.isfinite(plus.weight.grad).all()
 
 
 def test_ga_softmax_is_linear_in_the_angle(evaluate_golden: Evaluate) -> None:
