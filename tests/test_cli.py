@@ -60,7 +60,9 @@ def test_doctor_tells_packages_profile_and_places(kdface: Kdface) -> None:
         assert text in said.out
 
 
-def test_doctor_tells_of_data_that_is_not_there(kdface: Kdface, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_tells_of_data_that_is_not_there(
+    kdface: Kdface, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("KDFACE_DATA", str(tmp_path / "gone"))
     said = kdface("doctor")
     assert said.code == 2

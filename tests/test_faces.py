@@ -52,7 +52,9 @@ def test_the_template_at_other_sizes() -> None:
 def test_preprocessings_that_differ_do_not_meet() -> None:
     ours, theirs = Preprocessing(), Preprocessing(color="bgr", std=128.0)
     ours.require_equal(Preprocessing.from_dict(ours.to_dict()), "a", "b")
-    with pytest.raises(UserError, match=r"the student and the teacher .*color: rgb for the student, bgr for the teacher"):
+    with pytest.raises(
+        UserError, match=r"the student and the teacher .*color: rgb for the student, bgr for the teacher"
+    ):
         ours.require_equal(theirs, "the student", "the teacher")
 
 

@@ -37,8 +37,13 @@ def test_an_installed_kdface_composes_from_any_folder(unpacked: Path, tmp_path: 
         "print(conf_folder()); sys.exit(main(['train', '--cfg', 'job', 'experiment=demo']))"
     )
     said = subprocess.run(
-        [sys.executable, "-S", "-c", f"import site, sys; sys.path.insert(0, {str(unpacked)!r});"
-         f"sys.path += {[p for p in sys.path if 'site-packages' in p]!r}; {code}"],
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import site, sys; sys.path.insert(0, {str(unpacked)!r});"
+            f"sys.path += {[p for p in sys.path if 'site-packages' in p]!r}; {code}",
+        ],
         cwd=tmp_path,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         capture_output=True,

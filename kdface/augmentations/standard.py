@@ -71,7 +71,9 @@ def _compose(
                 rotate=(-rotation, rotation),
                 p=geometric,
             ),
-            alb.ColorJitter(brightness=(0.7, 1.3), contrast=(0.75, 1.3), saturation=(0.2, 1.5), hue=(0, 0), p=photometric),
+            alb.ColorJitter(
+                brightness=(0.7, 1.3), contrast=(0.75, 1.3), saturation=(0.2, 1.5), hue=(0, 0), p=photometric
+            ),
             alb.ToGray(p=grayscale),
             alb.OneOf(
                 [

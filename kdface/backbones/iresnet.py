@@ -54,9 +54,7 @@ class Block(nn.Module):
         self.se_block = SqueezeExcitation(outputs) if squeeze_excitation else None
         self.downsample: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, features: Tensor) -> Tensor:
         out: Tensor = self.conv1(self.bn1(features))
@@ -131,9 +129,7 @@ def iresnet18(
     squeeze_excitation: bool = False,
 ) -> IResNet:
     """iResNet-18: 24,025,600 parameters at 512-d and 112x112."""
-    return IResNet(
-        UNITS[18], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation
-    )
+    return IResNet(UNITS[18], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation)
 
 
 def iresnet34(
@@ -143,9 +139,7 @@ def iresnet34(
     squeeze_excitation: bool = False,
 ) -> IResNet:
     """iResNet-34: 34,139,328 parameters at 512-d and 112x112."""
-    return IResNet(
-        UNITS[34], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation
-    )
+    return IResNet(UNITS[34], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation)
 
 
 def iresnet50(
@@ -155,9 +149,7 @@ def iresnet50(
     squeeze_excitation: bool = False,
 ) -> IResNet:
     """iResNet-50: 43,590,848 parameters at 512-d and 112x112."""
-    return IResNet(
-        UNITS[50], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation
-    )
+    return IResNet(UNITS[50], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation)
 
 
 def iresnet100(
@@ -167,9 +159,7 @@ def iresnet100(
     squeeze_excitation: bool = False,
 ) -> IResNet:
     """iResNet-100: 65,156,160 parameters at 512-d and 112x112."""
-    return IResNet(
-        UNITS[100], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation
-    )
+    return IResNet(UNITS[100], CHANNELS, embedding_size, dropout, image_size, squeeze_excitation=squeeze_excitation)
 
 
 def iresnet_nano(

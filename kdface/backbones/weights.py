@@ -47,8 +47,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
     if missing or unexpected or reshaped:
         rows = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
         raise UserError(
-            f"The weights do not fit {type(backbone).__name__}: "
-            + "; ".join(_listed(*row) for row in rows if row[1]),
+            f"The weights do not fit {type(backbone).__name__}: " + "; ".join(_listed(*row) for row in rows if row[1]),
             expected=f"{len(expected)} entries for an embedding of {backbone.embedding_size} "
             f"and images of {backbone.image_size[0]}x{backbone.image_size[1]}",
             nearest=nearest_backbone(given),
@@ -100,9 +99,7 @@ def _listed(what: str, keys: list[str]) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise UserError(
-            f"There is no weight file {path}.", mend="check the path, or download the weights first"
-        )
+        raise UserError(f"There is no weight file {path}.", mend="check the path, or download the weights first")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError) as error:

@@ -31,8 +31,10 @@ def run(arguments: list[str]) -> int:
         wrong.append("albumentationsx (AGPL) shadows albumentations: pip uninstall albumentationsx")
     profile = detect()
     print("hardware")
-    print(f"  profile                  {profile.name}: {profile.precision}, "
-          f"{'channels_last' if profile.channels_last else 'contiguous'}")
+    print(
+        f"  profile                  {profile.name}: {profile.precision}, "
+        f"{'channels_last' if profile.channels_last else 'contiguous'}"
+    )
     print(f"  because                  {profile.reason}")
     print(f"  cores                    {cores()}")
     print("places")

@@ -10,7 +10,9 @@ from kdface.commands.arguments import Arguments, parse
 
 
 def run(words: list[str]) -> int:
-    arguments = parse("train", words, "Train, evaluate and draw one run; the same command again goes on or says it is done.")
+    arguments = parse(
+        "train", words, "Train, evaluate and draw one run; the same command again goes on or says it is done."
+    )
     from kdface.config.compose import CONFIG, hydra_context, load
 
     if arguments.cfg or arguments.info:

@@ -74,9 +74,7 @@ def build_method(tree: Tree, preprocessing: Preprocessing, num_classes: int) -> 
             )
         head = build(tree["head"], "head", embedding_size=backbone.embedding_size, num_classes=num_classes)
     elif getattr(target, "needs_head", False):
-        raise UserError(
-            f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head"
-        )
+        raise UserError(f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head")
     if tree["teacher"] is not None and "teacher" not in parameters(target):
         raise UserError(
             f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",

@@ -157,8 +157,6 @@ def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or "")
-        raise UserError(
-            f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)
-        ) from None
+        raise UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)) from None
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}

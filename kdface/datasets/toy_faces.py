@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -11,12 +11,15 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+from kdface.datasets import toy_renderer
+from kdface.datasets.cache import drawn_once
 from kdface.datasets.toy_renderer import Person, draw_person, draw_shot, render
 from kdface.errors import UserError
 from kdface.faces import Image, Points, Preprocessing, Sample
 from kdface.randomness import generator
 
 _SPLIT_PEOPLE = 1_000_000  # people 0.. are for training, people 1000000.. for tests
+_LARGEST_CACHE = 2 << 30  # bytes
 _SMALLEST = 16  # pixels; a face drawn smaller shows nothing
 
 
@@ -42,8 +45,9 @@ class ToyFaces:
     lines. A picture adds what must be told apart from them: pose, expression, light, camera, background, glasses.
     People of the two splits are disjoint. Keys are "train/person_0007/003"; test people are numbered from 1000000.
 
-    An image is rendered when it is first asked for, which takes milliseconds, and then kept in memory that processes
-    forked from this one share: H x W x 3 bytes an image, taken when it is filled.
+    A face takes milliseconds to draw. The first one asked for draws the whole set on all cores and keeps it in a file
+    of the cache folder (`kdface.datasets.cache`), whose name changes with the arguments and with the renderer; from then
+    on the set is read from there, and all processes share it. Sets over 2 GiB are drawn face by face as asked for.
 
     Args:
         people: number of people.
@@ -90,11 +94,7 @@ class ToyFaces:
         self.people = [f"person_{self._first + label:04d}" for label in range(people)]
         self.labels = np.repeat(np.arange(people, dtype=np.int64), images_per_person)
         self.keys = [f"{split}/{person}/{index:03d}" for person in self.people for index in range(images_per_person)]
-        slot = np.dtype(
-            [("done", np.bool_), ("landmarks", np.float32, (5, 2)), ("image", np.uint8, (*self.preprocessing.size, 3))]
-        )
-        # An anonymous map is shared with forked workers. Two that render one image at once write the same bytes.
-        self._cache = np.frombuffer(mmap.mmap(-1, len(self.keys) * slot.itemsize), dtype=slot)
+        self._slots: NDArray[Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled set leaves its images behind: they can be rendered again.
@@ -104,11 +104,19 @@ class ToyFaces:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        slot = self._cache[index]
         label = int(self.labels[index])
-        if not slot["done"]:
-            number = int(index) % len(self) - label * self._per_person
-            image, landmarks = toy_face(self._seed, self._first + label, number, self.preprocessing.size)
-            slot["image"], slot["landmarks"] = image, landmarks
-            slot["done"] = True
-        return Sample(slot["image"].copy(), label, self.keys[index], slot["landmarks"].copy())
+        if self._slots is None and len(self) * self._slot.itemsize <= _LARGEST_CACHE:
+            about = ("toy_faces", *self._arguments)
+            self._slots = drawn_once(about, len(self), self._slot, self._draw, [toy_renderer, sys.modules[__name__]])
+        row = self._slots[index] if self._slots is not None else self._draw(int(index) % len(self))
+        return Sample(row["image"].copy(), label, self.keys[index], row["landmarks"].copy())
+
+    @property
+    def _slot(self) -> np.dtype[Any]:
+        return np.dtype([("landmarks", np.float32, (5, 2)), ("image", np.uint8, (*self.preprocessing.size, 3))])
+
+    def _draw(self, index: int) -> NDArray[Any]:
+        label, number = divmod(index, self._per_person)
+        row = np.zeros((), dtype=self._slot)
+        row["image"], row["landmarks"] = toy_face(self._seed, self._first + label, number, self.preprocessing.size)
+        return row

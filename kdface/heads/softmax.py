@@ -59,9 +59,7 @@ class NormFace(MarginSoftmax):
     """
 
     @checked
-    def __init__(
-        self, embedding_size: EmbeddingSize, num_classes: NumClasses, scale: Positive = 30.0
-    ) -> None:
+    def __init__(self, embedding_size: EmbeddingSize, num_classes: NumClasses, scale: Positive = 30.0) -> None:
         super().__init__(embedding_size, num_classes, scale=scale)
 
 

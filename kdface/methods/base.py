@@ -69,9 +69,7 @@ class Method(pl.LightningModule, ABC):
 
     needs_head: ClassVar[bool] = True
 
-    def __init__(
-        self, backbone: nn.Module, head: nn.Module | None, preprocessing: Preprocessing, views: Views
-    ) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module | None, preprocessing: Preprocessing, views: Views) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -145,7 +143,9 @@ class Method(pl.LightningModule, ABC):
         step = self.trainer.global_step + 1
         weight = 1.0 - min(decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mean, value in zip(self.averaged.state_dict().values(), self.backbone.state_dict().values(), strict=True):
+            for mean, value in zip(
+                self.averaged.state_dict().values(), self.backbone.state_dict().values(), strict=True
+            ):
                 if mean.dtype.is_floating_point:
                     mean.lerp_(value.to(mean.dtype), weight)
                 else:

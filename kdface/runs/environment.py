@@ -76,7 +76,11 @@ def _git() -> dict[str, Any] | None:
 
     def ask(*words: str) -> str:
         said = subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=20, env={**os.environ, "LC_ALL": "C"}
+            ["git", "-C", str(here), *words],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env={**os.environ, "LC_ALL": "C"},
         )
         return said.stdout if said.returncode == 0 else ""
 

@@ -159,7 +159,9 @@ def evaluate(
 def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None]]:
     """test set/protocol/metric -> {"value", "std"}."""
     return {
-        f"{name}/{key}": metric.to_dict() for name, outcome in outcomes.items() for key, metric in outcome.metrics.items()
+        f"{name}/{key}": metric.to_dict()
+        for name, outcome in outcomes.items()
+        for key, metric in outcome.metrics.items()
     }
 
 
@@ -183,7 +185,9 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
         write_json(path, now)
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    differ = [key for key in ("packages", "processor", "gpu", "profile", "threads", "world_size") if before[key] != now[key]]
+    differ = [
+        key for key in ("packages", "processor", "gpu", "profile", "threads", "world_size") if before[key] != now[key]
+    ]
     if differ:
         log.warning("this run began with other %s: it goes on, but not bit for bit", ", ".join(differ))
 
@@ -195,5 +199,3 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`ckpt_path` .* you might lose .*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-
-

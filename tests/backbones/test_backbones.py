@@ -199,9 +199,7 @@ def test_compiled_training_step_is_the_plain_one() -> None:
 def test_unfit_images_are_named(whole: tuple[Backbone, Row]) -> None:
     net, row = whole
     height, width = net.image_size
-    with pytest.raises(
-        ValueError, match=rf"\(N, 3, {height}, {width}\); got \(1, 3, {width}, {height + 8}\)"
-    ):
+    with pytest.raises(ValueError, match=rf"\(N, 3, {height}, {width}\); got \(1, 3, {width}, {height + 8}\)"):
         net(torch.empty(1, 3, width, height + 8, device="meta"))
     with pytest.raises(UserError, match="8x120 images"):
         on_meta(row, image_size=(8, 120))
@@ -237,9 +235,7 @@ def test_choice_repeats_the_signature(path: Path) -> None:
     assert constructor is getattr(room, path.stem)
     defaults = {key: p.default for key, p in inspect.signature(constructor).parameters.items()}
     del defaults["image_size"]  # the dataset's to say
-    assert given == {
-        key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()
-    }
+    assert given == {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
 
 
 def test_a_stage_can_be_frozen() -> None:

@@ -98,6 +98,6 @@ def test_only_equal_shapes_are_added() -> None:
         net = mobilefacenet()
     assert [net.conv_23.residual, net.conv_34.residual, net.conv_45.residual] == [False, False, False]
     parts = (net.conv_3, net.conv_4, net.conv_5)
-    assert [
-        module.residual for part in parts for module in part.modules() if isinstance(module, Bottleneck)
-    ] == [True] * 12
+    assert [module.residual for part in parts for module in part.modules() if isinstance(module, Bottleneck)] == [
+        True
+    ] * 12

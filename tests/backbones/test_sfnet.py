@@ -67,10 +67,6 @@ def test_start_follows_the_order() -> None:
     old, new = sfnet20(8, image_size=(16, 16)), sfnet20(8, order="add_relu", image_size=(16, 16))
     # Each holds over two million draws, so the standard error of the deviation is under 0.05 %.
     assert old.get_parameter("layer4.1.conv1.weight").std().item() == pytest.approx(0.01, rel=0.005)
-    assert new.get_parameter("layer4.1.conv1.weight").std().item() == pytest.approx(
-        (2 / (512 * 9)) ** 0.5, rel=0.005
-    )
+    assert new.get_parameter("layer4.1.conv1.weight").std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.005)
     # Xavier: 2 / (fan in + fan out), of 256 and 512 channels.
-    assert old.get_parameter("layer4.0.conv.weight").std().item() == pytest.approx(
-        (2 / (768 * 9)) ** 0.5, rel=0.005
-    )
+    assert old.get_parameter("layer4.0.conv.weight").std().item() == pytest.approx((2 / (768 * 9)) ** 0.5, rel=0.005)

@@ -90,9 +90,7 @@ def test_long_lists_are_cut() -> None:
         load_weights(tiny(), {"fc.bias": torch.zeros(8)})
 
 
-@pytest.mark.parametrize(
-    ("constructor", "embedding_size"), [(iresnet50, 512), (iresnet100, 256), (iresnet18, 128)]
-)
+@pytest.mark.parametrize(("constructor", "embedding_size"), [(iresnet50, 512), (iresnet100, 256), (iresnet18, 128)])
 def test_the_nearest_backbone_is_named(constructor: Callable[..., IResNet], embedding_size: int) -> None:
     with torch.device("meta"):
         state = constructor(embedding_size=embedding_size).state_dict()
@@ -124,9 +122,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut"], ids=["empty", "html", "zip"]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut"], ids=["empty", "html", "zip"])
 def test_broken_files(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.pth").write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.pth cannot be read"):

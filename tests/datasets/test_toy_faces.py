@@ -240,24 +240,6 @@ def test_pixels_do_not_tell_people_apart() -> None:
     assert 0.5 < accuracy < 0.72
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes cannot be forked here")
-def test_a_forked_process_shares_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    faces = ToyFaces(people=1, images_per_person=2)
-    worker = multiprocessing.get_context("fork").Process(target=faces.__getitem__, args=(1,))
-    worker.start()
-    worker.join(30)
-    assert worker.exitcode == 0
-    expected = toy_face(0, 0, 1)[0]
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("rendered again")
-
-    monkeypatch.setattr(toy_faces, "toy_face", refuse)
-    assert np.array_equal(faces[1].image, expected)
-    with pytest.raises(AssertionError, match="rendered again"):
-        faces[0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

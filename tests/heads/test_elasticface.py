@@ -42,9 +42,7 @@ def test_margins_are_normal_around_m(head: ElasticFaceArc | ElasticFaceCos) -> N
     # five standard errors of a mean, of a standard deviation, of a fourth moment
     assert margin.mean().item() == pytest.approx(head.margin, abs=5 * 0.05 / math.sqrt(n))
     assert margin.std().item() == pytest.approx(0.05, abs=5 * 0.05 / math.sqrt(2 * n))
-    assert (((margin - head.margin) / 0.05) ** 4).mean().item() == pytest.approx(
-        3.0, abs=5 * math.sqrt(96 / n)
-    )
+    assert (((margin - head.margin) / 0.05) ** 4).mean().item() == pytest.approx(3.0, abs=5 * math.sqrt(96 / n))
 
 
 def test_the_margin_reaches_the_target_logit_alone() -> None:
@@ -59,11 +57,7 @@ def test_the_margin_reaches_the_target_logit_alone() -> None:
             for j in range(5):
                 c = out.cosine[i, j].item()
                 if j == y[i]:
-                    c = (
-                        math.cos(math.acos(c) + margin[i])
-                        if isinstance(head, ElasticFaceArc)
-                        else c - margin[i]
-                    )
+                    c = math.cos(math.acos(c) + margin[i]) if isinstance(head, ElasticFaceArc) else c - margin[i]
                 assert out.logits[i, j].item() == pytest.approx(64.0 * c, abs=1e-9)
 
 
@@ -143,9 +137,7 @@ def test_monotone_fallback() -> None:
     assert falling[-1].item() == pytest.approx(-1.0 - 0.5 * math.sin(0.5), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "head", [ElasticFaceArc(8, 5), ElasticFaceArc(8, 5, monotone=True), ElasticFaceCos(8, 5)]
-)
+@pytest.mark.parametrize("head", [ElasticFaceArc(8, 5), ElasticFaceArc(8, 5, monotone=True), ElasticFaceCos(8, 5)])
 def test_true_gradients(head: Head) -> None:
     head.double().eval()  # one margin for both sides of the difference
     x, y = batch(3)

@@ -23,12 +23,8 @@ def test_golden(evaluate_golden: Evaluate) -> None:
     torch.testing.assert_close(gradient, torch.tensor(rows, dtype=torch.float64), atol=1e-7, rtol=0.0)
 
 
-@pytest.mark.parametrize(
-    ("scale", "margin", "loss"), [(30.0, 1.5, 37.1114238788), (64.0, 1.7, 89.9020248333)]
-)
-def test_golden_at_published_scales(
-    evaluate_golden: Evaluate, scale: float, margin: float, loss: float
-) -> None:
+@pytest.mark.parametrize(("scale", "margin", "loss"), [(30.0, 1.5, 37.1114238788), (64.0, 1.7, 89.9020248333)])
+def test_golden_at_published_scales(evaluate_golden: Evaluate, scale: float, margin: float, loss: float) -> None:
     out, _, _ = evaluate_golden(SphereFace(3, 4, scale=scale, margin=margin))
     assert out.loss.item() == pytest.approx(loss, abs=1e-8)
 
@@ -140,8 +136,7 @@ def test_ga_softmax_is_linear_in_the_angle(evaluate_golden: Evaluate) -> None:
     cosines = [[1 / 3, 2 / 3, 2 / 3, 5 / 27**0.5], [0.0, -0.6, 0.8, 1 / 75**0.5]]
     for row, cosine, target in zip(out.logits.tolist(), cosines, (2, 1), strict=True):
         expected = [
-            4.0 * (1 - 2 / math.pi * (1.5 if j == target else 1.0) * math.acos(c))
-            for j, c in enumerate(cosine)
+            4.0 * (1 - 2 / math.pi * (1.5 if j == target else 1.0) * math.acos(c)) for j, c in enumerate(cosine)
         ]
         assert row == pytest.approx(expected, abs=1e-9)
 

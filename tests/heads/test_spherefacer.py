@@ -111,9 +111,7 @@ def test_golden(
     loss: float,
     x_grad: list[list[float]],
 ) -> None:
-    head = SphereFaceR(
-        3, 4, form=form, feature_norm=feature_norm, scale=scale, margin=margin, loss_weight=weight
-    )
+    head = SphereFaceR(3, 4, form=form, feature_norm=feature_norm, scale=scale, margin=margin, loss_weight=weight)
     out, gradient, _ = evaluate_golden(head)
     assert out.loss.item() == pytest.approx(loss, abs=1e-9)
     assert_close(gradient, x_grad)
@@ -130,9 +128,7 @@ def test_golden_weight_gradient(evaluate_golden: Evaluate) -> None:
     assert_close(gradient, rows)
 
 
-@pytest.mark.parametrize(
-    ("form", "loss"), [("v0", 61.8523731313), ("v1", 61.4491208838), ("v2", 45.6610038919)]
-)
+@pytest.mark.parametrize(("form", "loss"), [("v0", 61.8523731313), ("v1", 61.4491208838), ("v2", 45.6610038919)])
 def test_golden_at_scale_30(evaluate_golden: Evaluate, form: Form, loss: float) -> None:
     out, _, _ = evaluate_golden(SphereFaceR(3, 4, form=form, scale=30.0, margin=1.5))
     assert out.loss.item() == pytest.approx(loss, abs=1e-8)
@@ -147,9 +143,7 @@ def test_golden_at_scale_30(evaluate_golden: Evaluate, form: Form, loss: float) 
         ("v2", 0, [0.1878275, 0.2854200, -0.3793337]),
     ],
 )
-def test_golden_without_detachment(
-    evaluate_golden: Evaluate, form: Form, row: int, gradient: list[float]
-) -> None:
+def test_golden_without_detachment(evaluate_golden: Evaluate, form: Form, row: int, gradient: list[float]) -> None:
     make = partial(SphereFaceR, 3, 4, form=form, scale=4.0, margin=1.5, loss_weight=4.0)
     out, detached, _ = evaluate_golden(make())
     out_exact, exact, _ = evaluate_golden(make(gradient="exact"))

@@ -11,7 +11,15 @@ from kdface.runs.loggers import scalars
 
 
 def test_scalars_are_flattened_under_the_kind() -> None:
-    record = {"kind": "train", "step": 3, "time": 1.0, "loss": 2.0, "terms": {"a": {"raw": 1.0}}, "note": "x", "ok": True}
+    record = {
+        "kind": "train",
+        "step": 3,
+        "time": 1.0,
+        "loss": 2.0,
+        "terms": {"a": {"raw": 1.0}},
+        "note": "x",
+        "ok": True,
+    }
     assert scalars(record) == {"train/loss": 2.0, "train/terms/a/raw": 1.0}
 
 

@@ -107,8 +107,12 @@ def test_a_run_that_another_process_writes_is_left_alone(kdface: Kdface, tmp_pat
     run = only_run(tmp_path / "runs")
     (run / "DONE").unlink()
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl,time; f=open({str(run / '.lock')!r},'a'); fcntl.flock(f,fcntl.LOCK_EX); "
-         "print('held',flush=True); time.sleep(60)"],
+        [
+            sys.executable,
+            "-c",
+            f"import fcntl,time; f=open({str(run / '.lock')!r},'a'); fcntl.flock(f,fcntl.LOCK_EX); "
+            "print('held',flush=True); time.sleep(60)",
+        ],
         stdout=subprocess.PIPE,
     )
     try:
