@@ -19,7 +19,7 @@ class ProcessLauncher(Launcher):
         self.start: Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: Callable[..., Any], config: DictConfig) -> None:
-        """Hydra hands through the function that `kdface train -m` gave it: (overrides of each job, n_jobs) -> returns."""
+        """Hydra hands through what `kdface train -m` gave it: (overrides of each job, n_jobs) -> returns."""
         del hydra_context, config
         self.start = task_function
 

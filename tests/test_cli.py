@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import Kdface
 
 from kdface.commands.completion import answers
+from tests.conftest import Kdface
 
 _HEAVY = ("torch", "pytorch_lightning", "hydra", "omegaconf", "numpy", "cv2", "matplotlib", "pydantic", "wandb", "rich")
 

@@ -52,7 +52,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     profile, _ = machine(settings)
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
     if profile.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
     outcomes = evaluate(protocols, method, profile)
     metrics = metrics_of(outcomes)
     target = loaded.folder.root / "evaluations" / "+".join(protocols)

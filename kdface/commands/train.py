@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
             load(hydra, arguments.overrides)  # a mistake is told in our words
             if arguments.info:
                 hydra.show_info(arguments.info, config_name=CONFIG, overrides=arguments.overrides)
-            else:
+            elif arguments.cfg:
                 hydra.show_cfg(
                     config_name=CONFIG,
                     overrides=arguments.overrides,

@@ -1,10 +1,11 @@
-"""From a checked configuration to a run's objects; parts that do not fit each other are told of here, both sides named."""
+"""From a checked configuration to a run's objects; where parts do not fit each other, both sides are named here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,7 +14,7 @@ from kdface.augmentations import Augmentation
 from kdface.config.build import build
 from kdface.config.check import convert
 from kdface.config.locate import locate, parameters
-from kdface.datasets.loading import TrainingSet, shuffled
+from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol
 from kdface.faces import FaceSet, Preprocessing
@@ -34,7 +35,7 @@ def assemble(tree: Tree) -> Job:
     settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
     seed = int(tree["seed"])
     method = build_method(tree, dataset.preprocessing, len(dataset.people))
-    order = shuffled(len(dataset), settings.batch_size, seed)
+    order = method.order(np.asarray(dataset.labels), settings.batch_size, seed)
     steps_per_epoch = len(order(0))
     total = settings.max_epochs * steps_per_epoch
     total = total if settings.max_steps is None else min(total, settings.max_steps)
@@ -95,7 +96,7 @@ def check_views(tree: Tree, augmentation: Augmentation) -> None:
                 f"method.views.{role} = {view!r}, and {tree['augmentation']['_target_']} makes no such view.",
                 expected=f"one of the augmentation's views: {', '.join(made)}",
                 nearest=f"method.views.{role}={nearest(view, made)}" if nearest(view, made) else "",
-                mend=f"method.views.{role}={made[0]}, or an augmentation that makes {view!r} (kdface list augmentation)",
+                mend=f"method.views.{role}={made[0]}, or another augmentation (kdface list augmentation)",
             )
 
 

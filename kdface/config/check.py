@@ -1,6 +1,6 @@
 """The composed tree against the signatures of the parts it names: unknown keys, wrong types, impossible values.
 
-The schema is not written down anywhere: it is the type hints of `Configuration` and of every callable behind a `_target_`.
+The schema is written down nowhere: it is the type hints of `Configuration` and of each callable behind a `_target_`.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
 
 
 def convert(hint: Any, value: Any) -> Any:
-    """A checked value as the type its parameter asks for: a list as a tuple, a string as a Path, a mapping as a dataclass."""
+    """A checked value as the type its parameter asks for: list as tuple, string as Path, mapping as dataclass."""
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)

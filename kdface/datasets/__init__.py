@@ -1,4 +1,4 @@
-"""Datasets: readers of faces on disk and a renderer of faces that belong to nobody. Each is a `kdface.faces.FaceSet`."""
+"""Datasets: readers of faces on disk, and generated faces that belong to nobody. Each is a `kdface.faces.FaceSet`."""
 
 from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.image_folder import ImageFolder

@@ -116,7 +116,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         self.parts = accumulate
         self.rank = rank
         self.world = world
-        steps, size = order(0).shape
+        steps, size = (int(each) for each in order(0).shape)
         if size % (accumulate * world):
             raise UserError(
                 f"trainer.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",
@@ -151,7 +151,7 @@ class ResumableLoader(DataLoader[Any]):
             worker_init_fn=_one_thread,
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own iterator class
         self.batches.position = self.delivered
         for batch in super().__iter__():
             self.delivered += 1

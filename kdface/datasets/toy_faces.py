@@ -46,8 +46,8 @@ class ToyFaces:
     People of the two splits are disjoint. Keys are "train/person_0007/003"; test people are numbered from 1000000.
 
     A face takes milliseconds to draw. The first one asked for draws the whole set on all cores and keeps it in a file
-    of the cache folder (`kdface.datasets.cache`), whose name changes with the arguments and with the renderer; from then
-    on the set is read from there, and all processes share it. Sets over 2 GiB are drawn face by face as asked for.
+    of the cache folder (`kdface.datasets.cache`), whose name changes with the arguments and with the renderer; from
+    then on the set is read from there, and all processes share it. Sets over 2 GiB are drawn face by face as asked for.
 
     Args:
         people: number of people.

@@ -69,8 +69,8 @@ class Verification:
     """Are two images of one person? Cosine similarity of f(x) + f(mirrored x) over a list of pairs.
 
     Metrics: `10fold/accuracy` is InsightFace's (thresholds 0, 0.01, ..., 3.99 on the squared distance);
-    `10fold/accuracy_exact` chooses among all thresholds; `roc/eer`, `roc/auc`, `roc/tar@far=X` are computed on the exact
-    curve. `std` is the population standard deviation over the folds.
+    `10fold/accuracy_exact` chooses among all thresholds; `roc/eer`, `roc/auc`, `roc/tar@far=X` are computed on the
+    exact curve. `std` is the population standard deviation over the folds.
 
     Args:
         dataset: the images.

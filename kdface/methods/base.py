@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdface.datasets.loading import Batch
+from kdface.datasets.loading import Batch, Order, shuffled
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.randomness import derive
@@ -85,6 +87,10 @@ class Method(pl.LightningModule, ABC):
     def terms(self, batch: Batch) -> dict[str, Term]:
         """Loss terms by name, each a scalar that is a mean over the batch unless the method says otherwise."""
 
+    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> Order:
+        """Which images each step sees: epoch -> (steps, batch_size) indices. By default every image once an epoch."""
+        return shuffled(len(labels), batch_size, seed)
+
     @property
     def embedder(self) -> nn.Module:
         return self.averaged if self.averaged is not None else self.backbone
@@ -122,7 +128,7 @@ class Method(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Every step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state."""
+        """Every draw of a step (dropout, margins) depends on (seed, step, part, rank): a resume needs no generator's state."""
         del batch
         torch.manual_seed(derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank))
 

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     method = job.method
     method.optimize_with(job.optimization)
     if profile.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
     if settings.compile:
         method.backbone.compile()
 
@@ -168,12 +169,12 @@ def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None
 def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:
     """NAME.npz: raw similarities and labels, from which curves are drawn without the network."""
     for name, outcome in outcomes.items():
-        arrays = {"scores": outcome.scores, "same": outcome.same}
         if len(outcome.scores):
-            write_atomic(folder / f"{name}.npz", lambda path, arrays=arrays: _save_arrays(path, arrays))
+            arrays = {"scores": outcome.scores, "same": outcome.same}
+            write_atomic(folder / f"{name}.npz", partial(_save_arrays, arrays))
 
 
-def _save_arrays(path: Any, arrays: dict[str, Any]) -> None:
+def _save_arrays(arrays: dict[str, Any], path: Path) -> None:
     with open(path, "wb") as file:  # given a name, NumPy would append .npz to it
         np.savez(file, **arrays)
 

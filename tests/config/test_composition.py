@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.conftest import TINY, Kdface
 
 from kdface.config.compose import compose
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.paths import choices, conf_folder, groups
+from tests.conftest import TINY, Kdface
 
 
 def test_cfg_job_prints_the_composed_configuration(kdface: Kdface) -> None:

@@ -1,10 +1,11 @@
-"""Every mistake of the user's: one message that names key, origin and mend; exit code 2; no traceback; nothing written."""
+"""Every mistake of the user's: one message that names key, origin and mend; exit code 2; no traceback."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import TINY, Kdface, Said
 
 

@@ -94,8 +94,8 @@ def test_draws_differ_between_epochs_and_depend_on_nothing_else() -> None:
     faces = TrainingSet(Noise(), Standard(flip=0.0, photometric=1.0), seed=1)
     same = TrainingSet(Noise(), Standard(flip=0.0, photometric=1.0), seed=1)
     order = [(0, 3), (1, 3), (0, 5)]
-    first = {item: faces[item][0]["image"] for item in order}  # type: ignore[index,call-overload]
-    second = {item: same[item][0]["image"] for item in reversed(order)}  # type: ignore[index,call-overload]
+    first = {item: faces[item][0]["image"] for item in order}  # type: ignore[index]
+    second = {item: same[item][0]["image"] for item in reversed(order)}  # type: ignore[index]
     for item in order:
         assert np.array_equal(first[item], second[item])
     assert not np.array_equal(first[(0, 3)], first[(1, 3)])

@@ -1,5 +1,4 @@
 import inspect
-import multiprocessing
 import pickle
 from dataclasses import replace
 from pathlib import Path

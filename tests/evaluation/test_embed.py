@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.datasets.test_loading import Noise
 
 from kdface.evaluation import Embedder
+from tests.datasets.test_loading import Noise
 
 
 def test_rows_are_those_of_the_keys_original_plus_mirror_each_image_once() -> None:

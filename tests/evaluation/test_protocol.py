@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.datasets.test_loading import Noise
 
 from kdface.errors import UserError
 from kdface.evaluation import Embedder, PairList, Verification, lfw_verification, random_verification
+from tests.datasets.test_loading import Noise
 
 
 def _by_person(images: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ def test_view_1_is_cut_into_folds_that_hold_both_kinds(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("20\n" + "\n".join(same + different) + "\n")
 
     class Lfw(Noise):
-        keys = [f"{person}/{person}_{i:04d}.jpg" for person in people for i in range(1, 13)]
+        keys: Sequence[str] = [f"{person}/{person}_{i:04d}.jpg" for person in people for i in range(1, 13)]
 
     fold = lfw_verification(Lfw(), tmp_path / "pairs.txt").pairs.fold
     assert fold is not None

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.conftest import TINY, Kdface, only_run
 
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.folder import write_json
 from kdface.runs.records import Records, read
+from tests.conftest import TINY, Kdface, only_run
 
 
 @pytest.fixture

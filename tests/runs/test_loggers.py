@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, command, only_run
 
 from kdface.runs.loggers import scalars
+from tests.conftest import TINY, command, only_run
 
 
 def test_scalars_are_flattened_under_the_kind() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import TINY, command, only_run
 
 _TWO = ["trainer.devices=2", "trainer.strategy=ddp"]

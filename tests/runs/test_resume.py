@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.conftest import TINY, Kdface, command, only_run
 
 # Four steps an epoch, three epochs; a checkpoint after every third step and each epoch, so kills fall everywhere.

@@ -1,0 +1,1 @@
+"""Benchmarks: what is compared runs interleaved in one process, and the median ratio is told."""

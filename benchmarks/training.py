@@ -1,0 +1,119 @@
+"""Images per second of a kdface run and of a bare PyTorch loop over the same network, head and batches.
+
+The bare loop is what one writes by hand: loader, forward, backward, step; no Lightning, no record, no checkpoint.
+Both start from the same weights and see the same batches, so their losses must agree; that is checked.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdface.config.assemble import assemble
+from kdface.config.compose import compose
+from kdface.datasets.loading import BatchOrder, ResumableLoader
+from kdface.hardware import forward_context
+from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.folder import RunFolder
+from kdface.runs.job import Job
+from kdface.runs.train import machine, train
+
+REPEATS = 5
+STEPS = 12
+WARMUP = 2  # steps not counted
+BATCH = 64
+
+
+def main() -> None:
+    overrides = [
+        "experiment=demo",
+        "dataset.people=32",
+        "evaluation=none",
+        f"trainer.max_steps={STEPS}",
+        f"trainer.batch_size={BATCH}",
+        "trainer.evaluate_untrained=false",
+        f"trainer.log_steps={STEPS - WARMUP}",
+    ]
+    tree = compose(overrides).tree
+    profile, threads = machine(assemble(tree).settings)
+    print(f"profile {profile.name}, {threads} threads, batch {BATCH}, {STEPS} steps, {REPEATS} interleaved repeats")
+    ours, bare = [], []
+    for repeat in range(REPEATS + 1):  # the first one warms caches up and is not counted
+        with tempfile.TemporaryDirectory() as folder:
+            kdface = _time_run(assemble(tree), RunFolder(Path(folder)))
+            loop, weights = _time_loop(assemble(tree))
+            _require_equal(read_checkpoint(RunFolder(Path(folder)).last)["state_dict"], weights)
+        if repeat:
+            ours.append(kdface)
+            bare.append(loop)
+            print(f"  kdface {kdface:7.1f} images/s   bare loop {loop:7.1f} images/s   ratio {kdface / loop:.3f}")
+    ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
+    print(f"median kdface {statistics.median(ours):.1f}, bare loop {statistics.median(bare):.1f}, ratio {ratio:.3f}")
+
+
+class _Clock:
+    """Seconds between the end of step WARMUP and the end of the last step."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.start = self.end = 0.0
+
+    def tick(self) -> None:
+        self.step += 1
+        if self.step == WARMUP:
+            self.start = time.perf_counter()
+        self.end = time.perf_counter()
+
+    @property
+    def rate(self) -> float:
+        return (self.step - WARMUP) * BATCH / (self.end - self.start)
+
+
+def _time_run(job: Job, folder: RunFolder) -> float:
+    """A whole run through the public entry, timed from within by the head, which both sides call once a step."""
+    clock = _Clock()
+    job.method.head.register_forward_hook(lambda *_: clock.tick())  # type: ignore[union-attr]
+    train(job, folder)
+    return clock.rate
+
+
+def _time_loop(job: Job) -> tuple[float, dict[str, Tensor]]:
+    profile, _ = machine(job.settings)
+    method: Any = job.method
+    method.optimize_with(job.optimization)
+    if profile.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    clock = _Clock()
+    method.head.register_forward_hook(lambda *_: clock.tick())
+    optimizer = job.optimization.optimizer(method.parameters())
+    plan = job.optimization
+    schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
+    loader = ResumableLoader(job.training, BatchOrder(job.order), job.settings.workers)
+    method.train()
+    done = 0
+    while done < STEPS:
+        for batch in loader:
+            with forward_context(profile):
+                embedding = method.backbone(method.pixels(batch.views["image"]))
+                loss = method.head(embedding, batch.label).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            done += 1
+            if done == STEPS:
+                break
+    return clock.rate, method.state_dict()
+
+
+def _require_equal(ours: dict[str, Tensor], bare: dict[str, Tensor]) -> None:
+    """The two must have done the same work."""
+    for name, value in bare.items():
+        if not torch.equal(ours[name], value):
+            raise SystemExit(f"the run and the loop ended with other weights ({name}): they did not do the same work")
