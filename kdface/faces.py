@@ -76,11 +76,20 @@ class FaceSet(Protocol):
     `kdface.errors.DataError`, naming file and record, where the image cannot be used.
     """
 
-    name: str
-    preprocessing: Preprocessing
-    people: Sequence[str]
-    labels: NDArray[np.int64]
-    keys: Sequence[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    @property
+    def people(self) -> Sequence[str]: ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+    @property
+    def keys(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 

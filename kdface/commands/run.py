@@ -41,12 +41,12 @@ def _train(folder: RunFolder) -> int:
     from kdface.config.schema import Configuration
     from kdface.reports.draw import draw_run
     from kdface.reports.summary import summary
-    from kdface.runs.train import train
+    from kdface.runs.train import global_rank, train
 
     tree = folder.read_config()
     check_tree(tree, Configuration, Origins())
     job = assemble(tree)
-    rank_zero = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    rank_zero = global_rank(job.settings) == 0
     if rank_zero:
         _note_data(folder, job)
         print(f"run folder: {_shown(folder.root)}", file=sys.stderr)

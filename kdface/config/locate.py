@@ -74,7 +74,7 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
 
 def parameters(part: Callable[..., Any]) -> dict[str, Parameter]:
     """The named parameters of a part with their type hints. A `**kwargs` is an error of the part's author."""
-    function = part.__init__ if inspect.isclass(part) else part  # type: ignore[misc]
+    function = part.__init__ if inspect.isclass(part) else part
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:  # a hint imported for type checking only

@@ -128,7 +128,7 @@ class Method(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Every draw of a step (dropout, margins) depends on (seed, step, part, rank): a resume needs no generator's state."""
+        """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state."""
         del batch
         torch.manual_seed(derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank))
 

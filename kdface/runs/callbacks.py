@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from kdface.datasets.loading import Batch
+from kdface.datasets.loading import Batch, ResumableLoader
 from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.evaluation.health import Unhealthy
@@ -182,10 +182,13 @@ class Checkpoints(pl.Callback):
     No generator's state is needed: every draw is a function of (seed, step) or (seed, epoch, key).
     """
 
-    def __init__(self, folder: RunFolder, config: dict[str, Any], num_classes: int, every: int | None) -> None:
+    def __init__(
+        self, folder: RunFolder, config: dict[str, Any], num_classes: int, loader: ResumableLoader, every: int | None
+    ) -> None:
         self.folder = folder
         self.config = config
         self.num_classes = num_classes
+        self.loader = loader
         self.every = every
         self._last_step = -1
 
@@ -200,6 +203,7 @@ class Checkpoints(pl.Callback):
             "num_classes": self.num_classes,
             "seed": self.config["seed"],
             "step": trainer.global_step,
+            "batches": self.loader.delivered,
             "rng": "derived from (seed, step, rank)",
             "torch": str(torch.__version__),
         }

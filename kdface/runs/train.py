@@ -39,7 +39,8 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     settings = job.settings
     profile, threads = machine(settings)
     quiet_libraries()
-    rank_zero = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    rank = global_rank(settings)
+    rank_zero = rank == 0
     if rank_zero:
         note_environment(folder, environment(profile, threads, settings.devices * settings.nodes))
 
@@ -58,20 +59,25 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     def run_protocols(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
         return evaluate(job.protocols, module, profile, trainer.global_rank, trainer.world_size)
 
+    batches = BatchOrder(job.order, settings.accumulate, rank, settings.devices * settings.nodes)
+    loader = ResumableLoader(job.training, batches, settings.workers, pin_memory=profile.accelerator == "gpu")
     trainer = make_trainer(
         settings,
         profile,
         [
             recorder,
             Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
-            Checkpoints(folder, job.config, len(job.training.faces.people), settings.checkpoint_steps),
+            Checkpoints(folder, job.config, len(job.training.faces.people), loader, settings.checkpoint_steps),
         ],
     )
-    batches = BatchOrder(job.order, settings.accumulate, trainer.global_rank, trainer.world_size)
-    loader = ResumableLoader(job.training, batches, settings.workers, pin_memory=profile.accelerator == "gpu")
 
     resume = folder.last if folder.last.is_file() else None
-    step = int(read_checkpoint(resume)["global_step"]) if resume is not None else -1
+    step = -1
+    if resume is not None:
+        about = read_checkpoint(resume)["kdface"]
+        step = int(about["step"])
+        # Lightning hands the loader its position only in the middle of an epoch.
+        loader.load_state_dict({"delivered": int(about["batches"])})
     if rank_zero:
         records.rewind(step)
         if resume is not None:
@@ -101,6 +107,13 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     finally:
         records.close()
     return results
+
+
+def global_rank(settings: TrainerSettings) -> int:
+    """This process's rank over all machines, known before Lightning starts the others."""
+    if "RANK" in os.environ:  # torchrun
+        return int(os.environ["RANK"])
+    return int(os.environ.get("NODE_RANK", "0")) * settings.devices + int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -1,6 +1,7 @@
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -58,7 +59,7 @@ def check(faces: BinPairs) -> None:
         np.testing.assert_array_equal(faces[index].image, picture(index))
 
 
-def test_file_of_python_2(tmp_path):
+def test_file_of_python_2(tmp_path: Path) -> None:
     (tmp_path / "mini.bin").write_bytes(py2_pickle([py2_string(image) for image in IMAGES], SAME))
     faces = BinPairs(tmp_path / "mini.bin", terms="research only")
     check(faces)
@@ -70,7 +71,7 @@ def test_file_of_python_2(tmp_path):
     assert faces.raw_bytes(2) == IMAGES[2] + b"\0"
 
 
-def test_arrays_of_python_2(tmp_path):
+def test_arrays_of_python_2(tmp_path: Path) -> None:
     """cv2.imencode's arrays pickled instead of strings, as some verification sets hold them."""
     (tmp_path / "mini.bin").write_bytes(py2_pickle([py2_array(image) for image in IMAGES], SAME))
     check(BinPairs(tmp_path / "mini.bin"))
@@ -78,7 +79,7 @@ def test_arrays_of_python_2(tmp_path):
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("as_array", [False, True])
-def test_files_of_python_3(tmp_path, protocol, as_array):
+def test_files_of_python_3(tmp_path: Path, protocol: int, as_array: bool) -> None:
     items = [np.frombuffer(image, np.uint8).reshape(-1, 1).copy() if as_array else image for image in IMAGES]
     same = np.array(SAME) if as_array else SAME
     (tmp_path / "mini.bin").write_bytes(pickle.dumps((items, same), protocol=protocol))
@@ -92,10 +93,10 @@ def test_files_of_python_3(tmp_path, protocol, as_array):
         np.arange(12, dtype="<i4").reshape(3, 4),
         np.asfortranarray(np.arange(12, dtype=">f8").reshape(3, 4)),
         np.array([True, False]),
-        np.float16([1.5, -2]),
+        np.array([1.5, -2], np.float16),
     ],
 )
-def test_plain_data_is_read_back(protocol, array):
+def test_plain_data_is_read_back(protocol: int, array: np.ndarray) -> None:
     value = [array, ("text", b"bytes \xff", 7, -(2**70), True, [])]
     read = load_plain(pickle.dumps(value, protocol=protocol))
     np.testing.assert_array_equal(read[0], array)
@@ -106,15 +107,15 @@ def test_plain_data_is_read_back(protocol, array):
 class Calls:
     """Pickles as a call of a function with arguments."""
 
-    def __init__(self, function, *arguments):
+    def __init__(self, function: Callable[..., object], *arguments: str) -> None:
         self.function, self.arguments = function, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
         return self.function, self.arguments
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_code_is_not_run(tmp_path, protocol):
+def test_code_is_not_run(tmp_path: Path, protocol: int) -> None:
     victim = tmp_path / "ran"
     for call in (
         Calls(os.system, f"touch {victim}"),
@@ -146,7 +147,7 @@ def test_code_is_not_run(tmp_path, protocol):
         b"\x80\x02\x82\x01.",  # an extension code
     ],
 )
-def test_names_are_refused_in_every_form(tmp_path, code):
+def test_names_are_refused_in_every_form(tmp_path: Path, code: bytes) -> None:
     victim = tmp_path / "ran"
     with pytest.raises(ValueError):
         load_plain(code.replace(b"{}", str(victim).encode()))
@@ -154,7 +155,7 @@ def test_names_are_refused_in_every_form(tmp_path, code):
 
 
 @pytest.mark.parametrize("name", sorted(_ANSWERS))
-def test_what_stands_for_a_name_cannot_be_changed_or_made_anew(name):
+def test_what_stands_for_a_name_cannot_be_changed_or_made_anew(name: tuple[str, str]) -> None:
     answer = _ANSWERS[name]
     before = type(answer), dir(answer)
     push = b"\x80\x02c" + "\n".join(name).encode() + b"\n"
@@ -188,20 +189,20 @@ def test_what_stands_for_a_name_cannot_be_changed_or_made_anew(name):
     ],
 )
 @pytest.mark.parametrize("protocol", [2, 5])
-def test_other_data_are_refused(value, protocol):
+def test_other_data_are_refused(value: object, protocol: int) -> None:
     with pytest.raises(ValueError):
         load_plain(pickle.dumps(value, protocol=protocol))
 
 
-def test_array_that_lies_about_its_length():
+def test_array_that_lies_about_its_length() -> None:
     good = b"\x80\x02" + py2_array(b"abcd") + b"."
     np.testing.assert_array_equal(load_plain(good), np.frombuffer(b"abcd", np.uint8))
     with pytest.raises(ValueError, match=r"shape \(1000,\) in 4 bytes"):
         load_plain(good.replace(struct.pack("<i", 4) + b"\x85", struct.pack("<i", 1000) + b"\x85"))
 
 
-def test_list_that_holds_itself():
-    value: list = []
+def test_list_that_holds_itself() -> None:
+    value: list[object] = []
     value.append(value)
     with pytest.raises(ValueError):
         load_plain(pickle.dumps(value))
@@ -221,25 +222,25 @@ def test_list_that_holds_itself():
         (([*IMAGES[:3], np.zeros(4)], SAME), "image 0000003: a ndarray, not bytes"),
     ],
 )
-def test_other_contents_are_refused(tmp_path, value, said):
+def test_other_contents_are_refused(tmp_path: Path, value: object, said: str) -> None:
     (tmp_path / "x.bin").write_bytes(pickle.dumps(value))
     with pytest.raises(DataError, match=r"x\.bin.*" + said):
         BinPairs(tmp_path / "x.bin")
 
 
-def test_cut_file_and_missing_file(tmp_path):
+def test_cut_file_and_missing_file(tmp_path: Path) -> None:
     data = py2_pickle([py2_string(image) for image in IMAGES], SAME)
     for length in (0, 1, 100, len(data) // 2, len(data) - 1):
         (tmp_path / "x.bin").write_bytes(data[:length])
         with pytest.raises(DataError, match="this pickle is not read") as error:
             BinPairs(tmp_path / "x.bin")
         assert "fetch the file anew" in error.value.mend
-    with pytest.raises(UserError, match=r"y\.bin, which does not exist") as error:
+    with pytest.raises(UserError, match=r"y\.bin, which does not exist") as missing:
         BinPairs(tmp_path / "y.bin")
-    assert "KDFACE_DATA" in error.value.mend
+    assert "KDFACE_DATA" in missing.value.mend
 
 
-def test_broken_image_and_other_size_name_the_image(tmp_path):
+def test_broken_image_and_other_size_name_the_image(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(pickle.dumps(([png(0), png(1)[:-20], png(2, 96), b""], SAME)))
     faces = BinPairs(tmp_path / "x.bin")
     np.testing.assert_array_equal(faces[0].image, picture(0))
@@ -250,7 +251,7 @@ def test_broken_image_and_other_size_name_the_image(tmp_path):
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")
-def test_lfw600():
+def test_lfw600() -> None:
     faces = BinPairs(Path(os.environ["KDFACE_DATA"]) / "insightface" / "lfw600.bin")
     assert len(faces.pairs()) == 600
     assert int(faces.same.sum()) == 300

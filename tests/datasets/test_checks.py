@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,43 +21,49 @@ from kdface.faces import Preprocessing, Sample, template_points
 def picture(seed: int, size: int = 112) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3)).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), size / 30)
-    return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return cv2.normalize(smooth, np.empty_like(smooth), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+Row = tuple[str, np.ndarray | DataError]
 
 
 @dataclass
 class InMemory:
     """(person, image) rows as a set of faces; an error in place of an image is raised on access."""
 
-    rows: list
+    rows: Sequence[Row]
     name: str = "memory"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.people = sorted({person for person, _ in self.rows})
         self.labels = np.array([self.people.index(person) for person, _ in self.rows], dtype=np.int64)
         self.keys = [f"{index}" for index in range(len(self.rows))]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         image = self.rows[index][1]
-        if isinstance(image, Exception):
+        if isinstance(image, DataError):
             raise image
         return Sample(image, int(self.labels[index]), self.keys[index])
 
 
 def moved(image: np.ndarray, x: int, y: int) -> np.ndarray:
     return cv2.warpAffine(
-        image, np.float32([[1, 0, x], [0, 1, y]]), image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+        image, np.array([[1, 0, x], [0, 1, y]], np.float32), image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
     )
 
 
 def recoded(image: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
 
 
-COPIES = {
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "re-encoded": lambda image: recoded(image, 30),
     "brighter": lambda image: np.clip(image * 0.8 + 40, 0, 255).astype(np.uint8),
     "halved": lambda image: cv2.resize(cv2.resize(image, (56, 56), interpolation=cv2.INTER_AREA), (112, 112)),
@@ -65,15 +72,15 @@ COPIES = {
 }
 
 
-def test_broken_images_are_listed_and_the_rest_is_counted():
-    rows = [
+def test_broken_images_are_listed_and_the_rest_is_counted() -> None:
+    rows: list[Row] = [
         ("ada", picture(0)),
         ("ada", DataError("a.jpg: cut short.")),
         ("bo", picture(1)),
         ("ada", picture(2, 96)),
     ]
     rows += [("bo", picture(3)[..., 0]), ("bo", picture(4).astype(np.float32)), ("cy", picture(5))]
-    told = []
+    told: list[tuple[int, int]] = []
     found = verify(InMemory(rows), progress=lambda done, total: told.append((done, total)))
     assert [broken.key for broken in found.broken] == ["1", "3", "4", "5"]
     assert found.broken[0].reason == "a.jpg: cut short."
@@ -85,7 +92,7 @@ def test_broken_images_are_listed_and_the_rest_is_counted():
     assert told == [(done, 7) for done in range(1, 8)]
 
 
-def test_whole_set_is_usable(tmp_path):
+def test_whole_set_is_usable(tmp_path: Path) -> None:
     for person in ("ada", "bo"):
         (tmp_path / person).mkdir()
         cv2.imwrite(str(tmp_path / person / "1.png"), picture(ord(person[0])))
@@ -95,7 +102,7 @@ def test_whole_set_is_usable(tmp_path):
     assert found.passed_over == ("bo/list.txt",)
 
 
-def test_equal_pixels_are_exact_duplicates_and_listed_once_each():
+def test_equal_pixels_are_exact_duplicates_and_listed_once_each() -> None:
     rows = [
         ("ada", picture(0)),
         ("bo", picture(1)),
@@ -113,7 +120,7 @@ def test_equal_pixels_are_exact_duplicates_and_listed_once_each():
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_changed_copies_are_near_duplicates_and_others_are_not(copy):
+def test_changed_copies_are_near_duplicates_and_others_are_not(copy: str) -> None:
     rows = [(f"person {seed % 5}", picture(seed)) for seed in range(30)]
     rows.append(("someone", COPIES[copy](picture(17))))
     found = verify(InMemory(rows)).duplicates
@@ -123,7 +130,7 @@ def test_changed_copies_are_near_duplicates_and_others_are_not(copy):
     assert 0.85 <= found[0].correlation <= 1
 
 
-def test_more_images_than_one_block_of_the_comparison(monkeypatch):
+def test_more_images_than_one_block_of_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_BLOCK", 4)
     rows = [("p", picture(seed)) for seed in range(10)] + [
         ("q", COPIES["shifted"](picture(seed))) for seed in (9, 0, 5)
@@ -134,11 +141,11 @@ def test_more_images_than_one_block_of_the_comparison(monkeypatch):
     assert {(pair.first, pair.second) for pair in shared} == {("9", "0"), ("0", "1"), ("5", "2")}
 
 
-def test_correlation_against_a_slow_one():
+def test_correlation_against_a_slow_one() -> None:
     first, second = (duplicates.thumbnail(picture(seed)) for seed in (1, 2))
     second = (0.7 * first + 0.3 * second).astype(np.uint8)
 
-    def high(thumbnail):
+    def high(thumbnail: np.ndarray) -> np.ndarray:
         return thumbnail.astype(np.float64) - cv2.GaussianBlur(thumbnail.astype(np.float64), (0, 0), 4.0)
 
     side, shift = duplicates.SIDE, duplicates.SHIFT
@@ -151,7 +158,7 @@ def test_correlation_against_a_slow_one():
     assert duplicates.correlation(first, second) == pytest.approx(best, abs=1e-4)
 
 
-def test_copies_cut_five_thumbnail_pixels_apart_are_alike():
+def test_copies_cut_five_thumbnail_pixels_apart_are_alike() -> None:
     wide = picture(3, 74)[..., 0]
     first, second = wide[5:69, 5:69], wide[0:64, 10:74]
     assert duplicates.correlation(first, second) > 0.95
@@ -159,14 +166,14 @@ def test_copies_cut_five_thumbnail_pixels_apart_are_alike():
     assert duplicates.correlation(first, picture(4, 74)[5:69, 5:69, 0]) < 0.5
 
 
-def test_flat_images_are_like_nothing():
+def test_flat_images_are_like_nothing() -> None:
     rows = [("ada", np.full((112, 112, 3), value, np.uint8)) for value in (10, 11, 200)]
     assert verify(InMemory(rows)).duplicates == ()
     flat = np.full((duplicates.SIDE, duplicates.SIDE), 7, np.uint8)
     assert duplicates.correlation(duplicates.thumbnail(picture(0)), flat) == 0
 
 
-def test_splits_and_people_in_two_of_them():
+def test_splits_and_people_in_two_of_them() -> None:
     rows = [(person, picture(seed)) for seed, person in enumerate(["ada", "ada", "bo", "cy", "cy", "cy"])]
     found = verify(InMemory(rows), splits={"train": [0, 1, 2], "validation": [3, 4], "test": []})
     assert [(split.name, split.images, split.people) for split in found.splits] == [
@@ -181,7 +188,7 @@ def test_splits_and_people_in_two_of_them():
     assert not mixed.usable
 
 
-def test_keys_and_labels_must_be_right():
+def test_keys_and_labels_must_be_right() -> None:
     faces = InMemory([("ada", picture(0)), ("bo", picture(1))])
     faces.keys = ["0", "0"]
     with pytest.raises(DataError, match="2 images have 1 different keys"):
@@ -193,7 +200,7 @@ def test_keys_and_labels_must_be_right():
             verify(faces)
 
 
-def test_overlap_by_name_and_by_photograph():
+def test_overlap_by_name_and_by_photograph() -> None:
     training = [
         ("Aaron_Eckhart", picture(0)),
         ("zoë kravitz", picture(1)),
@@ -206,7 +213,7 @@ def test_overlap_by_name_and_by_photograph():
         ("17", picture(2)),
         ("?", picture(5)),
     ]
-    told = []
+    told: list[tuple[int, int]] = []
     found = overlap(InMemory(training, "train"), InMemory(test, "test"), lambda done, total: told.append((done, total)))
     assert (found.first, found.second) == ("train", "test")
     assert found.people == (("Aaron_Eckhart", "aaron eckhart"), ("zoë kravitz", "Zoe-Kravitz"))
@@ -218,7 +225,7 @@ def test_overlap_by_name_and_by_photograph():
     assert told == [(done, 8) for done in range(1, 9)]
 
 
-def test_overlap_goes_on_past_broken_images():
+def test_overlap_goes_on_past_broken_images() -> None:
     broken = DataError("x: broken.")
     found = overlap(
         InMemory([("ada", broken), ("ada", picture(0))]),
@@ -229,7 +236,7 @@ def test_overlap_goes_on_past_broken_images():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     for person, seeds in (("ada", (0, 1)), ("bo", (2,))):
         (tmp_path / "faces" / person).mkdir(parents=True)
         for seed in seeds:
@@ -237,7 +244,7 @@ def folder(tmp_path):
     return tmp_path / "faces"
 
 
-def test_fingerprint_against_its_definition(folder):
+def test_fingerprint_against_its_definition(folder: Path) -> None:
     rows = []
     for path in folder.glob("*/*.png"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -248,7 +255,7 @@ def test_fingerprint_against_its_definition(folder):
     assert fingerprint(ImageFolder(elsewhere, terms="other")) == expected
 
 
-def test_fingerprint_changes_with_a_byte_a_label_and_a_key(folder):
+def test_fingerprint_changes_with_a_byte_a_label_and_a_key(folder: Path) -> None:
     seen = {fingerprint(ImageFolder(folder))}
     path = folder / "ada" / "0.png"
     path.write_bytes(path.read_bytes() + b"\0")  # pixels are the same
@@ -263,7 +270,7 @@ def test_fingerprint_changes_with_a_byte_a_label_and_a_key(folder):
     assert len(seen) == 5
 
 
-def test_fingerprint_without_files():
+def test_fingerprint_without_files() -> None:
     rows = [("ada", picture(0)), ("bo", picture(1))]
     first = fingerprint(InMemory(rows))
     assert fingerprint(InMemory(rows, name="other")) == first
@@ -279,7 +286,7 @@ def test_fingerprint_without_files():
     assert len({first, *map(fingerprint, others)}) == 4
 
 
-def test_fingerprint_covers_landmarks(folder):
+def test_fingerprint_covers_landmarks(folder: Path) -> None:
     parts = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
     header = ",".join(["file", *(f"{part}_{axis}" for part in parts for axis in "xy")])
     csv = folder.with_name("points.csv")
@@ -294,7 +301,7 @@ def test_fingerprint_covers_landmarks(folder):
     assert len(found) == 2
 
 
-def test_card(folder):
+def test_card(folder: Path) -> None:
     faces = ImageFolder(folder, name="mini", terms="research only")
     told = json.loads(json.dumps(card(faces)))
     assert told == {
@@ -314,14 +321,14 @@ def test_card(folder):
     }
 
 
-def test_card_of_unknown_people():
+def test_card_of_unknown_people() -> None:
     told = card(InMemory([("?", picture(0)), ("?", picture(1))]))
     assert (told["images"], told["people"], told["terms"]) == (2, 0, "")
     assert told["images_per_person"] == {"minimum": 0, "median": 0.0, "maximum": 0}
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")
-def test_real_faces_of_different_people_are_no_duplicates_and_shared_images_are_found():
+def test_real_faces_of_different_people_are_no_duplicates_and_shared_images_are_found() -> None:
     data = Path(os.environ["KDFACE_DATA"])
     records = RecordIO(data / "insightface")
     folder = ImageFolder(data / "pins90", people=list(records.people)[:4])
@@ -333,7 +340,7 @@ def test_real_faces_of_different_people_are_no_duplicates_and_shared_images_are_
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")
-def test_a_known_label_error_of_lfw_is_found():
+def test_a_known_label_error_of_lfw_is_found() -> None:
     """Emmy_Rossum_0001 and Eva_Amurri_0001 are one photograph (LFW's errata)."""
     data = Path(os.environ["KDFACE_DATA"])
     keys = [f"{name}/{name}_0001.jpg" for name in ("Emmy_Rossum", "Eva_Amurri", "AJ_Cook", "Abel_Pacheco")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.images import decode
@@ -22,7 +22,7 @@ def picture(seed: int, height: int = 112, width: int = 112) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), 3)
     low, high = smooth.min(), smooth.max()
-    return ((smooth - low) * (255 / (high - low))).astype(np.uint8)
+    return np.asarray((smooth - low) * (255 / (high - low)), dtype=np.uint8)
 
 
 def encoded(rgb: np.ndarray, suffix: str = ".png", *parameters: int) -> bytes:
@@ -31,7 +31,7 @@ def encoded(rgb: np.ndarray, suffix: str = ".png", *parameters: int) -> bytes:
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     """ada: 3 images, bo: 1, cy: 2."""
     seed = 0
     for person, files in (("cy", "2.png 1.png"), ("ada", "b.jpg a.png c.BMP"), ("bo", "x.webp")):
@@ -43,7 +43,7 @@ def root(tmp_path):
     return tmp_path / "faces"
 
 
-def test_people_and_files_are_sorted_and_pixels_are_rgb(root):
+def test_people_and_files_are_sorted_and_pixels_are_rgb(root: Path) -> None:
     faces = ImageFolder(root)
     assert isinstance(faces, FaceSet)
     assert faces.name == "faces"
@@ -56,16 +56,18 @@ def test_people_and_files_are_sorted_and_pixels_are_rgb(root):
     assert (sample.key, sample.label) == ("cy/1.png", 2)
     np.testing.assert_array_equal(sample.image, picture(1))  # PNG is lossless; cy/1.png was written second
     np.testing.assert_array_equal(sample.landmarks, ARCFACE_112)
-    assert [sample.key for sample in faces] == list(faces.keys)
+    assert [sample.key for sample in iter(faces)] == list(faces.keys)
 
 
-def test_landmarks_of_a_sample_are_its_own(root):
+def test_landmarks_of_a_sample_are_its_own(root: Path) -> None:
     faces = ImageFolder(root)
-    faces[0].landmarks[:] = 0
+    landmarks = faces[0].landmarks
+    assert landmarks is not None
+    landmarks[:] = 0
     np.testing.assert_array_equal(faces[0].landmarks, ARCFACE_112)
 
 
-def test_what_is_no_image_is_passed_over_and_said(root):
+def test_what_is_no_image_is_passed_over_and_said(root: Path) -> None:
     (root / "notes.txt").write_text("x")
     (root / ".cache").mkdir()
     (root / "ada" / "readme.txt").write_text("x")
@@ -76,7 +78,7 @@ def test_what_is_no_image_is_passed_over_and_said(root):
     assert faces.passed_over == ["ada/readme.txt", "empty/"]
 
 
-def test_people_and_min_images(root):
+def test_people_and_min_images(root: Path) -> None:
     assert list(ImageFolder(root, min_images=2).people) == ["ada", "cy"]
     some = ImageFolder(root, people=["cy", "bo"], name="some")
     assert (some.name, list(some.people), some.labels.tolist()) == ("some", ["bo", "cy"], [0, 1, 1])
@@ -88,7 +90,7 @@ def test_people_and_min_images(root):
     assert "at most 3" in error.value.expected
 
 
-def test_missing_root_says_where_to_point(tmp_path, monkeypatch):
+def test_missing_root_says_where_to_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDFACE_DATA", "/somewhere")
     with pytest.raises(UserError) as error:
         ImageFolder(tmp_path / "data" / "pins90")
@@ -107,23 +109,24 @@ def test_missing_root_says_where_to_point(tmp_path, monkeypatch):
         ImageFolder(tmp_path / "data" / "pins90")
 
 
-def test_folder_without_images(tmp_path):
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "someone").mkdir()
     with pytest.raises(DataError, match=r"no image in any folder here \(found: someone\)"):
         ImageFolder(tmp_path)
 
 
-def test_other_size_is_not_resized(root):
+def test_other_size_is_not_resized(root: Path) -> None:
     (root / "ada" / "a.png").write_bytes(encoded(picture(0, 112, 96)))
     with pytest.raises(DataError, match=r"a\.png: the crop is 112 high, 96 wide") as error:
         ImageFolder(root)[0]
     assert error.value.expected == "112 high, 112 wide"
     narrow = ImageFolder(root, size=(112, 96), people=["ada"])[0]
     assert narrow.image.shape == (112, 96, 3)
+    assert narrow.landmarks is not None
     np.testing.assert_allclose(narrow.landmarks, ARCFACE_112 - [8, 0], atol=1e-5)  # the older template
 
 
-def test_file_that_vanished(root):
+def test_file_that_vanished(root: Path) -> None:
     faces = ImageFolder(root)
     (root / "ada" / "a.png").unlink()
     with pytest.raises(DataError, match=r"ada/a\.png: cannot be read \(No such file"):
@@ -131,7 +134,7 @@ def test_file_that_vanished(root):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
-def test_cut_files_are_refused_and_trailing_bytes_are_not(suffix):
+def test_cut_files_are_refused_and_trailing_bytes_are_not(suffix: str) -> None:
     data = encoded(picture(3), suffix)
     whole = decode(data, "f")
     np.testing.assert_array_equal(decode(data + b"\xff\xd8trailing\0", "f"), whole)
@@ -144,7 +147,7 @@ def test_cut_files_are_refused_and_trailing_bytes_are_not(suffix):
     "parameters",
     [(cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2), (cv2.IMWRITE_JPEG_QUALITY, 100)],
 )
-def test_jpeg_variants_are_whole(parameters):
+def test_jpeg_variants_are_whole(parameters: tuple[int, ...]) -> None:
     data = encoded(picture(4), ".jpg", *parameters)
     assert decode(data, "f").shape == (112, 112, 3)
     with pytest.raises(DataError, match="cut short"):
@@ -158,7 +161,7 @@ def exif(orientation: int, thumbnail: bytes = b"") -> bytes:
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
 
-def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     plain = encoded(picture(5), ".jpg")
     data = plain[:2] + exif(1, encoded(picture(6, 16, 16), ".jpg")) + plain[2:]
     np.testing.assert_array_equal(decode(data, "f"), decode(plain, "f"))
@@ -166,19 +169,17 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
         decode(data[: len(data) - len(plain) // 2], "f")
 
 
-def test_exif_orientation_is_ignored():
+def test_exif_orientation_is_ignored() -> None:
     plain = encoded(picture(7, 40, 60), ".jpg")
     turned = plain[:2] + exif(6) + plain[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (
-        60,
-        40,
-        3,
-    )  # the tag is obeyed
+    obeyed = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert obeyed is not None
+    assert obeyed.shape == (60, 40, 3)
     np.testing.assert_array_equal(decode(turned, "f"), decode(plain, "f"))
     assert decode(turned, "f").shape == (40, 60, 3)
 
 
-def test_gray_alpha_and_sixteen_bits():
+def test_gray_alpha_and_sixteen_bits() -> None:
     rgb = picture(8)
     gray = rgb[..., 0]
     np.testing.assert_array_equal(decode(encoded(gray), "f"), np.repeat(gray[..., None], 3, axis=2))
@@ -187,7 +188,7 @@ def test_gray_alpha_and_sixteen_bits():
     np.testing.assert_array_equal(decode(encoded(rgb.astype(np.uint16) * 257), "f"), rgb)
 
 
-def test_damage_inside_a_png_is_found():
+def test_damage_inside_a_png_is_found() -> None:
     data = bytearray(encoded(picture(9)))
     data[len(data) // 2] ^= 0x55
     with pytest.raises(DataError, match="damaged: a checksum"):
@@ -198,7 +199,7 @@ def test_damage_inside_a_png_is_found():
     ("data", "said"),
     [(b"", "empty"), (b"GIF89a...", "47 49 46 38"), (b"<html>no</html>", "not an image file")],
 )
-def test_what_is_no_image(data, said):
+def test_what_is_no_image(data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=said):
         decode(data, "f")
 
@@ -213,17 +214,22 @@ def test_what_is_no_image(data, said):
         ("recordio", RecordIO),
     ],
 )
-def test_choices_give_every_parameter(choice, reader, monkeypatch):
+def test_choices_give_every_parameter(
+    choice: str, reader: type[ImageFolder | RawFolder | RecordIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = CONF / f"{choice}.yaml"
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
     assert all("#" in line for line in lines[2:])
     node = OmegaConf.load(path)
+    assert isinstance(node, DictConfig)
     assert node["_target_"] == f"kdface.datasets.{reader.__name__}"
     parameters = inspect.signature(reader).parameters
     assert [key for key in node if key != "_target_"] == list(parameters)
     tree = OmegaConf.create({"paths": {"data": "/d"}, "dataset": node})
-    values = OmegaConf.to_container(tree, resolve=True)["dataset"]
+    container = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(container, dict)
+    values = container["dataset"]
     own = {"root", "landmarks", "name", "terms"}
     for key, parameter in parameters.items():
         given = tuple(values[key]) if isinstance(values[key], list) else values[key]

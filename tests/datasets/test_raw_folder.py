@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,15 +20,20 @@ POINTS = np.array([[71.5, 82.5], [116.5, 82.0], [95.0, 105.5], [73.5, 127.5], [1
 
 def photograph(seed: int, height: int = 176, width: int = 192) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.float32)
-    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 4)
+    return cv2.normalize(smooth, np.empty_like(smooth), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def row(key: str, points: np.ndarray = POINTS) -> str:
     return key + "," + ",".join(f"{value:.4f}" for value in points.ravel())
 
 
+class Build(Protocol):
+    def __call__(self, keys: list[str], rows: list[str], header: str = HEADER) -> tuple[Path, Path]: ...
+
+
 @pytest.fixture
-def build(tmp_path):
+def build(tmp_path: Path) -> Build:
     """Write photographs for the keys and a landmark file of the rows given; returns the reader's first arguments."""
 
     def write(keys: list[str], rows: list[str], header: str = HEADER) -> tuple[Path, Path]:
@@ -40,7 +46,7 @@ def build(tmp_path):
     return write
 
 
-def test_alignment_against_a_slow_one(build):
+def test_alignment_against_a_slow_one(build: Build) -> None:
     # A known similarity from the crop to the photograph: x -> s R x + t. Landmarks are the template's points
     # under it.
     size, scale, angle, shift = (112, 96), 1.3, 0.2, np.array([40.0, 10.0])
@@ -50,6 +56,7 @@ def test_alignment_against_a_slow_one(build):
     assert isinstance(faces, FaceSet)
     assert faces.preprocessing.size == size
     sample = faces[0]
+    assert sample.landmarks is not None
     np.testing.assert_allclose(sample.landmarks, template_points(size), atol=2e-3)
 
     picture = photograph(0).astype(np.float64)
@@ -66,9 +73,10 @@ def test_alignment_against_a_slow_one(build):
     assert difference.max() < 3  # OpenCV rounds positions to 1/32 pixel
 
 
-def test_landmarks_follow_the_alignment(build):
+def test_landmarks_follow_the_alignment(build: Build) -> None:
     faces = RawFolder(*build(["p/1.png"], [row("p/1.png")]))
     moved = faces[0].landmarks
+    assert moved is not None
     # A similarity keeps ratios of distances, and the least-squares one keeps the centre on the template's.
     ratio = [
         np.linalg.norm(points[1] - points[0]) / np.linalg.norm(points[4] - points[3]) for points in (moved, POINTS)
@@ -78,7 +86,7 @@ def test_landmarks_follow_the_alignment(build):
     assert np.abs(moved - template_points((112, 112))).max() > 0.1
 
 
-def test_people_keys_and_raw(build):
+def test_people_keys_and_raw(build: Build) -> None:
     keys = ["Bo_B/1.png", "Ann/2.png", "Ann/1.png", "Ann-Lee/1.png"]
     faces = RawFolder(*build(keys, [row(key) for key in keys]), name="lfw", terms="research only")
     assert (faces.name, faces.terms) == ("lfw", "research only")
@@ -92,7 +100,7 @@ def test_people_keys_and_raw(build):
     np.testing.assert_allclose(faces.raw(3)[1], POINTS)
 
 
-def test_subset(build):
+def test_subset(build: Build) -> None:
     folder, csv = build(["a/1.png", "b/1.png"], [row("a/1.png"), row("b/1.png")])
     faces = RawFolder(folder, csv, keys=["b/1.png"])
     assert (list(faces.keys), list(faces.people), faces.labels.tolist()) == (["b/1.png"], ["b"], [0])
@@ -126,21 +134,21 @@ def changed(index: int, value: float) -> str:
         (row("b/1.png") + "\n" + row("b/1.png"), "line 4: a second row for b/1.png"),
     ],
 )
-def test_bad_row_names_file_and_line_on_access_of_its_image(build, bad, said):
+def test_bad_row_names_file_and_line_on_access_of_its_image(build: Build, bad: str, said: str) -> None:
     faces = RawFolder(*build(["a/1.png", "b/1.png"], [row("a/1.png"), bad]))
     assert faces[0].key == "a/1.png"
     with pytest.raises(DataError, match=r"points\.csv, " + said):
         faces[1]
 
 
-def test_point_a_little_outside_is_kept(build):
+def test_point_a_little_outside_is_kept(build: Build) -> None:
     # 5 pixels under a photograph 176 high: the chin is cut off, and the detector says where the mouth would
     # be.
     faces = RawFolder(*build(["b/1.png"], [changed(9, 181.0)]))
     assert faces[0].image.shape == (112, 112, 3)
 
 
-def test_row_without_image_and_image_without_row(build):
+def test_row_without_image_and_image_without_row(build: Build) -> None:
     faces = RawFolder(*build(["a/1.png", "b/1.png"], [row("b/1.png"), row("c/1.png")]))
     assert list(faces.keys) == ["a/1.png", "b/1.png", "c/1.png"]
     with pytest.raises(DataError, match=r"a/1\.png: .*points\.csv has no landmark row"):
@@ -159,26 +167,26 @@ def test_row_without_image_and_image_without_row(build):
         (["", row("a/1.png")], HEADER, "line 2: '' does not name"),
     ],
 )
-def test_landmark_file_that_cannot_be_read(build, rows, header, said):
+def test_landmark_file_that_cannot_be_read(build: Build, rows: list[str], header: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         RawFolder(*build(["a/1.png"], rows, header))
 
 
-def test_missing_landmark_file(build, tmp_path):
+def test_missing_landmark_file(build: Build, tmp_path: Path) -> None:
     folder, _ = build(["a/1.png"], [row("a/1.png")])
     with pytest.raises(UserError, match=r"nowhere\.csv, which does not exist") as error:
         RawFolder(folder, tmp_path / "nowhere.csv")
     assert "file,left_eye_x" in error.value.expected
 
 
-def test_raw_bytes_hold_image_and_landmarks(build):
+def test_raw_bytes_hold_image_and_landmarks(build: Build) -> None:
     folder, csv = build(["b/1.png"], [row("b/1.png")])
     expected = (folder / "b/1.png").read_bytes() + POINTS.astype("<f4").tobytes()
     assert RawFolder(folder, csv).raw_bytes(0) == expected
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")
-def test_lfw_aligned_here_is_lfw_aligned_elsewhere():
+def test_lfw_aligned_here_is_lfw_aligned_elsewhere() -> None:
     """The 1,200 crops of lfw600.bin are pairs 1-30 and 301-330 of each LFW fold, aligned by another program."""
     data = Path(os.environ["KDFACE_DATA"])
     pairs = BinPairs(data / "insightface" / "lfw600.bin")

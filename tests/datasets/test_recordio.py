@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import pickle
 import struct
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import cv2
@@ -70,7 +71,7 @@ MASKED = [2.0, *np.linspace(-1, 1, 236).tolist()]  # a mask-aware label: the cla
 
 def standard() -> dict[int, bytes]:
     """Both label forms, a mask-aware record, a fragmented one; in the order of the disk."""
-    labels = [0.0, [0.0, 1.0], 1.0, [2.0, 1.0], 2.0, MASKED]
+    labels: list[float | list[float]] = [0.0, [0.0, 1.0], 1.0, [2.0, 1.0], 2.0, MASKED]
     records = {number: payload(label, png(number), number) for number, label in enumerate(labels, start=1)}
     tail = bytes(-len(records[5]) % 4) + MAGIC + MAGIC + b"four" + MAGIC + b"end"  # behind the end of the image
     records[5] += tail
@@ -85,7 +86,7 @@ def build(folder: Path, records: dict[int, bytes], classes: int = 3) -> Path:
     return write(folder, list(records.items()), classes)
 
 
-def test_reads_every_form(tmp_path):
+def test_reads_every_form(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path / "mini", standard()))
     assert isinstance(faces, FaceSet)
     assert faces.name == "mini"
@@ -102,7 +103,7 @@ def test_reads_every_form(tmp_path):
         np.testing.assert_array_equal(sample.landmarks, ARCFACE_112)
 
 
-def test_magic_is_put_back_between_fragments(tmp_path):
+def test_magic_is_put_back_between_fragments(tmp_path: Path) -> None:
     records = standard()
     faces = RecordIO(build(tmp_path, records))
     blob = (tmp_path / "train.rec").read_bytes()
@@ -111,21 +112,21 @@ def test_magic_is_put_back_between_fragments(tmp_path):
 
 
 @pytest.mark.parametrize("data", [MAGIC, MAGIC * 3, b"1" + MAGIC + b"234", b"12345678" + MAGIC, b"", b"abc"])
-def test_fragments_of_any_shape(tmp_path, data):
+def test_fragments_of_any_shape(tmp_path: Path, data: bytes) -> None:
     write(tmp_path, [(4, data), (9, b"next")], 1)
     file = RecordFile(tmp_path / "train.rec", tmp_path / "train.idx")
     assert file.read(4) == data
     assert file.read(9) == b"next"
 
 
-def test_padding_between_fragments_is_skipped(tmp_path):
+def test_padding_between_fragments_is_skipped(tmp_path: Path) -> None:
     word = [struct.pack("<I", flag << 29 | length) for flag, length in ((1, 3), (3, 2))]
     (tmp_path / "train.rec").write_bytes(MAGIC + word[0] + b"abc\0" + MAGIC + word[1] + b"de\0\0")
     (tmp_path / "train.idx").write_text("1\t0\n")
     assert RecordFile(tmp_path / "train.rec", tmp_path / "train.idx").read(1) == b"abc" + MAGIC + b"de"
 
 
-def test_header_record_of_ms1mv2(tmp_path):
+def test_header_record_of_ms1mv2(tmp_path: Path) -> None:
     """The 40 bytes of record 0 of a set of 5,822,653 images and 85,742 people, written out by hand."""
     data = MAGIC + bytes.fromhex("20000000 02000000 00000000") + bytes(16) + bytes.fromhex("7cb1b14a 584fb44a")
     assert len(data) == 40
@@ -137,7 +138,7 @@ def test_header_record_of_ms1mv2(tmp_path):
     assert not file.entry(0).has_image
 
 
-def test_rec_path_name_and_terms(tmp_path):
+def test_rec_path_name_and_terms(tmp_path: Path) -> None:
     build(tmp_path, standard())
     for suffix in ("rec", "idx"):
         (tmp_path / f"train.{suffix}").rename(tmp_path / f"part.{suffix}")
@@ -145,8 +146,8 @@ def test_rec_path_name_and_terms(tmp_path):
     assert (faces.name, faces.terms, len(faces)) == ("part", "research only", 6)
 
 
-def test_shuffled_file_has_no_identity_records(tmp_path):
-    labels = [5.0, 3.0, [5.0, 1.0], 9.0]
+def test_shuffled_file_has_no_identity_records(tmp_path: Path) -> None:
+    labels: list[float | list[float]] = [5.0, 3.0, [5.0, 1.0], 9.0]
     records = [(number, payload(label, png(number))) for number, label in enumerate(labels)]
     write(tmp_path, records[::-1], 3)
     (tmp_path / "property").write_text("3,112,112,4,shuffled,2020-01-01")
@@ -157,7 +158,9 @@ def test_shuffled_file_has_no_identity_records(tmp_path):
     np.testing.assert_array_equal(faces[0].image, picture(0))
 
 
-def test_above_the_exact_range_of_float32_every_record_is_asked(tmp_path, monkeypatch):
+def test_above_the_exact_range_of_float32_every_record_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(tmp_path, standard())
     monkeypatch.setattr(recordio, "_EXACT", 5)
     faces = RecordIO(tmp_path)
@@ -165,7 +168,7 @@ def test_above_the_exact_range_of_float32_every_record_is_asked(tmp_path, monkey
     assert list(faces.keys) == [f"0000000{number}" for number in range(1, 7)]
 
 
-def test_people_are_named_by_the_list_where_it_names_them(tmp_path):
+def test_people_are_named_by_the_list_where_it_names_them(tmp_path: Path) -> None:
     build(tmp_path, standard())
     names = ["ada", "ada", "bo", "cy", "cy", "cy"]
     lines = [f"1\tset/{name}/{number}.jpg\t{OWNER[number]}\n" for number, name in enumerate(names)]
@@ -177,7 +180,7 @@ def test_people_are_named_by_the_list_where_it_names_them(tmp_path):
     assert list(RecordIO(tmp_path).people) == ["0", "1", "2"]
 
 
-def test_keys_are_a_sequence(tmp_path):
+def test_keys_are_a_sequence(tmp_path: Path) -> None:
     keys = RecordIO(build(tmp_path, standard())).keys
     assert list(keys[1:3]) == ["00000002", "00000003"]
     assert keys[-1] == "00000006"
@@ -186,24 +189,24 @@ def test_keys_are_a_sequence(tmp_path):
         keys[6]
 
 
-def test_pickled_copy_opens_the_file_itself(tmp_path):
+def test_pickled_copy_opens_the_file_itself(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path, standard()))
     np.testing.assert_array_equal(faces[0].image, picture(1))
     copy = pickle.loads(pickle.dumps(faces))
     np.testing.assert_array_equal(copy[5].image, picture(6))
 
 
-def _read_many(faces: RecordIO, seed: int, answer) -> None:
+def _read_many(faces: RecordIO, seed: int, answer: "Queue[bool]") -> None:
     order = np.random.default_rng(seed).integers(0, len(faces), 2000)
     answer.put(all(faces.raw_bytes(index)[:40] == expected for index, expected in _expect(order)))
 
 
-def _expect(order):
+def _expect(order: np.ndarray) -> list[tuple[int, bytes]]:
     records = standard()
     return [(int(index), records[int(index) + 1][:40]) for index in order]
 
 
-def test_forked_readers_do_not_disturb_each_other(tmp_path):
+def test_forked_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path, standard()))
     faces[0]  # the file is open before the fork
     fork = multiprocessing.get_context("fork")
@@ -216,7 +219,7 @@ def test_forked_readers_do_not_disturb_each_other(tmp_path):
         reader.join()
 
 
-def test_missing_files(tmp_path):
+def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.rec, which does not exist") as error:
         RecordIO(tmp_path)
     assert "paths.data" in error.value.mend
@@ -227,11 +230,12 @@ def test_missing_files(tmp_path):
             RecordIO(folder)
 
 
-def test_cut_file_is_told_record_by_record(tmp_path):
+def test_cut_file_is_told_record_by_record(tmp_path: Path) -> None:
     records = standard()
     ordered = {number: records[number] for number in (0, 7, 8, 9, 1, 2, 3, 4, 5, 6)}
     build(tmp_path, ordered)
-    offsets = dict(tuple(map(int, line.split())) for line in (tmp_path / "train.idx").read_text().splitlines())
+    lines = (tmp_path / "train.idx").read_text().splitlines()
+    offsets = {int(number): int(at) for number, at in (line.split() for line in lines)}
     blob = (tmp_path / "train.rec").read_bytes()
     (tmp_path / "train.rec").write_bytes(blob[: offsets[5] + 500])
     faces = RecordIO(tmp_path)  # person 2's first image, record 4, is whole, so the set opens; 5 and 6 are not
@@ -243,7 +247,7 @@ def test_cut_file_is_told_record_by_record(tmp_path):
         faces[4]
 
 
-def test_index_of_another_file(tmp_path):
+def test_index_of_another_file(tmp_path: Path) -> None:
     build(tmp_path, standard())
     text = (tmp_path / "train.idx").read_text().splitlines()
     text[1] = f"2\t{int(text[1].split()[1]) + 4}"
@@ -252,7 +256,7 @@ def test_index_of_another_file(tmp_path):
         RecordIO(tmp_path)[1]
 
 
-def test_wrong_magic(tmp_path):
+def test_wrong_magic(tmp_path: Path) -> None:
     build(tmp_path, standard())
     blob = bytearray((tmp_path / "train.rec").read_bytes())
     blob[3] = 0x3E
@@ -263,7 +267,7 @@ def test_wrong_magic(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [(2,), (3,), (1, 1), (1, 0), (4,)])
-def test_fragments_out_of_turn(tmp_path, flags):
+def test_fragments_out_of_turn(tmp_path: Path, flags: tuple[int, ...]) -> None:
     pieces = b"".join(MAGIC + struct.pack("<I", flag << 29 | 4) + b"abcd" for flag in flags)
     (tmp_path / "train.rec").write_bytes(pieces)
     (tmp_path / "train.idx").write_text("1\t0\n")
@@ -271,7 +275,7 @@ def test_fragments_out_of_turn(tmp_path, flags):
         RecordFile(tmp_path / "train.rec", tmp_path / "train.idx").read(1)
 
 
-def test_last_fragment_is_missing(tmp_path):
+def test_last_fragment_is_missing(tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_bytes(MAGIC + struct.pack("<I", 1 << 29 | 4) + b"abcd")
     (tmp_path / "train.idx").write_text("1\t0\n")
     with pytest.raises(DataError, match=r"record 1: no record begins at byte 12 \(found the end\)"):
@@ -288,7 +292,7 @@ def test_last_fragment_is_missing(tmp_path):
         ("1\t0\n2\t40\n1\t80\n", "record 1 is listed twice"),
     ],
 )
-def test_bad_index(tmp_path, text, said):
+def test_bad_index(tmp_path: Path, text: str, said: str) -> None:
     build(tmp_path, standard())
     (tmp_path / "train.idx").write_text(text)
     with pytest.raises(DataError, match=r"train\.idx.*" + said):
@@ -296,14 +300,14 @@ def test_bad_index(tmp_path, text, said):
 
 
 @pytest.mark.parametrize("text", ["", "3,112", "three,112,112", "3,0,112"])
-def test_bad_property(tmp_path, text):
+def test_bad_property(tmp_path: Path, text: str) -> None:
     build(tmp_path, standard())
     (tmp_path / "property").write_text(text)
     with pytest.raises(DataError, match=r"property: .* cannot be used"):
         RecordIO(tmp_path)
 
 
-def test_property_of_another_set(tmp_path):
+def test_property_of_another_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"announces 4 classes, and train\.rec has 3"):
         RecordIO(build(tmp_path, standard(), classes=4))
 
@@ -328,18 +332,18 @@ def test_property_of_another_set(tmp_path):
         (3, struct.pack("<IfQQ", 9, 0, 0, 0) + bytes(8), "record 3: its header announces 9 label values"),
     ],
 )
-def test_bad_labels(tmp_path, number, data, said):
+def test_bad_labels(tmp_path: Path, number: int, data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=said):
         RecordIO(build(tmp_path, {**standard(), number: data}))
 
 
-def test_label_that_contradicts_its_identity_record(tmp_path):
+def test_label_that_contradicts_its_identity_record(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path, {**standard(), 2: payload(1.0, png(2))}))
     with pytest.raises(DataError, match="record 2: its label is 1, and its identity record's is 0"):
         faces[1]
 
 
-def test_broken_image_and_other_size_name_the_record(tmp_path):
+def test_broken_image_and_other_size_name_the_record(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path, {**standard(), 2: payload(0.0, png(2)[:-30]), 5: payload(2.0, png(5, 96))}))
     with pytest.raises(DataError, match=r"train\.rec, record 2: the PNG is cut short"):
         faces[1]
@@ -348,7 +352,7 @@ def test_broken_image_and_other_size_name_the_record(tmp_path):
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")
-def test_file_written_by_mxnet_holds_the_same_images_as_the_folder():
+def test_file_written_by_mxnet_holds_the_same_images_as_the_folder() -> None:
     data = Path(os.environ["KDFACE_DATA"])
     faces = RecordIO(data / "insightface")
     assert (len(faces), len(faces.people), np.bincount(faces.labels).tolist()) == (120, 12, [10] * 12)
