@@ -64,8 +64,16 @@ def _note_data(folder: RunFolder, job: Any) -> None:
     """Write data.json at the first start; later, refuse to go on with other data."""
     import json
 
-    from kdface.datasets.checks import card
+    from kdface.datasets.checks import card, shared_people
 
+    for name, protocol in job.protocols.items():
+        if shared := shared_people(job.training.faces, protocol.dataset):
+            logging.getLogger("kdface").warning(
+                "%d people of evaluation.%s are in the training set too (%s, ...): its numbers will flatter",
+                len(shared),
+                name,
+                shared[0][0],
+            )
     path = folder.root / "data.json"
     sets = {"train": job.training.faces}
     sets |= {f"evaluation.{name}": protocol.dataset for name, protocol in job.protocols.items()}

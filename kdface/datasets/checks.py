@@ -149,8 +149,6 @@ def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -
     eckhart". A name without a letter, such as a class number, says nothing about who it is and is not
     compared.
     """
-    names = [{_normal(person): person for person in _named(side) if _is_name(person)} for side in (first, second)]
-    shared = sorted(names[0].keys() & names[1].keys())
     unnamed = sum(not _is_name(person) for side in (first, second) for person in side.people)
     total = len(first) + len(second)
     left = _Images(first, progress and (lambda done, _: progress(done, total)))
@@ -163,11 +161,17 @@ def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -
     return Overlap(
         first=first.name,
         second=second.name,
-        people=tuple((names[0][name], names[1][name]) for name in shared),
+        people=shared_people(first, second),
         images=tuple(pairs),
         broken=(*left.broken, *right.broken),
         unnamed=unnamed,
     )
+
+
+def shared_people(first: FaceSet, second: FaceSet) -> tuple[tuple[str, str], ...]:
+    """The people whose names two datasets share, (name in the first, name in the second); see `overlap`."""
+    names = [{_normal(person): person for person in _named(side) if _is_name(person)} for side in (first, second)]
+    return tuple((names[0][name], names[1][name]) for name in sorted(names[0].keys() & names[1].keys()))
 
 
 def card(dataset: FaceSet) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.folder import write_json
 from kdface.runs.records import Records, read
-from tests.conftest import TINY, Kdface, only_run
+from tests.conftest import TINY, Kdface, command, only_run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    said = command("train", *TINY, "trainer.evaluate_untrained=true", f"paths.runs={folder}/runs", cwd=folder)
+    assert said.returncode == 0, said.stderr
+    return only_run(folder / "runs")
 
 
 @pytest.fixture
-def finished(kdface: Kdface, tmp_path: Path) -> Path:
-    said = kdface("train", *TINY, "trainer.evaluate_untrained=true", f"paths.runs={tmp_path}/runs")
-    assert said.code == 0, said
-    return only_run(tmp_path / "runs")
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be spoilt."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_the_folder_describes_itself(finished: Path, kdface: Kdface) -> None:
@@ -169,3 +177,9 @@ def test_a_logger_that_fails_never_stops_the_record(tmp_path: Path) -> None:
     records.close()
     assert len(list(read(records.path))) == 2
     assert len(told) == 1 and "no network" in told[0]
+
+
+def test_people_who_are_in_training_and_test_are_told_of(kdface: Kdface, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["train", *TINY, "trainer.max_steps=1", "evaluation.toy_pairs.dataset.split=train"]
+    assert kdface(*words).code == 0
+    assert "6 people of evaluation.toy_pairs are in the training set too (person_0000, ...)" in caplog.text
