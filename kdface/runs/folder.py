@@ -139,14 +139,17 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
 
 
 def find_run(path: str | Path) -> RunFolder:
-    """A run folder from its path, or from the path of a file in it (a checkpoint, say)."""
+    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run."""
     given = Path(path).expanduser()
     for candidate in (given, *given.parents):
         if (candidate / "config.yaml").is_file():
             return RunFolder(candidate)
-    runs = sorted(str(each.parent) for each in given.rglob("config.yaml")) if given.is_dir() else []
+    runs = sorted(each.parent for each in given.rglob("config.yaml")) if given.is_dir() else []
+    if len(runs) == 1:
+        return RunFolder(runs[0])
+    several = ", ".join(str(run) for run in runs[:3])
     raise UserError(
-        f"run={path}: there is no run there.",
-        expected="a folder that kdface train wrote, or a checkpoint in one",
-        nearest=f"run={runs[0]}" if runs else "",
+        f"run={path}: there {f'are {len(runs)} runs' if runs else 'is no run'} there.",
+        expected="the folder of one run, that kdface train wrote, or a checkpoint in it",
+        nearest=several + (", ..." if len(runs) > 3 else ""),
     )
