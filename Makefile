@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 
-.PHONY: help install demo test test-slow lint format bench clean
+.PHONY: help install demo test lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -22,10 +22,7 @@ demo: $(STAMP) ## train, evaluate and draw a small model on generated faces (min
 	$(BIN)/kdface train experiment=demo
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto -m "not slow"
-
-test-slow: $(STAMP) ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

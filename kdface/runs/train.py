@@ -84,9 +84,12 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             log.info("resuming at step %d of %d", step, job.optimization.total_steps)
     began = time.monotonic()
     try:
-        trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
+        except SystemExit as leave:
+            if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+                raise KeyboardInterrupt from leave
+            raise
         spent = time.monotonic() - began
         outcomes = run_protocols(method, trainer)
         results = {

@@ -124,3 +124,19 @@ def test_a_run_that_another_process_writes_is_left_alone(kdface: Kdface, tmp_pat
         holder.kill()
     assert said.code == 2
     assert "is being written by process" in said.err
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdface", "train", *TINY, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and not list(tmp_path.rglob("metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in said and "Traceback" not in said
