@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import training
+from benchmarks import mining, training
 
 if __name__ == "__main__":
     training.main()
+    mining.main()

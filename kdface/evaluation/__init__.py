@@ -11,6 +11,7 @@ from kdface.evaluation.protocol import (
     lfw_verification,
     random_verification,
 )
+from kdface.evaluation.quantise import Quantised
 
 __all__ = [
     "Embedder",
@@ -18,6 +19,7 @@ __all__ = [
     "Metric",
     "Outcome",
     "PairList",
+    "Quantised",
     "Verification",
     "bin_verification",
     "lfw_verification",

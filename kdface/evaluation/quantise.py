@@ -1,0 +1,60 @@
+"""Embeddings of one byte per number: FaceNet keeps 128 bytes a face, and says no more than that of how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.evaluation.embed import Embedder
+from kdface.evaluation.protocol import EvaluationProtocol, Outcome
+from kdface.evaluation.scores import Embeddings, unit
+from kdface.faces import FaceSet
+
+_LEVELS = 127  # -128 is not used, so that f and -f stay opposite
+
+
+def quantise(embeddings: Embeddings) -> NDArray[np.int8]:
+    """round(127 f / max|f_i|) of each embedding: (images, D) -> (images, D) int8.
+
+    Only the direction of a face's embedding counts, so the scale need not be kept. With m the largest absolute number
+    of the unit embedding, no number moves by more than m / 254, the embedding turns by at most asin(sqrt(D) m / 254),
+    and a squared distance changes by at most 2 (asin(sqrt(D) m / 254) + asin(sqrt(D) m' / 254)).
+
+    Raises:
+        UserError: a row is not finite or is zero, and so has no direction.
+    """
+    rows = unit(embeddings)
+    return np.asarray(np.rint(rows * (_LEVELS / np.abs(rows).max(axis=1, keepdims=True))), dtype=np.int8)
+
+
+def dequantise(codes: NDArray[np.int8]) -> NDArray[np.float32]:
+    """(images, D) int8 -> (images, D) unit embeddings."""
+    return unit(codes.astype(np.float32)).astype(np.float32)
+
+
+class QuantisedEmbedder(Embedder):
+    """Embeddings as another embedder gives them, after a pass through one byte per number."""
+
+    def __init__(self, embed: Embedder) -> None:
+        self.embed = embed
+
+    def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        return dequantise(quantise(self.embed(dataset, keys)))
+
+
+class Quantised:
+    """A protocol on quantised embeddings; beside the plain one it shows what a byte per number costs.
+
+    Args:
+        protocol: what is measured.
+    """
+
+    def __init__(self, protocol: EvaluationProtocol) -> None:
+        self.protocol = protocol
+        self.dataset = protocol.dataset
+        self.preprocessing = protocol.preprocessing
+
+    def evaluate(self, embed: Embedder) -> Outcome:
+        return self.protocol.evaluate(QuantisedEmbedder(embed))

@@ -1,0 +1,110 @@
+"""Which triplets of a batch the loss sees: one triplet for each anchor, and sampling by distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor
+
+from kdface.losses.ranking import positive_pairs, same_person
+from kdface.losses.triplet import Margin, Triplets
+
+
+def one_per_anchor(
+    distances: Tensor,
+    labels: Tensor,
+    positive: Literal["hardest", "easiest"],
+    negative: Literal["hardest", "semi_hard"],
+) -> Triplets:
+    """One triplet for each anchor that has what is asked for; of equally distant images the lowest row is taken.
+
+    Args:
+        distances: (N, N) squared distances.
+        labels: (N,).
+        positive: the farthest image of the anchor's person ("hardest"), or the nearest ("easiest").
+        negative: the nearest image of another person ("hardest"), or the nearest that is farther than the chosen
+            positive ("semi_hard"; no upper bound by a margin).
+    """
+    same = same_person(labels)
+    own = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    if positive == "hardest":
+        reach, chosen = distances.masked_fill(~own, -torch.inf).max(dim=1)
+    else:
+        reach, chosen = distances.masked_fill(~own, torch.inf).min(dim=1)
+    eligible = ~same if negative == "hardest" else ~same & (distances > reach[:, None])
+    nearest = distances.masked_fill(~eligible, torch.inf).argmin(dim=1)
+    anchor = (own.any(dim=1) & eligible.any(dim=1)).nonzero().squeeze(1)
+    return Triplets(anchor, chosen[anchor], nearest[anchor])
+
+
+@dataclass(frozen=True)
+class BatchHard:
+    """Each anchor's farthest positive and nearest negative (Hermans et al., "In Defense of the Triplet Loss", 2017)."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin, generator
+        return one_per_anchor(distances, labels, "hardest", "hardest")
+
+
+@dataclass(frozen=True)
+class EasyPositive:
+    """Each anchor's nearest positive (Xuan, Stylianou, Pless, "Improved Embeddings with Easy Positive Triplet Mining").
+
+    Args:
+        negative: "semi_hard", the nearest negative farther than that positive (the paper's EPSHN), or "hardest", the
+            nearest negative (EPHN). An anchor without one is left out.
+    """
+
+    negative: Literal["semi_hard", "hardest"] = "semi_hard"
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin, generator
+        return one_per_anchor(distances, labels, "easiest", self.negative)
+
+
+@dataclass(frozen=True)
+class DistanceWeighted:
+    """One negative of each ordered pair, drawn against the density of distances on the sphere.
+
+    With d the unsquared distance of anchor and negative, points spread evenly over the unit sphere of R^dimension have
+    the density q(d) ~ d^(dimension - 2) (1 - d^2 / 4)^((dimension - 3) / 2), and a negative is drawn with probability
+    proportional to 1 / q(max(d, cutoff)), or 0 from `nonzero_loss_cutoff` on. Pairs whose anchor has no negative nearer
+    than that are left out. Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017.
+
+    Args:
+        dimension: of the embedding.
+        cutoff: distances below it are weighted as if at it, which bounds the weight of the nearest negatives.
+        nonzero_loss_cutoff: distance beyond which a negative is taken to have no loss.
+    """
+
+    dimension: Annotated[int, Ge(2)]
+    cutoff: Annotated[float, Gt(0), Lt(2)] = 0.5
+    nonzero_loss_cutoff: Annotated[float, Gt(0), Le(2)] = 1.4
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin
+        weight = self.weights(distances, labels)
+        pairs = positive_pairs(distances, labels)
+        pairs = pairs.where(weight.any(dim=1)[pairs.anchor])
+        if len(pairs.anchor) == 0:
+            return Triplets(pairs.anchor, pairs.positive, pairs.anchor)
+        slot = pairs.slot()
+        drawable = torch.where(
+            weight.any(dim=1, keepdim=True), weight, 1.0
+        )  # rows of zeros are drawn from and not used
+        # On the CPU, so that every device mines the same triplets.
+        drawn = torch.multinomial(drawable.cpu(), int(slot.max()) + 1, replacement=True, generator=generator)
+        return Triplets(pairs.anchor, pairs.positive, drawn.to(labels.device)[pairs.anchor, slot])
+
+    def weights(self, distances: Tensor, labels: Tensor) -> Tensor:
+        """(N, N) float64: what each anchor's negatives are drawn in proportion to, the largest of a row being 1."""
+        squared = distances.double()
+        eligible = ~same_person(labels) & (squared < self.nonzero_loss_cutoff**2)
+        bounded = squared.clamp_min(self.cutoff**2).masked_fill(~eligible, 1.0)
+        log = (2 - self.dimension) / 2 * bounded.log() - (self.dimension - 3) / 2 * (1 - bounded / 4).log()
+        log = log.masked_fill(~eligible, -torch.inf)
+        peak = log.amax(dim=1, keepdim=True).nan_to_num(neginf=0.0)
+        return (log - peak).exp()

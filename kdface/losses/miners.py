@@ -1,0 +1,121 @@
+"""Which triplets of a batch the loss sees: rules over all anchor-positive pairs.
+
+A miner is called with (N, N) squared distances, (N,) labels, the loss's margin and a generator on the CPU, and returns
+`Triplets`. With D_ap and D_an for the distances of an anchor to a positive and to a negative, every triplet is exactly
+one of
+
+    hard        D_an <= D_ap
+    semi-hard   D_ap < D_an < D_ap + margin
+    easy        D_an >= D_ap + margin     (its hinge is 0)
+
+so a tie of D_an with D_ap is hard and one with D_ap + margin is easy. Pairs are ordered: (a, p) and (p, a) both count,
+unless a miner says otherwise. The margin is an argument of the call and not of the miner: miner and loss cannot
+disagree on it. Nothing here differentiates; hand in detached distances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from kdface.losses.ranking import one_of, positive_pairs, rank_negatives
+from kdface.losses.triplet import Margin, Triplets
+
+
+@runtime_checkable
+class Miner(Protocol):
+    """Chooses triplets of a batch."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        """Triplets of (N, N) squared distances and (N,) labels; random draws come from `generator` (CPU) alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class All:
+    """Every triplet. Their number is that of pairs times negatives: 123,552,000 for 45 people with 40 images each."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin, generator
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        count = negatives.count[pairs.anchor]
+        return negatives.all_between(pairs, torch.zeros_like(count), count)
+
+
+@dataclass(frozen=True)
+class SemiHard:
+    """The hardest semi-hard negative of each anchor-positive pair: argmin D_an over D_ap < D_an < D_ap + margin.
+
+    FaceNet's rule (section 3.2 of the paper), which does not say what becomes of a pair without such a negative.
+
+    Args:
+        fallback: for those pairs: "skip" leaves the pair out, "hardest" takes the anchor's nearest negative, "easiest"
+            its farthest.
+    """
+
+    fallback: Literal["skip", "hardest", "easiest"] = "skip"
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del generator
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        rank = negatives.within(pairs, pairs.distance, inclusive=True)
+        found = rank < negatives.within(pairs, pairs.distance + margin)
+        if self.fallback == "skip":
+            return negatives.triplets(pairs.where(found), rank[found])
+        count = negatives.count[pairs.anchor]
+        other = count - 1 if self.fallback == "easiest" else torch.zeros_like(count)
+        possible = count > 0
+        return negatives.triplets(pairs.where(possible), torch.where(found, rank, other)[possible])
+
+
+@dataclass(frozen=True)
+class AllSemiHard:
+    """Every semi-hard negative of each pair."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del generator
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        low = negatives.within(pairs, pairs.distance, inclusive=True)
+        return negatives.all_between(pairs, low, negatives.within(pairs, pairs.distance + margin))
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Every hard negative of each pair. Mislabelled faces dominate these, and early training may collapse on them."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin, generator
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        high = negatives.within(pairs, pairs.distance, inclusive=True)
+        return negatives.all_between(pairs, torch.zeros_like(high), high)
+
+
+@dataclass(frozen=True)
+class Random:
+    """One negative of each pair, drawn uniformly: what mining is compared with."""
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        del margin
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs = pairs.where(negatives.count[pairs.anchor] > 0)
+        return negatives.triplets(pairs, one_of(negatives.count[pairs.anchor], generator))
+
+
+@dataclass(frozen=True)
+class Sandberg:
+    """One negative of each unordered pair, drawn uniformly from those with D_an < D_ap + margin, hard ones included.
+
+    The rule of davidsandberg/facenet's `select_triplets`, which is not the paper's: the image with the lower row is
+    the anchor, and pairs without such a negative are left out. That code mines with embeddings computed before the
+    update steps it mines for; here they are those of the step itself.
+    """
+
+    def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
+        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs = pairs.where(pairs.anchor < pairs.positive)
+        count = negatives.within(pairs, pairs.distance + margin)
+        some = count > 0
+        return negatives.triplets(pairs.where(some), one_of(count[some], generator))

@@ -1,0 +1,104 @@
+"""Every anchor's negatives in the order of their distance: what most miners search in.
+
+A batch of N images with K of each person has about N K pairs and N^2 K triplets. Sorting each anchor's row once turns
+every question about a pair's negatives ("how many are nearer than this?") into a binary search, so memory is that of a
+few (N, N) matrices, never that of the triplets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kdface.losses.triplet import Triplets
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Anchor-positive pairs, ordered by anchor, then by positive.
+
+    Attributes:
+        anchor, positive: (M,) int64.
+        distance: (M,) their squared distances.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    distance: Tensor
+
+    def where(self, chosen: Tensor) -> Pairs:
+        """Those of a mask (M,)."""
+        return Pairs(self.anchor[chosen], self.positive[chosen], self.distance[chosen])
+
+    def slot(self) -> Tensor:
+        """(M,) the place of each pair among the pairs of its anchor, which lie together: 0, 1, ..."""
+        here = torch.arange(len(self.anchor), device=self.anchor.device)
+        return here - torch.searchsorted(self.anchor, self.anchor)
+
+
+def same_person(labels: Tensor) -> Tensor:
+    """(N,) -> (N, N), True where two rows have one label, each row with itself included."""
+    return labels[:, None] == labels[None, :]
+
+
+def positive_pairs(distances: Tensor, labels: Tensor) -> Pairs:
+    """All ordered pairs of different images of one person: both (a, p) and (p, a)."""
+    other = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    anchor, positive = (same_person(labels) & other).nonzero(as_tuple=True)
+    return Pairs(anchor, positive, distances[anchor, positive])
+
+
+@dataclass(frozen=True, eq=False)
+class Negatives:
+    """The negatives of each anchor, nearest first; of equally distant ones the lower row first.
+
+    Attributes:
+        distance: (N, N) squared distances, infinite after the last negative.
+        index: (N, N) their rows.
+        count: (N,) how many negatives each anchor has.
+    """
+
+    distance: Tensor
+    index: Tensor
+    count: Tensor
+
+    def within(self, pairs: Pairs, limit: Tensor, *, inclusive: bool = False) -> Tensor:
+        """(M,) how many negatives of each pair's anchor are nearer than `limit` (M,), or as near where `inclusive`."""
+        if len(limit) == 0:
+            return pairs.anchor
+        # The pairs as a matrix, one row per anchor, since the search takes rows.
+        slot = pairs.slot()
+        limits = limit.new_zeros(len(self.count), int(slot.max()) + 1)
+        limits[pairs.anchor, slot] = limit
+        return torch.searchsorted(self.distance, limits, right=inclusive)[pairs.anchor, slot]
+
+    def triplets(self, pairs: Pairs, rank: Tensor) -> Triplets:
+        """Each pair with its anchor's negative of the given rank (M,), 0 being the nearest."""
+        return Triplets(pairs.anchor, pairs.positive, self.index[pairs.anchor, rank])
+
+    def all_between(self, pairs: Pairs, low: Tensor, high: Tensor) -> Triplets:
+        """Each pair with every negative of its anchor of rank low <= rank < high, both (M,)."""
+        count = (high - low).clamp_min(0)
+        pair = torch.repeat_interleave(count)
+        first = count.cumsum(0) - count
+        rank = torch.arange(len(pair), device=pair.device) + (low - first)[pair]
+        anchor = pairs.anchor[pair]
+        return Triplets(anchor, pairs.positive[pair], self.index[anchor, rank])
+
+
+def rank_negatives(distances: Tensor, labels: Tensor) -> Negatives:
+    """Sort each row of (N, N) squared distances, images of the anchor's own person left out."""
+    same = same_person(labels)
+    distance, index = distances.masked_fill(same, torch.inf).sort(dim=1, stable=True)
+    return Negatives(distance, index, (~same).sum(dim=1))
+
+
+def one_of(count: Tensor, generator: torch.Generator) -> Tensor:
+    """A number drawn uniformly from 0..count-1 for each count (M,), all at least 1.
+
+    Drawn on the CPU, so that every device mines the same triplets.
+    """
+    share = torch.rand(len(count), dtype=torch.float64, generator=generator).to(count.device)
+    return (share * count).long()

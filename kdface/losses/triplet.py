@@ -1,0 +1,80 @@
+"""The triplet loss on squared distances of unit embeddings (Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+Margin = Annotated[float, Gt(0)]
+Reduction = Literal["sum", "mean", "mean_active"]
+
+
+class Triplets(NamedTuple):
+    """Which images are compared: rows of the batch, three (T,) int64 tensors.
+
+    Attributes:
+        anchor: a.
+        positive: p, another image of the anchor's person.
+        negative: n, an image of another person.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def squared_distances(embedding: Tensor) -> Tensor:
+    """D(i, j) = ||f_i - f_j||^2 = 2 - 2 cos(f_i, f_j) of unit embeddings: (N, D) -> (N, N) in [0, 4].
+
+    In float32 (float64 for float64 input), also under autocast: half precision could not tell a distance of 0.2 from
+    0.2 + 0.001. The unsquared distance would be worse off: its square root turns a rounding error of 1e-7 into 3e-4,
+    and its gradient is unbounded at 0.
+
+    Raises:
+        ValueError: the embeddings are not (N, D).
+    """
+    if embedding.ndim != 2:
+        raise ValueError(f"embeddings have shape {tuple(embedding.shape)}, expected (N, D)")
+    with torch.autocast(embedding.device.type, enabled=False):
+        exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+        return (2 - 2 * exact @ exact.T).clamp(0, 4)
+
+
+def triplet_hinges(distances: Tensor, triplets: Triplets, margin: Margin = 0.2) -> Tensor:
+    """max(0, D(a, p) - D(a, n) + margin) of each triplet, from (N, N) squared distances: (T,).
+
+    A margin of 0.2 between squared distances is one of 0.1 between cosines.
+    """
+    anchor, positive, negative = triplets
+    return (distances[anchor, positive] - distances[anchor, negative] + margin).clamp_min(0)
+
+
+def reduced(hinges: Tensor, reduction: Reduction) -> Tensor:
+    """One scalar of (T,) hinges; 0, with a gradient of 0, where there are none.
+
+    sum: over all triplets, equation 3 of the paper. mean: over all triplets, zeros included. mean_active: over those
+    that are greater than 0, so that satisfied triplets do not dilute the others; it does not shrink as training
+    succeeds, hence the share of active triplets must be watched beside it.
+    """
+    total = hinges.sum()
+    if reduction == "sum":
+        return total
+    count = torch.count_nonzero(hinges > 0) if reduction == "mean_active" else torch.tensor(len(hinges))
+    return total / count.clamp_min(1)
+
+
+def triplet_loss(
+    distances: Tensor, triplets: Triplets, margin: Margin = 0.2, reduction: Reduction = "mean_active"
+) -> Tensor:
+    """Triplet loss: the reduction of max(0, D(a, p) - D(a, n) + margin) over triplets.
+
+    Args:
+        distances: (N, N) squared distances, see `squared_distances`; the gradient flows through them.
+        triplets: rows of the batch, from a miner.
+        margin: the paper's alpha.
+        reduction: see `reduced`.
+    """
+    return reduced(triplet_hinges(distances, triplets, margin), reduction)

@@ -1,0 +1,171 @@
+"""FaceNet: triplets mined within each batch, and the embedding itself is what is trained; no class weights needed."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdface.datasets.loading import Batch, Order
+from kdface.datasets.sampling import people_by_images
+from kdface.errors import UserError
+from kdface.evaluation.health import Unhealthy
+from kdface.faces import Preprocessing
+from kdface.heads.frame import polar
+from kdface.losses import Miner, Triplets, squared_distances, triplet_hinges
+from kdface.losses.ranking import same_person
+from kdface.losses.triplet import Margin, Reduction, reduced
+from kdface.methods.base import Method, Term, Views
+from kdface.randomness import derive
+
+# A batch whose farthest two embeddings are nearer than this (squared distance, at most 4) has no people in it to tell
+# apart. Untrained networks spread a batch over 0.04 (NN2, which has no batch norm) to 2.7 (residual ones).
+_COLLAPSED = 0.01
+# Batches in a row: one may be so by chance of its images, and a network may pass through such a state.
+_PATIENCE = 20
+
+
+class FaceNet(Method):
+    """Triplet training on batches of P people with K images (Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015).
+
+    loss = reduction of max(0, D(a, p) - D(a, n) + margin) over mined triplets, D being squared distances of unit
+    embeddings; with a head, + head_weight * the head's loss. Triplets are mined with the weights of the step itself,
+    from the batches of all ranks together; with trainer.accumulate, from each part of a batch by itself.
+
+    Its record holds, of each step: `triplets` mined, `active_fraction` (the share of them with a loss above 0),
+    `distance_positive` and `distance_negative` (means over all pairs of the batch of one person and of two).
+
+    Args:
+        miner: which triplets the loss sees, see `kdface.losses`.
+        margin: the paper's alpha, of the loss and of the miner.
+        reduction: sum as in the paper, mean, or mean_active (see `kdface.losses.triplet.reduced`). The sum grows with
+            the number of triplets, and the learning rate must then shrink with it.
+        people_per_batch: P. P * K is trainer.batch_size.
+        images_per_person: K.
+        head_weight: weight of the head's loss, where there is a head.
+    """
+
+    needs_head: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        preprocessing: Preprocessing,
+        views: Views,
+        miner: Miner,
+        margin: Margin = 0.2,
+        reduction: Reduction = "mean_active",
+        people_per_batch: Annotated[int, Ge(2)] = 45,
+        images_per_person: Annotated[int, Ge(2)] = 40,
+        head_weight: Annotated[float, Ge(0)] = 1.0,
+    ) -> None:
+        super().__init__(backbone, head, preprocessing, views)
+        self.miner = miner
+        self.margin = margin
+        self.reduction = reduction
+        self.people_per_batch = people_per_batch
+        self.images_per_person = images_per_person
+        self.head_weight = head_weight
+        self.draws = torch.Generator().manual_seed(0)
+        self.batches_near: Tensor
+        self.register_buffer("batches_near", torch.zeros((), dtype=torch.int64))  # saved: a resume goes on counting
+
+    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> Order:
+        """P people with K images in each batch. Raises `UserError` where P * K is not `batch_size`."""
+        people, images = self.people_per_batch, self.images_per_person
+        if people * images != batch_size:
+            raise UserError(
+                f"method.people_per_batch = {people} and method.images_per_person = {images} make batches of "
+                f"{people * images}, and trainer.batch_size = {batch_size}.",
+                mend=f"trainer.batch_size={people * images}",
+            )
+        return people_by_images(labels, people, images, seed)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        # Not by rank: all ranks mine the same triplets from the same, gathered batch.
+        self.draws.manual_seed(derive(self._plan().seed, "mine", self.trainer.global_step, batch_idx))
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        embedding = self.backbone(self.pixels(batch.views[self.views.student]))
+        unit, label = self._of_all_ranks(
+            polar(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))[1], batch
+        )
+        distances = squared_distances(unit)
+        with torch.no_grad():
+            self._require_pairs(label)
+            self._watch(distances)
+            triplets = self.miner(distances.detach(), label, self.margin, self.draws)
+        hinges = triplet_hinges(distances, triplets, self.margin)
+        self.last_metrics = self._metrics(distances.detach(), label, triplets, hinges.detach())
+        terms = {"triplet": Term(reduced(hinges, self.reduction))}
+        if self.head is not None:
+            output = self.head(embedding, batch.label)
+            terms["classification"] = Term(output.loss, self.head_weight)
+            self.last_metrics["accuracy"] = (output.cosine.argmax(1) == batch.label).float().mean()
+        return terms
+
+    def _of_all_ranks(self, unit: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(n, D) of each rank -> (n * ranks, D) in the batch's order, labels alike.
+
+        The gradient of the gathered tensor is summed over the ranks, which all compute one loss, and data-parallel
+        training then takes the mean of the weights' gradients: the result is that of one rank with the whole batch.
+        """
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return unit, batch.label
+        if batch.skipped:
+            raise UserError(
+                f"{batch.skipped[0]}: a broken image leaves the ranks with batches of different sizes, and triplets "
+                "are mined from all ranks together.",
+                mend="repair the data (kdface data verify), or train on one rank",
+            )
+        whole, label = self.all_gather(unit, sync_grads=True), self.all_gather(batch.label)
+        assert isinstance(whole, Tensor) and isinstance(label, Tensor)
+        return whole.transpose(0, 1).flatten(0, 1), label.transpose(0, 1).flatten()
+
+    def _require_pairs(self, label: Tensor) -> None:
+        """A batch without pairs of both kinds makes no triplet, and would train nothing in silence."""
+        same = int(same_person(label).sum())
+        if same == len(label) or same == len(label) ** 2:
+            lacks = "no two images of one person" if same == len(label) else "images of one person only"
+            raise UserError(
+                f"a batch of {len(label)} images holds {lacks}: there is no triplet in it.",
+                mend="a smaller trainer.accumulate, more people per batch, or data with several images of each person",
+            )
+
+    def _watch(self, distances: Tensor) -> None:
+        """Raise `Unhealthy` where embeddings are not finite, or have been one point for many batches."""
+        farthest = distances.amax()  # NaN where any is
+        if not torch.isfinite(farthest):
+            raise Unhealthy(
+                "the embeddings hold NaN or infinity: training has diverged.",
+                mend="a smaller optimizer.lr, a longer warm-up, or trainer.clip_norm=5",
+            )
+        self.batches_near.copy_(torch.where(farthest < _COLLAPSED, self.batches_near + 1, 0))
+        if int(self.batches_near) >= _PATIENCE:
+            raise Unhealthy(
+                f"the embedding has collapsed: for {_PATIENCE} batches no two images have been farther apart than "
+                f"{_COLLAPSED} (squared distance, at most 4; now {float(farthest):.1e}). A constant embedding has a "
+                f"loss of {self.margin:g}, the margin, for every triplet and almost no gradient. Usual causes: the "
+                "hardest negatives from the start, too high a learning rate, mislabelled images, too few people in "
+                "a batch, or weight decay that outweighs the loss.",
+                mend="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or a head's loss beside "
+                "the triplets at first (head=cosface)",
+            )
+
+    @staticmethod
+    def _metrics(distances: Tensor, label: Tensor, triplets: Triplets, hinges: Tensor) -> dict[str, Tensor]:
+        same = same_person(label)
+        own = same.sum() - len(label)  # pairs of an image with itself, whose distance is 0, left out
+        diagonal = distances.diagonal().sum()
+        return {
+            "triplets": torch.tensor(len(triplets.anchor)),
+            "active_fraction": torch.count_nonzero(hinges) / max(1, len(hinges)),
+            "distance_positive": ((distances * same).sum() - diagonal) / own,
+            "distance_negative": (distances * ~same).sum() / (~same).sum(),
+        }
