@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 
 from kdface.commands.arguments import Arguments
-from kdface.commands.train import prepare_run
+from kdface.commands.prepare import prepare_run
 from kdface.config.compose import CONFIG, compose_in, hydra_context, load
 from kdface.errors import UserError
 from kdface.hardware import cores

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
-
 from kdface.commands.arguments import Arguments, parse
 
 
@@ -37,29 +33,9 @@ def run(words: list[str]) -> int:
 
 
 def _train_one(arguments: Arguments) -> int:
+    from kdface.commands.prepare import prepare_run
     from kdface.commands.run import execute
     from kdface.config.compose import compose
 
     folder = prepare_run(compose(arguments.overrides, arguments.config_dirs), arguments)
     return execute(folder)
-
-
-def prepare_run(composed: Any, arguments: Arguments) -> Any:
-    """The run folder of a composed job, made where there is none. A seed of null is drawn here and recorded."""
-    import secrets
-
-    from kdface.config.fingerprint import fingerprint
-    from kdface.runs.folder import prepare
-
-    tree = composed.tree
-    if tree["seed"] is None:
-        tree["seed"] = secrets.randbelow(2**31)
-        composed.origins.set("seed", "drawn, since seed=null")
-    root = Path(tree["paths"]["runs"]) / tree["name"] / f"seed{tree['seed']}-{fingerprint(tree)[:8]}"
-    about = {
-        "command": ["kdface", "train", *arguments.overrides],
-        "choices": composed.choices,
-        "where": composed.origins.where,
-        "python": sys.executable,
-    }
-    return prepare(root, tree, about)

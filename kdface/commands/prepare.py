@@ -1,0 +1,28 @@
+"""From a composed job to its run folder, whose name is what the job computes."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+from kdface.commands.arguments import Arguments
+from kdface.config.compose import Composed
+from kdface.config.fingerprint import fingerprint
+from kdface.runs.folder import RunFolder, prepare
+
+
+def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
+    """The run folder of a composed job, made where there is none. A seed of null is drawn here and recorded."""
+    tree = composed.tree
+    if tree["seed"] is None:
+        tree["seed"] = secrets.randbelow(2**31)
+        composed.origins.set("seed", "drawn, since seed=null")
+    root = Path(tree["paths"]["runs"]) / tree["name"] / f"seed{tree['seed']}-{fingerprint(tree)[:8]}"
+    about = {
+        "command": ["kdface", "train", *arguments.overrides],
+        "choices": composed.choices,
+        "where": composed.origins.where,
+        "python": sys.executable,
+    }
+    return prepare(root, tree, about)
