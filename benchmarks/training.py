@@ -87,8 +87,7 @@ def _time_loop(job: Job) -> tuple[float, dict[str, Tensor]]:
     profile, _ = machine(job.settings)
     method: Any = job.method
     method.optimize_with(job.optimization)
-    if profile.channels_last:
-        method = method.to(memory_format=torch.channels_last)
+    method.use_memory_format(profile.channels_last)
     clock = _Clock()
     method.head.register_forward_hook(lambda *_: clock.tick())
     optimizer = job.optimization.optimizer(method.parameters())

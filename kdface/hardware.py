@@ -48,7 +48,7 @@ def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
         return Profile("plain", accelerator, "32-true", False, False, "trainer.profile=plain")
     if gpu:
         name = torch.cuda.get_device_name()
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return Profile("cuda", "gpu", "bf16-mixed", True, True, f"{name} with bfloat16")
         return Profile("cuda", "gpu", "16-mixed", True, True, f"{name} without bfloat16: half precision")
     if cpu_has_bf16():

@@ -69,6 +69,7 @@ def _compose(
                 scale=(1 - scale, 1 + scale),
                 translate_percent={"x": (-move, move), "y": (-move, move)},
                 rotate=(-rotation, rotation),
+                keep_ratio=True,
                 p=geometric,
             ),
             alb.ColorJitter(

@@ -30,8 +30,6 @@ def run(words: list[str]) -> int:
 def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
-    import torch
-
     from kdface.config.assemble import build_protocols
     from kdface.config.check import convert
     from kdface.config.compose import compose
@@ -51,8 +49,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     settings: TrainerSettings = convert(TrainerSettings, composed.tree["trainer"])
     profile, _ = machine(settings)
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
-    if profile.channels_last:
-        method = method.to(memory_format=torch.channels_last)
+    method.use_memory_format(profile.channels_last)
     outcomes = evaluate(protocols, method, profile)
     metrics = metrics_of(outcomes)
     target = loaded.folder.root / "evaluations" / "+".join(protocols)

@@ -18,6 +18,7 @@ from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol
 from kdface.faces import FaceSet, Preprocessing
+from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
 from kdface.randomness import derive
 from kdface.runs.job import Job
@@ -35,6 +36,7 @@ def assemble(tree: Tree) -> Job:
     settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
     seed = int(tree["seed"])
     method = build_method(tree, dataset.preprocessing, len(dataset.people))
+    _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
     order = method.order(np.asarray(dataset.labels), settings.batch_size, seed)
     steps_per_epoch = len(order(0))
     total = settings.max_epochs * steps_per_epoch
@@ -42,7 +44,7 @@ def assemble(tree: Tree) -> Job:
     return Job(
         method=method,
         optimization=Optimization(
-            optimizer=lambda params: _optimizer(tree, params),
+            optimizer=lambda params: _optimizer(tree, params, detect(settings.profile).fused),
             schedule=lambda optimizer, steps, epoch: _schedule(tree, optimizer, steps, epoch),
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
@@ -109,8 +111,14 @@ def build_protocols(tree: Tree, preprocessing: Preprocessing) -> dict[str, Evalu
     return protocols
 
 
-def _optimizer(tree: Tree, params: Iterable[Any]) -> Optimizer:
-    made = build(tree["optimizer"], "optimizer", params=params)
+def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
+    node = dict(tree["optimizer"])
+    if fused and "fused" in parameters(locate(node["_target_"])):
+        node.setdefault("fused", True)
+    try:
+        made = build(node, "optimizer", params=params)
+    except ValueError as error:
+        raise UserError(f"the optimizer cannot be built: {error}.", mend="kdface config why optimizer") from None
     assert isinstance(made, Optimizer)
     return made
 

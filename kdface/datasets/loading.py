@@ -46,6 +46,11 @@ class Batch:
         views = {name: view.to(device, non_blocking=non_blocking) for name, view in self.views.items()}
         return Batch(views, self.label.to(device, non_blocking=non_blocking), self.keys, self.skipped)
 
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which a GPU copies faster (the loader calls this)."""
+        views = {name: view.pin_memory() for name, view in self.views.items()}
+        return Batch(views, self.label.pin_memory(), self.keys, self.skipped)
+
 
 class TrainingSet(Dataset[Any]):
     """Faces seen through an augmentation. Item (epoch, index) depends on the run seed and on nothing else."""

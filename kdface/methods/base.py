@@ -78,6 +78,7 @@ class Method(pl.LightningModule, ABC):
         self.preprocessing = preprocessing
         self.views = views
         self.averaged: nn.Module | None = None
+        self.memory_format = torch.contiguous_format
         self.last_terms: dict[str, Term] = {}
         self.last_loss: Tensor | None = None
         self.last_metrics: dict[str, Tensor] = {}
@@ -96,8 +97,8 @@ class Method(pl.LightningModule, ABC):
         return self.averaged if self.averaged is not None else self.backbone
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) as the networks see it: (pixel - mean) / std, channels_last."""
-        floats = images.permute(0, 3, 1, 2).to(torch.float32)
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the networks' colours and memory format."""
+        floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         if self.preprocessing.color == "bgr":
             floats = floats.flip(1)
         return (floats - self.preprocessing.mean) / self.preprocessing.std
@@ -106,6 +107,11 @@ class Method(pl.LightningModule, ABC):
         """(N, H, W, 3) uint8 RGB -> (N, D) embeddings, not normalised."""
         embedding: Tensor = self.embedder(self.pixels(images))
         return embedding
+
+    def use_memory_format(self, channels_last: bool) -> None:
+        """Lay weights and images out as NHWC (channels_last) or NCHW; the hardware profile says which is faster."""
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
 
     def parameter_groups(self) -> list[Any]:
         """What the optimiser moves. A method with several learning rates returns several groups."""

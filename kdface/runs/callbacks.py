@@ -190,7 +190,10 @@ class Checkpoints(pl.Callback):
         self.num_classes = num_classes
         self.loader = loader
         self.every = every
-        self._last_step = -1
+        self._last_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_step = trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

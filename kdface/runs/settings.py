@@ -38,7 +38,7 @@ class TrainerSettings:
     accumulate: Annotated[int, Ge(1)]
     clip_norm: Annotated[float, Gt(0)] | None
     profile: Literal["auto", "plain"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] | None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] | None
     devices: Annotated[int, Ge(1)]
     nodes: Annotated[int, Ge(1)]
     strategy: Literal["auto", "ddp"]

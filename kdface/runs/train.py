@@ -48,8 +48,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
 
     method = job.method
     method.optimize_with(job.optimization)
-    if profile.channels_last:
-        method = method.to(memory_format=torch.channels_last)
+    method.use_memory_format(profile.channels_last)
     if settings.compile:
         method.backbone.compile()
 
@@ -93,6 +92,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
                 raise KeyboardInterrupt from leave
             raise
         spent = time.monotonic() - began
+        method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained
         outcomes = run_protocols(method, trainer)
         results = {
             "metrics": metrics_of(outcomes),

@@ -50,7 +50,7 @@ def test_why_names_the_file_line_or_override_and_what_it_replaced(kdface: Kdface
 def test_a_users_folder_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "mine.yaml").write_text(
-        "# mine\n_target_: kdface.backbones.iresnet.iresnet18\nembedding_size: 64\ndropout: 0.0\n"
+        "# mine\n_target_: kdface.backbones.iresnet18\nembedding_size: 64\ndropout: 0.0\n"
     )
     tree = compose(["backbone=mine"], [tmp_path]).tree
     assert tree["backbone"]["embedding_size"] == 64
