@@ -51,7 +51,7 @@ ROWS = [
     Row("iresnet34", 331, 34_139_328),
     Row("iresnet50", 475, 43_590_848),
     Row("iresnet100", 925, 65_156_160),
-    Row("iresnet_nano", 43 + 18 * 6, 2_493_328, small=(64, 96)),
+    Row("iresnet_nano", 43 + 18 * 6, 1_624_912, small=(64, 96)),
     Row("sfnet4", 10, 14_396_544),
     Row("sfnet10", 22, 17_052_032),
     Row("sfnet20", 42, 24_500_992),

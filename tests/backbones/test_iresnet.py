@@ -147,7 +147,7 @@ def test_the_fully_connected_layer_follows_the_image_size() -> None:
     with torch.device("meta"):
         assert iresnet18(image_size=(112, 96)).fc.in_features == 512 * 7 * 6
         assert iresnet18(image_size=(64, 128)).fc.in_features == 512 * 4 * 8
-        assert iresnet_nano(image_size=(112, 96)).fc.in_features == 256 * 4 * 3  # 112/32 and 96/32, rounded up
+        assert iresnet_nano(image_size=(112, 96)).fc.in_features == 192 * 4 * 3  # 112/32 and 96/32, rounded up
 
 
 def test_nano_parameters_by_closed_form() -> None:
