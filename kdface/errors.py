@@ -27,6 +27,9 @@ class UserError(Exception):
         self.mend = mend
         super().__init__(str(self))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, (type(self), self.problem, self.expected, self.nearest, self.origin, self.mend)
+
     def __str__(self) -> str:
         rows = [
             ("set in", self.origin),
@@ -39,6 +42,11 @@ class UserError(Exception):
 
 class DataError(UserError):
     """An image, record, landmark row or list on disk that cannot be used. `problem` names file and record."""
+
+
+def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, mend: str) -> UserError:
+    """Errors cross process borders whole."""
+    return kind(problem, expected=expected, nearest=near, origin=origin, mend=mend)
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:

@@ -38,6 +38,12 @@ TINY = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is written into the home folder of whoever runs the tests."""
+    os.environ["KDFACE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @dataclass
 class Said:
     """What a command printed and returned."""

@@ -13,7 +13,10 @@ _MOST_LISTED = 10
 
 
 def run(words: list[str]) -> int:
-    usage = "kdface data verify DATASET [OTHER_DATASET], kdface data card DATASET, kdface data preview DATASET"
+    usage = (
+        "kdface data verify DATASET [KEY=VALUE] [OTHER_DATASET [KEY=VALUE]], kdface data card DATASET, "
+        "kdface data preview DATASET"
+    )
     if not words or words[0] not in _ACTIONS:
         near = nearest(words[0], _ACTIONS) if words else ""
         raise UserError(
@@ -23,11 +26,15 @@ def run(words: list[str]) -> int:
         )
     action = words[0]
     arguments = parse(f"data {action}", words[1:], usage)
-    names = [word for word in arguments.overrides if "=" not in word]
-    overrides = [word for word in arguments.overrides if "=" in word]
-    if not 1 <= len(names) <= (2 if action == "verify" else 1):
-        raise UserError(f"kdface data {action} {' '.join(names)}: not understood.", expected=usage)
-    sets = [_build(name, overrides, arguments.config_dirs) for name in names]
+    named: list[tuple[str, list[str]]] = []  # a dataset, and the overrides that stand behind it
+    for word in arguments.overrides:
+        if "=" not in word:
+            named.append((word, []))
+        elif named:
+            named[-1][1].append(word)
+    if not 1 <= len(named) <= (2 if action == "verify" else 1):
+        raise UserError(f"kdface data {action} {' '.join(words[1:])}: not understood.", expected=usage)
+    sets = [_build(name, overrides, arguments.config_dirs) for name, overrides in named]
     if action == "card":
         return _card(sets[0][0])
     if action == "preview":
@@ -103,6 +110,9 @@ def _overlap(first: Any, second: Any) -> int:
     _list([f"{each.first} = {each.second}" for each in found.images])
     if found.unnamed:
         print(f"  {found.unnamed} people have only a number and could not be compared by name")
+    if found.broken:
+        _list([f"{each.key}: {each.reason}" for each in found.broken])
+        raise UserError(f"{len(found.broken)} images cannot be used.", mend="kdface data verify DATASET lists them")
     return 0
 
 

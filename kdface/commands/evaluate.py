@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from kdface.commands.arguments import Arguments, parse
 from kdface.errors import UserError
@@ -34,6 +36,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     from kdface.config.check import convert
     from kdface.config.compose import compose
     from kdface.config.load import load_run
+    from kdface.datasets.checks import card
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import render, shown, table_of
     from kdface.runs.folder import write_json
@@ -42,12 +45,11 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)
-    composed = compose(arguments.overrides, arguments.config_dirs)
-    if not any(word.lstrip("+").startswith("evaluation") for word in arguments.overrides):
-        composed.tree["evaluation"] = loaded.config["evaluation"]
-    protocols = build_protocols(composed.tree, loaded.preprocessing)
-    settings: TrainerSettings = convert(TrainerSettings, composed.tree["trainer"])
-    profile, _ = machine(settings)
+    tree = _laid_over(loaded.config, compose(arguments.overrides, arguments.config_dirs).tree, arguments.overrides)
+    if not tree["evaluation"]:
+        raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
+    protocols = build_protocols(tree, loaded.preprocessing)
+    profile, _ = machine(convert(TrainerSettings, tree["trainer"]))
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
     method.use_memory_format(profile.channels_last)
     outcomes = evaluate(protocols, method, profile)
@@ -55,9 +57,36 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     target = loaded.folder.root / "evaluations" / "+".join(protocols)
     write_scores(target / "scores", outcomes)
     draw_scores(target / "scores", target / "figures")
-    counts = {name: outcome.counts for name, outcome in outcomes.items()}
-    write_json(target / "results.json", {"metrics": metrics, "counts": counts, "step": loaded.step})
+    found = {
+        "metrics": metrics,
+        "counts": {name: outcome.counts for name, outcome in outcomes.items()},
+        "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+        "checkpoint": str(loaded.checkpoint),
+        "step": loaded.step,
+        "evaluation": tree["evaluation"],
+        "data": {name: card(protocol.dataset) for name, protocol in protocols.items()},
+        "profile": profile.to_dict(),
+    }
+    write_json(target / "results.json", found)
     print(render(table_of(metrics)))
-    print(f"weights  {shown(loaded.folder.root)} at step {loaded.step}")
+    for name, outcome in outcomes.items():
+        for symptom in outcome.symptoms:
+            print(f"warning: {name}: {symptom}")
+    print(f"weights  {shown(loaded.checkpoint)} (step {loaded.step})")
     print(f"written  {shown(target)}")
     return 0
+
+
+def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """The run's own configuration, with what the command line gives in its place."""
+    keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
+    tree = {**config, "trainer": dict(config["trainer"])}
+    for key in keys:
+        if key.startswith("trainer."):
+            tree["trainer"][key.removeprefix("trainer.")] = composed["trainer"][key.removeprefix("trainer.")]
+    if any(key.partition(".")[0] == "evaluation" for key in keys):
+        tree["evaluation"] = composed["evaluation"]
+    elif "paths.data" in keys:
+        before, after = str(config["paths"]["data"]), str(composed["paths"]["data"])
+        tree["evaluation"] = json.loads(json.dumps(config["evaluation"]).replace(before, after))
+    return tree

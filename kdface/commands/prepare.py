@@ -12,17 +12,22 @@ from kdface.config.fingerprint import fingerprint
 from kdface.runs.folder import RunFolder, prepare
 
 
-def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
-    """The run folder of a composed job, made where there is none. A seed of null is drawn here and recorded."""
+def run_folder(composed: Composed) -> RunFolder:
+    """Where a job's run lies. A seed of null is drawn here, and recorded."""
     tree = composed.tree
     if tree["seed"] is None:
         tree["seed"] = secrets.randbelow(2**31)
         composed.origins.set("seed", "drawn, since seed=null")
-    root = Path(tree["paths"]["runs"]) / tree["name"] / f"seed{tree['seed']}-{fingerprint(tree)[:8]}"
+    return RunFolder(Path(tree["paths"]["runs"]) / tree["name"] / f"seed{tree['seed']}-{fingerprint(tree)[:8]}")
+
+
+def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
+    """The run folder of a job, made where there is none."""
+    folder = run_folder(composed)
     about = {
         "command": ["kdface", "train", *arguments.overrides],
         "choices": composed.choices,
         "where": composed.origins.where,
         "python": sys.executable,
     }
-    return prepare(root, tree, about)
+    return prepare(folder.root, composed.tree, about)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ def run(words: list[str]) -> int:
 def execute(folder: RunFolder) -> int:
     """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks."""
     from kdface.reports.summary import summary
+    from kdface.runs.train import launched_rank
 
     if folder.done:
         print(f"this run is finished: {folder.root}")
@@ -28,7 +28,7 @@ def execute(folder: RunFolder) -> int:
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kdface").setLevel(logging.INFO)
-    if "LOCAL_RANK" in os.environ:  # a further rank, started by rank 0, by torchrun or by SLURM
+    if launched_rank() != 0:  # rank 0 holds the lock for all
         return _train(folder)
     with folder.locked():
         return _train(folder)
@@ -41,12 +41,12 @@ def _train(folder: RunFolder) -> int:
     from kdface.config.schema import Configuration
     from kdface.reports.draw import draw_run
     from kdface.reports.summary import summary
-    from kdface.runs.train import global_rank, train
+    from kdface.runs.train import launched_rank, train
 
     tree = folder.read_config()
     check_tree(tree, Configuration, Origins())
     job = assemble(tree)
-    rank_zero = global_rank(job.settings) == 0
+    rank_zero = launched_rank() == 0
     if rank_zero:
         _note_data(folder, job)
         print(f"run folder: {_shown(folder.root)}", file=sys.stderr)
@@ -54,7 +54,10 @@ def _train(folder: RunFolder) -> int:
     sys.argv = [sys.argv[0], "run", str(folder.root)]
     train(job, folder)
     if rank_zero:
-        draw_run(folder, job.training)
+        try:
+            draw_run(folder, job.training)
+        except Exception as error:  # the numbers are there; a picture must not withhold them
+            logging.getLogger("kdface").warning("the figures could not be drawn: %s", error)
         folder.mark_done()
         print(summary(folder))
     return 0

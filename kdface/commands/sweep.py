@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
@@ -26,13 +28,14 @@ from kdface.progress import clock
 from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
 
+_LAUNCHER = "hydra_plugins.kdface.ProcessLauncher"
+
 
 def sweep(arguments: Arguments) -> int:
     """Run a sweep to its end, whatever single jobs do. Exit code 1 where one failed, after a list of those."""
     failed: list[str] = []
     with hydra_context(arguments.config_dirs) as hydra:
-        # A mistake in what is not swept over is told in our words, before Hydra sees it.
-        load(hydra, [each for each in arguments.overrides if not _is_swept(each)])
+        _check(hydra, arguments)
 
         def start(jobs: Sequence[Sequence[str]], n_jobs: int) -> Sequence[JobReturn]:
             codes = _run_jobs(hydra, jobs, arguments, n_jobs)
@@ -50,26 +53,49 @@ def sweep(arguments: Arguments) -> int:
     return 1 if failed else 0
 
 
+def _check(hydra: Hydra, arguments: Arguments) -> None:
+    """Tell every mistake in our words before Hydra's sweeper meets it: each job is composed and checked here."""
+    fixed = load(hydra, [each for each in arguments.overrides if not _is_swept(each)])
+    launcher = fixed.hydra.launcher
+    if launcher.get("_target_") != _LAUNCHER:
+        raise UserError("jobs are started by kdface's own launcher.", expected="hydra/launcher=process")
+    if not isinstance(launcher.n_jobs, int) or launcher.n_jobs < 1:
+        raise UserError(f"hydra.launcher.n_jobs = {launcher.n_jobs!r}.", expected="a whole number, 1 or more")
+    parsed = OverridesParser.create(hydra.config_loader).parse_overrides(arguments.overrides)
+    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
+        for job in batch:
+            compose_in(hydra, list(job))
+
+
 def _run_jobs(hydra: Hydra, jobs: Sequence[Sequence[str]], arguments: Arguments, n_jobs: int) -> list[int]:
-    if n_jobs < 1:
-        raise UserError(f"hydra.launcher.n_jobs = {n_jobs}.", expected="1 or more")
     folders = []
     for job in jobs:
         own = Arguments(overrides=list(job), config_dirs=arguments.config_dirs)
         folders.append(prepare_run(compose_in(hydra, list(job)), own))
     print(f"{len(jobs)} jobs, {sum(folder.done for folder in folders)} of them finished already", flush=True)
-    with ThreadPoolExecutor(n_jobs) as slots:
-        return list(slots.map(_run_job, range(len(jobs)), folders, jobs, [n_jobs] * len(jobs)))
+    slots: Queue[int] = Queue()
+    for slot in range(n_jobs):
+        slots.put(slot)
+
+    def run(number: int) -> int:
+        slot = slots.get()
+        try:
+            return _run_job(number, folders[number], jobs[number], slot, n_jobs)
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(n_jobs) as threads:
+        return list(threads.map(run, range(len(jobs))))
 
 
-def _run_job(number: int, folder: RunFolder, job: Sequence[str], n_jobs: int) -> int:
+def _run_job(number: int, folder: RunFolder, job: Sequence[str], slot: int, n_jobs: int) -> int:
     """Run one job on its share of the cores; its output goes to output.log in its folder."""
     title = f"[{number}] {' '.join(job)}"
     if folder.done:
         print(f"{title}: finished already, {shown(folder.root)}", flush=True)
         return 0
     began = time.monotonic()
-    mine = sorted(os.sched_getaffinity(0))[number % n_jobs :: n_jobs] if n_jobs <= cores() else []
+    mine = sorted(os.sched_getaffinity(0))[slot::n_jobs] if n_jobs <= cores() else []
     with open(folder.root / "output.log", "ab") as log:
         command = [sys.executable, "-m", "kdface", "run", str(folder.root)]
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -86,8 +112,9 @@ def _run_job(number: int, folder: RunFolder, job: Sequence[str], n_jobs: int) ->
 
 
 def _returned(job: Sequence[str], code: int) -> JobReturn:
-    returned = JobReturn(overrides=job, status=JobStatus.FAILED if code else JobStatus.COMPLETED)
-    returned.return_value = RuntimeError(f"exit code {code}") if code else code
+    """Hydra's sweeper would stop at a failed job and hide the rest, so each counts as completed; the code says more."""
+    returned = JobReturn(overrides=job, status=JobStatus.COMPLETED)
+    returned.return_value = code
     return returned
 
 

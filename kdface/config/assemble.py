@@ -31,7 +31,6 @@ def assemble(tree: Tree) -> Job:
     """Build everything one run needs. Raises `UserError` where parts do not fit or data is not there."""
     dataset: FaceSet = build(tree["dataset"], "dataset")
     augmentation: Augmentation = build(tree["augmentation"], "augmentation", image_size=dataset.preprocessing.size)
-    check_views(tree, augmentation)
     protocols = build_protocols(tree, dataset.preprocessing)
     settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
     seed = int(tree["seed"])
@@ -66,7 +65,6 @@ def assemble(tree: Tree) -> Job:
 def build_method(tree: Tree, preprocessing: Preprocessing, num_classes: int) -> Method:
     """The method with its networks, initialised from the run's seed."""
     torch.manual_seed(derive(int(tree["seed"]), "weights"))
-    target = locate(tree["method"]["_target_"])
     backbone = build(tree["backbone"], "backbone", image_size=preprocessing.size)
     head = None
     if tree["head"] is not None:
@@ -76,37 +74,43 @@ def build_method(tree: Tree, preprocessing: Preprocessing, num_classes: int) -> 
                 mend="give a dataset with two people or more, or head=none",
             )
         head = build(tree["head"], "head", embedding_size=backbone.embedding_size, num_classes=num_classes)
-    elif getattr(target, "needs_head", False):
-        raise UserError(f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head")
-    if tree["teacher"] is not None and "teacher" not in parameters(target):
-        raise UserError(
-            f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",
-            mend="teacher=none, or a method that distils (kdface list method)",
-        )
     method = build(tree["method"], "method", backbone=backbone, head=head, preprocessing=preprocessing)
     assert isinstance(method, Method)
     return method
 
 
-def check_views(tree: Tree, augmentation: Augmentation) -> None:
-    """Every view that the method names must be one that the augmentation makes."""
+def check_parts(tree: Tree) -> None:
+    """What parts say of themselves must fit: views made and views named, a head or none, a teacher or none.
+
+    No data is looked at, so all jobs of a sweep can be checked before the first one starts.
+    """
+    method = locate(tree["method"]["_target_"])
+    makes: tuple[str, ...] = getattr(locate(tree["augmentation"]["_target_"]), "views", ())
     wanted = convert(Views, tree["method"]["views"]).named() if "views" in tree["method"] else {}
-    made = augmentation.views
     for role, view in wanted.items():
-        if view not in made:
+        if view not in makes:
+            near = nearest(view, makes)
             raise UserError(
                 f"method.views.{role} = {view!r}, and {tree['augmentation']['_target_']} makes no such view.",
-                expected=f"one of the augmentation's views: {', '.join(made)}",
-                nearest=f"method.views.{role}={nearest(view, made)}" if nearest(view, made) else "",
-                mend=f"method.views.{role}={made[0]}, or another augmentation (kdface list augmentation)",
+                expected=f"one of the augmentation's views: {', '.join(makes)}",
+                nearest=f"method.views.{role}={near}" if near else "",
+                mend=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
             )
+    if tree["head"] is None and getattr(method, "needs_head", False):
+        raise UserError(f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head")
+    if tree["teacher"] is not None and "teacher" not in parameters(method):
+        raise UserError(
+            f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",
+            mend="teacher=none, or a method that distils (kdface list method)",
+        )
 
 
 def build_protocols(tree: Tree, preprocessing: Preprocessing) -> dict[str, EvaluationProtocol]:
     """The protocols by name; each must see the kind of image that the network is trained on."""
     protocols: dict[str, EvaluationProtocol] = {}
+    shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
     for name, node in (tree["evaluation"] or {}).items():
-        protocols[name] = build(node)
+        protocols[name] = build(node, shared=shared)
         preprocessing.require_equal(protocols[name].preprocessing, "the network", f"evaluation.{name}")
     return protocols
 

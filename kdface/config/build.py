@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,22 +10,28 @@ from kdface.config.check import FRAMEWORK, convert
 from kdface.config.locate import locate, parameters
 
 
-def build(node: Mapping[str, Any], group: str = "", **known: Any) -> Any:
+def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | None = None, **known: Any) -> Any:
     """Build a part and the parts nested in it.
 
     Args:
         node: a mapping with a `_target_`.
         group: the config group it belongs to, for the keys that are the framework's own.
+        shared: nested nodes that were built before, by their text: equal nodes become one object.
         known: what the framework knows (`num_classes`, `image_size`, ...); a part is given those it has parameters for.
     """
     part = locate(node["_target_"])
     takes = parameters(part)
     skip = {"_target_", *FRAMEWORK.get(group, {})}
-    values = {key: _value(takes[key].hint, value) for key, value in node.items() if key not in skip}
+    values = {key: _value(takes[key].hint, value, shared) for key, value in node.items() if key not in skip}
     return part(**values, **{name: value for name, value in known.items() if name in takes})
 
 
-def _value(hint: Any, value: Any) -> Any:
-    if isinstance(value, Mapping) and "_target_" in value:
+def _value(hint: Any, value: Any, shared: dict[str, Any] | None) -> Any:
+    if not (isinstance(value, Mapping) and "_target_" in value):
+        return convert(hint, value)
+    if shared is None:
         return build(value)
-    return convert(hint, value)
+    text = json.dumps(value, sort_keys=True)
+    if text not in shared:
+        shared[text] = build(value, shared=shared)
+    return shared[text]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -118,6 +119,12 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             return  # an empty group: the choice `none`
         if isinstance(value, Mapping) and typing.get_origin(_plain(hint)) is dict:
             for name, child in value.items():
+                if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
+                    raise UserError(
+                        f"{path} holds {name!r}, which cannot be the name of a test set: files are named after it.",
+                        expected="letters, digits and . _ - @",
+                        origin=origins.of(path),
+                    )
                 _check_value(Part, child, f"{path}.{name}", origins)
             return
         if value is None and type(None) in typing.get_args(_plain(hint)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -17,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.origin import Origins, trace
 from kdface.config.paths import conf_folder, groups
@@ -68,18 +70,31 @@ def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
     }
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    _absolute_paths(config, origins)
     tree = _resolve(config, origins)
     for group, value in tree.items():
         if value == {} and group != "evaluation":
             tree[group] = None
     check_tree(tree, Configuration, origins)
-    tree["paths"] = {key: str(Path(value).expanduser().absolute()) for key, value in tree["paths"].items()}
+    check_parts(tree)
     if tree["name"] is None:
         tree["name"] = choices.get("experiment") or f"{choices['method']}/{choices['backbone']}"
     return Composed(tree, choices, origins)
 
 
+def _absolute_paths(config: DictConfig, origins: Origins) -> None:
+    """Paths become absolute before anything is built upon them: a run means the same from every folder."""
+    for key in ("data", "runs"):
+        try:
+            value = config.paths[key]
+        except OmegaConfBaseException as error:
+            raise _unresolved(error, f"paths.{key}", origins) from None
+        if isinstance(value, str):
+            config.paths[key] = str(Path(value).expanduser().absolute())
+
+
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
+    """Hydra's composition, its errors told in our words."""
     try:
         return hydra.compose_config(
             config_name=CONFIG, overrides=overrides, run_mode=RunMode.RUN, with_log_configuration=False
@@ -94,8 +109,10 @@ def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
         ) from None
     except MissingConfigException as error:
         raise _missing_choice(error, overrides) from None
-    except (ConfigCompositionException, OmegaConfBaseException, HydraException) as error:
+    except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError, TypeError) as error:
         raise _bad_override(hydra, error, overrides) from None
+    except (yaml.YAMLError, OSError) as error:
+        raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
 
 
 def _missing_choice(error: MissingConfigException, overrides: list[str]) -> UserError:
@@ -156,7 +173,11 @@ def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", "") or "")
-        raise UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)) from None
+        raise _unresolved(error, "", origins) from None
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
+
+
+def _unresolved(error: Exception, key: str, origins: Origins) -> UserError:
+    key = str(getattr(error, "full_key", "") or key)
+    return UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key))

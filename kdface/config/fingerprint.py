@@ -23,11 +23,6 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def digest(text: bytes) -> str:
-    """SHA-256 of a file's bytes; every rank asserts that it read the same configuration."""
-    return hashlib.sha256(text).hexdigest()
-
-
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted keys to leaf values; lists are leaves."""
     if not isinstance(tree, Mapping) or not tree:

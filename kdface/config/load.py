@@ -23,13 +23,14 @@ class LoadedRun:
     method: with the checkpoint's weights, in eval mode; `method.embed(images)` embeds.
     preprocessing: what the networks see.
     config: the resolved configuration it was trained with.
-    step: of the checkpoint.
+    checkpoint, step: which weights.
     """
 
     folder: RunFolder
     method: Method
     preprocessing: Preprocessing
     config: dict[str, Any]
+    checkpoint: Path
     step: int
 
 
@@ -40,7 +41,7 @@ def load_run(path: str | Path) -> LoadedRun:
     names only allowed packages and the checkpoint holds only tensors, so a folder from elsewhere runs no code.
     """
     folder = find_run(path)
-    checkpoint = Path(path) if Path(path).suffix == ".ckpt" else folder.last
+    checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.last
     config = folder.read_config()
     check_tree(config, Configuration, Origins())
     about = read_checkpoint(checkpoint)["kdface"]
@@ -49,4 +50,4 @@ def load_run(path: str | Path) -> LoadedRun:
     if config["trainer"]["ema_decay"] is not None:
         method.add_average()
     load_weights_into(method, checkpoint)
-    return LoadedRun(folder, method.eval(), preprocessing, config, int(about["step"]))
+    return LoadedRun(folder, method.eval(), preprocessing, config, checkpoint, int(about["step"]))

@@ -5,11 +5,12 @@ The folder is $KDFACE_CACHE, else $XDG_CACHE_HOME/kdface, else ~/.cache/kdface. 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,16 +55,17 @@ def drawn_once(
     except (OSError, ValueError):
         pass  # not there, or cut off: it is drawn again
     drawn = _draw_all(about[0], rows, dtype, draw)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with open(temporary, "wb") as file:
             np.save(file, drawn)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
-        pass  # a read-only home: the rows stay in memory
+    except OSError:  # a read-only home, a full disk: the rows stay in memory
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return drawn
 
 
@@ -83,7 +85,8 @@ def _draw_all(what: str, rows: int, dtype: np.dtype[Any], draw: Callable[[int], 
     whole = np.frombuffer(mmap.mmap(-1, max(1, rows) * (dtype.itemsize + 1)), dtype=np.uint8)
     filled = whole[: rows * dtype.itemsize].view(dtype)
     done = whole[rows * dtype.itemsize : rows * (dtype.itemsize + 1)]
-    workers = 1 if rows < _FEW else len(os.sched_getaffinity(0))
+    alone = rows < _FEW or current_process().daemon  # a loader's worker may not start processes of its own
+    workers = 1 if alone else len(os.sched_getaffinity(0))
 
     def fill(first: int) -> None:
         for row in range(first, rows, workers):

@@ -63,14 +63,13 @@ class TrainingSet(Dataset[Any]):
         self.seed = seed
         self.on_error = on_error
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str | DataError:
         epoch, index = item
         try:
             sample = self.faces[index]
         except DataError as error:
-            if self.on_error == "skip":
-                return f"{self.faces.keys[index]}: {error.problem}"
-            raise
+            # Raised in a worker process, it would come out wrapped in that process's traceback.
+            return f"{self.faces.keys[index]}: {error.problem}" if self.on_error == "skip" else error
         rng = generator(self.seed, "augment", epoch, sample.key)
         return self.augmentation(sample, rng), sample.label, sample.key
 
@@ -78,12 +77,15 @@ class TrainingSet(Dataset[Any]):
         return len(self.faces)
 
 
-def collate(items: list[Any]) -> Batch:
-    """Stack the items of one batch; strings are samples that were left out."""
+def collate(items: list[Any]) -> Batch | DataError:
+    """Stack the items of one batch; strings are samples that were left out, errors are handed on."""
+    for item in items:
+        if isinstance(item, DataError):
+            return item
     skipped = [item for item in items if isinstance(item, str)]
     kept = [item for item in items if not isinstance(item, str)]
     if not kept:
-        raise DataError("every image of a batch is broken.", mend="kdface data verify", nearest=skipped[0])
+        return DataError(f"every image of a batch is broken, the first one {skipped[0]}", mend="kdface data verify")
     names = kept[0][0].keys()
     views = {name: torch.from_numpy(np.stack([views[name] for views, _, _ in kept])) for name in names}
     label = torch.tensor([label for _, label, _ in kept], dtype=torch.int64)
@@ -159,6 +161,8 @@ class ResumableLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own iterator class
         self.batches.position = self.delivered
         for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
             self.delivered += 1
             yield batch
 

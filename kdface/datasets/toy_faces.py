@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+from kdface import faces, randomness
 from kdface.datasets import toy_renderer
 from kdface.datasets.cache import drawn_once
 from kdface.datasets.toy_renderer import Person, draw_person, draw_shot, render
@@ -107,7 +108,8 @@ class ToyFaces:
         label = int(self.labels[index])
         if self._slots is None and len(self) * self._slot.itemsize <= _LARGEST_CACHE:
             about = ("toy_faces", *self._arguments)
-            self._slots = drawn_once(about, len(self), self._slot, self._draw, [toy_renderer, sys.modules[__name__]])
+            code = [toy_renderer, faces, randomness, sys.modules[__name__]]
+            self._slots = drawn_once(about, len(self), self._slot, self._draw, code)
         row = self._slots[index] if self._slots is not None else self._draw(int(index) % len(self))
         return Sample(row["image"].copy(), label, self.keys[index], row["landmarks"].copy())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdface.errors import DataError
 from kdface.evaluation.curves import roc
 from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
@@ -51,7 +52,11 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
         indices = np.flatnonzero(np.asarray(faces.labels) == person)[:images]
         row: list[Image | None] = []
         for index in indices:
-            sample = faces[int(index)]
+            try:
+                sample = faces[int(index)]
+            except DataError:  # on_error decides about training; a picture just leaves it out
+                row += [None] * (1 + len(augmentation.views))
+                continue
             made = augmentation(sample, generator(seed, "augment", 0, sample.key))
             row += [sample.image, *(made[view] for view in augmentation.views)]
         row += [None] * (images * (1 + len(augmentation.views)) - len(row))

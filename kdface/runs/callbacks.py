@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -33,7 +35,6 @@ class Recorder(pl.Callback):
         self.total = total_steps
         self.batch_size = batch_size
         self.meter: Meter | None = None
-        self.skipped: list[str] = []
         self._last_step = -1
         self._since: tuple[float, int] = (0.0, 0)
 
@@ -50,7 +51,6 @@ class Recorder(pl.Callback):
         assert isinstance(pl_module, Method)
         step = trainer.global_step
         if batch.skipped:
-            self.skipped += batch.skipped
             log.warning("left out %d broken image(s): %s", len(batch.skipped), "; ".join(batch.skipped))
             if trainer.is_global_zero:
                 self.records.write("skipped", step, epoch=trainer.current_epoch, images=batch.skipped)
@@ -173,6 +173,27 @@ def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
         if record["kind"] == "evaluation" and record["step"] == 0:
             found.update(record["metrics"])
     return found
+
+
+def skipped_images(folder: RunFolder) -> list[str]:
+    """The broken images that training left out, each once, "key: reason"."""
+    return sorted({each for record in read(folder.metrics) if record["kind"] == "skipped" for each in record["images"]})
+
+
+class SameConfiguration(pl.Callback):
+    """Every rank must have read the same configuration file: their SHA-256 are compared before the first step."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        mine = hashlib.sha256(self.config.read_bytes()).hexdigest() if self.config.is_file() else ""
+        first = trainer.strategy.broadcast(mine)
+        if first != mine:
+            raise UserError(
+                f"rank {trainer.global_rank} read another {self.config} than rank 0.",
+                mend="give all machines one shared folder of runs",
+            )
 
 
 class Checkpoints(pl.Callback):

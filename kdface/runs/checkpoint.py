@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is broken ({type(error).__name__}: {error}).") from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
-    made_with = content["kdface"]["format"]
+    made_with = content["kdface"].get("format") if isinstance(content["kdface"], dict) else None
     if made_with != CHECKPOINT_FORMAT:
         raise UserError(f"{path} has format {made_with}.", expected=f"format {CHECKPOINT_FORMAT}")
     return content

@@ -97,7 +97,10 @@ class RunFolder:
                 expected="a folder that kdface train wrote",
                 mend="ls -d runs/*/*",
             )
-        tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        try:
+            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.config} cannot be read: {' '.join(str(error).split())}.") from None
         if not isinstance(tree, dict):
             raise UserError(f"{self.config} does not hold a configuration.")
         return tree
@@ -126,25 +129,39 @@ class RunFolder:
 
 
 def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFolder:
-    """Create a run's folder with its configuration, or find it again; a folder of another run is never touched."""
+    """Create a run's folder with its configuration, or find it again; a folder of another run is never touched.
+
+    A run that is gone on with takes over the new values of what does not change its result (where data lies, loggers,
+    loader processes): the folder's name says that the rest is equal. A finished run is left as it is.
+    """
     folder = RunFolder(root)
-    text = yaml.safe_dump(tree, sort_keys=True, allow_unicode=True)
-    if folder.config.is_file():
+    if folder.done:
         return folder
-    if root.is_dir() and any(entry.name != ".lock" for entry in root.iterdir()):
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER") from None
+    strange = [entry.name for entry in root.iterdir() if not entry.name.startswith(".") and entry.name != "origin.json"]
+    if strange and not folder.config.is_file():
         raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
-    write_json(root / "origin.json", origins)
-    write_text(folder.config, text)  # last: a folder with a configuration is complete
+    with folder.locked():
+        for left_over in root.rglob(".*.tmp"):  # of writes that a kill cut off
+            left_over.unlink(missing_ok=True)
+        write_json(root / "origin.json", origins)
+        write_text(folder.config, yaml.safe_dump(tree, sort_keys=True, allow_unicode=True))
     return folder
 
 
 def find_run(path: str | Path) -> RunFolder:
     """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run."""
     given = Path(path).expanduser()
-    for candidate in (given, *given.parents):
-        if (candidate / "config.yaml").is_file():
-            return RunFolder(candidate)
-    runs = sorted(each.parent for each in given.rglob("config.yaml")) if given.is_dir() else []
+    try:
+        for candidate in (given, *given.parents) if given.exists() else ():
+            if (candidate / "config.yaml").is_file() and (candidate / "origin.json").is_file():
+                return RunFolder(candidate)
+        runs = sorted(each.parent for each in given.rglob("origin.json")) if given.is_dir() else []
+    except OSError as error:
+        raise UserError(f"run={path}: {error.strerror}.") from None
     if len(runs) == 1:
         return RunFolder(runs[0])
     several = ", ".join(str(run) for run in runs[:3])

@@ -16,15 +16,24 @@ import pytorch_lightning as pl
 import torch
 
 from kdface.datasets.loading import BatchOrder, ResumableLoader
+from kdface.errors import UserError
 from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, detect, forward_context
 from kdface.methods import Method
-from kdface.runs.callbacks import Checkpoints, Evaluations, Recorder, record_evaluation, untrained_metrics
+from kdface.runs.callbacks import (
+    Checkpoints,
+    Evaluations,
+    Recorder,
+    SameConfiguration,
+    record_evaluation,
+    skipped_images,
+    untrained_metrics,
+)
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
 from kdface.runs.job import Job
-from kdface.runs.records import Records
+from kdface.runs.records import Logger, Records
 from kdface.runs.settings import TrainerSettings
 
 log = logging.getLogger("kdface")
@@ -41,7 +50,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     quiet_libraries()
     # Deterministic mode also fills fresh memory with NaN, which costs 6 % here and guards against nothing of ours.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a module property
-    rank = global_rank(settings)
+    rank = launched_rank()
     rank_zero = rank == 0
     if rank_zero:
         note_environment(folder, environment(profile, threads, settings.devices * settings.nodes))
@@ -53,7 +62,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         method.backbone.compile()
 
     name = f"{folder.root.parent.name}/{folder.root.name}"
-    sink = job.make_logger(folder.root, name) if rank_zero else None
+    sink = _open_logger(job, folder, name) if rank_zero else None
     records = Records(folder.metrics, sink, warn=log.warning)
     recorder = Recorder(records, settings.log_steps, job.optimization.total_steps, settings.batch_size)
 
@@ -68,6 +77,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         [
             recorder,
             Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
+            SameConfiguration(folder.config),
             Checkpoints(folder, job.config, len(job.training.faces.people), loader, settings.checkpoint_steps),
         ],
     )
@@ -100,13 +110,14 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
             "step": trainer.global_step,
             "seed": job.seed,
-            "skipped": recorder.skipped,
+            "skipped": [],
             "train_seconds": round(spent, 1),
             "resumed_at": step if resume is not None else None,
         }
         if rank_zero:
             record_evaluation(records, trainer.global_step, outcomes)
             results["untrained"] = untrained_metrics(folder)
+            results["skipped"] = skipped_images(folder)
             write_scores(folder.scores, outcomes)
             write_json(folder.results, results)
     finally:
@@ -114,11 +125,29 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     return results
 
 
-def global_rank(settings: TrainerSettings) -> int:
-    """This process's rank over all machines, known before Lightning starts the others."""
-    if "RANK" in os.environ:  # torchrun
-        return int(os.environ["RANK"])
-    return int(os.environ.get("NODE_RANK", "0")) * settings.devices + int(os.environ.get("LOCAL_RANK", "0"))
+def _open_logger(job: Job, folder: RunFolder, name: str) -> Logger | None:
+    """A logger that cannot start is told of and left out; what the user can mend is an error."""
+    try:
+        return job.make_logger(folder.root, name)
+    except UserError:
+        raise
+    except Exception as error:
+        log.warning("the logger cannot start and is left out (%s); metrics.jsonl has everything", error)
+        return None
+
+
+def launched_rank() -> int:
+    """This process's rank over all machines, known from its launcher before Lightning starts.
+
+    torchrun sets RANK, srun sets SLURM_PROCID; Lightning sets NODE_RANK and LOCAL_RANK for the ranks it starts.
+    """
+    found = os.environ
+    if "RANK" in found:
+        return int(found["RANK"])
+    if int(found.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in found:
+        return int(found["SLURM_PROCID"])
+    per_node = int(found.get("LOCAL_WORLD_SIZE", "1"))
+    return int(found.get("NODE_RANK", "0")) * per_node + int(found.get("LOCAL_RANK", "0"))
 
 
 def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback]) -> pl.Trainer:

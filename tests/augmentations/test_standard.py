@@ -56,3 +56,18 @@ def test_each_change_acts_repeats_and_varies(change: str) -> None:
         assert not np.array_equal(one, other)
     else:
         assert (one[..., 0] == one[..., 1]).all() and (one[..., 1] == one[..., 2]).all()
+
+
+def test_the_geometric_change_is_a_similarity() -> None:
+    """A disc stays a disc, whatever its size."""
+    y, x = np.mgrid[:112, :112]
+    disc = np.where((x - 55.5) ** 2 + (y - 55.5) ** 2 < 30**2, 255, 0).astype(np.uint8)
+    sample = Sample(np.repeat(disc[..., None], 3, axis=2), 0, "disc")
+    augment = Standard(flip=0.0, geometric=1.0, rotation=20.0, shift=5.0, scale=0.3)
+    sizes = []
+    for number in range(30):
+        image = augment(sample, generator(number))["image"][..., 0] > 127
+        height, width = np.ptp(np.flatnonzero(image.any(1))), np.ptp(np.flatnonzero(image.any(0)))
+        assert abs(int(height) - int(width)) <= 2
+        sizes.append(int(height))
+    assert min(sizes) < 52 and max(sizes) > 66

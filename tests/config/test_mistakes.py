@@ -35,7 +35,12 @@ def _one_message(said: Said) -> str:
         ("method.views.student=masked", ["method.views.student = 'masked'", "Standard", "image"]),
         ("evaluation.toy_pairs.dataset.size=[48,48]", ["the network", "evaluation.toy_pairs", "[32, 32]", "[48, 48]"]),
         ("backbone._target_=os.system", ["lies outside the packages", "KDFACE_PLUGINS"]),
-        ("backbone._target_=kdface.cli.importlib", ["defines no 'importlib'"]),
+        ("backbone._target_=kdface.runs.folder.write_text", ["lies outside the packages"]),
+        ("backbone._target_=kdface.backbones.iresnet81", ["exports no 'iresnet81'", "iresnet18"]),
+        ("backbone._target_=kdface.backbones.backbone.Backbone", ["lies outside the packages"]),
+        ("optimizer.lr=-1", ["the optimizer cannot be built", "-1"]),
+        ("head=null", ["head"]),
+        ("trainer=3", ["trainer"]),
         ("trainer.batch_size=1000", ["trainer.batch_size = 1000 is more than the 36 training images"]),
         ("trainer.max_epochs=[", ["cannot read the override", "trainer.max_epochs=["]),
         ("paths.data=${nowhere}", ["cannot be resolved", "nowhere"]),
@@ -82,3 +87,42 @@ def test_an_unknown_flag(kdface: Kdface) -> None:
 
 def test_a_run_that_is_not_there(kdface: Kdface, tmp_path: Path) -> None:
     assert "there is no run there" in _one_message(kdface("evaluate", f"run={tmp_path}/gone"))
+
+
+def test_a_file_that_is_no_yaml(kdface: Kdface, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "night.yaml").write_text("# @package _global_\ntrainer: [unclosed\n")
+    said = _one_message(kdface("train", "experiment=night", "-cd", str(tmp_path / "mine")))
+    assert "night.yaml" in said
+
+
+def test_a_corrected_path_is_taken(kdface: Kdface, tmp_path: Path) -> None:
+    """A first command with a wrong path leaves nothing behind that stands in the way of the right one."""
+    words = ["train", *TINY, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs", "dataset=image_folder"]
+    words = [word for word in words if not word.startswith(("dataset.people", "dataset.images", "dataset=toy"))]
+    said = _one_message(kdface(*words, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/wrong"))
+    assert "wrong" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["backbone=iresnet18,resnt18"],
+        ["head.margn=1,2"],
+        ["hydra/launcher=basic", "seed=0,1"],
+        ["hydra.launcher.n_jobs=abc", "seed=0,1"],
+        ["head=spherefacer,none"],
+    ],
+)
+def test_a_mistake_in_a_sweep(kdface: Kdface, tmp_path: Path, words: list[str]) -> None:
+    _one_message(kdface("train", "-m", *TINY, f"paths.runs={tmp_path}/runs", *words))
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_the_name_of_a_test_set_cannot_leave_the_run_folder(kdface: Kdface, tmp_path: Path) -> None:
+    override = "+evaluation={'../../escaped':{_target_:kdface.evaluation.random_verification}}"
+    said = kdface("train", *TINY, f"paths.runs={tmp_path}/runs", override)
+    assert said.code == 2
+    assert not list(tmp_path.rglob("escaped*"))

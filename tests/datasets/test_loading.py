@@ -101,10 +101,16 @@ def test_draws_differ_between_epochs_and_depend_on_nothing_else() -> None:
     assert not np.array_equal(first[(0, 3)], first[(1, 3)])
 
 
-def test_a_broken_image_stops_or_is_counted_and_listed() -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_stops_or_is_counted_and_listed(workers: int) -> None:
     order = BatchOrder(shuffled(20, 20, seed=0))
-    with pytest.raises(DataError, match="07: cut off"):
-        list(ResumableLoader(TrainingSet(Noise(broken=(7,)), Standard(), 0), order))
-    (batch,) = ResumableLoader(TrainingSet(Noise(broken=(7, 9)), Standard(), 0, on_error="skip"), order)
+    with pytest.raises(DataError, match="^07: cut off$"):
+        list(ResumableLoader(TrainingSet(Noise(broken=(7,)), Standard(), 0), order, workers))
+    faces = TrainingSet(Noise(broken=(7, 9)), Standard(), 0, on_error="skip")
+    (batch,) = ResumableLoader(faces, order, workers)
     assert sorted(batch.skipped) == ["07: 07: cut off", "09: 09: cut off"]
     assert len(batch.keys) == 18 and batch.label.shape == (18,)
+    with pytest.raises(DataError, match="every image of a batch is broken"):
+        list(
+            ResumableLoader(TrainingSet(Noise(broken=tuple(range(20))), Standard(), 0, on_error="skip"), order, workers)
+        )

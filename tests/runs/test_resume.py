@@ -38,10 +38,10 @@ def _records(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("time", "images_per_second")} for row in rows]
 
 
-def _kill_at(step: int, runs: Path, cwd: Path) -> None:
+def _kill_at(step: int, runs: Path, cwd: Path, extra: tuple[str, ...] = ()) -> None:
     """Start the run and SIGKILL it as soon as its record holds the step."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kdface", "train", *LONG, f"paths.runs={runs}"],
+        [sys.executable, "-m", "kdface", "train", *LONG, *extra, f"paths.runs={runs}"],
         cwd=cwd,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -82,6 +82,18 @@ def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path
     assert _records(run) == _records(undisturbed)
     results = [json.loads((each / "results.json").read_text())["metrics"] for each in (run, undisturbed)]
     assert results[0] == results[1]
+
+
+def test_accumulated_batches_resume_exactly(tmp_path: Path) -> None:
+    parts = ("trainer.accumulate=2", "trainer.checkpoint_steps=1")
+    for name in ("straight", "killed"):
+        if name == "killed":
+            _kill_at(6, tmp_path / name, tmp_path, parts)
+        said = command("train", *LONG, *parts, f"paths.runs={tmp_path / name}", cwd=tmp_path)
+        assert said.returncode == 0, said.stderr
+    expected, found = _weights(only_run(tmp_path / "straight")), _weights(only_run(tmp_path / "killed"))
+    for name, value in expected.items():
+        assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
 
 
 def test_the_same_command_again_says_that_the_run_is_finished(undisturbed: Path) -> None:
