@@ -104,7 +104,7 @@ def test_draws_differ_between_epochs_and_depend_on_nothing_else() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_image_stops_or_is_counted_and_listed(workers: int) -> None:
     order = BatchOrder(shuffled(20, 20, seed=0))
-    with pytest.raises(DataError, match="^07: cut off$"):
+    with pytest.raises(DataError, match=r"^07: cut off$"):
         list(ResumableLoader(TrainingSet(Noise(broken=(7,)), Standard(), 0), order, workers))
     faces = TrainingSet(Noise(broken=(7, 9)), Standard(), 0, on_error="skip")
     (batch,) = ResumableLoader(faces, order, workers)
