@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.origin import Origins, trace
-from kdface.config.paths import conf_folder, groups
+from kdface.config.paths import choices, conf_folder, groups
 from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
 
@@ -63,7 +63,7 @@ def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
     """`compose` within an open Hydra context."""
     config = load(hydra, overrides)
     origins = trace(hydra.config_loader, CONFIG, overrides, RunMode.RUN)
-    choices = {
+    chosen = {
         str(group): str(choice)
         for group, choice in OmegaConf.to_container(config.hydra.runtime.choices).items()  # type: ignore[union-attr]
         if not str(group).startswith("hydra/") and choice is not None
@@ -78,8 +78,8 @@ def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
     check_tree(tree, Configuration, origins)
     check_parts(tree)
     if tree["name"] is None:
-        tree["name"] = choices.get("experiment") or f"{choices['method']}/{choices['backbone']}"
-    return Composed(tree, choices, origins)
+        tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
+    return Composed(tree, chosen, origins)
 
 
 def _absolute_paths(config: DictConfig, origins: Origins) -> None:
@@ -139,6 +139,15 @@ def _bad_override(hydra: Hydra, error: Exception, overrides: list[str]) -> UserE
     key = next((each for each in named.groups() if each), "") if named else ""
     given = next((each for each in overrides if key and each.lstrip("+~").split("=")[0].split("@")[0] == key), "")
     if not given:
+        for each in overrides:
+            group, _, value = each.partition("=")
+            if group in groups() and not value.startswith("[") and value not in choices(group):
+                return UserError(
+                    f"{group} = {value} is not a choice of its group.",
+                    expected=f"one of {', '.join(choices(group))}",
+                    origin=f"command line: {each}",
+                    mend=f"kdface list {group}",
+                )
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
         return UserError(f"the configuration cannot be composed: {' '.join(first)}")
     others = [each for each in overrides if each != given]

@@ -92,7 +92,7 @@ def test_a_heads_loss_is_added_with_its_weight(kdface: Kdface, tmp_path: Path) -
         (["method.margin=0"], ["method.margin = 0", "greater than 0"]),
         (["method.people_per_batch=1"], ["method.people_per_batch = 1", "greater than or equal to 2"]),
         (["method.reduction=avg"], ["method.reduction = 'avg'"]),
-        (["method.miner._target_=kdface.losses.SemiHrd"], ["defines no 'SemiHrd'", "SemiHard"]),
+        (["method.miner._target_=kdface.losses.SemiHrd"], ["exports no 'SemiHrd'", "SemiHard"]),
         (["method.miner._target_=kdface.losses.DistanceWeighted"], ["method.miner.dimension has no value"]),
         (["+method.miner.margin=0.3"], ["unknown key 'method.miner.margin'"]),
         (["method.miner=null"], ["method.miner"]),
