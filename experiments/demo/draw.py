@@ -12,13 +12,12 @@ from kdface.datasets import ToyFaces
 from kdface.evaluation.curves import roc
 from kdface.reports.figures import BASELINE, PALETTE, style
 
-PEOPLE, IMAGES = 4, 9
+PEOPLE, IMAGES = (1, 3, 4, 5), 14
 
 
 def main(run: Path, target: Path) -> None:
     faces = ToyFaces()
-    first = range(0, 24 * PEOPLE, 24)
-    rows = [np.concatenate([faces[person + image].image for image in range(IMAGES)], 1) for person in first]
+    rows = [np.concatenate([faces[24 * person + image].image for image in range(IMAGES)], 1) for person in PEOPLE]
     with np.load(run / "scores" / "toy_pairs.npz", allow_pickle=False) as arrays:
         scores, same = arrays["scores"], arrays["same"]
     curve = roc(scores, same).corners()
@@ -31,6 +30,7 @@ def main(run: Path, target: Path) -> None:
         left, right = figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
         left.plot(np.maximum(curve.far, 1e-4), curve.tar, color=PALETTE[0])
         left.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1), xlabel="False accept rate", ylabel="True accept rate")
+        left.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
         bins = np.linspace(scores.min(), scores.max(), 50).tolist()
         right.hist(scores[~same], bins, color=BASELINE, alpha=0.8, label="different people")
         right.hist(scores[same], bins, color=PALETTE[0], alpha=0.7, label="same person")
