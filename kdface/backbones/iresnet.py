@@ -19,7 +19,7 @@ UNITS = {  # residual blocks in each layer
 CHANNELS = (64, 128, 256, 512)
 SE_REDUCTION = 16  # ElasticFace
 
-Width = Annotated[int, Ge(1)]  # channels of a layer
+Width = Annotated[int, Ge(8)]  # channels of a layer; with 4, torch 2.13 writes out of bounds in channels_last on AVX2
 Depth = Annotated[int, Ge(1)]  # residual blocks of a layer
 
 
