@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from kdface.errors import UserError
@@ -40,7 +39,7 @@ def _train(folder: RunFolder) -> int:
     from kdface.config.origin import Origins
     from kdface.config.schema import Configuration
     from kdface.reports.draw import draw_run
-    from kdface.reports.summary import summary
+    from kdface.reports.summary import shown, summary
     from kdface.runs.train import launched_rank, train
 
     tree = folder.read_config()
@@ -49,7 +48,7 @@ def _train(folder: RunFolder) -> int:
     rank_zero = launched_rank() == 0
     if rank_zero:
         _note_data(folder, job)
-        print(f"run folder: {_shown(folder.root)}", file=sys.stderr)
+        print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
     sys.argv = [sys.argv[0], "run", str(folder.root)]
     train(job, folder)
@@ -92,10 +91,3 @@ def _note_data(folder: RunFolder, job: Any) -> None:
                 f"{before.get(name, {}).get('fingerprint', 'none')[:12]} then, {each['fingerprint'][:12]} now).",
                 mend=f"restore the data, or start anew: rm -r {folder.root}",
             )
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

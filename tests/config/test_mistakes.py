@@ -78,7 +78,7 @@ def test_a_group_that_is_misspelt_in_a_file_of_the_users(kdface: Kdface, tmp_pat
 
 @pytest.mark.parametrize("words", [["trian"], ["data", "verfy", "toy_faces"], ["list", "bakbone"], ["evaluate"]])
 def test_a_mistaken_command(kdface: Kdface, words: list[str]) -> None:
-    _one_message(kdface(*words))
+    assert "expected:" in _one_message(kdface(*words))
 
 
 def test_an_unknown_flag(kdface: Kdface) -> None:
