@@ -9,11 +9,10 @@ hardest of each pair among them must be the first's; that is checked. Distances 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -83,11 +82,11 @@ def _measure(name: str, seed: int, answer: Connection) -> None:
         )
 
         miner = TripletMarginMiner(margin=MARGIN, type_of_triplets="semihard", distance=LpDistance(power=2))
-        before, start = _peak(), time.perf_counter()
+        before, start = _start_peak(), time.perf_counter()
         triplets = miner(embedding, labels)
     else:
         rule = SemiHard() if name == NAMES[0] else AllSemiHard()
-        before, start = _peak(), time.perf_counter()
+        before, start = _start_peak(), time.perf_counter()
         triplets = rule(squared_distances(embedding), labels, MARGIN, torch.Generator())
     seconds, peak = time.perf_counter() - start, _peak() - before
     anchor, positive, negative = (each.long() for each in triplets)
@@ -104,10 +103,16 @@ def _batch(seed: int) -> tuple[Tensor, Tensor]:
     return normalize(centres[labels] + 1.3 * noise), labels
 
 
+def _start_peak() -> float:
+    """Forget the peak so far and return what is held now, in MiB (Linux). `ru_maxrss` would start at the parent's."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
 def _peak() -> float:
-    """The most memory this process has held so far, in MiB."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    """The most memory this process has held since `_start_peak`, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
 
 
 def _require_equal(codes: dict[str, Tensor], seed: int) -> None:
