@@ -1,0 +1,44 @@
+"""What all occluders share: two views of one face, of which the second is covered with a probability."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from kdface.augmentations.standard import Standard
+from kdface.faces import Image, Points, Preprocessing, Sample, template_points
+
+Probability = Annotated[float, Ge(0), Le(1)]
+
+
+class Occluder(ABC):
+    """The views `clean`, never covered, and `masked`, covered with `probability`; then `standard` on both alike.
+
+    The sample's image is not written to. Where a sample has no landmarks, its face is taken to lie on the template.
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("clean", "masked")
+
+    def __init__(self, probability: float, standard: Standard | None) -> None:
+        self.probability = probability
+        self.standard = standard
+
+    def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
+        """Both views stay the kind of image they were."""
+        del view
+        return source
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        """Both views, (H, W, 3) uint8 RGB, a pure function of the sample and the generator's state."""
+        covered = rng.random() < self.probability
+        landmarks = template_points(sample.image.shape[:2]) if sample.landmarks is None else sample.landmarks
+        masked = self.cover(sample.image, landmarks, rng) if covered else sample.image.copy()
+        views = {"clean": sample.image, "masked": masked}
+        return self.standard.together(views, rng) if self.standard is not None else views
+
+    @abstractmethod
+    def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
+        """A covered copy of an image."""
