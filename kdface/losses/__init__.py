@@ -1,7 +1,10 @@
 """Losses: pure functions on tensors, and the miners that choose what the triplet loss compares."""
 
 from kdface.losses.anchor_miners import BatchHard, DistanceWeighted, EasyPositive
+from kdface.losses.distillation import cosine_consistency, embedding_mse, tempered_kl
+from kdface.losses.feature_maps import FitNetsHint, VariationalInformation, attention_transfer
 from kdface.losses.miners import All, AllSemiHard, Hard, Miner, Random, Sandberg, SemiHard
+from kdface.losses.relational import probabilistic_transfer, rkd_angle, rkd_distance, similarity_preserving
 from kdface.losses.triplet import Triplets, squared_distances, triplet_hinges, triplet_loss
 
 __all__ = [
@@ -10,13 +13,23 @@ __all__ = [
     "BatchHard",
     "DistanceWeighted",
     "EasyPositive",
+    "FitNetsHint",
     "Hard",
     "Miner",
     "Random",
     "Sandberg",
     "SemiHard",
     "Triplets",
+    "VariationalInformation",
+    "attention_transfer",
+    "cosine_consistency",
+    "embedding_mse",
+    "probabilistic_transfer",
+    "rkd_angle",
+    "rkd_distance",
+    "similarity_preserving",
     "squared_distances",
+    "tempered_kl",
     "triplet_hinges",
     "triplet_loss",
 ]

@@ -1,0 +1,209 @@
+"""Two views, the face and the region around its eyes: cropped from the face, or stored beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import cv2
+import numpy as np
+from annotated_types import Ge, Gt
+
+from kdface.augmentations.standard import Standard
+from kdface.errors import DataError, UserError, nearest
+from kdface.faces import Image, Points, Preprocessing, Sample, template_points
+
+Region = Literal["strip", "left", "right"]
+Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in pixels
+
+_EXTENT: dict[str, float] = {"strip": 2.5, "left": 1.1, "right": 1.1}
+
+
+class Periocular:
+    """Crops the periocular view out of the face by the two eye landmarks.
+
+    The crop is a rectangle whose long axis is the line through the eyes, so that the eyes lie level in it whatever the
+    face's tilt. With d the distance of the two eye landmarks, it is `extent` d wide, and as high as `size` has it for
+    that width: one scale for both axes. Its centre is the middle of the eyes for `strip`, and the eye for `left` and
+    `right`, which are sides of the image. CKD's own crops are not documented; this geometry is ours, and the width of
+    2.5 d holds both eyes with brows and temples at CKD's 48x128.
+
+    Where the crop leaves the image, the border pixels go on. Enlarging is bilinear; shrinking averages areas.
+
+    The flip is drawn once, by `standard`, and mirrors both views after the crop. A strip is then what it would be in
+    the mirrored face. A single eye stays the eye that was cropped and is seen mirrored, where the mirrored face has
+    it; taking the other eye instead would teach two eyes as one. Tests embed an image and its mirror image alike.
+
+    Landmarks are the sample's, or the template's points where it has none.
+
+    Args:
+        region: both eyes, or the eye on the left or right of the image.
+        size: (height, width) of the periocular view in pixels.
+        extent: width of the crop in eye distances; by default 2.5 for a strip, 1.1 for one eye.
+        face_size: (height, width) the face view is resized to, of the same shape; by default as the dataset gives it.
+        standard: flip and further changes, the same for both views.
+
+    Raises:
+        UserError: `face_size` has another shape than the faces.
+        DataError: on a call, the eyes of a sample coincide or are not finite.
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("face", "periocular")
+
+    def __init__(
+        self,
+        region: Region = "strip",
+        size: Size = (48, 128),
+        extent: Annotated[float, Gt(0)] | None = None,
+        face_size: Size | None = None,
+        standard: Standard | None = None,
+    ) -> None:
+        if region not in _EXTENT:
+            raise UserError(
+                f"region={region!r} is no periocular region.",
+                expected=", ".join(_EXTENT),
+                nearest=nearest(region, _EXTENT),
+            )
+        self.region = region
+        self.size = (size[0], size[1])
+        self.extent = _EXTENT[region] if extent is None else extent
+        if min(self.size) < 1 or not self.extent > 0:
+            raise UserError(f"size={self.size}, extent={self.extent}: no crop.", expected="numbers over 0")
+        self.face_size = None if face_size is None else (face_size[0], face_size[1])
+        self.standard = standard
+
+    def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
+        """Of the face: the dataset's, at `face_size`. Of the crop: its size, and region and extent as its template."""
+        if view == "periocular":
+            return replace(source, template=f"periocular-{self.region}-{self.extent:g}", size=self.size)
+        if view != "face":
+            raise _unknown(view)
+        return replace(source, size=self._face_size(source.size))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        """The views `face` and `periocular`, (H, W, 3) uint8 RGB, a pure function of the sample and the generator."""
+        size = (sample.image.shape[0], sample.image.shape[1])
+        points = template_points(size) if sample.landmarks is None else sample.landmarks
+        views = {
+            "face": resized(sample.image, self._face_size(size)),
+            "periocular": _crop(sample.image, self._place(points, sample.key), self.size),
+        }
+        return self.standard.together(views, rng) if self.standard is not None else views
+
+    def _face_size(self, given: tuple[int, int]) -> tuple[int, int]:
+        if self.face_size is None:
+            return given
+        if given[0] * self.face_size[1] != given[1] * self.face_size[0]:
+            raise UserError(
+                f"face_size={self.face_size} would distort faces of {given} (height, width).",
+                expected="the same shape: a multiple or a fraction of both sides",
+                mend="face_size=null leaves the faces as they are",
+            )
+        return self.face_size
+
+    def _place(self, points: Points, key: str) -> _Place:
+        left, right = points[:2].astype(np.float64)
+        across = right - left
+        distance = float(np.hypot(across[0], across[1]))
+        if not math.isfinite(distance) or distance < 1e-3:
+            raise DataError(
+                f"{key}: its eyes are at {left.tolist()} and {right.tolist()}, so there is no eye region to crop.",
+                expected="two different points",
+            )
+        centre = {"strip": (left + right) / 2, "left": left, "right": right}[self.region]
+        return _Place(float(centre[0]), float(centre[1]), across / distance, self.extent * distance)
+
+
+@dataclass
+class PairedSample(Sample):
+    """A face with its periocular image, (h, w, 3) uint8 RGB of any size, as a dataset stores the two."""
+
+    periocular: Image | None = None
+
+
+class StoredPeriocular:
+    """The two views of a dataset that stores periocular images beside its faces (`kdface.datasets.CKDFolders`).
+
+    The stored crop is brought to `size` whatever its shape, as CKD does: bilinear where that enlarges, by areas where
+    it shrinks. Flip and further changes are drawn once for both views; CKD's code flips the two independently, so that
+    a quarter of its pairs are mirrored against each other.
+
+    Args:
+        size: (height, width) of the periocular view in pixels.
+        standard: flip and further changes, the same for both views.
+
+    Raises:
+        UserError: on a call, the dataset stores no periocular images.
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("face", "periocular")
+
+    def __init__(self, size: Size = (48, 128), standard: Standard | None = None) -> None:
+        self.size = (size[0], size[1])
+        self.standard = standard
+
+    def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
+        """Of the face: the dataset's. Of the periocular view: `size`, and "periocular-" before the template."""
+        if view == "periocular":
+            return replace(source, template=f"periocular-{source.template}", size=self.size)
+        if view != "face":
+            raise _unknown(view)
+        return source
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        """The views `face` and `periocular`, (H, W, 3) uint8 RGB, a pure function of the sample and the generator."""
+        if not isinstance(sample, PairedSample) or sample.periocular is None:
+            raise UserError(
+                f"{sample.key}: the dataset stores no periocular image of it.",
+                mend="augmentation=periocular crops it from the face; dataset=ckd_folders has stored ones",
+            )
+        views = {"face": sample.image, "periocular": resized(sample.periocular, self.size)}
+        return self.standard.together(views, rng) if self.standard is not None else views
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a crop lies: its centre, the unit vector (x, y) of its rows, its width in pixels."""
+
+    x: float
+    y: float
+    along: np.ndarray[tuple[int], np.dtype[np.float64]]
+    width: float
+
+
+def resized(image: Image, size: tuple[int, int]) -> Image:
+    """The image at (height, width): by areas where both sides shrink, else bilinear; itself where it has that size."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)
+
+
+def _crop(image: Image, place: _Place, size: tuple[int, int]) -> Image:
+    """One warp from the image; a crop that shrinks is warped at a whole multiple of its size, then averaged."""
+    height, width = size
+    times = max(1, math.ceil(place.width / width))
+    scale = times * width / place.width
+    cos, sin = scale * float(place.along[0]), scale * float(place.along[1])
+    middle = ((times * width - 1) / 2, (times * height - 1) / 2)
+    matrix = np.array(
+        [
+            [cos, sin, middle[0] - cos * place.x - sin * place.y],
+            [-sin, cos, middle[1] + sin * place.x - cos * place.y],
+        ]
+    )
+    large = cv2.warpAffine(
+        image, matrix, (times * width, times * height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return resized(np.asarray(large, dtype=np.uint8), size)
+
+
+def _unknown(view: str) -> UserError:
+    return UserError(
+        f"the periocular augmentation makes no view {view!r}.",
+        expected="face or periocular",
+        nearest=nearest(view, ("face", "periocular")),
+    )

@@ -1,0 +1,157 @@
+"""Faces and their periocular images in the folders of CKD's official code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.augmentations.periocular import PairedSample, resized
+from kdface.datasets.folders import missing
+from kdface.datasets.images import SUFFIXES, Size, decode, read_bytes
+from kdface.errors import DataError, UserError
+from kdface.faces import Image, Preprocessing, Sample
+
+Modality = Literal["both", "face", "periocular"]
+
+_SIZES = {"both": (128, 128), "face": (128, 128), "periocular": (48, 128)}
+_LAYOUT = "one folder per person with image files in its folders face and periocular"
+
+
+class CKDFolders:
+    """Images `root/split/person/face/file.jpg` and `root/split/person/periocular/file.jpg` of the same photographs.
+
+    Keys are "person/file.jpg", people and files in the order of their names; labels are people by name. The two images
+    of a photograph have the same file name: the official code pairs by position in two sorted lists, so that one
+    missing file shifts every later pair. A test set's folds are splits, e.g. split="ethnic/gallery".
+
+    Stored crops come in any size, and are resized to `size` as in the official code: faces, which must have its shape,
+    and periocular images whatever their shape. How they were aligned and cropped is not known, so that their template
+    is "ckd" and "periocular-ckd", which no network trained on other crops accepts, and there are no landmarks.
+
+    Args:
+        root: the folder that holds the splits.
+        split: the folder of people, below `root`.
+        modality: `both` gives faces with their periocular images, for the augmentation `StoredPeriocular`; `face` and
+            `periocular` give images of one kind, as a test set or one side of a comparison, and ignore the other.
+        size: (height, width) of the images in pixels; by default 128x128, and 48x128 of `periocular`.
+        unpaired: what to do about images that lack their other half in modality `both`.
+        name: name of the dataset in reports; by default root's name, then the split.
+        terms: licence or terms of use, shown in the dataset's card.
+
+    Attributes:
+        passed_over: what is not used, relative to the split: files that are no images, people without any, and with
+            unpaired="leave_out" the images left out.
+
+    Raises:
+        UserError: the split is not there.
+        DataError: images are unpaired, or there are none; on access, an image that cannot be used.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    people: Sequence[str]
+    labels: NDArray[np.int64]
+    keys: Sequence[str]
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        modality: Modality = "both",
+        size: Size | None = None,
+        unpaired: Literal["error", "leave_out"] = "error",
+        name: str | None = None,
+        terms: str = "",
+    ) -> None:
+        if modality not in _SIZES:
+            raise UserError(f"modality={modality!r} is unknown.", expected=", ".join(_SIZES))
+        self.root = Path(root) / split
+        self.modality = modality
+        self.name = name or f"{Path(root).name}/{split}"
+        self.terms = terms
+        template = "periocular-ckd" if modality == "periocular" else "ckd"
+        self.preprocessing = Preprocessing(template, _SIZES[modality] if size is None else (size[0], size[1]))
+        files, alone, self.passed_over = _scan(self.root, modality)
+        if alone:
+            if unpaired == "error":
+                shown = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
+                raise DataError(
+                    f"{self.root}: {len(alone)} images have no other half of the same file name: {shown}",
+                    expected="the same file names in face and periocular of each person",
+                    mend="add or rename the missing ones, or leave these images out with unpaired=leave_out",
+                )
+            self.passed_over = sorted([*self.passed_over, *alone])
+        if not files:
+            raise DataError(f"{self.root}: no {'pair' if modality == 'both' else modality} is left.", expected=_LAYOUT)
+        self.people = list(files)
+        self.keys = [f"{person}/{file}" for person in files for file in files[person]]
+        counts = [len(files[person]) for person in files]
+        self.labels = np.repeat(np.arange(len(files), dtype=np.int64), counts)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        label, key = int(self.labels[index]), self.keys[index]
+        if self.modality == "periocular":
+            return Sample(resized(self._read(index, "periocular"), self.preprocessing.size), label, key)
+        face = self._face(index)
+        if self.modality == "face":
+            return Sample(face, label, key)
+        return PairedSample(face, label, key, periocular=self._read(index, "periocular"))
+
+    def raw_bytes(self, index: int) -> bytes:
+        """The bytes of the image file; in modality `both` those of the face, then those of the periocular image."""
+        kinds = ("face", "periocular") if self.modality == "both" else (self.modality,)
+        return b"".join(read_bytes(self._path(index, kind)) for kind in kinds)
+
+    def _path(self, index: int, kind: str) -> Path:
+        person, file = self.keys[index].split("/")
+        return self.root / person / kind / file
+
+    def _read(self, index: int, kind: str) -> Image:
+        path = self._path(index, kind)
+        return decode(read_bytes(path), str(path))
+
+    def _face(self, index: int) -> Image:
+        image = self._read(index, "face")
+        (high, wide), (height, width) = image.shape[:2], self.preprocessing.size
+        if high * width != wide * height:
+            raise DataError(
+                f"{self._path(index, 'face')}: the face is {high} high, {wide} wide, and {height}x{width} distorts it.",
+                expected="faces of the shape of `size`, height to width: square ones for 128x128",
+            )
+        return resized(image, self.preprocessing.size)
+
+
+def _scan(root: Path, modality: str) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Each person's usable file names; the images without their other half; whatever else was passed over."""
+    if not root.is_dir():
+        raise missing(root, _LAYOUT)
+    kinds = ("face", "periocular") if modality == "both" else (modality,)
+    files: dict[str, list[str]] = {}
+    alone: list[str] = []
+    passed_over: list[str] = []
+    for person in _visible(root):
+        if not (root / person).is_dir():
+            continue
+        found = {kind: _visible(root / person / kind) for kind in kinds}
+        images = {kind: {each for each in found[kind] if Path(each).suffix.lower() in SUFFIXES} for kind in kinds}
+        passed_over += [f"{person}/{kind}/{each}" for kind in kinds for each in found[kind] if each not in images[kind]]
+        whole = set.intersection(*images.values())
+        alone += [f"{person}/{kind}/{each}" for kind in kinds for each in sorted(images[kind] - whole)]
+        if whole:
+            files[person] = sorted(whole)
+        elif not any(images.values()):
+            passed_over.append(f"{person}/")
+    return files, alone, passed_over
+
+
+def _visible(folder: Path) -> list[str]:
+    """Sorted names; none where the folder is not there."""
+    return sorted(each for each in os.listdir(folder) if not each.startswith(".")) if folder.is_dir() else []

@@ -1,0 +1,81 @@
+"""Calibration: does a class predicted with probability p turn out right a share p of the time?"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+
+Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows that add up to 1
+Labels = NDArray[np.integer[Any]]  # (samples,)
+
+
+class Reliability(NamedTuple):
+    """A reliability diagram; bin m holds the samples with confidence in (m / bins, (m + 1) / bins], m from 0.
+
+    Attributes:
+        samples: (bins,) how many are in each bin.
+        confidence: (bins,) mean probability of the predicted class; NaN in empty bins.
+        accuracy: (bins,) share of right predictions; NaN in empty bins.
+    """
+
+    samples: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def reliability(probabilities: Probabilities, labels: Labels, bins: int = 15) -> Reliability:
+    """Samples by confidence, the largest probability of each, in bins of equal width (Guo et al., ICML 2017).
+
+    Of equal probabilities the first class is the prediction.
+
+    Args:
+        probabilities: (samples, classes), e.g. a softmax; logits are refused.
+        labels: (samples,) the right class.
+        bins: number of bins.
+
+    Raises:
+        UserError: rows are no probabilities.
+        ValueError: shapes or labels do not fit, there are no samples, or fewer than one bin.
+    """
+    if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or not len(labels):
+        raise ValueError(f"expected (samples, classes) and (samples,), got {probabilities.shape} and {labels.shape}")
+    if bins < 1 or labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"{bins} bins, labels {labels.min()}..{labels.max()} of {probabilities.shape[1]} classes")
+    values = probabilities.astype(np.float64)
+    sums = values.sum(axis=1)
+    bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {len(values)} rows are no probabilities; row {int(bad.argmax())} adds up to "
+            f"{sums[bad.argmax()]:.4g}.",
+            expected="numbers of at least 0 that add up to 1",
+            mend="give the softmax of the logits",
+        )
+    confidence = values.max(axis=1)
+    right = values.argmax(axis=1) == labels
+    edges = np.arange(1, bins) / bins
+    place = np.searchsorted(edges, confidence, side="left")
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, confidence, minlength=bins) / count
+        accuracy = np.bincount(place, right, minlength=bins) / count
+    return Reliability(count.astype(np.int64), mean, accuracy)
+
+
+def expected_calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
+    """ECE = sum over bins of (samples in the bin / samples) |accuracy - confidence|; see `reliability`. A fraction."""
+    found = reliability(probabilities, labels, bins)
+    return float(np.nansum(found.samples * np.abs(found.accuracy - found.confidence)) / found.samples.sum())
+
+
+def maximum_calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
+    """MCE = the largest |accuracy - confidence| of a bin that is not empty; see `reliability`. A fraction.
+
+    A bin with one sample weighs as much as any, so that it is noisy where samples are few.
+    """
+    found = reliability(probabilities, labels, bins)
+    return float(np.nanmax(np.abs(found.accuracy - found.confidence)))

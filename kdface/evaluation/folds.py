@@ -1,0 +1,231 @@
+"""Identification over folds of images, as CKD's official code does it (Jung et al., arXiv 2012.06746).
+
+People are the same where their names are, never by the number a set gives them. Each image's embedding is the
+embedder's, which adds that of the mirror image; the official code takes the image's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from kdface.datasets.ckd_folders import CKDFolders
+from kdface.datasets.images import Size
+from kdface.errors import UserError
+from kdface.evaluation.embed import Embedder
+from kdface.evaluation.health import diagnose
+from kdface.evaluation.identification import cmc, mate_ranks
+from kdface.evaluation.protocol import Metric, Outcome
+from kdface.faces import FaceSet
+from kdface.randomness import generator
+
+_RANKS = (1, 5, 10, 20)  # of the CMC, which CKD draws up to 20
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Some images of a dataset, by their keys."""
+
+    dataset: FaceSet
+    keys: tuple[str, ...]
+
+    @property
+    def people(self) -> list[str]:
+        """The name of each image's person."""
+        names = people_of(self.dataset)
+        return [names[key] for key in self.keys]
+
+
+def whole(dataset: FaceSet) -> Fold:
+    """All images of a dataset as one fold."""
+    return Fold(dataset, tuple(dataset.keys))
+
+
+class Identification:
+    """Who is this? Closed-set identification of every fold's images against every other fold as gallery.
+
+    A probe's rank is the place of the first gallery image of its person by falling cosine: single images, no templates.
+    For each ordered pair of different folds the mean over probes; of these the unweighted mean, and their population
+    standard deviation as `std`. Metrics: `ckd/rank1`, `ckd/cmc@5`, `ckd/cmc@10`, `ckd/cmc@20`; `ckd/cross/...` where
+    the probes are seen in another modality.
+
+    Args:
+        folds: name -> images, two folds or more; each is gallery for all others.
+        probes: name -> images that stand for the fold of that name when it is probed, e.g. the periocular images where
+            `folds` has the faces; by default the same.
+        left_out: people who were left out on the way here, for the record.
+
+    Raises:
+        UserError: fewer than two folds, other names in `probes`, an empty fold, or a probe's person who is missing
+            from a gallery.
+    """
+
+    def __init__(self, folds: Mapping[str, Fold], probes: Mapping[str, Fold] | None = None, left_out: int = 0) -> None:
+        self.cross = probes is not None
+        self.galleries = dict(folds)
+        self.probes = dict(folds if probes is None else probes)
+        self.left_out = left_out
+        if len(folds) < 2 or set(self.probes) != set(folds):
+            raise UserError(
+                f"gallery folds: {', '.join(folds) or 'none'}; probe folds: {', '.join(self.probes) or 'none'}.",
+                expected="two folds or more, the same names on both sides",
+            )
+        for side, what in ((self.galleries, "gallery"), (self.probes, "probe")):
+            first = next(iter(side.values())).dataset.preprocessing
+            for name, fold in side.items():
+                if not fold.keys:
+                    raise UserError(f"The {what} fold {name} has no images.")
+                fold.dataset.preprocessing.require_equal(first, f"the {what} fold {name}", "the first fold")
+        for a, b in permutations(folds, 2):
+            strangers = sorted(set(self.probes[b].people) - set(self.galleries[a].people))
+            if strangers:
+                raise UserError(
+                    f"{len(strangers)} people of fold {b} have no image in fold {a}: {', '.join(strangers[:3])}"
+                    f"{', ...' if len(strangers) > 3 else ''}.",
+                    expected="closed-set identification: everyone is in every fold",
+                    mend="leave these people's images out of the folds",
+                )
+        self.datasets = tuple(
+            {id(fold.dataset): fold.dataset for fold in (*folds.values(), *self.probes.values())}.values()
+        )
+        self.dataset = self.datasets[0]
+
+    def evaluate(self, embed: Embedder) -> Outcome:
+        """Embed every fold once, rank, average."""
+        prefix = "ckd/cross/" if self.cross else "ckd/"
+        names = [f"{prefix}rank1" if rank == 1 else f"{prefix}cmc@{rank}" for rank in _RANKS]
+        galleries = {name: (embed(fold.dataset, fold.keys), fold.people) for name, fold in self.galleries.items()}
+        probes = galleries
+        if self.cross:
+            probes = {name: (embed(fold.dataset, fold.keys), fold.people) for name, fold in self.probes.items()}
+        seen = [*galleries.values(), *(probes.values() if self.cross else ())]
+        rows = np.concatenate([rows for rows, _ in seen])
+        people = [name for _, names_of in seen for name in names_of]
+        counts = {
+            "images": sum(len(fold.keys) for fold in self.galleries.values()),
+            "images_embedded": len(rows),
+            "people": len(set(people)),
+            "people_left_out": self.left_out,
+            "fold_pairs": len(galleries) * (len(galleries) - 1),
+        }
+        symptoms = symptoms_of(rows, people)
+        if without_direction(rows):
+            return Outcome({name: Metric(None) for name in names}, counts, symptoms)
+        curves = np.array(
+            [cmc(mate_ranks(*galleries[a], *probes[b]), max(_RANKS)) for a, b in permutations(galleries, 2)]
+        )[:, [rank - 1 for rank in _RANKS]]
+        found = zip(names, curves.mean(axis=0), curves.std(axis=0), strict=True)
+        return Outcome({name: Metric(float(mean), float(std)) for name, mean, std in found}, counts, symptoms)
+
+
+def fold_identification(
+    dataset: FaceSet,
+    folds: Annotated[int, Ge(2)] = 2,
+    seed: Annotated[int, Ge(0)] = 0,
+    probes: FaceSet | None = None,
+) -> Identification:
+    """Identification over one dataset: each person's images are dealt to the folds at random, as evenly as they go.
+
+    The deal depends on the seed, the person's name and its keys alone. People with fewer images than folds are left out
+    and counted.
+
+    Args:
+        dataset: the images; the galleries are taken from here.
+        folds: number of folds.
+        seed: of the deal.
+        probes: the same images by key, seen in another modality: then the probes are taken from here.
+
+    Raises:
+        UserError: fewer than two people have an image for each fold, or `probes` lacks images.
+    """
+    if folds < 2:
+        raise UserError(f"folds={folds}: there is no gallery beside the probes.", expected="at least 2")
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    files = files_of(dataset)
+    able = {person: keys for person, keys in files.items() if len(keys) >= folds}
+    if len(able) < 2:
+        raise UserError(
+            f"{dataset.name}: {len(able)} of {len(files)} people have an image for each of {folds} folds.",
+            expected="two people or more",
+            mend="ask for fewer folds, or give more images per person",
+        )
+    for person, keys in able.items():
+        rng = generator(seed, "identification folds", person)
+        first = int(rng.integers(folds))  # else the first folds would get everybody's odd image
+        for place, index in enumerate(rng.permutation(len(keys))):
+            dealt[(first + place) % folds].append(keys[int(index)])
+    names = [f"fold{number}" for number in range(1, folds + 1)]
+    parts = {name: tuple(sorted(keys)) for name, keys in zip(names, dealt, strict=True)}
+    other = None
+    if probes is not None:
+        require_same(dataset, probes, [key for keys in parts.values() for key in keys])
+        other = {name: Fold(probes, keys) for name, keys in parts.items()}
+    return Identification({name: Fold(dataset, parts[name]) for name in names}, other, len(files) - len(able))
+
+
+def ckd_identification(
+    root: str | Path,
+    folds: tuple[str, ...] = ("gallery", "probe"),
+    gallery: Literal["face", "periocular"] = "periocular",
+    probe: Literal["face", "periocular"] = "periocular",
+    face_size: Size = (128, 128),
+    periocular_size: Size = (48, 128),
+) -> Identification:
+    """Identification over folds that are folders below `root`, as CKD's test sets have them (`CKDFolders`).
+
+    Args:
+        root: the folder of one test set.
+        folds: its folds, e.g. gallery, blur, exp_illum, occlude, scarf.
+        gallery, probe: which images the galleries and the probes are.
+        face_size, periocular_size: (height, width) in pixels.
+    """
+    sizes = {"face": face_size, "periocular": periocular_size}
+
+    def side(modality: Literal["face", "periocular"]) -> dict[str, Fold]:
+        return {fold: whole(CKDFolders(root, fold, modality, sizes[modality])) for fold in folds}
+
+    return Identification(side(gallery), None if probe == gallery else side(probe))
+
+
+def people_of(dataset: FaceSet) -> dict[str, str]:
+    """Each key's person."""
+    return {key: dataset.people[int(label)] for key, label in zip(dataset.keys, dataset.labels, strict=True)}
+
+
+def files_of(dataset: FaceSet) -> dict[str, list[str]]:
+    """Each person's keys, sorted; people in the order of their names."""
+    found: dict[str, list[str]] = {}
+    for key, person in sorted(people_of(dataset).items()):
+        found.setdefault(person, []).append(key)
+    return dict(sorted(found.items()))
+
+
+def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:
+    """Raises `UserError` where `probes` lacks some of the keys or has other people on them."""
+    here, there = people_of(dataset), people_of(probes)
+    wrong = [key for key in keys if there.get(key) != here[key]]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} of {len(keys)} images of {dataset.name} are not in {probes.name} or not the same person: "
+            f"{', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}.",
+            expected="two modalities of the same images, under the same keys",
+        )
+
+
+def without_direction(embeddings: NDArray[np.float32]) -> bool:
+    return not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all()
+
+
+def symptoms_of(embeddings: NDArray[np.float32], people: Sequence[str]) -> list[str]:
+    """The health of the embeddings, looked at through pairs of images that are neighbours when sorted by person."""
+    names = np.asarray(people)
+    order = np.argsort(names, kind="stable")
+    left, right = order[:-1], order[1:]
+    return diagnose(embeddings, left, right, names[left] == names[right])

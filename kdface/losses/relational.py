@@ -1,0 +1,110 @@
+"""Relations within a batch that a student can copy from a teacher whatever the two sizes of their embeddings.
+
+All of them depend on which images share a batch: on several GPUs each compares the images of its own rank only, so
+the batch of one rank is part of the method.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from kdface.losses.numerics import direction, exact, one_batch, products
+
+_LEAST = 1e-12  # smallest mean distance divided by; equal points then give 0 and no NaN
+_LEAST_AFFINITY = 1e-7  # of opposite vectors, whose logarithm would be infinite
+
+
+def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distance-wise relational distillation: (N, D_s), (N, D_t) -> scalar.
+
+    mean over i != j of huber(d^s_ij / mean d^s, d^t_ij / mean d^t), d_ij = ||x_i - x_j||, means over i != j and Huber's
+    threshold 1 (Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, equations 5 to 8; they weigh it
+    with 25). The paper sums over the pairs. Its code averages over all N^2 entries, of which the N on the diagonal are
+    always 0: (N - 1) / N of this. Embeddings are taken as they are, not normalised.
+
+    Raises:
+        ValueError: fewer than two images, or not of one batch.
+    """
+    count = one_batch(student, teacher, 2)
+    student, teacher = exact(student, teacher)
+    apart = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher), reduction="sum")
+    return apart / (count * (count - 1))
+
+
+def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
+    """Angle-wise relational distillation: (N, D_s), (N, D_t) -> scalar.
+
+    mean over triplets of different images of huber(cos^s_ijk, cos^t_ijk), the cosine of the angle at j between i and k,
+    and Huber's threshold 1 (Park et al. 2019, equations 9 and 10; they weigh it with 50). The paper sums over the
+    triplets. Its code averages over all N^3 entries, degenerate ones included, all of which are equal in both:
+    (N - 1)(N - 2) / N^2 of this. Where two points are equal the cosine counts as 0, with no gradient.
+
+    Takes memory for (N, N, D) and (N, N, N) numbers of each.
+
+    Raises:
+        ValueError: fewer than three images, or not of one batch.
+    """
+    count = one_batch(student, teacher, 3)
+    student, teacher = exact(student, teacher)
+    apart = F.smooth_l1_loss(_angles(student), _angles(teacher), reduction="none")
+    triplets = _distinct_triplets(count, apart.device)
+    return apart.masked_fill(~triplets, 0).sum() / (count * (count - 1) * (count - 2))
+
+
+def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
+    """Similarity-preserving distillation: (N, ...) twice, each flattened to (N, D) -> scalar.
+
+    ||G_t - G_s||_F^2 / N^2, where G is the (N, N) matrix of dot products, each row over its L2 norm (Tung, Mori,
+    "Similarity-Preserving Knowledge Distillation", ICCV 2019, equations 1 to 4). Common code does the same.
+
+    Raises:
+        ValueError: not of one batch.
+    """
+    count = one_batch(student, teacher, 1)
+    student, teacher = exact(student, teacher)
+    rows = [direction(products(each.flatten(1))) for each in (student, teacher)]
+    return (rows[0] - rows[1]).square().sum() / count**2
+
+
+def probabilistic_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+    """Probabilistic knowledge transfer (PKT): (N, D_s), (N, D_t) -> scalar.
+
+    1 / N sum_i KL(p^t_i || p^s_i), p_i(j) = K_ij / sum_{k != i} K_ik over j != i, K_ij = (cos(x_i, x_j) + 1) / 2
+    (Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, equations 1 to
+    6). The paper sums over i. The authors' code counts each image as its own neighbour, with K = 1, and averages
+    over N^2 entries. K is 1e-7 at least, so that opposite vectors give no infinity.
+
+    Raises:
+        ValueError: fewer than two images, or not of one batch.
+    """
+    one_batch(student, teacher, 2)
+    student, teacher = exact(student, teacher)
+    return F.kl_div(_log_neighbours(student), _log_neighbours(teacher), reduction="batchmean", log_target=True)
+
+
+def _relative_distances(points: Tensor) -> Tensor:
+    """(N, D) -> (N, N) distances over their mean, from differences: its gradient at equal points is 0."""
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    count = len(points)
+    return distances / (distances.sum() / (count * (count - 1))).clamp_min(_LEAST)
+
+
+def _angles(points: Tensor) -> Tensor:
+    """(N, D) -> (N, N, N), entry [j, i, k] the cosine of the angle at j between i and k."""
+    return products(direction(points[None, :, :] - points[:, None, :]))
+
+
+def _distinct_triplets(count: int, device: torch.device) -> Tensor:
+    """(N, N, N), True where the three places differ."""
+    other = ~torch.eye(count, dtype=torch.bool, device=device)
+    return other[:, :, None] & other[:, None, :] & other[None, :, :]
+
+
+def _log_neighbours(points: Tensor) -> Tensor:
+    """(N, D) -> (N, N - 1) log p_i(j), the image itself left out."""
+    count = len(points)
+    affinity = ((products(direction(points)) + 1) / 2).clamp_min(_LEAST_AFFINITY)
+    others = ~torch.eye(count, dtype=torch.bool, device=points.device)
+    return affinity[others].view(count, count - 1).log().log_softmax(dim=1)
