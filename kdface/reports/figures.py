@@ -32,22 +32,22 @@ COLUMN = 3.4  # inches: one column of a two-column paper
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 BASELINE = "#8C8C8C"
-_INK = "#333333"
+INK = "#333333"
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.labelsize": 7.5,
     "axes.linewidth": 0.6,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": "#E2E2E2",
     "grid.linewidth": 0.4,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "xtick.major.size": 2.5,
@@ -80,19 +80,19 @@ def roc_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         runs: for each run (FAR, TAR): fractions, in the order of rising FAR, as of `RocCurve`.
         baseline: the run to draw in grey.
     """
-    _check(runs, baseline)
+    check_runs(runs, baseline)
     shown = {}
     for name, (far, tar) in runs.items():
-        _check_rates(name, far, tar)
+        check_rates(name, far, tar)
         first = int(np.argmax(far > 0))
         start = max(first - 1, 0)  # the last vertex without an impostor: its TAR holds up to the first one
         shown[name] = (np.maximum(far[start:], far[first]), tar[start:])
     with style():
-        figure, axes = _axes(2.6)
+        figure, axes = new_axes(2.6)
         bottom = np.floor(min(float(tar[0]) for _, tar in shown.values()) * 10) / 10
         bottom = min(bottom, 0.9)
         common = max(float(far[0]) for far, _ in shown.values())
-        _lines(axes, shown, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
+        draw_lines(axes, shown, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
         axes.set_xscale("log")
         axes.set(xlim=(0.85 * min(float(far[0]) for far, _ in shown.values()), 1), xlabel="False accept rate")
         axes.set(ylim=(bottom, 1 + 0.02 * (1 - bottom)), ylabel="True accept rate")
@@ -115,10 +115,10 @@ def det_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         runs: for each run (FMR, FNMR): fractions, in the order of rising FMR, as of `RocCurve`.
         baseline: the run to draw in grey.
     """
-    _check(runs, baseline)
+    check_runs(runs, baseline)
     shown = {}
     for name, (fmr, fnmr) in runs.items():
-        _check_rates(name, fmr, fnmr)
+        check_rates(name, fmr, fnmr)
         inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
         shown[name] = (fmr[inside], fnmr[inside])
     least = min((float(rate.min()) for curve in shown.values() for rate in curve if len(rate)), default=0.001)
@@ -130,10 +130,10 @@ def det_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         if least <= tick < most and (not ticks or _probit(tick) - _probit(ticks[-1]) > 0.11 * (high - low)):
             ticks.append(tick)
     with style():
-        figure, axes = _axes(3.2)
+        figure, axes = new_axes(3.2)
         axes.plot([low, high], [low, high], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)))
         drawn = {name: (_probit(fmr), _probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
-        _lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
+        draw_lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(FixedLocator(_probit(ticks).tolist()))
             axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
@@ -155,7 +155,7 @@ def score_figure(genuine: Rates, impostor: Rates, *, score: str = "Cosine simila
         raise UserError(f"{len(genuine)} genuine and {len(impostor)} impostor scores: need some, all finite.")
     edges = np.histogram_bin_edges(both, bins=60)
     with style():
-        figure, axes = _axes(2.2)
+        figure, axes = new_axes(2.2)
         kinds = ((impostor, "impostor", PALETTE[1], "right"), (genuine, "genuine", PALETTE[0], "left"))
         for values, label, color, side in kinds:
             height, _ = np.histogram(values, edges, density=True)
@@ -190,7 +190,7 @@ def learning_figure(
         value, step: what they are, for the axes.
         baseline: the run to draw in grey.
     """
-    _check(runs, baseline)
+    check_runs(runs, baseline)
     shown = {}
     for name, points in runs.items():
         x, y = np.array(points, dtype=np.float64).reshape(-1, 2).T
@@ -198,8 +198,8 @@ def learning_figure(
             raise UserError(f"The run {name!r} has no finite {value} to draw.")
         shown[name] = (x, np.where(np.isfinite(y), y, np.nan))
     with style():
-        figure, axes = _axes(2.2)
-        lines = _lines(axes, shown, baseline, rank=lambda x, y: 0)
+        figure, axes = new_axes(2.2)
+        lines = draw_lines(axes, shown, baseline, rank=lambda x, y: 0)
         for name, line in lines.items():
             line.set_marker("." if len(shown[name][0]) < 20 else "")  # few points: show where they are
         axes.margins(x=0)
@@ -231,13 +231,13 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.style.context(["default", _STYLE])
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
+def new_axes(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(COLUMN, height), dpi=300, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
-def _check(runs: Mapping[str, Any], baseline: str | None) -> None:
+def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
     if not runs:
         raise UserError("There are no runs to draw.")
     if baseline is not None and baseline not in runs:
@@ -248,7 +248,7 @@ def _check(runs: Mapping[str, Any], baseline: str | None) -> None:
         )
 
 
-def _check_rates(name: str, x: Rates, y: Rates) -> None:
+def check_rates(name: str, x: Rates, y: Rates) -> None:
     values = np.concatenate([x, y])
     if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
         raise UserError(f"The curve of {name!r} holds values that are not rates.", expected="fractions, 0 to 1")
@@ -256,7 +256,7 @@ def _check_rates(name: str, x: Rates, y: Rates) -> None:
         raise UserError(f"The curve of {name!r} does not run up to a false accept rate of 1.")
 
 
-def _lines(
+def draw_lines(
     axes: Axes,
     curves: Mapping[str, tuple[Rates, Rates]],
     baseline: str | None,

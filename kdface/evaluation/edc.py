@@ -1,0 +1,303 @@
+"""Error versus discard characteristic (EDC): what recognition gains when the pairs of lowest quality are left out.
+
+E(d) is the false non-match rate of the pairs that are left when int(d N) of N pairs, those of lowest quality, are
+dropped. Published code disagrees on threshold, dropped pairs and ties, so all three are named choices
+(`DiscardPolicy`) that stay with the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from annotated_types import Gt, Lt
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.evaluation.scores import Same, Scores, checked
+from kdface.randomness import generator
+
+Counts = NDArray[np.int64]
+Threshold = Literal["fixed", "re-estimated"]
+Discard = Literal["all", "mated"]
+Ties = Literal["group", "order"]
+
+
+@dataclass(frozen=True)
+class DiscardPolicy:
+    """The choices on which published error-versus-discard curves differ.
+
+    Attributes:
+        fmr: the false match rate at which the threshold is set: the lowest one whose FMR does not exceed it.
+        threshold: `fixed`, set once on all pairs (Schlett et al., ISO/IEC 29794-1; LightQNet), or `re-estimated` on
+            the pairs that are left, for every number of dropped ones (CR-FIQA, MagFace). Where fewer than 1 / fmr
+            impostor pairs are left, the re-estimated threshold accepts none of them.
+        discard: `all` pairs alike (CR-FIQA, MagFace) or only `mated` ones, d being a share of these (Schlett et al.);
+            the impostor pairs and so the threshold then stay as they are.
+        ties: pairs of equal quality leave together, when the last of them may (`group`, Schlett et al.), or in
+            the order of the list (`order`).
+    """
+
+    fmr: Annotated[float, Gt(0), Lt(1)] = 1e-3
+    threshold: Threshold = "fixed"
+    discard: Discard = "all"
+    ties: Ties = "group"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fmr < 1:
+            raise ValueError(f"fmr must lie between 0 and 1, got {self.fmr}")
+        for value, valid in ((self.threshold, Threshold), (self.discard, Discard), (self.ties, Ties)):
+            if value not in get_args(valid):
+                raise ValueError(f"{value!r} is not one of {', '.join(get_args(valid))}")
+
+    def resolved_by(self, impostors: int) -> bool:
+        """Whether that many impostor pairs can show a false match rate of `fmr`."""
+        return bool(1 / impostors <= self.fmr) if impostors else False
+
+
+DEFAULT = DiscardPolicy()
+
+
+@dataclass(frozen=True, eq=False)
+class EDC:
+    """The exact curve: a step for every number of pairs that can be dropped, E constant up to the next one.
+
+    Attributes:
+        dropped: (steps,) numbers of dropped pairs, rising from 0.
+        errors: (steps,) FNMR of the mated pairs that are left.
+        thresholds: (steps,) a pair is accepted when its score is at least this.
+        total: the pairs that d is a share of.
+        end: E is defined for d < end; beyond it no mated pair, or none to set the threshold on, is left.
+        policy: the choices made.
+    """
+
+    dropped: Counts
+    errors: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    total: int
+    end: float
+    policy: DiscardPolicy
+
+    @property
+    def fractions(self) -> NDArray[np.float64]:
+        """(steps,) d of each step."""
+        return self.dropped / self.total
+
+    def at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """E(d) for each of `fractions`, NaN where it is not defined."""
+        step = np.searchsorted(self.fractions, fractions, side="right") - 1
+        return np.where(fractions < self.end, self.errors[step], np.nan)
+
+    def pauc(self, limit: float) -> float:
+        """(1 / (limit E(0))) times the integral of E from 0 to `limit`: 1 for a quality that says nothing.
+
+        The integral is that of the step function itself, exact, without a grid. NaN where E(0) is 0 and where E
+        ends before the limit.
+        """
+        if not 0 < limit <= 1:
+            raise ValueError(f"a discard limit is a fraction over 0 and up to 1, got {limit}")
+        if self.errors[0] == 0 or limit > self.end:
+            return float("nan")
+        edges = np.minimum(np.append(self.fractions, self.end), limit)
+        return float(np.dot(np.diff(edges), self.errors) / (limit * self.errors[0]))
+
+
+def error_discard(
+    scores: NDArray[np.floating[Any]],
+    same: Same,
+    quality: NDArray[np.floating[Any]],
+    policy: DiscardPolicy = DEFAULT,
+) -> EDC:
+    """The error versus discard characteristic, for every possible number of dropped pairs. O(n log n) time.
+
+    The threshold is the smallest number t for which at most fmr times the number of impostor pairs have a score of t
+    or more, and E counts the mated pairs with a score under t.
+
+    Args:
+        scores: (pairs,) similarities, higher for more alike.
+        same: (pairs,) which pairs are mated, that is, show one person.
+        quality: (pairs,) of the pair: the smaller of the qualities of its two images. Higher is better.
+        policy: the choices on which published code differs.
+
+    Raises:
+        UserError: scores or qualities are not finite, pairs of a kind are missing, or there are too few impostor
+            pairs for the false match rate.
+    """
+    values, order = _by_quality(scores, same, quality, policy)
+    return _curve(values[order], same[order], quality[order], policy)
+
+
+@dataclass(frozen=True, eq=False)
+class DiscardIntervals:
+    """Percentile bootstrap intervals of an EDC.
+
+    Attributes:
+        pauc: discard limit -> lower and upper bound of pAUC; NaN where no resample has one.
+        fractions: (61,) d from 0 to the largest limit.
+        low, high: (61,) pointwise bounds of E(d); NaN where E is not defined in some resample.
+        undefined: resamples without a pAUC because their E(0) is 0; they are left out of `pauc`.
+        level, resamples, seed: how the intervals were made.
+    """
+
+    pauc: dict[float, tuple[float, float]]
+    fractions: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    undefined: int
+    level: float
+    resamples: int
+    seed: int
+
+
+def bootstrap_error_discard(
+    scores: NDArray[np.floating[Any]],
+    same: Same,
+    quality: NDArray[np.floating[Any]],
+    policy: DiscardPolicy = DEFAULT,
+    limits: Sequence[float] = (0.2, 0.3),
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> DiscardIntervals:
+    """How far pAUC and E(d) vary with the pairs: percentiles over resamples of the pairs, with replacement.
+
+    Mated and impostor pairs are drawn apart, each as many as there are, so that every resample can show the false
+    match rate. Pairs that share an image are taken as independent, which makes intervals a little narrow.
+    The draws depend on `seed` and on the list of pairs alone: all qualities are compared on the same resamples.
+    Other arguments and errors as of `error_discard`.
+    """
+    if resamples < 1 or not 0 < level < 1 or not limits:
+        raise ValueError(f"cannot resample {resamples} times at level {level} for limits {tuple(limits)}")
+    values, order = _by_quality(scores, same, quality, policy)
+    rng = generator(seed, "error-discard bootstrap")
+    kinds = (np.flatnonzero(same), np.flatnonzero(~same))
+    fractions = np.linspace(0, max(limits), 61)
+    paucs = np.empty((resamples, len(limits)))
+    errors = np.empty((resamples, len(fractions)))
+    undefined = 0
+    for number in range(resamples):
+        times = np.empty(len(values), dtype=np.int64)
+        for rows in kinds:
+            times[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
+        drawn = np.repeat(order, times[order])
+        curve = _curve(values[drawn], same[drawn], quality[drawn], policy, up_to=max(limits))
+        paucs[number] = [curve.pauc(limit) for limit in limits]
+        errors[number] = curve.at(fractions)
+        undefined += bool(curve.errors[0] == 0)
+    bounds = [50 * (1 - level), 50 * (1 + level)]
+    low, high = np.percentile(errors, bounds, axis=0)
+    found = {}
+    for limit, column in zip(limits, paucs.T, strict=True):
+        defined = column[~np.isnan(column)]
+        lower, upper = np.percentile(defined, bounds) if len(defined) else (np.nan, np.nan)
+        found[float(limit)] = (float(lower), float(upper))
+    return DiscardIntervals(found, fractions, low, high, undefined, level, resamples, seed)
+
+
+def _by_quality(
+    scores: NDArray[np.floating[Any]], same: Same, quality: NDArray[np.floating[Any]], policy: DiscardPolicy
+) -> tuple[Scores, NDArray[np.intp]]:
+    """The scores, and the rows of rising quality, equal ones in the order of the list; all having been checked."""
+    values = checked(scores, same)
+    if quality.shape != values.shape:
+        raise ValueError(f"quality must be {values.shape} as the scores, got {quality.shape}")
+    bad = ~np.isfinite(quality)
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {len(quality)} qualities are not finite, first pair {int(bad.argmax())}.",
+            mend="look at the loss of the run that learned the quality, or at the source of the labels",
+        )
+    impostors = int((~same).sum())
+    if not policy.resolved_by(impostors):
+        raise UserError(
+            f"{impostors} impostor pairs cannot show a false match rate of {policy.fmr:g}.",
+            expected=f"at least {int(np.ceil(1 / policy.fmr))} impostor pairs",
+            mend=f"give more pairs, or fmr={1 / impostors:.2g} or more",
+        )
+    return values, np.argsort(quality, kind="stable")
+
+
+def _curve(
+    scores: Scores, same: Same, quality: NDArray[np.floating[Any]], policy: DiscardPolicy, up_to: float = 1.0
+) -> EDC:
+    """The EDC of pairs in the order of rising quality, its steps up to a share of them."""
+    mated, other = scores[same], scores[~same]
+    only_mated = policy.discard == "mated"
+    kind, worth = (np.ones(len(mated), dtype=np.bool_), quality[same]) if only_mated else (same, quality)
+    total = len(kind)
+    steps = np.arange(total)
+    if policy.ties == "group":
+        steps = np.flatnonzero(np.append(True, worth[1:] != worth[:-1]))
+    steps = steps[steps / total <= up_to]
+    mated_gone = np.append(0, np.cumsum(kind))[steps]
+    other_gone = steps - mated_gone
+    estimated_once = policy.threshold == "fixed" or only_mated
+    defined = mated_gone < len(mated)
+    if not estimated_once:
+        defined &= other_gone < len(other)
+    end = 1.0 if defined.all() else float(steps[~defined][0] / total)
+    steps, mated_gone, other_gone = steps[defined], mated_gone[defined], other_gone[defined]
+    if estimated_once:
+        rejected = np.sort(other)[len(other) - 1 - _allowed(np.array(len(other)), policy.fmr)]
+        missed = np.append(0, np.cumsum(mated <= rejected))
+        errors = (missed[-1] - missed[mated_gone]) / (len(mated) - mated_gone)
+        highest_rejected = np.full(len(steps), rejected)
+    else:
+        highest_rejected = _Suffixes(other).largest(other_gone, _allowed(len(other) - other_gone, policy.fmr))
+        errors = _Suffixes(mated).up_to(mated_gone, highest_rejected) / (len(mated) - mated_gone)
+    return EDC(steps, errors, np.nextafter(highest_rejected, np.inf), total, end, policy)
+
+
+def _allowed(impostors: NDArray[np.integer[Any]], fmr: float) -> Counts:
+    """The largest m with m / impostors <= fmr; the floor of a product of floats can miss it by one."""
+    m = np.floor(fmr * impostors).astype(np.int64)
+    m = m + ((m + 1) / impostors <= fmr)
+    return np.asarray(m - (m / impostors > fmr), dtype=np.int64)
+
+
+class _Suffixes:
+    """Order statistics of any suffix values[start:], many suffixes at a time, each in O(log n).
+
+    A wavelet matrix (Claude, Navarro and Ordonez 2015) over the ranks of the values: level by level the ranks are
+    parted, stably, by one bit, highest first; the zeros counted up to each place carry an interval down a level.
+    """
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        order = np.argsort(values, kind="stable")
+        self._sorted = values[order]
+        ranks = np.empty(len(values), dtype=np.int64)
+        ranks[order] = np.arange(len(values))
+        self._levels: list[tuple[int, Counts]] = []
+        for bit in reversed(range(len(values).bit_length())):
+            zero = (ranks >> bit) & 1 == 0
+            self._levels.append((bit, np.append(0, np.cumsum(zero))))
+            ranks = np.concatenate([ranks[zero], ranks[~zero]])
+
+    def largest(self, start: Counts, place: Counts) -> NDArray[np.float64]:
+        """(n,) the value that `place` values of values[start:] stand before when sorted from the largest down."""
+        first, last = start, np.full_like(start, len(self._sorted))
+        smaller = last - first - 1 - place  # values that come before it when sorted from the smallest up
+        rank = np.zeros_like(start)
+        for bit, zeros in self._levels:
+            low, high = zeros[first], zeros[last]
+            one = smaller >= high - low
+            smaller = np.where(one, smaller - (high - low), smaller)
+            rank += one.astype(np.int64) << bit
+            first = np.where(one, zeros[-1] + first - low, low)
+            last = np.where(one, zeros[-1] + last - high, high)
+        return np.asarray(self._sorted[rank])
+
+    def up_to(self, start: Counts, bound: NDArray[np.float64]) -> Counts:
+        """(n,) how many of values[start:] do not exceed `bound`."""
+        first, last = start, np.full_like(start, len(self._sorted))
+        under = np.searchsorted(self._sorted, bound, side="right")  # ranks under this one do not exceed the bound
+        found = np.zeros_like(start)
+        for bit, zeros in self._levels:
+            low, high = zeros[first], zeros[last]
+            one = (under >> bit) & 1 == 1
+            found += np.where(one, high - low, 0)
+            first = np.where(one, zeros[-1] + first - low, low)
+            last = np.where(one, zeros[-1] + last - high, high)
+        return found

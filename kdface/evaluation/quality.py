@@ -1,0 +1,266 @@
+"""Face-image quality as a protocol: what dropping the worst images does for recognition, and what misalignment does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from kdface.errors import UserError
+from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
+from kdface.evaluation.embed import Embedder
+from kdface.evaluation.health import diagnose
+from kdface.evaluation.protocol import Metric, Outcome, Verification
+from kdface.evaluation.scores import cosine_scores
+from kdface.faces import FaceSet, Preprocessing
+from kdface.teachers import Teacher
+
+Quality = NDArray[np.float64]  # (images,), higher is better
+Limit = Annotated[float, Gt(0), Le(1)]
+
+
+@runtime_checkable
+class Recognition(Protocol):
+    """A frozen recognition network; `kdface.teachers.Teacher` is one."""
+
+    preprocessing: Preprocessing
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, D)."""
+
+    def to(self, device: torch.device | str) -> Recognition: ...
+
+
+@dataclass
+class QualityOutcome(Outcome):
+    """An outcome with what the figures of quality are drawn from.
+
+    Attributes:
+        keys: (images,) the images that the pairs need.
+        quality: (images,) of the images as tested.
+        aligned_quality: (images,) of the same images as aligned; empty where they are not perturbed.
+        pair_quality: (pairs,) the smaller quality of the two images, in the order of `scores`.
+        discarded, errors: (steps,) the curve: shares of dropped pairs from 0 up, and the FNMR of those that are left.
+    """
+
+    keys: Sequence[str] = ()
+    quality: Quality = field(default_factory=lambda: np.zeros(0))
+    aligned_quality: Quality = field(default_factory=lambda: np.zeros(0))
+    pair_quality: Quality = field(default_factory=lambda: np.zeros(0))
+    discarded: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        names = ("quality", "aligned_quality", "pair_quality", "discarded", "errors")
+        return super().arrays() | {name: getattr(self, name) for name in names if len(getattr(self, name))}
+
+
+class QualityEDC:
+    """Does quality tell which comparisons fail? Error versus discard characteristic over a verification's pairs.
+
+    The quality of a pair is the smaller one of its two images. Metrics: `quality/pauc@R`, the normalised area under the
+    curve up to the discard limit R (1: quality says nothing, lower is better; not available where E(0) is 0), and
+    `quality/fnmr`, E(0), each with a 95 % bootstrap interval over the pairs (see `kdface.evaluation.edc`). All are
+    not available where the impostor pairs are fewer than 1 / fmr.
+
+    With `perturbed` images, quality is judged on these, and the metrics are named after the images that were
+    recognised, `quality/recomputed_embeddings/...` or `quality/aligned_embeddings/...`. Added are
+    `quality/spearman_aligned`, the rank correlation of the images' quality with that of the aligned ones, and
+    `quality/mad_aligned`, the mean absolute difference of the two, in the units of the quality.
+
+    Args:
+        test: the aligned images and the pairs; any verification.
+        perturbed: the same images, seen misaligned (`kdface.datasets.Seen`).
+        recompute_embeddings: recognise the perturbed images too, not the aligned ones.
+        recognition: the frozen network that recognises; null: the run's own.
+        grader: a teacher whose source of quality grades the images, to compare with; null: the run's own network does.
+        policy: the choices on which published curves differ.
+        limits: the discard limits R.
+        resamples: of the bootstrap; 0 leaves intervals out.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: the test has probes of its own, perturbed images are missing, or the recognition network does not
+            fit the images.
+    """
+
+    def __init__(
+        self,
+        test: Verification,
+        perturbed: FaceSet | None = None,
+        recompute_embeddings: bool = True,
+        recognition: Recognition | None = None,
+        grader: Teacher | None = None,
+        policy: DiscardPolicy = DEFAULT,
+        limits: tuple[Limit, ...] = (0.2, 0.3),
+        resamples: Annotated[int, Ge(0)] = 1000,
+        seed: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        if test.probes is not test.dataset:
+            raise UserError("a test of quality takes both images of a pair from one set, and this one has probes.")
+        self.aligned = test.dataset
+        self.pairs = test.pairs
+        self.dataset = self.aligned if perturbed is None else perturbed
+        self.datasets = (self.aligned,) if perturbed is None else (self.aligned, perturbed)
+        self.recognised = self.dataset if recompute_embeddings else self.aligned
+        self.recognition = recognition
+        self.grader = grader
+        self._grades: dict[int, dict[str, float]] = {}
+        self.policy = policy
+        self.limits = tuple(limits)
+        self.resamples = resamples
+        self.seed = seed
+        self._recogniser: Embedder | None = None
+        missing = sorted(set(self.pairs.keys()) - set(self.dataset.keys))
+        if missing:
+            raise UserError(f"{len(missing)} images of the pairs are not in {self.dataset.name}, first {missing[0]}.")
+        if recognition is not None:
+            theirs, ours = recognition.preprocessing, self.recognised.preprocessing
+            kind = dataclasses.replace(theirs, color=ours.color, mean=ours.mean, std=ours.std)  # its own affair
+            kind.require_equal(ours, "the recognition network", self.recognised.name)
+
+    def evaluate(self, embed: Embedder) -> QualityOutcome:
+        """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
+
+        Raises `UserError` where the network gives no quality.
+        """
+        keys = self.pairs.keys()
+        left, right = self.pairs.rows(keys)
+        same = self.pairs.same
+        quality = self._grade(embed, self.dataset, keys)
+        embeddings = self._recognise(embed)(self.recognised, keys)
+        symptoms = diagnose(embeddings, left, right, same) + _diagnose_quality(quality)
+        outcome = QualityOutcome(
+            metrics={},
+            counts={"pairs": len(self.pairs), "images": len(keys), "images_embedded": len(embeddings)},
+            symptoms=symptoms,
+            choices=self._choices(),
+            keys=keys,
+            quality=quality,
+        )
+        if self._is_perturbed:
+            outcome.aligned_quality = self._grade(embed, self.aligned, keys)
+            outcome.metrics |= _consistency(outcome.aligned_quality, quality)
+        usable = np.isfinite(quality).all() and np.isfinite(embeddings).all() and embeddings.any(axis=1).all()
+        if not usable:
+            return self._without_curve(outcome)
+        outcome.scores, outcome.same = cosine_scores(embeddings[left], embeddings[right]), same
+        outcome.pair_quality = np.minimum(quality[left], quality[right])
+        if not self.policy.resolved_by(int((~same).sum())):
+            return self._without_curve(outcome)
+        outcome.metrics = {**self._measure(outcome), **outcome.metrics}
+        return outcome
+
+    @property
+    def _is_perturbed(self) -> bool:
+        return self.dataset is not self.aligned
+
+    @property
+    def _prefix(self) -> str:
+        if not self._is_perturbed:
+            return "quality"
+        return f"quality/{'recomputed' if self.recognised is self.dataset else 'aligned'}_embeddings"
+
+    def _grade(self, embed: Embedder, faces: FaceSet, keys: Sequence[str]) -> Quality:
+        """The quality of each image, by the run's own network or by the grader's source."""
+        if self.grader is None:
+            return embed.quality(faces, keys)
+        if self.grader.quality is None:
+            raise UserError("the grader has no source of quality.", mend="a node as in conf/teacher/quality")
+        if id(faces) not in self._grades:
+            scores = self.grader.to(embed.device).quality(self.grader, faces)
+            self._grades[id(faces)] = dict(zip(faces.keys, scores.tolist(), strict=True))
+        known = self._grades[id(faces)]
+        return np.array([known[key] for key in keys])
+
+    def _recognise(self, embed: Embedder) -> Embedder:
+        """The run's own network, or the frozen one, whose embeddings are kept from one evaluation to the next."""
+        network = self.recognition
+        if network is None:
+            return embed
+        network.to(embed.device)
+        if self._recogniser is None:
+            self._recogniser = Embedder(
+                lambda images, _: network.embed(images), embed.device, embed.batch_size, embed.rank, embed.world
+            )
+        return self._recogniser
+
+    def _measure(self, outcome: QualityOutcome) -> dict[str, Metric]:
+        given = (outcome.scores, outcome.same, outcome.pair_quality, self.policy)
+        curve = error_discard(*given)
+        outcome.discarded, outcome.errors = curve.fractions, curve.errors
+        values = {f"pauc@{limit:g}": curve.pauc(limit) for limit in self.limits} | {"fnmr": float(curve.errors[0])}
+        bounds: dict[str, tuple[float, float]] = {}
+        if self.resamples:
+            spread = bootstrap_error_discard(*given, self.limits, self.resamples, seed=self.seed)
+            bounds = {f"pauc@{limit:g}": each for limit, each in spread.pauc.items()}
+            bounds["fnmr"] = (float(spread.low[0]), float(spread.high[0]))
+            outcome.choices["resamples_without_pauc"] = spread.undefined
+        metrics: dict[str, Metric] = {}
+        for name, value in values.items():
+            low, high = bounds.get(name, (np.nan, np.nan))
+            metrics[f"{self._prefix}/{name}"] = Metric(_known(value), None, _known(low), _known(high))
+        return metrics
+
+    def _without_curve(self, outcome: QualityOutcome) -> QualityOutcome:
+        names = [*(f"pauc@{limit:g}" for limit in self.limits), "fnmr"]
+        outcome.metrics = {**{f"{self._prefix}/{name}": Metric(None) for name in names}, **outcome.metrics}
+        return outcome
+
+    def _choices(self) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(self.policy),
+            "pair_quality": "smaller of the two",
+            "limits": list(self.limits),
+            "pauc": "exact integral over every number of dropped pairs, over limit x E(0)",
+            "interval": "95 % percentile bootstrap over the pairs, mated and impostor pairs drawn apart",
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "quality_of": self.dataset.name,
+            "embeddings_of": self.recognised.name,
+            "grader": "the run's own network" if self.grader is None else type(self.grader.quality).__name__,
+            "recognition": "the run's own network" if self.recognition is None else _name(self.recognition),
+        }
+
+
+def spearman(one: Quality, other: Quality) -> float | None:
+    """Spearman's rank correlation of two qualities (images,); equal ones share their mean rank.
+
+    None where one of them is constant.
+    """
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(one, other).statistic)
+
+
+def _consistency(aligned: Quality, perturbed: Quality) -> dict[str, Metric]:
+    known = bool(np.isfinite(aligned).all() and np.isfinite(perturbed).all())
+    return {
+        "quality/spearman_aligned": Metric(spearman(aligned, perturbed) if known else None),
+        "quality/mad_aligned": Metric(float(np.abs(aligned - perturbed).mean()) if known else None),
+    }
+
+
+def _diagnose_quality(quality: Quality) -> list[str]:
+    finite = np.isfinite(quality)
+    if not finite.all():
+        return [f"The quality of {int((~finite).sum())} of {len(quality)} images is not finite."]
+    if np.ptp(quality) == 0:
+        return [f"All {len(quality)} images have the quality {quality[0]:g}. Usual cause: labels that are all equal."]
+    return []
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _name(recognition: Recognition) -> str:
+    return f"weights {getattr(recognition, 'fingerprint', type(recognition).__name__)}"

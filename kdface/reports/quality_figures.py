@@ -1,0 +1,133 @@
+"""Figures of face-image quality: error versus discard, quality under misalignment, and images sorted by quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.faces import Image
+from kdface.reports.contact_sheet import contact_sheet
+from kdface.reports.figures import BASELINE, INK, PALETTE, check_runs, draw_lines, new_axes, style
+
+Values = NDArray[np.floating[Any]]
+
+_ACROSS = 10  # images in a row of a sheet
+
+
+def edc_figure(
+    runs: Mapping[str, tuple[Values, Values]],
+    *,
+    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
+    limit: float = 0.3,
+    baseline: str | None = None,
+) -> Figure:
+    """Error versus discard: the FNMR of the pairs that are left, over the share of pairs dropped, lowest quality first.
+
+    The curves are steps, as `kdface.evaluation.edc.EDC` gives them, without interpolation. The runs are listed from
+    the highest curve down, by their areas up to the limit.
+
+    Args:
+        runs: for each run (discard fraction from 0 up, FNMR).
+        bands: for some runs (discard fraction, lower bound, upper bound) of a bootstrap interval, drawn pale.
+        limit: the discard fraction to draw up to.
+        baseline: the run to draw in grey.
+    """
+    check_runs(runs, baseline)
+    bands = bands or {}
+    shown: dict[str, tuple[Values, Values]] = {}
+    for name, (fractions, errors) in runs.items():
+        if not len(fractions) or len(fractions) != len(errors) or fractions[0] != 0 or (np.diff(fractions) <= 0).any():
+            raise UserError(f"The curve of {name!r} does not run up from a discard fraction of 0.")
+        if not ((errors >= 0) & (errors <= 1)).all():
+            raise UserError(f"The curve of {name!r} holds errors that are not rates.", expected="fractions, 0 to 1")
+        inside = fractions <= limit
+        x, y = fractions[inside], errors[inside]
+        shown[name] = (np.append(x, limit), np.append(y, y[-1]))
+    for name in bands:
+        if name not in runs:
+            raise UserError(f"There is a band for {name!r}, and no such run.", expected=", ".join(runs))
+    with style():
+        figure, axes = new_axes(2.6)
+        lines = draw_lines(axes, shown, baseline, rank=lambda x, y: -float(np.dot(np.diff(x), y[:-1])))
+        for name, (fractions, low, high) in bands.items():
+            inside = (fractions <= limit) & np.isfinite(low) & np.isfinite(high)
+            color = lines[name].get_color()
+            axes.fill_between(fractions[inside], low[inside], high[inside], color=color, alpha=0.15, linewidth=0)
+        for line in lines.values():
+            line.set_drawstyle("steps-post")
+        axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-3))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.legend(loc="best")
+    return figure
+
+
+def consistency_figure(
+    aligned: Values, perturbed: Values, *, spearman: float | None, what: str = "misaligned"
+) -> Figure:
+    """Quality of the same images, misaligned over aligned; on the dotted diagonal nothing changes.
+
+    Args:
+        aligned, perturbed: (images,) finite qualities.
+        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None where there is none.
+        what: what was done to the images, for the axis.
+    """
+    both = np.concatenate([aligned, perturbed])
+    if len(aligned) != len(perturbed) or not len(aligned) or not np.isfinite(both).all():
+        raise UserError(
+            f"{len(aligned)} qualities of aligned and {len(perturbed)} of {what} images: need as many, all finite."
+        )
+    low, high = float(both.min()), float(both.max())
+    room = 0.04 * (high - low) or 0.5
+    low, high = low - room, high + room
+    with style():
+        figure, axes = new_axes(3.2)
+        axes.plot([low, high], [low, high], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=4)
+        axes.scatter(
+            aligned,
+            perturbed,
+            s=5,
+            color=PALETTE[0],
+            alpha=float(np.clip(6 / np.sqrt(len(aligned)), 0.15, 0.8)),
+            linewidths=0,
+            rasterized=True,  # thousands of points would make a PDF slow to open
+        )
+        axes.set(xlim=(low, high), xlabel="Quality, aligned", ylim=(low, high), ylabel=f"Quality, {what}")
+        axes.set_aspect("equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        said = f"{len(aligned)} images" if spearman is None else f"Spearman {spearman:.3f}\n{len(aligned)} images"
+        axes.text(0.04, 0.96, said, transform=axes.transAxes, ha="left", va="top", linespacing=1.3, color=INK)
+    return figure
+
+
+def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = 60) -> Figure:
+    """A contact sheet of images from the lowest quality, top left, to the highest, ten in a row.
+
+    Args:
+        images: (height, width, 3) uint8 RGB images.
+        scores: (images,) their qualities, finite.
+        most: of more images, so many are shown, evenly spaced in the order of quality, the extremes among them.
+    """
+    if len(images) != len(scores) or not len(images) or not np.isfinite(scores).all():
+        raise UserError(f"{len(images)} images and {len(scores)} qualities: need as many, all finite.")
+    order = np.argsort(scores, kind="stable")
+    if len(order) > most:
+        order = order[np.linspace(0, len(order) - 1, most).round().astype(np.int64)]
+    rows: list[list[Image | None]] = []
+    titles = []
+    columns = min(_ACROSS, len(order))
+    for start in range(0, len(order), columns):
+        chosen = order[start : start + columns]
+        rows.append([images[row] for row in chosen] + [None] * (columns - len(chosen)))
+        first, last = (f"{float(scores[row]):.3g}" for row in (chosen[0], chosen[-1]))
+        titles.append(first if first == last else f"{first} to {last}")
+    return contact_sheet(rows, titles, [""] * columns)
