@@ -5,14 +5,17 @@ Example:
     head(embedding, label).loss.backward()
 """
 
+from kdface.heads.crfiqa import CRFIQA
 from kdface.heads.elasticface import ElasticFaceArc, ElasticFaceCos
 from kdface.heads.frame import Head, HeadOutput, MarginSoftmax
+from kdface.heads.magface import MagFace
 from kdface.heads.softmax import ArcFace, CosFace, NormFace, Softmax
 from kdface.heads.sphereface import GASoftmax, SphereFace, SphereFace2017, SphereFacePlus
 from kdface.heads.sphereface2 import SphereFace2
 from kdface.heads.spherefacer import SphereFaceR
 
 __all__ = [
+    "CRFIQA",
     "ArcFace",
     "CosFace",
     "ElasticFaceArc",
@@ -20,6 +23,7 @@ __all__ = [
     "GASoftmax",
     "Head",
     "HeadOutput",
+    "MagFace",
     "MarginSoftmax",
     "NormFace",
     "Softmax",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdface.heads import (
+    CRFIQA,
     ArcFace,
     CosFace,
     ElasticFaceArc,
@@ -17,6 +18,7 @@ from kdface.heads import (
     GASoftmax,
     Head,
     HeadOutput,
+    MagFace,
     NormFace,
     Softmax,
     SphereFace,
@@ -56,6 +58,8 @@ HEADS: dict[str, MakeHead] = {
     "elasticface_arc_plus": partial(ElasticFaceArc, sigma=0.0175, plus_permutation="correct", monotone=True),
     "elasticface_cos": ElasticFaceCos,
     "elasticface_cos_plus": partial(ElasticFaceCos, sigma=0.025, plus_permutation="official"),
+    "magface": MagFace,
+    "crfiqa": CRFIQA,
 }
 
 

@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def test_every_choice_is_there() -> None:
     names = """softmax normface cosface arcface sphereface sphereface2017 spherefacer sphereface_plus
-    ga_softmax sphereface2 elasticface_arc elasticface_cos elasticface_arc_plus elasticface_cos_plus"""
+    ga_softmax sphereface2 magface crfiqa elasticface_arc elasticface_cos elasticface_arc_plus elasticface_cos_plus"""
     assert set(CHOICES) == set(names.split())
 
 

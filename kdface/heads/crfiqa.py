@@ -1,0 +1,88 @@
+"""CR-FIQA: a margin head whose embedding also learns how certain its own classification is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, smooth_l1_loss
+
+from kdface.heads.frame import (
+    EmbeddingSize,
+    HeadOutput,
+    MarginSoftmax,
+    NonNegative,
+    NumClasses,
+    Positive,
+    angle,
+    checked,
+)
+
+EPS = 1e-9  # of the paper
+BETA = 0.5  # of the smooth L1 loss, in the released code
+
+
+def certainty_ratio(cosine: Tensor, label: Tensor) -> Tensor:
+    """CR = CCS / (NNCCS + 1 + 1e-9), (N,), from cosines (N, C) to the class weights and labels (N,); no gradient.
+
+    CCS is the cosine to the own class, NNCCS the largest to another. The released code leaves out the + 1 and floors
+    NNCCS at -1e-12, with which the ratio explodes where all other classes lie more than 90 degrees away.
+    """
+    cosine = cosine.detach().clamp(-1.0, 1.0)
+    target = label[:, None]
+    nearest = cosine.scatter(1, target, -torch.inf).amax(1)
+    return cosine.gather(1, target)[:, 0] / (nearest + 1.0 + EPS)
+
+
+class CRFIQA(MarginSoftmax):
+    """ArcFace's margin, psi = cos(theta + m), plus a regression of the certainty ratio.
+
+        loss = cross-entropy of the logits + lambda * mean over the batch of smooth_l1(P - CR)
+
+    with smooth_l1(d) = d^2 if |d| < 0.5, else |d| - 0.25; P = w_q . f + b_q of the embedding as it comes, and CR as
+    in `certainty_ratio`. The gradient of P reaches the backbone, CR has none. As published, psi rises again beyond
+    theta = pi - m, and w / |w| is differentiated.
+
+    Follows Boutros et al., "CR-FIQA" (CVPR 2023).
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+        margin: m in radians.
+        quality_weight: lambda.
+    """
+
+    projected = False
+
+    @checked
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 64.0,
+        margin: NonNegative = 0.5,
+        quality_weight: NonNegative = 10.0,
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale)
+        nn.init.normal_(self.weight, std=0.01)  # as published
+        self.margin = margin
+        self.quality_weight = quality_weight
+        self.regressor = nn.Linear(embedding_size, 1)
+
+    def quality(self, embedding: Tensor) -> Tensor:
+        """(N, D) embeddings, not normalised -> (N,) predicted certainty ratios P, unbounded; higher is better."""
+        dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self._predict(embedding.to(dtype))
+
+    def psi(self, cosine: Tensor) -> Tensor:
+        return torch.cos(angle(cosine) + self.margin)
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        out = super().classify(embedding, label)
+        off = smooth_l1_loss(self._predict(embedding), certainty_ratio(out.cosine, label), beta=BETA)
+        return out._replace(loss=out.loss + self.quality_weight * off)
+
+    def _predict(self, embedding: Tensor) -> Tensor:
+        weight, bias = (each.to(embedding.dtype) for each in (self.regressor.weight, self.regressor.bias))
+        return linear(embedding, weight, bias)[:, 0]

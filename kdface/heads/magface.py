@@ -1,0 +1,83 @@
+"""MagFace: a margin that grows with the norm of the embedding, which so learns to tell quality."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+from torch.nn.functional import cross_entropy
+
+from kdface.heads.frame import (
+    EmbeddingSize,
+    Head,
+    HeadOutput,
+    NonNegative,
+    NumClasses,
+    Positive,
+    angle,
+    checked,
+    polar,
+)
+
+
+class MagFace(Head):
+    """Margin by norm: psi = cos(theta + m(a)) where cos(theta) > 0, else cos(theta); a = clip(|f|, l_a, u_a).
+
+    m(a) = l_m + (u_m - l_m) (a - l_a) / (u_a - l_a), g(a) = a / u_a^2 + 1 / a, and
+
+        loss = cross-entropy of (s psi, s cos theta_j) + lambda_g * mean over the batch of g(a)
+
+    Follows Meng et al., "MagFace" (CVPR 2021) as released: the gradient reaches the norm through m and g, and no
+    further beyond [l_a, u_a]; w / |w| is differentiated and the class weights start at unit norm. Here the gradient
+    is finite at the poles.
+
+    BatchNorm on the embedding ties the norm to about sqrt(D): with D below l_a^2 the range wants to be lower.
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+        norms: (l_a, u_a), the range of norms.
+        margins: (l_m, u_m) in radians, the margins at its ends.
+        norm_weight: lambda_g; 35 in the released run, 20 by default in the released code.
+    """
+
+    projected = False
+
+    @checked
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 64.0,
+        norms: tuple[Positive, Positive] = (10.0, 110.0),
+        margins: tuple[NonNegative, NonNegative] = (0.45, 0.8),
+        norm_weight: NonNegative = 35.0,
+    ) -> None:
+        if norms[0] >= norms[1] or margins[0] > margins[1]:
+            raise ValueError(f"MagFace: norms are {norms} and margins {margins}; each must rise.")
+        super().__init__(embedding_size, num_classes)
+        with torch.no_grad():  # as published: a direction each, drawn from the cube
+            self.weight.uniform_(-1.0, 1.0)
+            self.weight.div_(vector_norm(self.weight, dim=1, keepdim=True))
+        self.scale = scale
+        self.norms = norms
+        self.margins = margins
+        self.norm_weight = norm_weight
+
+    def quality(self, embedding: Tensor) -> Tensor:
+        """(N, D) embeddings, not normalised -> (N,) their norms, not clipped; higher is better."""
+        norms: Tensor = vector_norm(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
+        return norms
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        norm, direction = polar(embedding)
+        (low, high), (least, most) = self.norms, self.margins
+        length = norm.clamp(low, high)
+        margin = least + (most - least) * (length - low) / (high - low)
+        cosine = direction @ self.unit_weight(embedding.dtype).T
+        target = label[:, None]
+        own = cosine.gather(1, target)
+        logits = self.scale * cosine.scatter(1, target, torch.where(own > 0, torch.cos(angle(own) + margin), own))
+        penalty = (length / high**2 + 1.0 / length).mean()
+        return HeadOutput(cross_entropy(logits, label) + self.norm_weight * penalty, logits, cosine.detach())

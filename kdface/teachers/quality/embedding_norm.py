@@ -1,0 +1,30 @@
+"""The norm of the embedding as quality: Meng et al., "MagFace" (CVPR 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.faces import FaceSet
+from kdface.teachers.quality.source import Options, batches
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+
+@dataclass(frozen=True)
+class EmbeddingNorm(Options):
+    """q = |f|_2, not clamped. One forward pass an image.
+
+    It means quality where the network was trained with a loss that ties the norm to it (`kdface.heads.MagFace`); for
+    a CosFace or ArcFace network it is a weak baseline.
+    """
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        found = np.empty(len(faces))
+        for rows, images in batches(teacher, faces, "quality by norm"):
+            found[rows] = teacher.embed(images).double().norm(dim=1).cpu().numpy()
+        return found

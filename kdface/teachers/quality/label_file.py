@@ -1,0 +1,84 @@
+"""Quality from a file: scores that something else has made."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import DataError, UserError
+from kdface.faces import FaceSet
+from kdface.teachers.quality.source import Options
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+_HEADER = ["key", "quality"]
+_SHOWN = 3  # missing keys that a message names
+
+
+@dataclass(frozen=True)
+class LabelFile(Options):
+    """Scores from a CSV file (UTF-8) with the header `key,quality` and a row for each image.
+
+    Keys are those of the dataset. Rows for other keys are allowed and not used.
+
+    Attributes:
+        path: the file.
+        flip: in the file, lower is better.
+
+    Raises:
+        UserError: the file cannot be opened.
+        DataError: a line cannot be read, a key comes twice, or images of the set have no row.
+    """
+
+    path: Path
+    flip: bool = False
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        known = self._read()
+        missing = [key for key in faces.keys if key not in known]
+        if missing:
+            shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+            there = f"; the file has {', '.join(list(known)[:_SHOWN])}, ..." if known else "; the file has no rows"
+            raise DataError(
+                f"{self.path}: {len(missing)} of the {len(faces)} images of {faces.name} have no row ({shown}).",
+                expected=f"keys as the dataset has them{there}",
+            )
+        found = np.array([known[key] for key in faces.keys])
+        return -found if self.flip else found
+
+    def _read(self) -> dict[str, float]:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}.", expected="a CSV file with key,quality rows") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} is no text in UTF-8: {error.reason} at byte {error.start}.") from None
+        header, *rows = csv.reader(text.splitlines()) if text else [[]]
+        if header != _HEADER:
+            raise DataError(f"{self.path}: the first line is {','.join(header)!r}.", expected=",".join(_HEADER))
+        known: dict[str, float] = {}
+        for line, row in enumerate(rows, start=2):
+            key, value = self._parsed(row, line)
+            if key in known:
+                raise DataError(f"{self.path}, line {line}: {key} was there before.")
+            known[key] = value
+        return known
+
+    def _parsed(self, row: list[str], line: int) -> tuple[str, float]:
+        try:
+            key, text = row
+            value = float(text)
+        except ValueError:
+            key, value = "", math.nan
+        if not math.isfinite(value):
+            raise DataError(
+                f"{self.path}, line {line}: {','.join(row)!r} cannot be used.", expected="a key and a finite number"
+            )
+        return key, value

@@ -1,0 +1,183 @@
+"""From scores to labels: made once and kept on disk, checked for their direction, scaled to [0, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from kdface.datasets.cache import cache_folder
+from kdface.datasets.checks import fingerprint
+from kdface.errors import DataError, UserError
+from kdface.faces import FaceSet
+from kdface.teachers.quality import people, source
+from kdface.teachers.quality.people import mated_cosine, rows_of_people
+from kdface.teachers.quality.source import QualitySource, unit_embeddings
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+
+class QualityLabels(NamedTuple):
+    """What `quality_labels` returns.
+
+    Attributes:
+        quality: (N,) in [0, 1], higher is better; (q - min q) / (max q - min q).
+        rho: Spearman's rank correlation of the scores with the mean mated cosine; NaN where nobody has two images, or
+            one of the two is constant.
+        compared: images that rho is of, those of people with two or more.
+    """
+
+    quality: NDArray[np.float32]
+    rho: float
+    compared: int
+
+
+class _Scores(NamedTuple):
+    """Raw scores (N,), and how they follow the mated cosine."""
+
+    scores: NDArray[np.float64]
+    rho: float
+    compared: int
+
+
+def quality_labels(
+    quality: QualitySource, teacher: Teacher, faces: FaceSet, folder: Path | None = None
+) -> QualityLabels:
+    """The quality labels of a set of faces, by a source and the network it asks.
+
+    Scores of sources that are dataclasses are kept in a file, whose name is the SHA-256 of the source (its class, its
+    code, its options, and the bytes of files they name), the weights, the data and both preprocessings.
+
+    Args:
+        quality: the source.
+        teacher: the network.
+        faces: aligned crops.
+        folder: where the file is kept; by default the cache folder (`kdface.datasets.cache`).
+
+    Raises:
+        UserError: the scores fall where the mated cosine rises: rho < -2 / sqrt(compared), more than two standard
+            errors of unrelated ranks.
+        DataError: all scores are equal, or some are not finite.
+    """
+    if is_dataclass(quality):
+        path = (folder or cache_folder()) / f"quality-{type(quality).__name__}-{_digest(quality, teacher, faces)}.npz"
+        found = _load(path, len(faces))
+        if found is None:
+            found = _make(quality, teacher, faces)
+            _save(path, found)
+    else:
+        found = _make(quality, teacher, faces)
+    _check_direction(found, quality)
+    low, high = float(found.scores.min()), float(found.scores.max())
+    if not high > low:
+        raise DataError(
+            f"{_name(quality)} gives every image of {faces.name} the score {low:.6g}: there is no quality to learn.",
+            mend="take another source of quality, or another teacher",
+        )
+    scaled = (found.scores - low) / (high - low)
+    return QualityLabels(scaled.astype(np.float32), found.rho, found.compared)
+
+
+def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
+    scores = np.asarray(quality(teacher, faces), dtype=np.float64)
+    if scores.shape != (len(faces),):
+        raise ValueError(f"{_name(quality)} returned scores of shape {scores.shape}, expected ({len(faces)},)")
+    bad = ~np.isfinite(scores)
+    if bad.any():
+        raise DataError(
+            f"{_name(quality)}: {bad.sum()} of {len(faces)} scores of {faces.name} are not finite, the first that of "
+            f"{faces.keys[int(bad.argmax())]}."
+        )
+    return _Scores(scores, *_agreement(scores, teacher, faces))
+
+
+def _agreement(scores: NDArray[np.float64], teacher: Teacher, faces: FaceSet) -> tuple[float, int]:
+    """(rho, compared) of `QualityLabels`."""
+    groups = rows_of_people(faces)
+    compared = sum(len(rows) for rows in groups if len(rows) > 1)
+    if compared == 0:
+        return float("nan"), 0
+    mated = mated_cosine(unit_embeddings(teacher, faces), groups)
+    used = np.isfinite(mated)
+    if np.ptp(mated[used]) == 0 or np.ptp(scores[used]) == 0:
+        return float("nan"), compared
+    return float(spearmanr(scores[used], mated[used]).statistic), compared
+
+
+def _check_direction(found: _Scores, quality: QualitySource) -> None:
+    if found.compared == 0 or not found.rho < -2.0 / found.compared**0.5:
+        return
+    if hasattr(quality, "flip"):
+        mend = f"set teacher.quality.flip={str(not quality.flip).lower()}"
+    else:
+        mend = "take another source of quality: with this network and these faces the scores do not mean quality"
+    raise UserError(
+        f"{_name(quality)} runs the wrong way: over {found.compared} images, the higher its score, the less an image "
+        f"resembles others of the same person (Spearman's rho {found.rho:.3f}).",
+        expected="higher scores for better images",
+        mend=mend,
+    )
+
+
+def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
+    """Of everything that the scores depend on; the order of the images is a part of it."""
+    assert is_dataclass(quality)
+    kind = type(quality)
+    about = {
+        "source": f"{kind.__module__}.{kind.__qualname__}",
+        "code": [_sha256(Path(inspect.getfile(each)).read_bytes()) for each in (kind, source, people)],
+        "options": {field.name: _option(getattr(quality, field.name)) for field in fields(quality)},
+        "teacher": [teacher.fingerprint, teacher.preprocessing.to_dict()],
+        "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
+    }
+    return _sha256(json.dumps(about, sort_keys=True).encode())
+
+
+def _option(value: object) -> str:
+    if isinstance(value, Path) and value.is_file():
+        return _sha256(value.read_bytes())
+    return repr(value)
+
+
+def _load(path: Path, images: int) -> _Scores | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            scores, rho, compared = file["scores"], float(file["rho"]), int(file["compared"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None  # not there, or cut off: they are made again
+    usable = scores.shape == (images,) and scores.dtype == np.float64
+    return _Scores(scores, rho, compared) if usable else None
+
+
+def _save(path: Path, found: _Scores) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, scores=found.scores, rho=found.rho, compared=found.compared)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:  # a read-only home, a full disk: the scores stay in memory
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _name(quality: QualitySource) -> str:
+    return str(getattr(quality, "__name__", type(quality).__name__))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

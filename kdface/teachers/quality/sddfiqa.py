@@ -1,0 +1,78 @@
+"""Similarity distribution distance: Ou et al., "SDD-FIQA" (CVPR 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from kdface.errors import DataError
+from kdface.faces import FaceSet
+from kdface.progress import track
+from kdface.randomness import generator
+from kdface.teachers.quality.people import require_mates, rows_of_people
+from kdface.teachers.quality.source import Options, unit_embeddings
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+
+@dataclass(frozen=True)
+class SDDFIQA(Options):
+    """The distance between an image's cosines to its own person and to other people. One forward pass an image.
+
+    Of each image, m cosines to images of the same person and m to images of others are drawn without replacement,
+    m = K or as many as there are. Their Wasserstein-1 distance is WD = mean |a_(r) - b_(r)| over the sorted cosines.
+    Each repeat draws anew and is scaled to [0, 100] over the whole set; q is the mean of the repeats.
+
+    Attributes:
+        pairs: K.
+        repeats: draws that are averaged.
+        signed: give WD the sign of mean(a) - mean(b). The paper has none, so that an image that is less like its own
+            person than like others scores high.
+        seed: of the draws; each image's depend on it and on the image's key.
+
+    Raises:
+        DataError: a person has one image only, or there is one person.
+    """
+
+    pairs: Annotated[int, Ge(1)] = 24
+    repeats: Annotated[int, Ge(1)] = 12
+    signed: bool = False
+    seed: int = 0
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        people = rows_of_people(faces)
+        require_mates(people, faces, "SDDFIQA", others=True)
+        unit = unit_embeddings(teacher, faces)
+        order = np.concatenate(people)  # a person's rows lie side by side, so those of others are two slices
+        distance = np.empty((len(unit), self.repeats))
+        first = 0
+        for rows in track(people, "quality by SDD-FIQA", total=len(people)):
+            for place, row in enumerate(rows):
+                mates, strangers = self._draw(faces.keys[row], place, first, len(rows), len(order))
+                mated, other = (
+                    np.sort(unit[order[drawn]] @ unit[row], axis=1).astype(np.float64) for drawn in (mates, strangers)
+                )
+                distance[row] = np.abs(mated - other).mean(1)
+                if self.signed:
+                    distance[row] *= np.sign(mated.mean(1) - other.mean(1))
+            first += len(rows)
+        low, high = distance.min(0), distance.max(0)
+        if not (high > low).all():
+            raise DataError(f"{faces.name}: all images have the same SDD-FIQA distance, {low[0]:.6g}.")
+        return np.asarray((100.0 * (distance - low) / (high - low)).mean(1))
+
+    def _draw(
+        self, key: str, place: int, first: int, own: int, total: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places (repeats, m) of mates and of strangers in the order of people, for image `place` of the person whose
+        `own` images start at `first`."""
+        rng = generator(self.seed, "sddfiqa", key)
+        count = min(self.pairs, own - 1, total - own)
+        mates = np.stack([rng.choice(own - 1, count, replace=False) for _ in range(self.repeats)])
+        strangers = np.stack([rng.choice(total - own, count, replace=False) for _ in range(self.repeats)])
+        return first + mates + (mates >= place), strangers + own * (strangers >= first)

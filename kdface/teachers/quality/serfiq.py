@@ -1,0 +1,92 @@
+"""Stochastic embedding robustness: Terhörst et al., "SER-FIQ" (CVPR 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pdist
+
+from kdface.backbones import Backbone
+from kdface.errors import UserError
+from kdface.faces import FaceSet
+from kdface.teachers.quality.source import Options, batches
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+
+@dataclass(frozen=True)
+class SERFIQ(Options):
+    """How little an embedding moves under dropout. One forward pass an image, and the last layers T times.
+
+    T dropout masks on the last feature map give T embeddings of unit norm z_t; with D the mean over all pairs s < t of
+    |z_s - z_t|_2, q = 2 sigmoid(-D) = 2 / (1 + exp(D)). BatchNorm keeps its running statistics. The released code's
+    mean over pairs is taken; the paper's factor of (T - 1) / T on D does not change the order.
+
+    The T masks are the same for every image, so that images differ by what they show and not by the draw.
+
+    Attributes:
+        passes: T.
+        dropout: probability that a feature is dropped; None: the network's own, with which it was trained.
+        seed: of the masks, from a generator of their own.
+
+    Raises:
+        UserError: the network has no dropout layer, or was trained without dropout and `dropout` is None.
+    """
+
+    passes: Annotated[int, Ge(2)] = 100
+    dropout: Annotated[float, Gt(0), Lt(1)] | None = None
+    seed: int = 0
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        trunk, layer, tail = split_at_dropout(teacher.network)
+        rate = layer.p if self.dropout is None else self.dropout
+        if rate == 0:
+            raise UserError(
+                f"SER-FIQ compares embeddings under dropout, and this {type(teacher.network).__name__} was trained "
+                "without it (p = 0): all of them would be equal.",
+                mend="take a teacher trained with backbone.dropout=0.4, or impose a rate that it has not learnt to "
+                "bear with teacher.quality.dropout=0.4",
+            )
+        masks: Tensor | None = None
+        found = np.empty(len(faces))
+        with torch.no_grad():
+            for rows, images in batches(teacher, faces, "quality by SER-FIQ"):
+                features = trunk(teacher.pixels(images))
+                if masks is None:
+                    masks = self._masks(features[0], rate)
+                for row, each in zip(rows, features, strict=True):
+                    embeddings = normalize(tail(each * masks).double())
+                    found[row] = 2.0 * torch.sigmoid(-pdist(embeddings).mean()).item()
+        return found
+
+    def _masks(self, features: Tensor, rate: float) -> Tensor:
+        """(T, C, H, W): zero with probability `rate`, else 1 / (1 - rate)."""
+        source = torch.Generator().manual_seed(self.seed)  # on the CPU, so that every device has the same masks
+        kept = torch.rand((self.passes, *features.shape), generator=source) >= rate
+        return kept.to(features) / (1.0 - rate)
+
+
+def split_at_dropout(network: nn.Module) -> tuple[nn.Sequential, nn.Dropout, nn.Sequential]:
+    """What a backbone does before its dropout layer, that layer, and what it does after; the modules are its own.
+
+    Raises:
+        UserError: the network is no backbone of ours or has no dropout layer between its parts.
+    """
+    parts: list[nn.Module] = []
+    if isinstance(network, Backbone):
+        parts = [network.get_submodule(name) for names in network.layout.values() for name in names]
+    for place, part in enumerate(parts):
+        if isinstance(part, nn.Dropout):
+            return nn.Sequential(*parts[:place]), part, nn.Sequential(*parts[place + 1 :])
+    raise UserError(
+        f"SER-FIQ repeats the layers behind a network's dropout, and {type(network).__name__} has no dropout layer.",
+        expected="iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano or inception_resnet_v1",
+        mend="take such a teacher, or another source of quality",
+    )

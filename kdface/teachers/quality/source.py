@@ -1,0 +1,92 @@
+"""What a source of quality is, and how its images come to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Protocol, get_type_hints, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from kdface.errors import UserError
+from kdface.faces import FaceSet
+from kdface.progress import track
+
+if TYPE_CHECKING:  # a teacher holds a source, so the sources may not import it
+    from kdface.teachers.frozen import Teacher
+
+_BATCH = 64  # images in one forward pass
+
+
+@runtime_checkable
+class QualitySource(Protocol):
+    """How useful each image is for recognition, by some measure.
+
+    A pure function of network, images, people and its own options. Where it is a dataclass, as all sources here are,
+    its fields name the options and the scores can be kept on disk (`kdface.teachers.quality.labels`).
+    """
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        """(len(faces),) raw scores, higher is better."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the sources: holds their fields to their annotations.
+
+    Raises:
+        ValueError: an option does not fit; names the class, the option and what was expected.
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            try:
+                TypeAdapter(hints[field.name]).validate_python(value, strict=True)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                raise ValueError(f"{type(self).__name__}: {field.name} is {value!r}. {reason}.") from None
+
+
+def batches(
+    teacher: Teacher, faces: FaceSet, what: str, size: int = _BATCH
+) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
+    """The whole set in order: (rows (n,), images (n, H, W, 3) uint8 on the network's device), telling progress.
+
+    Raises:
+        UserError: the crops have another size or template than the network's.
+        DataError: an image cannot be read.
+    """
+    own = teacher.preprocessing
+    # order of channels and scale are `teacher.pixels`' work
+    crops = replace(faces.preprocessing, color=own.color, mean=own.mean, std=own.std)
+    own.require_equal(crops, "the teacher", faces.name)
+    parameter = next(teacher.network.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    for start in track(range(0, len(faces), size), what, total=len(faces), unit=size):
+        rows = np.arange(start, min(start + size, len(faces)))
+        yield rows, torch.from_numpy(np.stack([faces[int(row)].image for row in rows])).to(device)
+
+
+def unit_embeddings(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
+    """(N, D) embeddings of the whole set, each divided by its norm.
+
+    Raises:
+        UserError: an embedding is zero or not finite, and so has no direction.
+    """
+    parts = [teacher.embed(images).double().cpu().numpy() for _, images in batches(teacher, faces, "embedding")]
+    rows = np.concatenate(parts)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
+    if bad.any():
+        raise UserError(
+            f"{bad.sum()} of {len(rows)} embeddings of {faces.name} are zero or not finite, the first that of "
+            f"{faces.keys[int(bad.argmax())]}.",
+            mend="take another teacher: the training of this one has probably diverged",
+        )
+    return np.asarray(rows / norms, dtype=np.float32)

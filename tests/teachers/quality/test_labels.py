@@ -1,0 +1,206 @@
+"""Labels: scaled, checked for direction, made once for each source, network and set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from kdface.errors import DataError, UserError
+from kdface.faces import FaceSet
+from kdface.teachers import Teacher
+from kdface.teachers.quality import EmbeddingNorm, LabelFile, MatedCosine, QualitySource
+from kdface.teachers.quality.labels import QualityLabels, quality_labels
+from kdface.teachers.quality.source import Options
+from tests.teachers.quality.stand_ins import Faces, Linear, cosine, faces_of, flat_teacher, random_faces
+
+
+@dataclass(frozen=True)
+class Counted(Options):
+    """The brightness of the image; counts how often it is asked."""
+
+    asked: ClassVar[list[str]] = []
+    factor: float = 1.0
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        self.asked.append(faces.name)
+        return np.array([self.factor * float(faces[row].image.mean()) for row in range(len(faces))])
+
+
+class Given:
+    """These scores."""
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self.scores = scores
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        return np.array(self.scores, dtype=np.float64)
+
+
+def strangers(count: int) -> Faces:
+    """One image of each person: nothing to compare the direction with."""
+    return random_faces(count, 1, (4, 6))
+
+
+def teacher(seed: int = 1) -> Teacher:
+    return Teacher(Linear((4, 6), seed=seed), strangers(1).preprocessing)
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    return [sum(b < a for b in values) + (sum(b == a for b in values) - 1) / 2 for a in values]
+
+
+def test_scaled_to_one(tmp_path: Path) -> None:
+    labels = quality_labels(Given([3.0, -1.0, 7.0, 1.0]), teacher(), strangers(4), tmp_path)
+    assert labels.quality.tolist() == [0.5, 0.0, 1.0, 0.25] and labels.quality.dtype == np.float32
+    assert math.isnan(labels.rho) and labels.compared == 0
+
+
+def test_rho_is_spearmans() -> None:
+    rng = np.random.default_rng(7)
+    vectors = rng.integers(-90, 90, (9, 6))
+    who = list("aaaabbbbc")  # c has no mate and is left out
+    scores = [5.0, 1.0, 1.0, 8.0, 2.0, 9.0, 4.0, 7.0, -3.0]
+    z = vectors.astype(np.float64)
+    mated = [np.mean([cosine(z[i], z[j]) for j in range(9) if j != i and who[j] == who[i]]) for i in range(8)]
+    expected = np.corrcoef(ranks(scores[:8]), ranks([float(each) for each in mated]))[0, 1]
+    assert expected > -2 / math.sqrt(8)
+    labels = quality_labels(Given(scores), flat_teacher(), faces_of(vectors.tolist(), who))
+    assert labels.rho == pytest.approx(expected, abs=1e-9) and labels.compared == 8
+
+
+def agreeing() -> tuple[Faces, Teacher, NDArray[np.float64]]:
+    """Twenty images of two people, and their mean mated cosines."""
+    rng = np.random.default_rng(8)
+    vectors = np.concatenate([np.array(c) + rng.integers(-60, 60, (10, 6)) for c in ([60] * 6, [-60, 60] * 3)])
+    faces = faces_of(vectors.tolist(), ["a"] * 10 + ["b"] * 10)
+    return faces, flat_teacher(), MatedCosine()(flat_teacher(), faces)
+
+
+def test_direction(tmp_path: Path) -> None:
+    faces, network, mated = agreeing()
+    assert quality_labels(MatedCosine(), network, faces, tmp_path).rho == pytest.approx(1.0)
+    with pytest.raises(UserError, match=r"Given runs the wrong way: over 20 images.*rho -1\.000") as error:
+        quality_labels(Given((-mated).tolist()), network, faces, tmp_path)
+    assert "take another source" in error.value.mend
+
+
+@pytest.mark.parametrize(("low", "high", "passes"), [(-0.49, -0.45, False), (-0.44, -0.40, True)])
+def test_only_a_clearly_wrong_direction_is_an_error(low: float, high: float, passes: bool) -> None:
+    """Twenty images: the bound is -2 / sqrt(20) = -0.447."""
+    faces, network, mated = agreeing()
+    rng = np.random.default_rng(0)
+    permutations = (rng.permutation(20).tolist() for _ in range(2000))
+    scores, rho = next(
+        (each, found)
+        for each in permutations
+        if low < (found := np.corrcoef(ranks(each), ranks(mated.tolist()))[0, 1]) < high
+    )
+    if passes:
+        assert quality_labels(Given(scores), network, faces).rho == pytest.approx(rho, abs=1e-9)
+    else:
+        with pytest.raises(UserError, match=rf"the wrong way.*rho {rho:.3f}"):
+            quality_labels(Given(scores), network, faces)
+
+
+def test_a_file_that_runs_the_wrong_way_is_mended_by_flip(tmp_path: Path) -> None:
+    faces, network, mated = agreeing()
+    path = tmp_path / "labels.csv"
+    rows = [f"{key},{-value}" for key, value in zip(faces.keys, mated.tolist(), strict=True)]
+    path.write_text("\n".join(["key,quality", *rows]), encoding="utf-8")
+    with pytest.raises(UserError, match="LabelFile runs the wrong way") as error:
+        quality_labels(LabelFile(path), network, faces, tmp_path)
+    assert error.value.mend == "set teacher.quality.flip=true"
+    assert quality_labels(LabelFile(path, flip=True), network, faces, tmp_path).rho == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Given([2.0, 2.0, 2.0]), "Given gives every image of stand_ins the score 2"),
+        (Given([1.0, math.nan, math.inf]), "2 of 3 scores of stand_ins are not finite, the first that of p1/001"),
+    ],
+)
+def test_scores_that_are_no_labels(source: QualitySource, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        quality_labels(source, teacher(), strangers(3), tmp_path)
+
+
+def test_scores_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"Given returned scores of shape \(2,\), expected \(3,\)"):
+        quality_labels(Given([1.0, 2.0]), teacher(), strangers(3))
+
+
+def same(a: QualityLabels, b: QualityLabels) -> bool:
+    return np.array_equal(a.quality, b.quality) and np.array_equal([a.rho], [b.rho], equal_nan=True)
+
+
+def test_made_once(tmp_path: Path) -> None:
+    Counted.asked.clear()
+    faces = random_faces(3, 4, (4, 6))
+    first = quality_labels(Counted(), teacher(), faces, tmp_path)
+    again = quality_labels(Counted(), teacher(), random_faces(3, 4, (4, 6)), tmp_path)
+    assert len(Counted.asked) == 1 and same(first, again) and first.compared == again.compared == 12
+    (file,) = tmp_path.iterdir()  # nothing else is left
+    with np.load(file, allow_pickle=False) as stored:
+        assert set(stored) == {"scores", "rho", "compared"}
+
+
+def test_made_anew_where_something_differs(tmp_path: Path) -> None:
+    Counted.asked.clear()
+    faces = strangers(6)
+    altered = strangers(6)
+    altered.images[3, 0, 0, 0] ^= 1
+    calls: list[tuple[Counted, Teacher, Faces]] = [
+        (Counted(), teacher(), faces),
+        (Counted(factor=2.0), teacher(), faces),
+        (Counted(), teacher(seed=2), faces),
+        (Counted(), teacher(), altered),
+        (Counted(), teacher(), faces.taken([1, 0, 2, 3, 4, 5])),
+    ]
+    for _ in range(2):
+        for source, network, images in calls:
+            labels = quality_labels(source, network, images, tmp_path)
+            brightness = images.images.reshape(6, -1).mean(1)
+            expected = (brightness - brightness.min()) / np.ptp(brightness)
+            assert labels.quality.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert len(Counted.asked) == len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_file_cut_off_is_made_again(tmp_path: Path) -> None:
+    Counted.asked.clear()
+    first = quality_labels(Counted(), teacher(), strangers(5), tmp_path)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"nothing of the kind"):
+        file.write_bytes(broken)
+        assert same(quality_labels(Counted(), teacher(), strangers(5), tmp_path), first)
+    assert len(Counted.asked) == 4 and file.read_bytes() == whole
+
+
+def test_a_changed_label_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    for second, expected in (("2", [0.0, 0.5, 1.0]), ("3", [0.0, 1.0, 1.0])):
+        path.write_text(f"key,quality\np0/000,1\np1/001,{second}\np2/002,3\n", encoding="utf-8")
+        assert quality_labels(LabelFile(path), teacher(), strangers(3), tmp_path / "kept").quality.tolist() == expected
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    labels = quality_labels(Counted(), teacher(), strangers(4), blocked / "folder")
+    assert labels.quality.min() == 0.0 and labels.quality.max() == 1.0
+
+
+def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDFACE_CACHE", str(tmp_path))
+    quality_labels(EmbeddingNorm(), teacher(), strangers(3))
+    assert [each.name.startswith("quality-EmbeddingNorm-") for each in tmp_path.iterdir()] == [True]
+    assert torch.is_grad_enabled()
