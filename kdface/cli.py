@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("kdface.commands.train", "train, evaluate and draw one run, or a sweep with -m"),
     "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
+    "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),
     "data": ("kdface.commands.data", "verify | card | preview a dataset"),
     "config": ("kdface.commands.config", "why KEY: where a value was set;  diff RUN RUN"),
     "list": ("kdface.commands.list", "the choices of a config group, one line each"),
     "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
+    "sweep": ("kdface.commands.sweep", "status | retry | stop a sweep:  sweep status runs/sweeps/NAME"),
     "run": ("kdface.commands.run", "go on with a prepared run folder (what sweeps and ranks call)"),
     "completion": ("kdface.commands.completion", "print the line that switches on completion in bash or zsh"),
 }

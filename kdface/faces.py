@@ -68,6 +68,14 @@ class Sample:
     landmarks: Points | None = None
 
 
+@dataclass(kw_only=True)
+class RawSample(Sample):
+    """A sample that brings its photograph along: `raw` (H, W, 3) uint8 RGB, `raw_landmarks` in its pixels."""
+
+    raw: Image
+    raw_landmarks: Points
+
+
 @runtime_checkable
 class FaceSet(Protocol):
     """An indexable set of faces. Readers implement this and nothing more.

@@ -6,8 +6,12 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from kdface.augmentations.misalignment import Misalignment
+from kdface.augmentations.occluders import RandomPatch, Scarf, Sunglasses
+from kdface.augmentations.periocular import Periocular, StoredPeriocular
 from kdface.augmentations.standard import Standard
-from kdface.faces import Image, Sample
+from kdface.augmentations.synthetic_mask import SyntheticMask
+from kdface.faces import Image, Preprocessing, Sample
 
 
 class Augmentation(Protocol):
@@ -19,7 +23,20 @@ class Augmentation(Protocol):
 
     views: ClassVar[tuple[str, ...]]
 
+    def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
+        """What a view's images are (size, template), made from images that are `source`."""
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]: ...
 
 
-__all__ = ["Augmentation", "Standard"]
+__all__ = [
+    "Augmentation",
+    "Misalignment",
+    "Periocular",
+    "RandomPatch",
+    "Scarf",
+    "Standard",
+    "StoredPeriocular",
+    "Sunglasses",
+    "SyntheticMask",
+]

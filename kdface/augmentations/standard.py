@@ -1,4 +1,4 @@
-"""One view: the face itself, flipped at random, with optional geometric and photometric changes."""
+"""Flip, geometric and photometric changes: of the face itself, or of all views of one face alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
-from kdface.augmentations.flip import flip
-from kdface.faces import Image, Sample
+from kdface.faces import Image, Preprocessing, Sample
 
 Probability = Annotated[float, Ge(0), Le(1)]
 
@@ -45,13 +44,32 @@ class Standard:
         if max(geometric, photometric, grayscale, blur) > 0:
             self._compose = _compose(geometric, rotation, shift, scale, photometric, grayscale, blur)
 
+    def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
+        """The image stays the kind of image it was."""
+        del view
+        return source
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
         """The view `image`: (H, W, 3) uint8 RGB, a pure function of the sample and the generator's state."""
-        image = flip(sample, rng, self.flip).image
+        return self.together({"image": sample.image}, rng)
+
+    def together(self, views: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
+        """The views of one face, each changed alike: one draw of the flip and of everything else for all of them.
+
+        Sizes may differ; shifts are then shares of each view's own size.
+        """
+        mirrored = rng.random() < self.flip
+        if mirrored:
+            views = {name: image[:, ::-1] for name, image in views.items()}
         if self._compose is not None:
-            self._compose.set_random_seed(int(rng.integers(2**32)))
-            image = self._compose(image=image)["image"]
-        return {"image": np.ascontiguousarray(image)}
+            seed = int(rng.integers(2**32))
+            views = {name: self._altered(image, seed) for name, image in views.items()}
+        return {name: np.ascontiguousarray(image) for name, image in views.items()}
+
+    def _altered(self, image: Image, seed: int) -> Image:
+        self._compose.set_random_seed(seed)
+        altered: Image = self._compose(image=np.ascontiguousarray(image))["image"]
+        return altered
 
 
 def _compose(

@@ -60,11 +60,11 @@ def _card(faces: Any) -> int:
 
 
 def _preview(faces: Any, tree: dict[str, Any]) -> int:
-    from kdface.config.build import build
+    from kdface.config.method import build_augmentation
     from kdface.reports.draw import views_sheet
     from kdface.reports.figures import save
 
-    augmentation = build(tree["augmentation"], "augmentation", image_size=faces.preprocessing.size)
+    augmentation = build_augmentation(tree, faces.preprocessing)
     path = Path(f"preview_{faces.name}.png")
     save(views_sheet(faces, augmentation, int(tree["seed"] or 0)), path)
     print(f"written  {path}  (views: {', '.join(augmentation.views)})")

@@ -32,6 +32,7 @@ def run(words: list[str]) -> int:
 def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
+    from kdface.commands.run import sets_of
     from kdface.config.assemble import build_protocols
     from kdface.config.check import convert
     from kdface.config.compose import compose
@@ -48,7 +49,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     tree = _laid_over(loaded.config, compose(arguments.overrides, arguments.config_dirs).tree, arguments.overrides)
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
-    protocols = build_protocols(tree, loaded.preprocessing)
+    protocols = build_protocols(tree, loaded.method)
     profile, _ = machine(convert(TrainerSettings, tree["trainer"]))
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
     method.use_memory_format(profile.channels_last)
@@ -61,10 +62,11 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "metrics": metrics,
         "counts": {name: outcome.counts for name, outcome in outcomes.items()},
         "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+        "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
         "checkpoint": str(loaded.checkpoint),
         "step": loaded.step,
         "evaluation": tree["evaluation"],
-        "data": {name: card(protocol.dataset) for name, protocol in protocols.items()},
+        "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
         "profile": profile.to_dict(),
     }
     write_json(target / "results.json", found)

@@ -10,17 +10,17 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdface.augmentations import Augmentation
 from kdface.config.build import build
 from kdface.config.check import convert
+from kdface.config.load import load_network
 from kdface.config.locate import locate, parameters
+from kdface.config.method import build_augmentation, build_method
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol
-from kdface.faces import FaceSet, Preprocessing
+from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
-from kdface.randomness import derive
 from kdface.runs.job import Job
 from kdface.runs.settings import TrainerSettings
 
@@ -30,11 +30,11 @@ Tree = dict[str, Any]
 def assemble(tree: Tree) -> Job:
     """Build everything one run needs. Raises `UserError` where parts do not fit or data is not there."""
     dataset: FaceSet = build(tree["dataset"], "dataset")
-    augmentation: Augmentation = build(tree["augmentation"], "augmentation", image_size=dataset.preprocessing.size)
-    protocols = build_protocols(tree, dataset.preprocessing)
+    augmentation = build_augmentation(tree, dataset.preprocessing)
     settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
     seed = int(tree["seed"])
-    method = build_method(tree, dataset.preprocessing, len(dataset.people))
+    method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
+    protocols = build_protocols(tree, method)
     _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
     order = method.order(np.asarray(dataset.labels), settings.batch_size, seed)
     steps_per_epoch = len(order(0))
@@ -62,23 +62,6 @@ def assemble(tree: Tree) -> Job:
     )
 
 
-def build_method(tree: Tree, preprocessing: Preprocessing, num_classes: int) -> Method:
-    """The method with its networks, initialised from the run's seed."""
-    torch.manual_seed(derive(int(tree["seed"]), "weights"))
-    backbone = build(tree["backbone"], "backbone", image_size=preprocessing.size)
-    head = None
-    if tree["head"] is not None:
-        if num_classes < 2:
-            raise UserError(
-                f"the head needs classes to tell apart, and the dataset has {num_classes} person.",
-                mend="give a dataset with two people or more, or head=none",
-            )
-        head = build(tree["head"], "head", embedding_size=backbone.embedding_size, num_classes=num_classes)
-    method = build(tree["method"], "method", backbone=backbone, head=head, preprocessing=preprocessing)
-    assert isinstance(method, Method)
-    return method
-
-
 def check_parts(tree: Tree) -> None:
     """What parts say of themselves must fit: views made and views named, a head or none, a teacher or none.
 
@@ -103,15 +86,23 @@ def check_parts(tree: Tree) -> None:
             f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",
             mend="teacher=none, or a method that distils (kdface list method)",
         )
+    if tree["teacher"] is None and getattr(method, "needs_teacher", False):
+        raise UserError(
+            f"{tree['method']['_target_']} learns from a teacher, and teacher is none.",
+            mend="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
+        )
 
 
-def build_protocols(tree: Tree, preprocessing: Preprocessing) -> dict[str, EvaluationProtocol]:
-    """The protocols by name; each must see the kind of image that the network is trained on."""
+def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]:
+    """The protocols by name; each must see a kind of image that the method sees."""
     protocols: dict[str, EvaluationProtocol] = {}
     shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
     for name, node in (tree["evaluation"] or {}).items():
-        protocols[name] = build(node, shared=shared)
-        preprocessing.require_equal(protocols[name].preprocessing, "the network", f"evaluation.{name}")
+        made = build(node, shared=shared, load_network=load_network)
+        protocols[name] = made
+        for faces in made.datasets:
+            if faces.preprocessing not in method.sees:
+                method.preprocessing.require_equal(faces.preprocessing, "the network", f"evaluation.{name}")
     return protocols
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kdface.config.check import FRAMEWORK, convert
+from kdface.config.check import EVERYWHERE, FRAMEWORK, convert
 from kdface.config.locate import locate, parameters
 
 
@@ -22,16 +22,21 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     part = locate(node["_target_"])
     takes = parameters(part)
     skip = {"_target_", *FRAMEWORK.get(group, {})}
-    values = {key: _value(takes[key].hint, value, shared) for key, value in node.items() if key not in skip}
+    anywhere = {name: value for name, value in known.items() if name in EVERYWHERE}
+    values = {key: _value(takes[key].hint, value, shared, anywhere) for key, value in node.items() if key not in skip}
     return part(**values, **{name: value for name, value in known.items() if name in takes})
 
 
-def _value(hint: Any, value: Any, shared: dict[str, Any] | None) -> Any:
-    if not (isinstance(value, Mapping) and "_target_" in value):
+def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any]) -> Any:
+    if not isinstance(value, Mapping):
+        return convert(hint, value)
+    if "_target_" not in value:
+        if any(isinstance(each, Mapping) and "_target_" in each for each in value.values()):
+            return {name: _value(Any, each, shared, anywhere) for name, each in value.items()}
         return convert(hint, value)
     if shared is None:
-        return build(value)
+        return build(value, **anywhere)
     text = json.dumps(value, sort_keys=True)
     if text not in shared:
-        shared[text] = build(value, shared=shared)
+        shared[text] = build(value, shared=shared, **anywhere)
     return shared[text]

@@ -23,13 +23,14 @@ from kdface.errors import UserError, nearest
 INJECTED: dict[str, tuple[str, ...]] = {
     "backbone": ("image_size",),
     "head": ("embedding_size", "num_classes"),
-    "teacher": ("image_size",),
     "augmentation": ("image_size",),
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
-    "method": ("backbone", "head", "teacher", "preprocessing"),
+    "method": ("backbone", "head", "networks", "heads", "inputs", "teacher", "preprocessing"),
     "logger": ("folder", "run_name"),
 }
+# Handed to any part, wherever it stands, that has a parameter of the name.
+EVERYWHERE = ("load_network",)
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
@@ -110,6 +111,8 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         check_part(value, path, origins)
         return
+    if value == {} and type(None) in _members(hint):
+        return  # a group whose choice is `none`, named by interpolation
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         _check_dataclass(nested, value, path, origins)
@@ -142,11 +145,13 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     group = path.split(".")[0] if path.count(".") == 0 else ""
     part = locate(node["_target_"], origin=origins.of(f"{path}._target_"))
     known = {**parameters(part), **FRAMEWORK.get(group, {})}
-    _check_parameters(known, node, path, origins, INJECTED.get(group, ()))
+    _check_parameters(known, node, path, origins, (*EVERYWHERE, *INJECTED.get(group, ())))
 
 
 def convert(hint: Any, value: Any) -> Any:
     """A checked value as the type its parameter asks for: list as tuple, string as Path, mapping as dataclass."""
+    if value == {} and type(None) in _members(hint):
+        return None
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)

@@ -91,6 +91,9 @@ def _absolute_paths(config: DictConfig, origins: Origins) -> None:
             raise _unresolved(error, f"paths.{key}", origins) from None
         if isinstance(value, str):
             config.paths[key] = str(Path(value).expanduser().absolute())
+    run = (config.get("teacher") or {}).get("run")  # null as well where it is "???", not given yet
+    if isinstance(run, str):
+        config.teacher.run = str(Path(run).expanduser().absolute())
 
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:

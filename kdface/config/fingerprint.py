@@ -18,8 +18,9 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
     kept = {key: value for key, value in tree.items() if key not in _IRRELEVANT[""]}
     kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in _IRRELEVANT["trainer"]}
-    data_root = str(tree["paths"]["data"])
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=True).replace(data_root, "<data>")
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
+    for root in ("data", "runs"):
+        text = text.replace(str(tree["paths"][root]), f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

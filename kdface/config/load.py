@@ -6,29 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdface.config.assemble import build_method
 from kdface.config.check import check_tree
+from kdface.config.method import build_method
 from kdface.config.origin import Origins
 from kdface.config.schema import Configuration
 from kdface.faces import Preprocessing
 from kdface.methods import Method
 from kdface.runs.checkpoint import load_weights_into, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run
+from kdface.teachers import Teacher
 
 
 @dataclass
 class LoadedRun:
     """Attributes:
     folder: where it lies.
-    method: with the checkpoint's weights, in eval mode; `method.embed(images)` embeds.
-    preprocessing: what the networks see.
+    method: with the checkpoint's weights, in eval mode; `method.embed(images, method.preprocessing)` embeds.
     config: the resolved configuration it was trained with.
     checkpoint, step: which weights.
     """
 
     folder: RunFolder
     method: Method
-    preprocessing: Preprocessing
     config: dict[str, Any]
     checkpoint: Path
     step: int
@@ -46,8 +45,14 @@ def load_run(path: str | Path) -> LoadedRun:
     check_tree(config, Configuration, Origins())
     about = read_checkpoint(checkpoint)["kdface"]
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    method = build_method(config, preprocessing, int(about["num_classes"]))
+    method = build_method(config, preprocessing, int(about["num_classes"]), load_network=None)
     if config["trainer"]["ema_decay"] is not None:
         method.add_average()
     load_weights_into(method, checkpoint)
-    return LoadedRun(folder, method.eval(), preprocessing, config, checkpoint, int(about["step"]))
+    return LoadedRun(folder, method.eval(), config, checkpoint, int(about["step"]))
+
+
+def load_network(run: Path) -> Teacher:
+    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with."""
+    method = load_run(run).method
+    return Teacher(method.embedder, method.preprocessing, head=method.head)

@@ -29,6 +29,7 @@ PART_ROOMS = (
     "kdface.methods.schedules",
     "kdface.runs.loggers",
     "kdface.teachers",
+    "kdface.teachers.quality",
     "torch.optim",
 )
 

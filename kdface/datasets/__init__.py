@@ -1,9 +1,21 @@
 """Datasets: readers of faces on disk, and generated faces that belong to nobody. Each is a `kdface.faces.FaceSet`."""
 
 from kdface.datasets.bin_pairs import BinPairs
+from kdface.datasets.ckd_folders import CKDFolders
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
+from kdface.datasets.resized import Resized
+from kdface.datasets.seen import Seen
 from kdface.datasets.toy_faces import ToyFaces
 
-__all__ = ["BinPairs", "ImageFolder", "RawFolder", "RecordIO", "ToyFaces"]
+__all__ = [
+    "BinPairs",
+    "CKDFolders",
+    "ImageFolder",
+    "RawFolder",
+    "RecordIO",
+    "Resized",
+    "Seen",
+    "ToyFaces",
+]

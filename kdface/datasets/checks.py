@@ -198,7 +198,7 @@ def fingerprint(dataset: FaceSet) -> str:
     rows = []
     for index in range(len(dataset)):
         try:
-            digest = hashlib.sha256(_bytes_of(dataset, index)).hexdigest()
+            digest = hashlib.sha256(bytes_of(dataset, index)).hexdigest()
         except DataError:  # a missing file is a version of the dataset too: training may skip it
             digest = "unreadable"
         rows.append(f"{dataset.keys[index]}\0{dataset.people[int(dataset.labels[index])]}\0{digest}\n")
@@ -266,7 +266,7 @@ def _check_labels(dataset: FaceSet) -> None:
         raise DataError(f"{dataset.name}: the labels are not one index into {len(dataset.people)} people per image.")
 
 
-def _bytes_of(dataset: FaceSet, index: int) -> bytes:
+def bytes_of(dataset: FaceSet, index: int) -> bytes:
     if isinstance(dataset, HasRawBytes):
         return dataset.raw_bytes(index)
     sample = dataset[index]

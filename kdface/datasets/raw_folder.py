@@ -12,7 +12,7 @@ from kdface.datasets.folders import scan
 from kdface.datasets.images import Size, decode, read_bytes
 from kdface.datasets.landmarks import read_landmarks
 from kdface.errors import DataError, UserError, nearest
-from kdface.faces import Image, Points, Preprocessing, Sample, align, similarity, template_points
+from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, align, similarity, template_points
 
 
 class RawFolder:
@@ -30,6 +30,7 @@ class RawFolder:
         name: name of the dataset in reports; by default the name of the folder.
         keys: take these images only.
         terms: licence or terms of use, shown in the dataset's card.
+        keep_raw: hand the photograph on with each sample, for augmentations that align it anew (misalignment).
 
     Raises:
         UserError: the folder, the landmark file or one of the keys is not there.
@@ -50,7 +51,9 @@ class RawFolder:
         name: str | None = None,
         keys: Sequence[str] | None = None,
         terms: str = "",
+        keep_raw: bool = False,
     ) -> None:
+        self.keep_raw = keep_raw
         self.root = Path(root)
         self.name = name or self.root.name
         self.terms = terms
@@ -82,7 +85,10 @@ class RawFolder:
         size = self.preprocessing.size
         matrix = similarity(points, template_points(size))
         moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        return Sample(align(image, points, size), int(self.labels[index]), self.keys[index], moved)
+        crop, label, key = align(image, points, size), int(self.labels[index]), self.keys[index]
+        if self.keep_raw:
+            return RawSample(crop, label, key, moved, raw=image, raw_landmarks=points)
+        return Sample(crop, label, key, moved)
 
     def raw(self, index: int) -> tuple[Image, Points]:
         """The photograph (height, width, 3) as stored, and its five landmarks (5, 2) in its pixels."""

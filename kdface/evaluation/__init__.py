@@ -1,6 +1,8 @@
 """Evaluation: embeddings -> scores -> curves -> protocol results. NumPy and torch only."""
 
+from kdface.evaluation.ckd import CKDVerification, ClusterSeparation, CrossModalVerification
 from kdface.evaluation.embed import Embedder
+from kdface.evaluation.folds import Identification, ckd_identification, fold_identification
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
 from kdface.evaluation.protocol import (
     EvaluationProtocol,
@@ -11,17 +13,25 @@ from kdface.evaluation.protocol import (
     lfw_verification,
     random_verification,
 )
+from kdface.evaluation.quality import QualityEDC
 from kdface.evaluation.quantise import Quantised
 
 __all__ = [
+    "CKDVerification",
+    "ClusterSeparation",
+    "CrossModalVerification",
     "Embedder",
     "EvaluationProtocol",
+    "Identification",
     "Metric",
     "Outcome",
     "PairList",
+    "QualityEDC",
     "Quantised",
     "Verification",
     "bin_verification",
+    "ckd_identification",
+    "fold_identification",
     "lfw_verification",
     "random_pairs",
     "random_verification",

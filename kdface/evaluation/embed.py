@@ -9,17 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdface.faces import FaceSet
+from kdface.errors import UserError
+from kdface.faces import FaceSet, Preprocessing
 from kdface.progress import track
 
-Network = Callable[[Tensor], Tensor]  # (N, H, W, 3) uint8 RGB -> (N, D)
+Network = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, D)
+Quality = Callable[[Tensor], Tensor]  # (N, H, W, 3) uint8 RGB -> (N,)
+
+Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the dataset's id: rows by key
 
 
 class Embedder:
     """Embeds images of a dataset by key and remembers them, so that protocols on one dataset share the work.
 
     Args:
-        network: (N, H, W, 3) uint8 -> (N, D); called without gradient.
+        network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
+        quality_network: (N, H, W, 3) uint8 -> (N,) face-image quality, where the network gives it.
         device: where the network lives.
         batch_size: images per forward pass (each is also mirrored).
         rank, world: the part of the images this process embeds; the parts are gathered by row and asserted complete.
@@ -32,13 +37,16 @@ class Embedder:
         batch_size: int = 256,
         rank: int = 0,
         world: int = 1,
+        quality_network: Quality | None = None,
     ) -> None:
         self.network = network
+        self.quality_network = quality_network
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.rank = rank
         self.world = world
-        self._known: dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]] = {}
+        self._known: Known = {}
+        self._qualities: Known = {}
 
     def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
         """(len(keys), D): f(image) + f(mirrored image) of each key, not normalised.
@@ -47,14 +55,37 @@ class Embedder:
         number of ranks. Raises `kdface.errors.DataError` for an image that cannot be read and `KeyError` for a key
         that the dataset lacks.
         """
-        _, known = self._known.setdefault(id(dataset), (dataset, {}))
+        return self._recall(self._known, self._both, dataset, keys)
+
+    def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
+        """(len(keys),): the quality of each image, higher is better; of the image itself, not of its mirror."""
+        if self.quality_network is None:
+            raise UserError("this network gives no face-image quality.")
+        return self._recall(self._qualities, self._quality, dataset, keys)[:, 0].astype(np.float64)
+
+    def _recall(
+        self, store: Known, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, keys: Sequence[str]
+    ) -> NDArray[np.float32]:
+        _, known = store.setdefault(id(dataset), (dataset, {}))
         missing = sorted(set(keys) - known.keys())
         if missing:
             rows = {key: row for row, key in enumerate(dataset.keys)}
-            known.update(zip(missing, self._embed(dataset, [rows[key] for key in missing]), strict=True))
+            found = self._compute(compute, dataset, [rows[key] for key in missing])
+            known.update(zip(missing, found, strict=True))
         return np.stack([known[key] for key in keys])
 
-    def _embed(self, dataset: FaceSet, rows: list[int]) -> NDArray[np.float32]:
+    def _both(self, batch: Tensor, dataset: FaceSet) -> Tensor:
+        kind = dataset.preprocessing
+        return self.network(batch, kind).float() + self.network(batch.flip(2), kind).float()
+
+    def _quality(self, batch: Tensor, dataset: FaceSet) -> Tensor:
+        del dataset
+        assert self.quality_network is not None
+        return self.quality_network(batch).float()[:, None]
+
+    def _compute(
+        self, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, rows: list[int]
+    ) -> NDArray[np.float32]:
         mine = list(range(self.rank, len(rows), self.world))
         found: list[NDArray[np.float32]] = []
         starts = range(0, len(mine), self.batch_size)
@@ -62,9 +93,7 @@ class Embedder:
             chunk = mine[start : start + self.batch_size]
             images = np.stack([dataset[rows[each]].image for each in chunk])
             with torch.inference_mode():
-                batch = torch.from_numpy(images).to(self.device)
-                both = self.network(batch).float() + self.network(batch.flip(2)).float()
-            found.append(both.cpu().numpy())
+                found.append(compute(torch.from_numpy(images).to(self.device), dataset).cpu().numpy())
         part = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
         return part if self.world == 1 else self._gather(part, mine, len(rows))
 

@@ -12,13 +12,13 @@ from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.evaluation.curves import auc, eer, roc, tar_at_far
+from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
 from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
-from kdface.faces import FaceSet, Preprocessing
+from kdface.faces import FaceSet
 
 FAR = Annotated[float, Gt(0), Lt(1)]
 
@@ -27,14 +27,18 @@ FAR = Annotated[float, Gt(0), Lt(1)]
 class Metric:
     """A value, a fraction unless its name says otherwise; `std` over folds where there are folds.
 
-    `value` is None where the data cannot resolve it (a FAR below one over the number of impostor pairs).
+    `value` is None where the data cannot resolve it (a FAR below one over the number of impostor pairs). `low` and
+    `high` bound an interval, where the protocol gives one.
     """
 
     value: float | None
     std: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        return {"value": self.value} if self.std is None else {"value": self.value, "std": self.std}
+        rest = {"std": self.std, "low": self.low, "high": self.high}
+        return {"value": self.value, **{name: value for name, value in rest.items() if value is not None}}
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Outcome:
         counts: how many images and pairs were expected and seen.
         symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
+        choices: every choice that the numbers depend on beyond the configuration, JSON-able.
     """
 
     metrics: dict[str, Metric]
@@ -53,14 +58,18 @@ class Outcome:
     symptoms: list[str] = field(default_factory=list)
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     same: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    choices: dict[str, Any] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a figure is drawn from, without the network; kept in the run's folder."""
+        return {"scores": self.scores, "same": self.same} if len(self.scores) else {}
 
 
 @runtime_checkable
 class EvaluationProtocol(Protocol):
-    """What the run asks of a protocol."""
+    """What the run asks of a protocol. `datasets` are those whose images the run's network embeds."""
 
-    dataset: FaceSet
-    preprocessing: Preprocessing
+    datasets: tuple[FaceSet, ...]
 
     def evaluate(self, embed: Embedder) -> Outcome: ...
 
@@ -70,34 +79,59 @@ class Verification:
 
     Metrics: `10fold/accuracy` is InsightFace's (thresholds 0, 0.01, ..., 3.99 on the squared distance);
     `10fold/accuracy_exact` chooses among all thresholds; `roc/eer`, `roc/auc`, `roc/tar@far=X` are computed on the
-    exact curve. `std` is the population standard deviation over the folds.
+    exact curve. `std` is the population standard deviation over the folds. With `scores/...` come the numbers of the
+    masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an FMR of at most 1 % and 0.1 %;
+    `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
+    (genuine_mean - impostor_mean)^2 / (genuine variance + impostor variance).
 
     Args:
-        dataset: the images.
+        dataset: the images; with `probes`, of the first image of each pair only.
         pairs: keys of the images to compare; its folds, or ten consecutive blocks.
         fars: the false-accept rates at which the true-accept rate is told.
+        probes: where the second image of each pair is taken from, such as the same faces with masks
+            (`kdface.datasets.Seen`); null: from `dataset` as well.
+        official_half_split: for comparison with the published MaskInv code only, whose "mask against no mask" takes
+            both images of the first half of the pairs from `dataset` and both of the second half from `probes`.
     """
 
-    def __init__(self, dataset: FaceSet, pairs: PairList, fars: Sequence[float] = (1e-2, 1e-3)) -> None:
+    def __init__(
+        self,
+        dataset: FaceSet,
+        pairs: PairList,
+        fars: Sequence[float] = (1e-2, 1e-3),
+        probes: FaceSet | None = None,
+        official_half_split: bool = False,
+    ) -> None:
         self.dataset = dataset
+        self.probes = dataset if probes is None else probes
+        self.datasets = (dataset,) if probes is None else (dataset, probes)
         self.pairs = pairs
         self.fars = tuple(fars)
-        self.preprocessing = dataset.preprocessing
-        missing = sorted(set(pairs.keys()) - set(dataset.keys))
-        if missing:
-            raise UserError(
-                f"{len(missing)} of {len(pairs.keys())} images of the pair list are not in {dataset.name}: "
-                f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}.",
-                mend=f"kdface data verify {dataset.name}",
-            )
+        half = len(pairs) // 2 if official_half_split else 0
+        # Which of the two sets each image comes from.
+        self._left = np.arange(len(pairs)) >= half if official_half_split else np.zeros(len(pairs), dtype=np.bool_)
+        self._right = self._left if official_half_split else np.ones(len(pairs), dtype=np.bool_)
+        for side, keys in zip((self.dataset, self.probes), self._keys(), strict=True):
+            missing = sorted(keys - set(side.keys))
+            if missing:
+                raise UserError(
+                    f"{len(missing)} of {len(keys)} images of the pair list are not in {side.name}: "
+                    f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}.",
+                    mend=f"kdface data verify {side.name}",
+                )
+
+    def _keys(self) -> tuple[set[str], set[str]]:
+        """The images that are needed of `dataset`, and of `probes`."""
+        pairs = self.pairs
+        sides = [*zip(pairs.left, self._left, strict=True), *zip(pairs.right, self._right, strict=True)]
+        first, second = ({key for key, of_probes in sides if of_probes == which} for which in (False, True))
+        return (first | second, set()) if self.probes is self.dataset else (first, second)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed, score, measure. Embeddings without a direction give metrics that are not available, and symptoms."""
-        keys = self.pairs.keys()
-        embeddings = embed(self.dataset, keys)
-        left, right = self.pairs.rows(keys)
+        embeddings, left, right = self._embedded(embed)
         same = self.pairs.same
-        counts = {"pairs": len(self.pairs), "images": len(keys), "images_embedded": len(embeddings)}
+        counts = {"pairs": len(self.pairs), "images": len(embeddings)}
         symptoms = diagnose(embeddings, left, right, same)
         if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
             names = ["10fold/accuracy", "10fold/accuracy_exact", "roc/eer", "roc/auc"]
@@ -113,11 +147,46 @@ class Verification:
             "roc/eer": Metric(eer(curve)),
             "roc/auc": Metric(auc(curve)),
             **{f"roc/tar@far={far:g}": Metric(tar_at_far(curve, far)) for far in self.fars},
+            "scores/fmr100": Metric(fnmr_at_fmr(curve, 1e-2)),
+            "scores/fmr1000": Metric(fnmr_at_fmr(curve, 1e-3)),
+            **_separation(np.asarray(scores), same),
         }
         return Outcome(metrics, counts, symptoms, np.asarray(scores), same)
 
+    def _embedded(self, embed: Embedder) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Embeddings, and for each pair the rows of its two images."""
+        first, second = (sorted(keys) for keys in self._keys())
+        rows = {key: row for row, key in enumerate(first)}
+        probe_rows = rows if self.probes is self.dataset else {key: len(first) + i for i, key in enumerate(second)}
+        parts = [embed(faces, keys) for faces, keys in ((self.dataset, first), (self.probes, second)) if keys]
 
-def lfw_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
+        def places(keys: Sequence[str], of_probes: NDArray[np.bool_]) -> NDArray[np.int64]:
+            found = [(probe_rows if probe else rows)[key] for key, probe in zip(keys, of_probes, strict=True)]
+            return np.array(found, dtype=np.int64)
+
+        embeddings = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return embeddings, places(self.pairs.left, self._left), places(self.pairs.right, self._right)
+
+
+def _separation(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, Metric]:
+    """Means of both kinds of score, and the Fisher discriminant ratio (population variances)."""
+    genuine, impostor = scores[same], scores[~same]
+    spread = float(genuine.var() + impostor.var())
+    gap = float(genuine.mean() - impostor.mean())
+    return {
+        "scores/genuine_mean": Metric(float(genuine.mean())),
+        "scores/impostor_mean": Metric(float(impostor.mean())),
+        "scores/fdr": Metric(gap**2 / spread if spread > 0 else None),
+    }
+
+
+def lfw_verification(
+    dataset: FaceSet,
+    pairs: Path,
+    fars: tuple[FAR, ...] = (1e-2, 1e-3),
+    probes: FaceSet | None = None,
+    official_half_split: bool = False,
+) -> Verification:
     """Verification over a pair list in LFW's text format.
 
     View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks.
@@ -129,7 +198,7 @@ def lfw_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-
             rows = np.flatnonzero(listed.same == kind)
             fold[rows] = consecutive_folds(len(rows))
         listed = replace(listed, fold=fold)
-    return Verification(dataset, listed, fars)
+    return Verification(dataset, listed, fars, probes, official_half_split)
 
 
 def bin_verification(dataset: Any, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
@@ -144,7 +213,8 @@ def random_verification(
     pairs_per_fold: Annotated[int, Ge(2)] = 120,
     seed: Annotated[int, Ge(0)] = 0,
     fars: tuple[FAR, ...] = (1e-2, 1e-3),
+    probes: FaceSet | None = None,
 ) -> Verification:
     """Verification over pairs drawn at random from any dataset with people: balanced, folds of disjoint people."""
     pairs = random_pairs(dataset.labels, dataset.keys, folds, pairs_per_fold, seed)
-    return Verification(dataset, pairs, fars)
+    return Verification(dataset, pairs, fars, probes)

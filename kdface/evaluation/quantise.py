@@ -53,8 +53,7 @@ class Quantised:
 
     def __init__(self, protocol: EvaluationProtocol) -> None:
         self.protocol = protocol
-        self.dataset = protocol.dataset
-        self.preprocessing = protocol.preprocessing
+        self.datasets = protocol.datasets
 
     def evaluate(self, embed: Embedder) -> Outcome:
         return self.protocol.evaluate(QuantisedEmbedder(embed))

@@ -1,7 +1,22 @@
 """Methods: what a batch of views is worth as a loss. The only room that knows LightningModules."""
 
+from kdface.methods.aikd import AIKD
 from kdface.methods.base import Method, Optimization, Term, Views
+from kdface.methods.ckd import CKD
+from kdface.methods.distillation import Distillation
 from kdface.methods.facenet import FaceNet
+from kdface.methods.maskinv import MaskInv
 from kdface.methods.spherefacer import SphereFaceR
 
-__all__ = ["FaceNet", "Method", "Optimization", "SphereFaceR", "Term", "Views"]
+__all__ = [
+    "AIKD",
+    "CKD",
+    "Distillation",
+    "FaceNet",
+    "MaskInv",
+    "Method",
+    "Optimization",
+    "SphereFaceR",
+    "Term",
+    "Views",
+]

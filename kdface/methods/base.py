@@ -18,8 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kdface.datasets.loading import Batch, Order, shuffled
 from kdface.errors import UserError
-from kdface.faces import Preprocessing
+from kdface.faces import FaceSet, Preprocessing
+from kdface.pixels import normalised
 from kdface.randomness import derive
+from kdface.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,32 @@ class Method(pl.LightningModule, ABC):
     """Base of the methods. A subclass gives `terms`; the loss is the sum of value x weight.
 
     Attributes:
+        preprocessing: the images of the student's view.
+        teacher: the frozen network, for methods that have one; it is not a module, so it is never trained or saved.
         backbone: the network that is trained.
         embedder: the network that is evaluated and shipped: the backbone, or the average of its weights.
         head: class weights and loss; null for methods that have none.
-        needs_head: whether the method can do without (checked before anything is trained).
+        needs_head, needs_teacher: whether the method can do without (checked before anything is trained).
         last_loss, last_terms, last_metrics: of the last step, detached, for the record.
     """
 
     needs_head: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = False
 
-    def __init__(self, backbone: nn.Module, head: nn.Module | None, preprocessing: Preprocessing, views: Views) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        preprocessing: Preprocessing,
+        views: Views,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.preprocessing = preprocessing
         self.views = views
+        self.teacher = teacher
         self.averaged: nn.Module | None = None
         self.memory_format = torch.contiguous_format
         self.last_terms: dict[str, Term] = {}
@@ -96,25 +109,49 @@ class Method(pl.LightningModule, ABC):
     def embedder(self) -> nn.Module:
         return self.averaged if self.averaged is not None else self.backbone
 
+    @property
+    def sees(self) -> tuple[Preprocessing, ...]:
+        """The kinds of image that it can be evaluated on."""
+        return (self.preprocessing,)
+
     def pixels(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the networks' colours and memory format."""
-        floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
-        if self.preprocessing.color == "bgr":
-            floats = floats.flip(1)
-        return (floats - self.preprocessing.mean) / self.preprocessing.std
+        return normalised(images, self.preprocessing, self.memory_format)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, D) embeddings, not normalised."""
+    def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, D) embeddings, not normalised."""
+        del preprocessing  # one network sees one kind
         embedding: Tensor = self.embedder(self.pixels(images))
         return embedding
+
+    def quality(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N,) face-image quality, higher is better. Raises `UserError` where it has none."""
+        grade = getattr(self.head, "quality", None)
+        if grade is None:
+            raise UserError(
+                "this network gives no face-image quality.",
+                mend="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
+            )
+        score: Tensor = grade(self.embedder(self.pixels(images)))
+        return score
+
+    def before_training(self, training: FaceSet) -> None:
+        """Called once the networks are where they will be trained, with the faces as the dataset gives them."""
+        del training
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def use_memory_format(self, channels_last: bool) -> None:
         """Lay weights and images out as NHWC (channels_last) or NCHW; the hardware profile says which is faster."""
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
+        if self.teacher is not None:
+            self.teacher.use_memory_format(self.memory_format)
 
     def parameter_groups(self) -> list[Any]:
-        """What the optimiser moves. A method with several learning rates returns several groups."""
+        """What the optimiser moves. A method may return several groups, `lr_scale` being relative to optimizer.lr."""
         return [each for each in self.parameters() if each.requires_grad]
 
     def optimize_with(self, optimization: Optimization) -> None:
@@ -130,6 +167,8 @@ class Method(pl.LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         plan = self._plan()
         optimizer = plan.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_scale", 1.0)
         schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -60,6 +60,11 @@ def multistep(
     return _schedule(optimizer, lambda step: gamma ** sum(step >= each for each in reached))
 
 
-def constant(optimizer: Optimizer) -> LambdaLR:
-    """The optimiser's learning rate throughout."""
-    return _schedule(optimizer, lambda step: 1.0)
+def constant(optimizer: Optimizer, total_steps: int, warmup: Share = 0.0) -> LambdaLR:
+    """The optimiser's learning rate; over the first `warmup` share of the steps it rises as sin(pi / 2 * step / W)."""
+    rise = warmup * total_steps
+
+    def factor(step: int) -> float:
+        return math.sin(math.pi / 2 * (step + 1) / rise) if step + 1 < rise else 1.0
+
+    return _schedule(optimizer, factor)

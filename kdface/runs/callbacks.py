@@ -16,6 +16,7 @@ from kdface.datasets.loading import Batch, ResumableLoader
 from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.evaluation.health import Unhealthy
+from kdface.faces import FaceSet
 from kdface.methods import Method
 from kdface.progress import Meter
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT
@@ -204,11 +205,11 @@ class Checkpoints(pl.Callback):
     """
 
     def __init__(
-        self, folder: RunFolder, config: dict[str, Any], num_classes: int, loader: ResumableLoader, every: int | None
+        self, folder: RunFolder, config: dict[str, Any], faces: FaceSet, loader: ResumableLoader, every: int | None
     ) -> None:
         self.folder = folder
         self.config = config
-        self.num_classes = num_classes
+        self.faces = faces
         self.loader = loader
         self.every = every
         self._last_step = 0
@@ -219,12 +220,11 @@ class Checkpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        assert isinstance(pl_module, Method)
         checkpoint["kdface"] = {
             "format": CHECKPOINT_FORMAT,
             "config": self.config,
-            "preprocessing": pl_module.preprocessing.to_dict(),
-            "num_classes": self.num_classes,
+            "preprocessing": self.faces.preprocessing.to_dict(),
+            "num_classes": len(self.faces.people),
             "seed": self.config["seed"],
             "step": trainer.global_step,
             "batches": self.loader.delivered,

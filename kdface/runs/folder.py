@@ -153,9 +153,14 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
 
 
 def find_run(path: str | Path) -> RunFolder:
-    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run."""
+    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run.
+
+    The name of a run may be cut short after its seed (runs/NAME/seed0) where that leaves one to be meant.
+    """
     given = Path(path).expanduser()
     try:
+        if not given.exists() and len(short := sorted(given.parent.glob(f"{given.name}-*/config.yaml"))) == 1:
+            given = short[0].parent
         for candidate in (given, *given.parents) if given.exists() else ():
             if (candidate / "config.yaml").is_file() and (candidate / "origin.json").is_file():
                 return RunFolder(candidate)

@@ -61,6 +61,10 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     if settings.compile:
         method.backbone.compile()
 
+    if method.teacher is not None:
+        method.teacher.to("cuda" if profile.accelerator == "gpu" else "cpu")
+    method.before_training(job.training.faces)
+
     name = f"{folder.root.parent.name}/{folder.root.name}"
     sink = _open_logger(job, folder, name) if rank_zero else None
     records = Records(folder.metrics, sink, warn=log.warning)
@@ -78,7 +82,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             recorder,
             Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
             SameConfiguration(folder.config),
-            Checkpoints(folder, job.config, len(job.training.faces.people), loader, settings.checkpoint_steps),
+            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps),
         ],
     )
 
@@ -108,6 +112,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             "metrics": metrics_of(outcomes),
             "counts": {name: outcome.counts for name, outcome in outcomes.items()},
             "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+            "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
             "step": trainer.global_step,
             "seed": job.seed,
             "skipped": [],
@@ -196,7 +201,7 @@ def evaluate(
     was_training = method.training
     method.eval()
     device = next(method.backbone.parameters()).device
-    embed = Embedder(method.embed, device, rank=rank, world=world)
+    embed = Embedder(method.embed, device, rank=rank, world=world, quality_network=method.quality)
     try:
         with forward_context(profile):
             return {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
@@ -216,8 +221,7 @@ def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None
 def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:
     """NAME.npz: raw similarities and labels, from which curves are drawn without the network."""
     for name, outcome in outcomes.items():
-        if len(outcome.scores):
-            arrays = {"scores": outcome.scores, "same": outcome.same}
+        if arrays := outcome.arrays():
             write_atomic(folder / f"{name}.npz", partial(_save_arrays, arrays))
 
 

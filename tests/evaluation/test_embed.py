@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from kdface.evaluation import Embedder
+from kdface.faces import Preprocessing
 from tests.datasets.test_loading import Noise
 
 
 def test_rows_are_those_of_the_keys_original_plus_mirror_each_image_once() -> None:
     seen: list[int] = []
 
-    def network(images: torch.Tensor) -> torch.Tensor:
+    def network(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
+        assert kind == faces.preprocessing
         assert images.dtype == torch.uint8 and images.shape[1:] == (8, 8, 3)
         seen.append(len(images))
         return images[:, 0, :2, 0].float()  # two pixels of the first row: the mirror has others
@@ -30,4 +32,4 @@ def test_rows_are_those_of_the_keys_original_plus_mirror_each_image_once() -> No
 
 def test_a_key_that_the_dataset_lacks() -> None:
     with pytest.raises(KeyError):
-        Embedder(lambda images: images[:, 0, :, 0].float())(Noise(), ["99"])
+        Embedder(lambda images, kind: images[:, 0, :, 0].float())(Noise(), ["99"])

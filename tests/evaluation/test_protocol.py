@@ -11,10 +11,11 @@ import torch
 
 from kdface.errors import UserError
 from kdface.evaluation import Embedder, PairList, Verification, lfw_verification, random_verification
+from kdface.faces import Preprocessing, Sample
 from tests.datasets.test_loading import Noise
 
 
-def _by_person(images: torch.Tensor) -> torch.Tensor:
+def _by_person(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
     """A perfect network: the noise of image i is seeded by i, so its bytes tell the person (i modulo 4)."""
     index = {Noise()[i].image.tobytes(): i for i in range(20)} | {
         np.ascontiguousarray(Noise()[i].image[:, ::-1]).tobytes(): i for i in range(20)
@@ -26,6 +27,9 @@ def _by_person(images: torch.Tensor) -> torch.Tensor:
 def test_a_perfect_network() -> None:
     outcome = random_verification(Noise(), folds=2, pairs_per_fold=8, fars=(0.25, 1e-3)).evaluate(Embedder(_by_person))
     values = {key: metric.value for key, metric in outcome.metrics.items()}
+    separation = {key: values.pop(f"scores/{key}") for key in ("genuine_mean", "impostor_mean", "fdr")}
+    assert separation["genuine_mean"] == pytest.approx(1.0, abs=0.01)
+    assert separation["impostor_mean"] == pytest.approx(0.0, abs=0.02)
     assert values == {
         "10fold/accuracy": 1.0,
         "10fold/accuracy_exact": 1.0,
@@ -33,6 +37,8 @@ def test_a_perfect_network() -> None:
         "roc/auc": 1.0,
         "roc/tar@far=0.25": 1.0,
         "roc/tar@far=0.001": None,  # eight impostor pairs cannot resolve it
+        "scores/fmr100": None,
+        "scores/fmr1000": None,
     }
     assert outcome.metrics["10fold/accuracy"].std == 0.0
     assert outcome.counts["pairs"] == 16
@@ -42,7 +48,7 @@ def test_a_perfect_network() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
 def test_a_dead_network_has_symptoms(value: float) -> None:
     verification = random_verification(Noise(), folds=2, pairs_per_fold=8)
-    outcome = verification.evaluate(Embedder(lambda images: torch.full((len(images), 4), value)))
+    outcome = verification.evaluate(Embedder(lambda images, kind: torch.full((len(images), 4), value)))
     assert outcome.symptoms
     if value != 1.0:
         assert outcome.metrics["10fold/accuracy"].value is None
@@ -68,3 +74,57 @@ def test_view_1_is_cut_into_folds_that_hold_both_kinds(tmp_path: Path) -> None:
     assert fold is not None
     assert np.array_equal(np.bincount(fold[:20]), [2] * 10)
     assert np.array_equal(np.bincount(fold[20:]), [2] * 10)
+
+
+class Angles(Noise):
+    """Image i is black but for one pixel, which tells an angle in degrees: its embedding points there."""
+
+    def __init__(self, angles: Sequence[int], name: str) -> None:
+        self.angles = angles
+        self.name = name
+        self.keys = [f"{i:02d}" for i in range(len(angles))]
+        self.labels = np.zeros(len(angles), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.angles)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = np.zeros((4, 4, 3), dtype=np.uint8)
+        image[:, :, 0] = self.angles[index]
+        return Sample(image, 0, self.keys[index])
+
+
+SAME, FOLD = np.array([True, True, False, False]), np.array([0, 1, 0, 1])
+
+
+def _pointing(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
+    angle = torch.deg2rad(images[:, 0, 0, 0].float())
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def test_the_second_image_of_a_pair_comes_from_the_probes() -> None:
+    """Scores by hand: cosines of 0, 60, 90 and 120 degrees, where the probes alone, or the first set, give others."""
+    gallery, probes = Angles([0, 10, 20, 30], "bare"), Angles([0, 70, 110, 150], "masked")
+    pairs = PairList(("00", "01", "02", "03"), ("00", "01", "02", "03"), SAME, FOLD)
+    outcome = Verification(gallery, pairs, fars=(0.5,), probes=probes).evaluate(Embedder(_pointing))
+    assert outcome.scores == pytest.approx([1.0, 0.5, 0.0, -0.5], abs=1e-6)
+    values = {key: metric.value for key, metric in outcome.metrics.items()}
+    assert values["scores/genuine_mean"] == pytest.approx(0.75)
+    assert values["scores/impostor_mean"] == pytest.approx(-0.25)
+    assert values["scores/fdr"] == pytest.approx(1.0 / (0.0625 + 0.0625))  # gap 1, variances (0.25)^2 each
+    assert outcome.counts == {"pairs": 4, "images": 8}
+
+
+def test_probes_that_lack_an_image() -> None:
+    pairs = PairList(("00", "03"), ("00", "03"), np.array([True, False]), None)
+    with pytest.raises(UserError, match="are not in masked: 03"):
+        Verification(Angles([0, 1, 2, 3], "bare"), pairs, probes=Angles([0, 1], "masked"))
+
+
+def test_the_published_half_split_masks_both_images_of_the_second_half() -> None:
+    gallery, probes = Angles([0, 10, 20, 30], "bare"), Angles([0, 70, 110, 150], "masked")
+    pairs = PairList(("00", "02", "00", "01"), ("01", "03", "02", "03"), SAME[[0, 2, 1, 3]], np.array([0, 0, 1, 1]))
+    protocol = Verification(gallery, pairs, fars=(0.5,), probes=probes, official_half_split=True)
+    scores = protocol.evaluate(Embedder(_pointing)).scores
+    angles = [10, 10, 110, 80]  # 0 and 10, 20 and 30 of the bare; 0 and 110, 70 and 150 of the masked
+    assert scores == pytest.approx(np.cos(np.deg2rad(angles)), abs=1e-6)

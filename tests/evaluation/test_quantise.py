@@ -54,11 +54,9 @@ def test_embeddings_without_a_direction_are_refused() -> None:
 class Echo:
     """A protocol that keeps the embeddings it was given."""
 
-    dataset: FaceSet
-    preprocessing = Preprocessing()
-
     def __init__(self, dataset: FaceSet) -> None:
         self.dataset = dataset
+        self.datasets = (dataset,)
         self.seen: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
     def evaluate(self, embed: Embedder) -> Outcome:

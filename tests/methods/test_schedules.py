@@ -60,5 +60,7 @@ def test_multistep_drops_when_the_epoch_begins() -> None:
     assert _rates(multistep(_optimizer(), 3, milestones=(2,), unit="step"), 4) == pytest.approx([2, 2, 0.2, 0.2])
 
 
-def test_constant() -> None:
-    assert _rates(constant(_optimizer()), 3) == [2.0, 2.0, 2.0]
+def test_constant_after_a_sine() -> None:
+    assert _rates(constant(_optimizer(), 3), 3) == [2.0, 2.0, 2.0]
+    found = _rates(constant(_optimizer(), 10, warmup=0.3), 10)
+    assert found == pytest.approx([2 * math.sin(math.pi / 6), 2 * math.sin(math.pi / 3), *[2.0] * 8])

@@ -54,4 +54,4 @@ def test_the_averaged_copy_is_what_is_embedded_and_is_never_trained() -> None:
         for each in method.averaged.parameters():
             each.zero_()
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    assert torch.equal(method.embed(images), torch.zeros(2, 8))
+    assert torch.equal(method.embed(images, method.preprocessing), torch.zeros(2, 8))

@@ -14,7 +14,7 @@ import yaml
 
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint
-from kdface.runs.folder import write_json
+from kdface.runs.folder import find_run, write_json
 from kdface.runs.records import Records, read
 from tests.conftest import TINY, Kdface, command, only_run
 
@@ -183,3 +183,14 @@ def test_people_who_are_in_training_and_test_are_told_of(kdface: Kdface, caplog:
     words = ["train", *TINY, "trainer.max_steps=1", "evaluation.toy_pairs.dataset.split=train"]
     assert kdface(*words).code == 0
     assert "6 people of evaluation.toy_pairs are in the training set too (person_0000, ...)" in caplog.text
+
+
+def test_a_run_may_be_named_without_its_fingerprint(finished: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    first = Path(shutil.copytree(finished, runs / "seed0-1a2b3c4d"))
+    shutil.copytree(finished, runs / "seed10-1a2b3c4d")
+    assert find_run(runs / "seed0").root == first
+    shutil.copytree(finished, runs / "seed0-5e6f7a8b")
+    with pytest.raises(UserError, match="there is no run there"):
+        find_run(runs / "seed0")  # two are meant

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,20 @@ LONG = [
 ]
 
 
-def _weights(run: Path) -> dict[str, Any]:
+def weights(run: Path) -> dict[str, Any]:
     return dict(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
+def records(run: Path) -> list[dict[str, Any]]:
     """Without what a clock says."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("time", "images_per_second")} for row in rows]
 
 
-def _kill_at(step: int, runs: Path, cwd: Path, extra: tuple[str, ...] = ()) -> None:
+def kill_at(step: int, runs: Path, cwd: Path, words: Sequence[str] = LONG) -> None:
     """Start the run and SIGKILL it as soon as its record holds the step."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kdface", "train", *LONG, *extra, f"paths.runs={runs}"],
+        [sys.executable, "-m", "kdface", "train", *words, f"paths.runs={runs}"],
         cwd=cwd,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -68,18 +69,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kills", [[2], [5, 8], [11]], ids=["before any checkpoint", "mid-epoch, twice", "last epoch"])
 def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path, kills: list[int]) -> None:
     for step in kills:
-        _kill_at(step, tmp_path / "runs", tmp_path)
+        kill_at(step, tmp_path / "runs", tmp_path)
         assert not (only_run(tmp_path / "runs") / "DONE").exists()
     said = command("train", *LONG, f"paths.runs={tmp_path}/runs", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     run = only_run(tmp_path / "runs")
     if kills[-1] > 3:
         assert "resuming at step" in said.stderr
-    expected, found = _weights(undisturbed), _weights(run)
+    expected, found = weights(undisturbed), weights(run)
     assert list(expected) == list(found)
     for name, value in expected.items():
         assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
-    assert _records(run) == _records(undisturbed)
+    assert records(run) == records(undisturbed)
     results = [json.loads((each / "results.json").read_text())["metrics"] for each in (run, undisturbed)]
     assert results[0] == results[1]
 
@@ -88,10 +89,10 @@ def test_accumulated_batches_resume_exactly(tmp_path: Path) -> None:
     parts = ("trainer.accumulate=2", "trainer.checkpoint_steps=1")
     for name in ("straight", "killed"):
         if name == "killed":
-            _kill_at(6, tmp_path / name, tmp_path, parts)
+            kill_at(6, tmp_path / name, tmp_path, [*LONG, *parts])
         said = command("train", *LONG, *parts, f"paths.runs={tmp_path / name}", cwd=tmp_path)
         assert said.returncode == 0, said.stderr
-    expected, found = _weights(only_run(tmp_path / "straight")), _weights(only_run(tmp_path / "killed"))
+    expected, found = weights(only_run(tmp_path / "straight")), weights(only_run(tmp_path / "killed"))
     for name, value in expected.items():
         assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
 
@@ -109,8 +110,8 @@ def test_the_same_command_again_says_that_the_run_is_finished(undisturbed: Path)
 def test_the_number_of_loader_workers_changes_nothing(undisturbed: Path, tmp_path: Path, workers: int) -> None:
     said = command("train", *LONG, f"trainer.workers={workers}", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
-    found = _weights(only_run(tmp_path / "runs"))
-    for name, value in _weights(undisturbed).items():
+    found = weights(only_run(tmp_path / "runs"))
+    for name, value in weights(undisturbed).items():
         assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
 
 

@@ -1,0 +1,79 @@
+"""A run's method with its networks: which view each network sees, and so for what images it is built."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from kdface.augmentations import Augmentation
+from kdface.config.build import build
+from kdface.config.check import convert
+from kdface.config.locate import locate, parameters
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.methods import Method, Views
+from kdface.randomness import derive
+from kdface.teachers.frozen import LoadNetwork
+
+Tree = dict[str, Any]
+
+
+def build_augmentation(tree: Tree, preprocessing: Preprocessing) -> Augmentation:
+    """The augmentation, for images of a dataset's kind."""
+    made: Augmentation = build(tree["augmentation"], "augmentation", image_size=preprocessing.size)
+    return made
+
+
+def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_network: LoadNetwork | None) -> Method:
+    """The method with its networks, initialised from the run's seed.
+
+    A method that has one network is given `backbone` and `head`, made for the student's view; one that trains a
+    network for each role is given `networks` and `heads`, by role.
+
+    Args:
+        source: the dataset's images.
+        num_classes: its people.
+        load_network: how a teacher's run is loaded; null: the method is built for use, without its teacher.
+    """
+    torch.manual_seed(derive(int(tree["seed"]), "weights"))
+    takes = parameters(locate(tree["method"]["_target_"]))
+    augmentation = build_augmentation(tree, source)
+    views: Views = convert(Views, tree["method"]["views"])
+    inputs = {role: augmentation.preprocessing(view, source) for role, view in views.named().items()}
+    known: dict[str, Any] = {"preprocessing": inputs["student"], "inputs": inputs}
+    roles = list(inputs) if "networks" in takes else ["student"]
+    networks = {role: build(tree["backbone"], "backbone", image_size=inputs[role].size) for role in roles}
+    heads = {role: _head(tree, network, num_classes) for role, network in networks.items()}
+    known |= {"networks": networks, "heads": heads, "backbone": networks["student"], "head": heads["student"]}
+    known["teacher"] = None
+    if tree["teacher"] is not None and load_network is not None:
+        known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
+        _require_fit(known["teacher"].preprocessing, inputs.get("teacher"), views)
+    method = build(tree["method"], "method", **known)
+    assert isinstance(method, Method)
+    return method
+
+
+def _require_fit(teacher: Preprocessing, view: Preprocessing | None, views: Views) -> None:
+    """A teacher normalises its view itself; template and size must be those that it was trained on."""
+    if view is None:
+        raise UserError(
+            "a teacher is given, and method.views.teacher = null.", mend="method.views.teacher=VIEW, or teacher=none"
+        )
+    same = replace(teacher, color=view.color, mean=view.mean, std=view.std)
+    same.require_equal(view, "the teacher", f"the view {views.teacher}")
+
+
+def _head(tree: Tree, network: Any, num_classes: int) -> torch.nn.Module | None:
+    if tree["head"] is None:
+        return None
+    if num_classes < 2:
+        raise UserError(
+            f"the head needs classes to tell apart, and the dataset has {num_classes} person.",
+            mend="give a dataset with two people or more, or head=none",
+        )
+    head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
+    assert isinstance(head, torch.nn.Module)
+    return head

@@ -1,0 +1,205 @@
+"""AI-KD: a quality score that survives misalignment, taught by a frozen recognition network and quality labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, l1_loss, smooth_l1_loss
+
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError, nearest
+from kdface.faces import FaceSet, Preprocessing
+from kdface.losses import cosine_consistency
+from kdface.methods.base import Method, Term, Views
+from kdface.teachers import Teacher
+from kdface.teachers.quality.labels import quality_labels
+
+
+@dataclass(frozen=True)
+class BackboneGroup:
+    """How the backbone's parameters move where they move otherwise than the quality head's.
+
+    Attributes:
+        lr_scale: learning rate as a multiple of the optimiser's.
+        momentum, weight_decay: null: the optimiser's own.
+    """
+
+    lr_scale: Annotated[float, Ge(0)] = 1.0
+    momentum: Annotated[float, Ge(0)] | None = None
+    weight_decay: Annotated[float, Ge(0)] | None = None
+
+
+class Graded(nn.Module):
+    """A backbone with a quality head: embedding -> hidden -> GELU -> one score, without an output activation."""
+
+    def __init__(self, backbone: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.embedding_size = int(backbone.embedding_size)  # type: ignore[arg-type]
+        self.backbone = backbone
+        self.regression = nn.Sequential(nn.Linear(self.embedding_size, hidden), nn.GELU(), nn.Linear(hidden, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, D), not normalised."""
+        embedding: Tensor = self.backbone(images)
+        return embedding
+
+    def grade(self, embedding: Tensor) -> Tensor:
+        """(N, D), not normalised -> (N,) scores, higher is better."""
+        score: Tensor = self.regression(embedding).squeeze(1)
+        return score
+
+
+class AIKD(Method):
+    """AI-KD (Babnik, Boutros, Damer, Peer, Struc, "AI-KD: Towards Alignment Invariant Face Image Quality Assessment
+    Using Knowledge Distillation", IWBF 2024).
+
+    The student sees the perturbed crop only; of the aligned crop the frozen teacher gives the embedding e, and the
+    teacher's quality source gave the label q in [0, 1] once before training:
+
+        loss = representation_weight * mean(1 - cos(e_student, e)) + quality_weight * mean(l(q_student - q)),
+
+    with l Smooth-L1 (beta = 0.5: d^2 where |d| < 0.5, else |d| - 0.25), as published code has it, or L1, as the
+    paper's figure says. The student starts as a copy of the teacher.
+
+    Its record holds `agreement` (mean cosine of student and teacher) and `quality_error` (mean |q_student - q|).
+
+    Args:
+        representation_weight, quality_weight: of the two terms.
+        quality_loss, beta: see above.
+        hidden: width of the quality head.
+        start: the student starts with the teacher's weights, or with its own drawn ones.
+        trainable: names in the backbone (layer4, layer3.23, fc, ...) whose parameters are trained; all else is frozen,
+            its normalisation statistics too. Null: everything is trained.
+        backbone_group: how the backbone's parameters move; null: as the quality head's.
+    """
+
+    needs_head: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        preprocessing: Preprocessing,
+        views: Views,
+        teacher: Teacher | None,
+        representation_weight: Annotated[float, Ge(0)] = 1.0,
+        quality_weight: Annotated[float, Ge(0)] = 1.0,
+        quality_loss: Literal["smooth_l1", "l1"] = "smooth_l1",
+        beta: Annotated[float, Gt(0)] = 0.5,
+        hidden: Annotated[int, Ge(1)] = 1024,
+        start: Literal["teacher", "scratch"] = "teacher",
+        trainable: tuple[str, ...] | None = None,
+        backbone_group: BackboneGroup | None = None,
+    ) -> None:
+        if teacher is not None and start == "teacher":
+            _copy(teacher.network, backbone)
+        super().__init__(Graded(backbone, hidden), None, preprocessing, views, teacher)
+        self.representation_weight = representation_weight
+        self.quality_weight = quality_weight
+        self.quality_loss = quality_loss
+        self.beta = beta
+        self.backbone_group = backbone_group
+        self.frozen: list[nn.Module] = []
+        if trainable is not None:
+            self.frozen = _freeze_all_but(trainable, backbone)
+            self.train()  # Lightning leaves each module in the mode in which it finds it
+        self.labels: Mapping[str, float] = {}
+
+    def before_training(self, training: FaceSet) -> None:
+        """Label every training image, aligned as the dataset gives it; from the cache where that was done before."""
+        if self.quality_weight == 0:
+            return
+        assert self.teacher is not None
+        if self.teacher.quality is None:
+            raise UserError(
+                "method=aikd learns quality labels, and its teacher has no source of them.",
+                mend="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
+            )
+        labels = quality_labels(self.teacher.quality, self.teacher, training)
+        self.labels = dict(zip(training.keys, labels.quality.tolist(), strict=True))
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        assert self.teacher is not None and self.views.teacher is not None
+        student = self.backbone
+        assert isinstance(student, Graded)
+        embedding = student(self.pixels(batch.views[self.views.student]))
+        terms: dict[str, Term] = {}
+        metrics: dict[str, Tensor] = {}
+        if self.representation_weight > 0:
+            target = self.teacher.embed(batch.views[self.views.teacher])
+            terms["representation"] = Term(cosine_consistency(embedding, target), self.representation_weight)
+            metrics["agreement"] = cosine_similarity(embedding.detach().float(), target.float()).mean()
+        if self.quality_weight > 0:
+            score = student.grade(embedding).float()
+            label = torch.tensor([self.labels[key] for key in batch.keys], dtype=torch.float32, device=score.device)
+            loss = (
+                smooth_l1_loss(score, label, beta=self.beta)
+                if self.quality_loss == "smooth_l1"
+                else l1_loss(score, label)
+            )
+            terms["quality"] = Term(loss, self.quality_weight)
+            metrics["quality_error"] = (score.detach() - label).abs().mean()
+        self.last_metrics = metrics
+        return terms
+
+    def quality(self, images: Tensor) -> Tensor:
+        student = self.embedder
+        assert isinstance(student, Graded)
+        return student.grade(student(self.pixels(images)))
+
+    def parameter_groups(self) -> list[Any]:
+        """The quality head, and the backbone's trained parameters with their own settings."""
+        student = self.backbone
+        assert isinstance(student, Graded)
+        group: dict[str, Any] = {"params": [each for each in student.backbone.parameters() if each.requires_grad]}
+        if self.backbone_group is not None:
+            group |= {name: value for name, value in vars(self.backbone_group).items() if value is not None}
+        return [each for each in ({"params": list(student.regression.parameters())}, group) if each["params"]]
+
+    def train(self, mode: bool = True) -> AIKD:
+        """What is frozen stays in eval mode: its normalisation statistics do not move."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Copy weights between equal architectures. Raises `UserError` where they are not equal."""
+    try:
+        target.load_state_dict(source.state_dict(), strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise UserError(
+            f"the student starts as a copy of its teacher, and their backbones differ: {first}",
+            expected="the backbone (and its options) that the teacher's run was trained with",
+            mend="backbone=..., or method.start=scratch",
+        ) from None
+
+
+def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Module]:
+    """Freeze every parameter that none of the names leads to; returns the modules that must stay in eval mode."""
+    known = [name for name, _ in backbone.named_modules() if name]
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"method.trainable holds {name!r}, and the backbone has no such part.",
+                expected=f"names of its parts, such as {', '.join(known[:6])}",
+                nearest=nearest(name, known),
+            )
+
+    def is_trained(path: str) -> bool:
+        return any(path == name or path.startswith(f"{name}.") for name in names)
+
+    for path, parameter in backbone.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and is_trained(path))
+    return [
+        module
+        for path, module in backbone.named_modules()
+        if path and not is_trained(path) and not list(module.children())
+    ]

@@ -1,0 +1,178 @@
+"""CKD: a periocular network and a face network that share a trunk and teach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, softmax
+
+from kdface.backbones.backbone import Backbone
+from kdface.backbones.paired import Norm, Paired, Stages
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.heads import HeadOutput
+from kdface.losses import tempered_kl
+from kdface.methods.base import Method, Term, Views
+from kdface.pixels import normalised
+
+Weight = Annotated[float, Ge(0)]
+
+
+class CKD(Method):
+    """Consistent knowledge distillation from face to periocular images, in one stage and from scratch.
+
+        L = ce_face CE(y, z_f) + ce_periocular CE(y, z_p)
+          + kl_face_to_periocular t^2 KL(sg(p_f^t) || p_p^t) + kl_periocular_to_face t^2 KL(sg(p_p^t) || p_f^t)
+
+    with z the heads' logits, p^t = softmax(z / t), sg the stop-gradient, CE a head's own loss and each KL a mean over
+    the batch. A term of weight 0 is left out and not computed. The first stages of the two networks are one
+    (`kdface.backbones.paired.Paired`). The student, periocular, is what is evaluated and shipped; the teacher, face, is
+    trained beside it. Test sets of either kind of image are embedded, each by its own network.
+
+    Jung, Park, Low, Chai, Tiong, Teoh, "Periocular Embedding Learning with Consistent Knowledge Distillation from
+    Face", arXiv 2012.06746, after the official code.
+
+    Its record holds the accuracies of both, and of the periocular head `learned_smoothing` and `sparsity`, see
+    `as_label_smoothing`.
+
+    Args:
+        networks, heads, inputs: by role, student and teacher: networks of one kind, their heads, their images.
+        shared: how many stages of the networks are shared, the stem counted; 0 makes it deep mutual learning.
+        norm: what batch normalisation does in the shared stages, see `Paired`.
+        synchronised: pool its statistics over all ranks.
+        temperature: t.
+        ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face: weights of the terms.
+        detach_face, detach_periocular: stop the gradient into that modality where it teaches the other.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
+        preprocessing: Preprocessing,
+        inputs: Mapping[str, Preprocessing],
+        views: Views,
+        shared: Stages = 4,
+        norm: Norm = "pooled",
+        synchronised: bool = False,
+        temperature: Annotated[float, Gt(0)] = 2.5,
+        ce_face: Weight = 1.0,
+        ce_periocular: Weight = 1.0,
+        kl_face_to_periocular: Weight = 1.0,
+        kl_periocular_to_face: Weight = 1.0,
+        detach_face: bool = True,
+        detach_periocular: bool = True,
+    ) -> None:
+        if views.teacher is None:
+            raise UserError("method.views.teacher is null: CKD trains two networks.", mend="method.views.teacher=face")
+        if not any((ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face)):
+            raise UserError("all weights of CKD's loss are 0.", expected="at least one term")
+        # Face first: the official order, which `modality_statistics` depends on.
+        pair = Paired({role: networks[role] for role in ("teacher", "student")}, shared, norm, synchronised)
+        super().__init__(pair, heads["student"], preprocessing, views)
+        self.teacher_head = heads["teacher"]
+        self.inputs = dict(inputs)
+        self.temperature = temperature
+        self.ce_face = ce_face
+        self.ce_periocular = ce_periocular
+        self.kl_face_to_periocular = kl_face_to_periocular
+        self.kl_periocular_to_face = kl_periocular_to_face
+        self.detach_face = detach_face
+        self.detach_periocular = detach_periocular
+
+    @property
+    def sees(self) -> tuple[Preprocessing, ...]:
+        return tuple(self.inputs.values())
+
+    @property
+    def pair(self) -> Paired:
+        """Both networks, with averaged weights where there are such."""
+        pair = self.averaged if self.averaged is not None else self.backbone
+        assert isinstance(pair, Paired)
+        return pair
+
+    @property
+    def embedder(self) -> Backbone:
+        """The student alone: the shared stages and its own, an ordinary backbone."""
+        return self.pair.path("student")
+
+    def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, D) embeddings of the network for that kind of image, not normalised.
+
+        Where both networks see one kind, it is the student.
+        """
+        role = next((role for role in ("student", "teacher") if self.inputs[role] == preprocessing), None)
+        if role is None:
+            self.preprocessing.require_equal(preprocessing, "the student", "the images to be embedded")
+        embedding: Tensor = self.pair.path(role or "student")(self._seen(images, role or "student"))
+        return embedding
+
+    def _seen(self, images: Tensor, role: str) -> Tensor:
+        return normalised(images, self.inputs[role], self.memory_format)
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        assert self.head is not None and self.views.teacher is not None
+        views = {"student": self.views.student, "teacher": self.views.teacher}
+        embeddings = self.backbone({role: self._seen(batch.views[view], role) for role, view in views.items()})
+        periocular: HeadOutput = self.head(embeddings["student"], batch.label)
+        face: HeadOutput = self.teacher_head(embeddings["teacher"], batch.label)
+        terms: dict[str, Term] = {}
+        if self.ce_face:
+            terms["ce_face"] = Term(face.loss, self.ce_face)
+        if self.ce_periocular:
+            terms["ce_periocular"] = Term(periocular.loss, self.ce_periocular)
+        if self.kl_face_to_periocular:
+            target = face.logits.detach() if self.detach_face else face.logits
+            divergence = tempered_kl(periocular.logits, target, self.temperature)
+            terms["kl_face_to_periocular"] = Term(divergence, self.kl_face_to_periocular)
+        if self.kl_periocular_to_face:
+            target = periocular.logits.detach() if self.detach_periocular else periocular.logits
+            divergence = tempered_kl(face.logits, target, self.temperature)
+            terms["kl_periocular_to_face"] = Term(divergence, self.kl_periocular_to_face)
+        self.last_metrics = {
+            "accuracy_periocular": (periocular.cosine.argmax(1) == batch.label).float().mean(),
+            "accuracy_face": (face.cosine.argmax(1) == batch.label).float().mean(),
+        }
+        if self.kl_face_to_periocular:
+            with torch.no_grad():
+                smoothing, sparsity, _ = as_label_smoothing(
+                    periocular.logits, face.logits, batch.label, self.temperature
+                )
+            self.last_metrics |= {"learned_smoothing": smoothing, "sparsity": sparsity}
+        return terms
+
+
+def as_label_smoothing(
+    student: Tensor, teacher: Tensor, label: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy plus tempered KL as learned label smoothing, a sparsity regulariser, and a constant.
+
+    With p = softmax(z), q = softmax(z_teacher / t) and one-hot y,
+
+        CE(y, p) + t^2 KL(q || p^t) = (1 + t) H(y~, p) + R(p) - t^2 H(q),
+        y~ = (y + t q) / (1 + t),   R(p) = t^2 log sum_c p_c^(1/t) = t log ||p||_(1/t),
+
+    H being the (cross-) entropy. R >= 0 for t > 1 is smallest for one-hot p and makes up for what smoothing blurs; at
+    t = 1 it is 0. The mass that y~ takes from the label is t / (1 + t).
+
+    Args:
+        student, teacher: logits (N, C).
+        label: (N,) int64.
+        temperature: t.
+
+    Returns:
+        (1 + t) H(y~, p), R(p) and t^2 H(q), each a scalar, the mean over the batch.
+    """
+    log_p = log_softmax(student, dim=1)
+    log_q = log_softmax(teacher / temperature, dim=1)
+    q = softmax(teacher / temperature, dim=1)
+    hit = log_p.gather(1, label[:, None])[:, 0]
+    smoothing = -(hit + temperature * (q * log_p).sum(1))
+    sparsity = temperature**2 * torch.logsumexp(log_p / temperature, dim=1)
+    entropy = -(q * log_q).sum(1)
+    return smoothing.mean(), sparsity.mean(), (temperature**2 * entropy).mean()

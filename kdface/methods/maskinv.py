@@ -1,0 +1,93 @@
+"""MaskInv: masked faces that embed like bare ones, with a guidance that may be raised late in training."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.methods.base import Term, Views
+from kdface.methods.distillation import Distillation
+from kdface.teachers import Teacher
+
+
+class MaskInv(Distillation):
+    """MaskInv (Huber, Boutros, Kirchbuchner, Damer, "Mask-invariant Face Recognition through Template-level Knowledge
+    Distillation", FG 2021): L = ElasticFace-Arc + lambda * L_KD over all samples of the batch, masked and bare.
+
+    Low guidance (LG): lambda = 100 throughout. High guidance (HG): raised to 3000 once the margin loss is stable; the
+    paper states no step, the published configuration continues a student of 20 of 26 epochs. Here that is one run
+    with one optimiser: lambda is raised at the start of epoch `raise_epoch`, or, with `raise_when_stable`, as soon as
+    the mean head's loss of a window of steps lies less than `stable_change` (relative) under that of the window
+    before. Aug: lambda = 0.
+
+    Args:
+        guidance, reference_size: as in `Distillation`.
+        raised_guidance: lambda after it is raised; null: never.
+        raise_epoch: the epoch, from 0, at whose first step it is raised.
+        raise_when_stable: steps of a window; null: `raise_epoch` says when.
+        stable_change: see above.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        preprocessing: Preprocessing,
+        views: Views,
+        teacher: Teacher | None,
+        guidance: Annotated[float, Ge(0)] = 100.0,
+        reference_size: Annotated[int, Ge(1)] | None = 512,
+        raised_guidance: Annotated[float, Ge(0)] | None = None,
+        raise_epoch: Annotated[int, Ge(0)] | None = None,
+        raise_when_stable: Annotated[int, Ge(1)] | None = None,
+        stable_change: Annotated[float, Gt(0)] = 0.01,
+    ) -> None:
+        super().__init__(backbone, head, preprocessing, views, teacher, guidance, reference_size)
+        if raised_guidance is not None and (raise_epoch is None) == (raise_when_stable is None):
+            raise UserError(
+                f"method.raised_guidance = {raised_guidance:g}, and not one way is given to tell when it holds "
+                f"(method.raise_epoch = {raise_epoch}, method.raise_when_stable = {raise_when_stable}).",
+                expected="just one of the two",
+                mend="method.raise_epoch=20, as published for 26 epochs",
+            )
+        if raise_when_stable is not None and head is None:
+            raise UserError(
+                "method.raise_when_stable watches the head's loss, and head is none.", mend="head=elasticface_arc"
+            )
+        self.raised_guidance = raised_guidance
+        self.raise_epoch = raise_epoch
+        self.window = raise_when_stable
+        self.stable_change = stable_change
+        # What the rule has seen, in the checkpoint: steps and summed loss of this window, mean of the last, decision.
+        self.watched: Tensor
+        self.register_buffer("watched", torch.tensor([0.0, 0.0, float("inf"), 0.0], dtype=torch.float64))
+
+    def weight(self, terms: dict[str, Term]) -> float:
+        if self.raised_guidance is None:
+            return self.scaled(self.guidance)
+        if self.raise_epoch is not None:
+            raised = self.trainer.global_step >= self.raise_epoch * self._plan().steps_per_epoch
+        else:
+            raised = self._stable(terms["classification"].value.detach())
+        return self.scaled(self.raised_guidance if raised else self.guidance)
+
+    def _stable(self, loss: Tensor) -> bool:
+        """Count this step's loss, of all ranks; true from the step on at which the rule has once held."""
+        assert self.window is not None
+        loss = loss.double()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(loss)
+            loss = loss / torch.distributed.get_world_size()
+        steps, total, before, raised = self.watched.tolist()
+        steps, total = steps + 1, total + float(loss)
+        if steps >= self.window:
+            mean = total / steps
+            raised = max(raised, float(mean > before * (1 - self.stable_change)))
+            steps, total, before = 0.0, 0.0, mean
+        self.watched.copy_(torch.tensor([steps, total, before, raised], dtype=torch.float64))
+        return bool(raised)

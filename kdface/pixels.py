@@ -1,0 +1,18 @@
+"""From stored pixels to what a network sees."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdface.faces import Preprocessing
+
+
+def normalised(
+    images: Tensor, preprocessing: Preprocessing, layout: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's order of channels."""
+    floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+    if preprocessing.color == "bgr":
+        floats = floats.flip(1)
+    return (floats - preprocessing.mean) / preprocessing.std

@@ -1,0 +1,113 @@
+"""A frozen network that teaches: never trained, never in a checkpoint, and its weights are loaded or there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+
+from kdface.backbones import Backbone, load_weights
+from kdface.faces import Preprocessing
+from kdface.pixels import normalised
+from kdface.teachers.quality import QualitySource
+
+
+class Teacher:
+    """A network in eval mode without gradients. Not a module, so it is in no optimiser, checkpoint or DDP wrapper.
+
+    Attributes:
+        network: (N, 3, H, W) -> (N, D).
+        preprocessing: the images it was trained on; a view of another kind is an error.
+        quality: where quality labels come from, for methods that ask for them.
+        head: class weights of its training, where they are known.
+        embedding_size: D.
+        fingerprint: SHA-256 of its weights.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        quality: QualitySource | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.preprocessing = preprocessing
+        self.quality = quality
+        self.head = None if head is None else head.eval().requires_grad_(False)
+        self.embedding_size = int(network.embedding_size)  # type: ignore[arg-type]
+        self.fingerprint = fingerprint_of(network)
+        self.memory_format = torch.contiguous_format
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's colours."""
+        return normalised(images, self.preprocessing, self.memory_format)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, D), not normalised, without gradient."""
+        self.network.eval()
+        embedding: Tensor = self.network(self.pixels(images))
+        return embedding
+
+    def to(self, device: torch.device | str) -> Teacher:
+        self.network.to(device)
+        if self.head is not None:
+            self.head.to(device)
+        return self
+
+    def use_memory_format(self, layout: torch.memory_format) -> None:
+        """Lay weights and images out as NHWC or NCHW."""
+        self.memory_format = layout
+        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def fingerprint_of(network: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of everything in the state of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+LoadNetwork = Callable[[Path], Teacher]
+
+
+def from_run(run: Path, load_network: LoadNetwork, quality: QualitySource | None = None) -> Teacher:
+    """The network that a run trained (its average, where it kept one), frozen.
+
+    Args:
+        run: a run folder, or a folder that holds just one.
+        load_network: the framework's own loader of runs, injected.
+        quality: where quality labels come from, for methods that ask for them.
+    """
+    teacher = load_network(run)
+    teacher.quality = quality
+    return teacher
+
+
+def from_weights(
+    backbone: Backbone,
+    weights: Path,
+    mean: float = 127.5,
+    std: Annotated[float, Gt(0)] = 127.5,
+    bgr: bool = False,
+    quality: QualitySource | None = None,
+) -> Teacher:
+    """A published network: an architecture and a file of its weights, which must fit exactly.
+
+    Args:
+        backbone: the architecture, with its `image_size`.
+        weights: a state dict, as InsightFace and facenet-pytorch publish theirs.
+        mean, std: it sees (pixel - mean) / std, pixels in 0..255.
+        bgr: it was trained on images in OpenCV's order of channels.
+        quality: where quality labels come from, for methods that ask for them.
+    """
+    load_weights(backbone, weights)
+    return Teacher(backbone, Preprocessing("arcface", backbone.image_size, "bgr" if bgr else "rgb", mean, std), quality)

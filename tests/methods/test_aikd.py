@@ -1,0 +1,185 @@
+"""AI-KD: both terms by hand, what is frozen stays frozen, and a run from labels to a score for each image."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdface.backbones import iresnet_nano
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.methods import AIKD, Views
+from kdface.methods.aikd import BackboneGroup, Graded
+from kdface.teachers import Teacher
+from tests.conftest import TINY, Kdface, command, only_run
+from tests.runs.test_resume import weights
+
+SMALL = Preprocessing(size=(32, 32))
+VIEWS = Views(student="perturbed", teacher="aligned")
+
+
+def _network(seed: int = 0, channels: tuple[int, int, int, int] = (8, 8, 8, 8)) -> nn.Module:
+    torch.manual_seed(seed)
+    return iresnet_nano(8, image_size=(32, 32), channels=channels, blocks=(1, 1, 1, 1)).eval()
+
+
+def _batch() -> Batch:
+    draw = torch.Generator().manual_seed(1)
+    names = ("aligned", "perturbed")
+    views = {name: torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=draw) for name in names}
+    return Batch(views, torch.tensor([0, 1, 2, 1, 0]), list("abcde"), [])
+
+
+def _method(**options: Any) -> AIKD:
+    method = AIKD(_network(), SMALL, VIEWS, Teacher(_network(seed=7), SMALL), hidden=4, **options)
+    method.labels = {"a": 0.0, "b": 0.25, "c": 1.0, "d": 0.5, "e": 0.75}
+    return method
+
+
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    return (images.permute(0, 3, 1, 2).float() - 127.5) / 127.5
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "l1"])
+def test_both_terms_by_hand(kind: str) -> None:
+    batch, method = _batch(), _method(quality_loss=kind, representation_weight=2.0, quality_weight=3.0)
+    terms = method.terms(batch)
+    student = _network(seed=7)(_pixels(batch.views["perturbed"]))  # it starts as its teacher
+    target = _network(seed=7)(_pixels(batch.views["aligned"]))
+    cosines = [
+        sum(a * b for a, b in zip(one, other, strict=True))
+        / (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5
+        for one, other in zip(student.tolist(), target.tolist(), strict=True)
+    ]
+    assert terms["representation"].value.item() == pytest.approx(sum(1 - each for each in cosines) / 5, rel=1e-4)
+    graded = method.backbone
+    assert isinstance(graded, Graded)
+    scores = graded.regression(student)[:, 0].tolist()
+    losses = []
+    for score, label in zip(scores, [0.0, 0.25, 1.0, 0.5, 0.75], strict=True):
+        away = abs(score - label)
+        losses.append(away if kind == "l1" else away**2 if away < 0.5 else away - 0.25)
+    assert terms["quality"].value.item() == pytest.approx(sum(losses) / 5, rel=1e-5)
+    assert (terms["representation"].weight, terms["quality"].weight) == (2.0, 3.0)
+
+
+def test_the_teacher_is_another_network_than_the_student() -> None:
+    method = _method()
+    assert method.teacher is not None
+    before = {name: value.clone() for name, value in method.teacher.network.state_dict().items()}
+    method.train()
+    optimizer = torch.optim.SGD(method.parameters(), lr=1.0)
+    for _ in range(2):
+        loss = sum(term.value for term in method.terms(_batch()).values())
+        assert isinstance(loss, torch.Tensor)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    after = method.teacher.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    graded = method.backbone
+    assert isinstance(graded, Graded)
+    moved = graded.backbone.state_dict()
+    assert any(not torch.equal(value, moved[name]) for name, value in before.items())
+
+
+def test_what_is_not_trainable_is_frozen_with_its_statistics() -> None:
+    method = _method(trainable=("layer4", "fc"))
+    graded = method.backbone
+    assert isinstance(graded, Graded)
+    before = {name: value.clone() for name, value in graded.backbone.state_dict().items()}
+    method.train()
+    optimizer = torch.optim.SGD([each for group in method.parameter_groups() for each in group["params"]], lr=0.5)
+    loss = sum(term.value for term in method.terms(_batch()).values())
+    assert isinstance(loss, torch.Tensor)
+    torch.autograd.backward(loss)
+    optimizer.step()
+    changed = {name for name, value in graded.backbone.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(("layer4.", "fc.")) for name in changed)
+
+
+def test_the_two_parameter_groups() -> None:
+    method = _method(backbone_group=BackboneGroup(lr_scale=0.5, momentum=0.1, weight_decay=0.0))
+    head, backbone = method.parameter_groups()
+    graded = method.backbone
+    assert isinstance(graded, Graded)
+    assert head["params"] == list(graded.regression.parameters())
+    assert {k: v for k, v in backbone.items() if k != "params"} == {
+        "lr_scale": 0.5,
+        "momentum": 0.1,
+        "weight_decay": 0.0,
+    }
+
+
+def test_a_student_of_another_shape_than_its_teacher() -> None:
+    teacher = Teacher(_network(channels=(8, 8, 8, 16)), SMALL)
+    with pytest.raises(UserError, match="their backbones differ"):
+        AIKD(_network(), SMALL, VIEWS, teacher)
+    AIKD(_network(), SMALL, VIEWS, teacher, start="scratch")
+
+
+def test_a_name_that_the_backbone_lacks() -> None:
+    with pytest.raises(UserError, match="layer5"):
+        _method(trainable=("layer5",))
+
+
+@pytest.fixture(scope="module")
+def teacher_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    said = command("train", *TINY, "paths.runs=runs", cwd=folder)
+    assert said.returncode == 0, said.stderr
+    return only_run(folder / "runs")
+
+
+def test_from_labels_to_scores(kdface: Kdface, teacher_run: Path, tmp_path: Path) -> None:
+    words = [*TINY, "method=aikd", "teacher=quality/mated_cosine", f"teacher.run={teacher_run}"]
+    before = weights(teacher_run)
+    parts = ["method.trainable=[layer4,bn2,fc,features]", "method.backbone_group={momentum:0.1,weight_decay:0.0}"]
+    said = kdface("train", *words, *parts, f"paths.runs={tmp_path}/runs")
+    assert said.code == 0, said.err
+    run = only_run(tmp_path / "runs")
+    found = weights(run)
+    kept = [name for name in before if name.startswith("backbone.layer1.")]
+    assert kept
+    for name in kept:
+        assert torch.equal(before[name], found[name.replace("backbone.", "backbone.backbone.", 1)]), name
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"agreement", "quality_error"} <= set(next(row for row in rows if row["kind"] == "train"))
+
+    import cv2
+
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    draw = np.random.default_rng(0)
+    for name in "abc":
+        cv2.imwrite(str(faces / f"{name}.png"), draw.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    said = kdface("quality", str(faces), f"run={run}")
+    assert said.code == 0, said.err
+    with open(tmp_path / "quality_faces.csv", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert sorted(row["key"] for row in table) == ["a.png", "b.png", "c.png"]
+    scores = [float(row["quality"]) for row in table]
+    assert scores == sorted(scores, reverse=True)
+    assert (tmp_path / "quality_faces.png").stat().st_size > 0
+
+
+def test_quality_labels_need_a_source(kdface: Kdface, teacher_run: Path) -> None:
+    said = kdface("train", *TINY, "method=aikd", "teacher=run", f"teacher.run={teacher_run}")
+    assert said.code == 2 and "has no source" in said.err and "teacher=quality/" in said.err
+
+
+def test_a_network_without_quality(kdface: Kdface, teacher_run: Path, tmp_path: Path) -> None:
+    import cv2
+
+    (tmp_path / "faces").mkdir()
+    cv2.imwrite(str(tmp_path / "faces" / "a.png"), np.zeros((32, 32, 3), dtype=np.uint8))
+    said = kdface("quality", str(tmp_path / "faces"), f"run={teacher_run}")
+    assert said.code == 2 and "gives no face-image quality" in said.err
