@@ -1,6 +1,7 @@
 """Backbones: image (N, 3, H, W) -> embedding (N, D), not normalised, with published key names."""
 
 from kdface.backbones.backbone import Backbone
+from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.inception_resnet_v1 import inception_resnet_v1
 from kdface.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano
 from kdface.backbones.mobilefacenet import mobilefacenet
@@ -10,6 +11,7 @@ from kdface.backbones.weights import load_weights
 
 __all__ = [
     "Backbone",
+    "ckd_resnet18",
     "inception_resnet_v1",
     "iresnet18",
     "iresnet34",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +19,8 @@ from kdface.losses import cosine_consistency
 from kdface.methods.base import Method, Term, Views
 from kdface.teachers import Teacher
 from kdface.teachers.quality.labels import quality_labels
+
+log = logging.getLogger("kdface")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,12 @@ class AIKD(Method):
             )
         labels = quality_labels(self.teacher.quality, self.teacher, training)
         self.labels = dict(zip(training.keys, labels.quality.tolist(), strict=True))
+        log.info(
+            "quality labels of %s: rank correlation with the mean mated cosine %.3f over %d images",
+            training.name,
+            labels.rho,
+            labels.compared,
+        )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         assert self.teacher is not None and self.views.teacher is not None

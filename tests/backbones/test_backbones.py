@@ -63,6 +63,8 @@ ROWS = [
     Row("mobilefacenet", 333, 1_200_512),
     Row("inception_resnet_v1", 714, 23_482_624, small=(75, 91)),
     Row("nn2", 120, 7_456_304, small=(96, 64)),
+    # 170 = stem 6, eight blocks of 16, four shortcuts of 6, end 12; the spec counts a classifier of 1054 people along
+    Row("ckd_resnet18", 170, 28_581_718 - 1054 * 513, small=(32, 48)),
 ]
 
 # The deepest nets hold no code that their smaller kin do not: they are traced by shape, not computed.

@@ -331,4 +331,3 @@ def test_every_experiment_trains_is_evaluated_and_resumes_exactly(
     expected_weights, found = weights(run), weights(again)
     assert list(expected_weights) == list(found)
     assert all(torch.equal(value, found[key]) for key, value in expected_weights.items())
-

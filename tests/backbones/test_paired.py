@@ -1,0 +1,278 @@
+"""Networks that share stages: what is shared, what is pooled, and that one path alone is what it is in company."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kdface.backbones import iresnet_nano, mobilefacenet, sfnet20
+from kdface.backbones.backbone import Backbone
+from kdface.backbones.ckd_resnet import ckd_resnet18
+from kdface.backbones.paired import Norm, Paired
+from kdface.errors import UserError
+
+SIZES = {"teacher": (32, 32), "student": (32, 64)}
+Make = Callable[[tuple[int, int]], Backbone]
+
+
+def nano(size: tuple[int, int]) -> Backbone:
+    return iresnet_nano(8, 0.0, size, channels=(8, 8, 16, 16), blocks=(1, 2, 1, 1))
+
+
+KINDS: dict[str, tuple[Make, int]] = {
+    "ckd_resnet18": (lambda size: ckd_resnet18(8, size), 4),
+    "iresnet": (nano, 4),
+    "sfnet": (lambda size: sfnet20(8, True, "add_relu", size), 2),
+    "mobilefacenet": (lambda size: mobilefacenet(8, size), 3),
+}
+
+
+def paired(kind: str = "iresnet", norm: Norm = "pooled", shared: int | None = None) -> Paired:
+    torch.manual_seed(0)
+    make, stages = KINDS[kind]
+    return scrambled(
+        Paired({role: make(size) for role, size in SIZES.items()}, stages if shared is None else shared, norm)
+    )
+
+
+def scrambled(pair: Paired) -> Paired:
+    """Every normalisation away from its start."""
+    draws = torch.Generator().manual_seed(1)
+    for each in pair.modules():
+        if isinstance(each, _BatchNorm):
+            each.weight.data.copy_(torch.rand(each.weight.shape, generator=draws) + 0.5)
+            each.bias.data.copy_(torch.rand(each.bias.shape, generator=draws) - 0.5)
+    return pair
+
+
+def images(dtype: torch.dtype = torch.float32, number: int = 3) -> dict[str, Tensor]:
+    draws = torch.Generator().manual_seed(2)
+    return {
+        role: (torch.randn(number, 3, *size, generator=draws) * (1 + k) + k).to(dtype)
+        for k, (role, size) in enumerate(SIZES.items())
+    }
+
+
+def plainly(pair: Paired, given: dict[str, Tensor], stages: int) -> dict[str, Tensor]:
+    """Images of one size: pooled statistics are those of one batch that holds both modalities."""
+    features = torch.cat([given[role] for role in given])
+    for _, stage in pair.path("teacher").stages()[:stages]:
+        features = stage(features)
+    found = {}
+    for role, part in zip(given, features.tensor_split(len(given)), strict=True):
+        for _, stage in pair.path(role).stages()[stages:]:
+            part = stage(part)
+        found[role] = part
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_one_size_are_one_batch(kind: str) -> None:
+    """Values, gradients and running buffers of every kind of network."""
+    make, stages = KINDS[kind]
+    torch.manual_seed(0)
+    pair = scrambled(Paired({role: make((32, 32)) for role in SIZES}, stages)).double()
+    plain = copy.deepcopy(pair)
+    draws = torch.Generator().manual_seed(2)
+    given = {role: torch.randn(3, 3, 32, 32, generator=draws).double() * (1 + k) for k, role in enumerate(SIZES)}
+    require_equal(pair, pair(given), plain, plainly(plain, given, stages))
+
+
+def require_equal(pair: Paired, found: dict[str, Tensor], other: Paired, expected: dict[str, Tensor]) -> None:
+    for role in SIZES:
+        torch.testing.assert_close(found[role], expected[role], rtol=1e-8, atol=1e-9)
+    gradients = []
+    for each, results in ((pair, found), (other, expected)):
+        draws = torch.Generator().manual_seed(3)
+        sums = [(results[role] * torch.randn(3, 8, generator=draws).double()).sum() for role in SIZES]
+        leaves = [weight for weight in each.parameters() if weight.requires_grad]
+        gradients.append(torch.autograd.grad(torch.stack(sums).sum(), leaves))
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(pair.state_dict()[key], value, rtol=1e-9, atol=1e-9)
+
+
+def side_by_side(norm: _BatchNorm, maps: list[Tensor]) -> list[Tensor]:
+    """The official way: flat maps beside each other along space through one ordinary normalisation, then cut apart."""
+    flat = norm(torch.cat([each.flatten(2)[:, :, None] for each in maps], dim=3))
+    lengths = [each.shape[2] * each.shape[3] for each in maps]
+    return [part.reshape(each.shape) for part, each in zip(flat.split(lengths, dim=3), maps, strict=True)]
+
+
+def official(pair: Paired, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CKD sheet 1 for both modalities at once, written out by hand; batch statistics."""
+    first = pair.path("teacher")
+    part = first.get_submodule
+    maps = [part("conv1")(each) for each in given.values()]
+    maps = [each.relu() for each in side_by_side(part("bn1"), maps)]  # type: ignore[arg-type]
+    for block in [f"layer{layer}.{k}" for layer in (1, 2, 3) for k in (0, 1)]:
+        before = maps
+        for half in ("1", "2"):
+            maps = [each.relu() for each in side_by_side(part(f"{block}.bn{half}"), maps)]  # type: ignore[arg-type]
+            maps = [part(f"{block}.conv{half}")(each) for each in maps]
+        maps = [each * part(f"{block}.se")(each) for each in maps]
+        if block.endswith("0"):
+            before = [part(f"{block}.downsample.0")(each) for each in before]
+            before = side_by_side(part(f"{block}.downsample.1"), before)  # type: ignore[arg-type]
+        maps = [each + shortcut for each, shortcut in zip(maps, before, strict=True)]
+    found = {}
+    for role, each in zip(given, maps, strict=True):
+        for _, stage in pair.path(role).stages()[4:]:
+            each = stage(each)
+        found[role] = each
+    return found
+
+
+def test_face_and_periocular_as_the_official_code_pools_them() -> None:
+    pair = paired("ckd_resnet18").double()
+    other = copy.deepcopy(pair)
+    given = images(torch.float64)
+    require_equal(pair, pair(given), other, official(other, given))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", ["pooled", "modality_statistics", "modality_specific", "frozen"])
+def test_one_modality_alone_is_what_it_is_beside_the_other(kind: str, norm: Norm) -> None:
+    pair = paired(kind, norm)
+    given = images()
+    pair(given)  # running buffers away from their start
+    pair.eval()
+    with torch.no_grad():
+        together = pair(given)
+        for role in SIZES:
+            assert torch.equal(pair.path(role)(given[role]), together[role])
+            assert type(pair.path(role)) is type(KINDS[kind][0](SIZES[role]))
+
+
+def running(pair: Paired, role: str) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in pair.path(role).state_dict().items() if "running" in key}
+
+
+def test_modality_statistics_update_one_buffer_in_turn() -> None:
+    """CKD sheet 6: face first, r <- 0.81 r + 0.09 f + 0.10 p; and outputs are those of each modality's statistics."""
+    pair = paired(norm="modality_statistics").double()
+    given = images(torch.float64)
+    convolved = [pair.path("teacher").get_submodule("conv1")(each).mean((0, 2, 3)) for each in given.values()]
+    start = torch.full((8,), 0.25, dtype=torch.float64)
+    first = pair.path("teacher").get_submodule("bn1")
+    first.running_mean.copy_(start)  # type: ignore[operator]
+    alone = {role: copy.deepcopy(pair).path(role)(each) for role, each in given.items()}
+    found = pair(given)
+    for role in SIZES:
+        torch.testing.assert_close(found[role], alone[role])
+    torch.testing.assert_close(first.running_mean, 0.81 * start + 0.09 * convolved[0] + 0.10 * convolved[1])
+    assert pair.path("student").get_submodule("bn1") is first
+
+
+def test_modality_specific_normalisations_share_the_rest() -> None:
+    pair = paired(norm="modality_specific")
+    alone = {role: copy.deepcopy(pair.path(role)) for role in SIZES}
+    given = images()
+    found = pair(given)
+    for role in SIZES:
+        torch.testing.assert_close(found[role], alone[role](given[role]))
+        for key, value in running(pair, role).items():
+            assert torch.equal(value, alone[role].state_dict()[key])
+    face, eyes = pair.path("teacher"), pair.path("student")
+    assert face.get_submodule("layer1.0.bn1") is not eyes.get_submodule("layer1.0.bn1")
+    assert face.get_submodule("layer1.0.conv1") is eyes.get_submodule("layer1.0.conv1")
+    assert not [key for key in pair.shared.state_dict() if "running" in key]
+
+
+def test_frozen_statistics_neither_move_nor_depend_on_the_batch() -> None:
+    pair = paired(norm="frozen", shared=4).train()
+    before = {key: value.clone() for key, value in pair.shared.state_dict().items()}
+    given = images(number=4)
+    trunk = nn.Sequential(*(stage for _, stage in pair.path("student").stages()[:4]))
+    part = {role: each[:2] for role, each in given.items()}
+    torch.testing.assert_close(trunk(given["student"])[:2], trunk(part["student"]))
+    pair(given)
+    assert all(torch.equal(value, before[key]) for key, value in pair.shared.state_dict().items())
+    own = pair.own.get_submodule("student.bn2.running_mean".rpartition(".")[0])
+    assert own.running_mean.any()  # type: ignore[operator]
+
+
+def test_keys_are_the_networks_own_and_occur_once() -> None:
+    pair = paired()
+    keys = list(pair.state_dict())
+    plain = {role: list(nano(size).state_dict()) for role, size in SIZES.items()}
+    trunk = [
+        key for key in plain["student"] if key.split(".")[0] in {"conv1", "bn1", "prelu", "layer1", "layer2", "layer3"}
+    ]
+    branch = [key for key in plain["student"] if key not in trunk]
+    assert sorted(keys) == sorted(
+        [f"shared.{key}" for key in trunk] + [f"own.{role}.{key}" for role in SIZES for key in branch]
+    )
+    assert len({id(each) for each in pair.parameters()}) == len(list(pair.parameters()))
+    for role in SIZES:
+        assert list(pair.path(role).state_dict()) == plain[role]
+
+
+def test_a_pair_can_be_loaded_copied_and_moved() -> None:
+    pair, given = paired(), images()
+    pair(given)
+    fresh = Paired({role: nano(size) for role, size in SIZES.items()}, 4)
+    fresh.load_state_dict(pair.state_dict())
+    double = copy.deepcopy(pair).to(memory_format=torch.channels_last).double()  # type: ignore[call-overload]
+    exact = {role: each.double() for role, each in given.items()}
+    trained = double(exact)  # the copy's lockstep runs over the copy's layers
+    sum(each.square().sum() for each in trained.values()).backward()
+    assert all(weight.grad is None for weight in pair.parameters())
+    assert all(weight.grad is not None for weight in double.parameters() if weight.requires_grad)
+    pair.eval(), fresh.eval()
+    with torch.no_grad():
+        for role in SIZES:
+            assert torch.equal(pair.path(role)(given[role]), fresh.path(role)(given[role]))
+
+
+def test_sizes_of_the_sheet() -> None:
+    """CKD sheet 1: without the classifiers of 1054 people, 43,876,276 less two of 540,702."""
+    with torch.device("meta"):
+        pair = Paired({"face": ckd_resnet18(), "periocular": ckd_resnet18(image_size=(48, 128))}, 4)
+        separate = Paired({"face": ckd_resnet18(), "periocular": ckd_resnet18(image_size=(48, 128))}, 0)
+        eyes = Paired({role: ckd_resnet18(image_size=(48, 128)) for role in ("one", "two")}, 4)
+
+    def size(module: nn.Module) -> int:
+        return sum(each.numel() for each in module.parameters())
+
+    classifier = 1054 * 513
+    assert size(pair) + 2 * classifier == 43_876_276
+    assert size(pair.shared) == 2_801_400
+    assert size(pair.path("periocular")) == 17_555_256
+    assert size(separate) + 2 * classifier == 46_677_676
+    assert size(eyes) + 2 * classifier == 33_390_516
+
+
+def test_trains_under_autocast_in_channels_last() -> None:
+    pair = paired("ckd_resnet18").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = pair({role: each.contiguous(memory_format=torch.channels_last) for role, each in images().items()})
+    sum(each.float().square().sum() for each in found.values()).backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in pair.parameters())
+    assert {each.dtype for each in pair.state_dict().values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: paired(shared=7), "7 stages are to be shared, and IResNet has 6"),
+        (lambda: paired(shared=6), r"fc cannot be shared.*\(student\)"),
+        (lambda: Paired({"a": nano((32, 32)), "b": sfnet20(8, image_size=(32, 32))}, 1), "different kinds"),
+        (lambda: Paired({"a": nn.Identity()}, 1), "Identity has no stages"),
+    ],
+)
+def test_mistakes(make: Callable[[], Paired], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        make()
+
+
+def test_images_of_another_size_are_told() -> None:
+    pair, given = paired(), images()
+    with pytest.raises(ValueError, match=r"student: built for images of shape \(N, 3, 32, 64\); got \(3, 3, 32, 32\)"):
+        pair({"teacher": given["teacher"], "student": given["teacher"]})
