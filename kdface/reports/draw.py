@@ -10,21 +10,34 @@ from matplotlib.figure import Figure
 
 from kdface.errors import DataError
 from kdface.evaluation.curves import roc
+from kdface.evaluation.quality import spearman
 from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
 from kdface.reports.contact_sheet import contact_sheet
 from kdface.reports.figures import det_figure, learning_figure, roc_figure, save, score_figure
+from kdface.reports.quality_figures import consistency_figure, edc_figure
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
 
 
 def draw_scores(scores: Path, figures: Path) -> None:
-    """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF."""
+    """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF.
+
+    Tests of face-image quality bring error-versus-discard and, on misaligned faces, the consistency of the quality.
+    """
     for file in sorted(scores.glob("*.npz")):
         with np.load(file, allow_pickle=False) as arrays:
-            values, same = arrays["scores"], arrays["same"]
-        curve = roc(values, same).corners()
+            found = dict(arrays)
         name = file.stem
+        if "errors" in found:
+            _save(edc_figure({name: (found["discarded"], found["errors"])}), figures / f"{name}_edc")
+        if "aligned_quality" in found:
+            both = found["aligned_quality"], found["quality"]
+            _save(consistency_figure(*both, spearman=spearman(*both)), figures / f"{name}_consistency")
+        if "scores" not in found:
+            continue
+        values, same = found["scores"], found["same"]
+        curve = roc(values, same).corners()
         _save(roc_figure({name: (curve.far, curve.tar)}), figures / f"{name}_roc")
         _save(det_figure({name: (curve.far, curve.fnmr)}), figures / f"{name}_det")
         _save(score_figure(values[same], values[~same]), figures / f"{name}_scores")

@@ -64,8 +64,12 @@ def number(metric: dict[str, Any] | None) -> str:
         return ""
     if metric["value"] is None:
         return "n/a"
-    spread = metric.get("std")
-    return f"{metric['value']:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
+    text = f"{metric['value']:.4f}"
+    if metric.get("std") is not None:
+        text += f" ± {metric['std']:.4f}"
+    if metric.get("low") is not None and metric.get("high") is not None:
+        text += f" ({metric['low']:.3f} to {metric['high']:.3f})"
+    return text
 
 
 def render(table: Table) -> str:

@@ -1,0 +1,124 @@
+"""kdface reproduce RUN [paths.data=FOLDER]: run it again from its folder, and say identical or what differs first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+
+# What a clock, a disk or an interruption decides, and not the computation.
+_CLOCKED = ("time", "images_per_second", "seconds")
+_NOT_RESULTS = ("train_seconds", "resumed_at")
+
+
+def run(words: list[str]) -> int:
+    """Exit code 0 where metrics and results are the same to the last bit, 1 where they are not."""
+    paths = [word for word in words if "=" not in word]
+    data = [word.partition("=")[2] for word in words if word.startswith("paths.data=")]
+    if len(paths) != 1 or len(words) - len(data) != 1:
+        raise UserError("kdface reproduce takes one run.", expected="kdface reproduce RUN [paths.data=FOLDER]")
+    from kdface.runs.folder import RunFolder, find_run, prepare
+
+    first = find_run(paths[0])
+    if not first.done:
+        raise UserError(f"{first.root} is not finished.", mend=f"kdface run {first.root}")
+    temporary = Path(tempfile.mkdtemp(prefix="kdface-reproduce-"))
+    tree = moved(first.read_config(), temporary, data[-1] if data else None)
+    second = RunFolder(temporary / first.root.name)
+    prepare(second.root, tree, {"command": ["kdface", "reproduce", str(first.root)], "choices": {}, "where": {}})
+    print(f"running {first.root} again in {second.root}", file=sys.stderr, flush=True)
+    with open(second.root / "output.log", "wb") as log:
+        command = [sys.executable, "-m", "kdface", "run", str(second.root)]
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise UserError(
+            f"the run stopped with exit code {code}.", origin=str(first.root), mend=f"less {second.root}/output.log"
+        )
+    same = True
+    for what, difference, decides in compare(first, second):
+        print(f"{what:<13} {difference or 'identical'}")
+        same &= not (decides and difference)
+    if same:
+        shutil.rmtree(temporary)
+        print("identical")
+        return 0
+    print(f"NOT identical; the second run is kept in {second.root}")
+    return 1
+
+
+def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, Any]:
+    """The configuration with its runs elsewhere, no logger, and its data where it lies now."""
+    text = json.dumps(tree)
+    if data is not None:
+        now = str(Path(data).expanduser().absolute())
+        text = text.replace(json.dumps(str(tree["paths"]["data"]))[1:-1], json.dumps(now)[1:-1])
+    found: dict[str, Any] = json.loads(text)
+    found["paths"]["runs"] = str(runs)
+    found["logger"] = None
+    return found
+
+
+def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
+    """(what, its first difference or "", whether it decides) of two run folders, causes before effects."""
+    from kdface.config.fingerprint import fingerprint
+    from kdface.runs.records import read
+
+    configs = [fingerprint(each.read_config()) for each in (first, second)]
+    data = [_json(each.root / "data.json") for each in (first, second)]
+    about = [_json(each.root / "environment.json") for each in (first, second)]
+    results = [_without(_json(each.results), _NOT_RESULTS) for each in (first, second)]
+    records = [list(read(each.metrics)) for each in (first, second)]
+    git = [each.get("git") or {} for each in about]
+    return [
+        ("config", _values(*({"fingerprint": each} for each in configs)), False),
+        ("data", _values(*({name: card["fingerprint"] for name, card in each.items()} for each in data)), False),
+        ("code", _values(*({"commit": each.get("commit"), "uncommitted": each.get("diff")} for each in git)), False),
+        ("environment", _values(*(_without(each, ("git",)) for each in about)), False),
+        ("metrics", first_record(*records), True),
+        ("results", _values(*results), True),
+    ]
+
+
+def first_record(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:
+    """The first record of metrics.jsonl that differs, in words; "" where none does."""
+    for before, after in zip(one, two, strict=False):
+        if told := _values(_without(before, _CLOCKED), _without(after, _CLOCKED)):
+            return f"differ first at step {before.get('step')} ({before.get('kind')}): {told}"
+    if len(one) != len(two):
+        return f"{len(one)} records, and {len(two)} the second time; what both have is the same"
+    return ""
+
+
+def _values(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    from kdface.config.fingerprint import difference
+
+    rows = difference(one, two)
+    if not rows:
+        return ""
+    key, before, after = rows[0]
+    more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+    return f"{key}: {_brief(before)}, now {_brief(after)}{more}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key not in keys}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    return found

@@ -1,0 +1,204 @@
+"""One sweep as it is composed and run: what Hydra's launchers and sweepers call back."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from kdface.commands.arguments import Arguments
+from kdface.commands.prepare import prepare_run, run_folder
+from kdface.config.check import convert
+from kdface.config.compose import Composed, compose_in, load
+from kdface.config.locate import parameters
+from kdface.errors import UserError
+from kdface.reports.summary import shown
+from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
+from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
+from kdface.sweeps.search import Make, Search, check_settings
+from kdface.sweeps.space import Space
+from kdface.sweeps.table import write_results
+from kdface.sweeps.view import Watcher
+
+_PLUGINS = "hydra_plugins.kdface"
+_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+class Session:
+    """One sweep as it is composed and run; Hydra's launcher and sweeper call it back."""
+
+    def __init__(self, hydra: Hydra, arguments: Arguments) -> None:
+        self.hydra = hydra
+        self.arguments = arguments
+        self.swept: list[str] = []
+        self.ledger: Ledger | None = None
+        self.failed: list[str] = []
+        self.unfinished: list[str] = []
+        self.grid: list[list[str]] | None = None  # the jobs of a grid; None where a sweeper of ours chooses them
+        self.launcher: Any = None
+        self._composed: dict[tuple[str, ...], Composed] = {}
+
+    def check(self) -> None:
+        """Tell every mistake in our words before Hydra's sweeper meets it: each job is composed and checked here."""
+        overrides = self.arguments.overrides
+        fixed = load(self.hydra, [each for each in overrides if not is_swept(each)])
+        self.launcher = plugin(fixed, "launcher")
+        sweeper = fixed.hydra.sweeper
+        given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
+        if sweeper._target_ == _BASIC:
+            self.swept = _keys(given)
+            batches = BasicSweeper.split_arguments(_parsed(self.hydra, given), max_batch_size=None)
+            self.grid = [job for batch in batches for job in batch]
+            for job in self.grid:
+                self.compose(job)
+            return
+        if "objectives" in sweeper:
+            check_settings(sweeper.objectives or {}, sweeper.pruner)
+        plugin(fixed, "sweeper")
+        space = Space.parse(given)
+        self.swept = space.keys
+        for job in space.corners():
+            self.compose(job)
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """A job's configuration, composed once a command: a seed that is drawn stays drawn."""
+        key = tuple(overrides)
+        if key not in self._composed:
+            self._composed[key] = compose_in(self.hydra, list(overrides))
+        return self._composed[key]
+
+    def job(self, number: int, overrides: Sequence[str]) -> Job:
+        """Compose a job and enter it in the ledger."""
+        composed = self.compose(overrides)
+        ledger = self._ledger()
+        made = self._entry(ledger, composed, overrides)
+        found = ledger.find(made.run)
+        if found is None:
+            tell_changes(ledger.changes(made, composed.tree, self.swept))
+            ledger.write(made)
+        own = Arguments(overrides=list(overrides), config_dirs=self.arguments.config_dirs)
+        devices = int(composed.tree["trainer"]["devices"])
+        return Job(number, found or made, run_folder(composed), lambda: prepare_run(composed, own), devices)
+
+    def _entry(self, ledger: Ledger, composed: Composed, overrides: Sequence[str]) -> Entry:
+        return entry(ledger.runs, run_folder(composed), composed.tree, list(overrides), self.swept)
+
+    def _ledger(self) -> Ledger:
+        if self.ledger is None:
+            known = [each.tree for each in self._composed.values()]
+            if len({tree["paths"]["runs"] for tree in known}) > 1:
+                raise UserError(
+                    "paths.runs cannot be swept over: a sweep lies in one folder.", mend="paths.runs=FOLDER"
+                )
+            self.ledger = Ledger.of(Path(known[0]["paths"]["runs"]), [tree["name"] for tree in known], self.swept)
+        return self.ledger
+
+    def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+        """Run jobs that are known beforehand. Hydra's sweeper would stop at a failed one and hide the rest, so each
+        counts as completed."""
+        jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
+        source = Listed(jobs)
+        self._drive(source, launcher, jobs, len(jobs))
+        returns = []
+        for job, each in zip(jobs, overrides, strict=True):
+            returned = JobReturn(overrides=each, status=JobStatus.COMPLETED)
+            returned.return_value = source.states.get(job.number)
+            returns.append(returned)
+        return returns
+
+    def run_search(self, launcher: Any, space: Space, source: Callable[[Ledger, Make, str], Search]) -> None:
+        """Run jobs that a search chooses as it goes."""
+        corner = space.corners()[0]
+        ledger = self._ledger()
+        search = source(ledger, self.job, self._entry(ledger, self.compose(corner), corner).base)
+        try:
+            self._drive(search, launcher, [], search.n_trials)
+        finally:
+            print(search.summary())
+
+    def _drive(self, source: Source, launcher: Any, jobs: Sequence[Job], total: int) -> None:
+        assert self.ledger is not None
+        done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
+        print(f"{total} jobs, {done} of them finished already; ledger {shown(self.ledger.root)}", flush=True)
+        devices = max((int(each.tree["trainer"]["devices"]) for each in self._composed.values()), default=1)
+        watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
+        self.failed += watcher.failed
+        self.unfinished += watcher.unfinished
+
+    def tell(self) -> int:
+        assert self.ledger is not None
+        return tell(self.failed, self.unfinished, shown(self.ledger.root))
+
+
+def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Watcher:
+    """Drive a sweep in view of the user; its results are written whatever happens."""
+    with Watcher(total) as watcher:
+        try:
+            drive(source, backend, ledger, watcher)
+        finally:
+            write_results(ledger)
+    return watcher
+
+
+def is_swept(override: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+    except Exception:  # what cannot be read is told of when it is composed
+        return False
+
+
+def _parsed(hydra: Hydra, overrides: list[str]) -> list[Any]:
+    return list(OverridesParser.create(hydra.config_loader).parse_overrides(overrides))
+
+
+def _keys(overrides: list[str]) -> list[str]:
+    return [each.lstrip("+").partition("=")[0] for each in overrides if is_swept(each)]
+
+
+def plugin(config: DictConfig, kind: str) -> Any:
+    """The launcher or sweeper of a configuration: ours alone, its values of the types that it asks for."""
+    node: Any = OmegaConf.to_container(config.hydra[kind], resolve=True)
+    module, _, name = str(node.pop("_target_", "")).rpartition(".")
+    valid = {"launcher": "process, slurm or ray", "sweeper": "basic, random or optuna"}[kind]
+    if module != _PLUGINS:
+        raise UserError(f"hydra/{kind} is {module}.{name}.", expected=f"hydra/{kind}={valid}")
+    made = getattr(importlib.import_module(module), name)
+    for key, parameter in parameters(made).items():
+        if key not in node:
+            continue
+        try:
+            convert(parameter.hint, node[key])
+        except ValidationError as error:
+            said = str(error.errors()[0]["msg"]).removeprefix("Input should be ")
+            raise UserError(f"hydra.{kind}.{key} = {node[key]!r}.", expected=said) from None
+    return made(**node)
+
+
+def tell(failed: Iterable[str], unfinished: Iterable[str], where: str) -> int:
+    """Say what did not end and how to go on with it. Returns the exit code of the sweep."""
+    failed, unfinished = list(failed), list(unfinished)
+    for title in failed:
+        print(f"failed: {title}", file=sys.stderr)
+    for title in unfinished:
+        print(f"interrupted: {title}; the same command goes on with it", file=sys.stderr)
+    if failed:
+        print(f"to run what failed once more: kdface sweep retry {where}", file=sys.stderr)
+    print(f"results  {where}/results.csv")
+    return 1 if failed or unfinished else 0
+
+
+def tell_changes(changes: Sequence[Change]) -> None:
+    """Show what a command changes beside the swept values: such jobs stand in the same table under another base."""
+    if changes:
+        print("beside what is swept, the configuration differs from that of this sweep's earlier jobs:")
+        for key, before, after in changes:
+            print(f"  {key}\n    - {before}\n    + {after}", flush=True)

@@ -1,0 +1,93 @@
+// Charts by Plotly, which is unpacked when the first one comes into view.
+let library = null;
+function plotly() {
+  library ??= (async () => {
+    const packed = await fetch("data:application/gzip;base64," + $("library").textContent); // decodes faster than atob
+    const code = await new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).blob();
+    // By an address, and not as text, it is compiled beside the main thread: the page can be scrolled meanwhile.
+    const src = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+    await new Promise((resolve, reject) => document.head.append(el("script", { src, onload: resolve, onerror: reject })));
+    URL.revokeObjectURL(src);
+    return window.Plotly;
+  })();
+  return library;
+}
+const pending = new Map(); // element -> what draws it, once it is seen
+const seen = new Set();
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { seen.add(entry.target); flush(entry.target); }
+}, { rootMargin: "150px" });
+function later(node, draw) {
+  pending.set(node, draw);
+  watcher.observe(node);
+  if (seen.has(node)) flush(node);
+}
+function flush(node) {
+  const draw = pending.get(node);
+  pending.delete(node);
+  draw?.();
+}
+async function plot(node, label, traces, layout) {
+  node.setAttribute("aria-label", label);
+  if (!traces.length) {
+    window.Plotly?.purge(node);
+    node.replaceChildren(el("p", { class: "empty", text: ticked.size ? "The ticked configurations have no such values." : "Tick configurations above to draw them." }));
+    return;
+  }
+  const lib = await plotly();
+  node.querySelector(".empty")?.remove();
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const narrow = node.clientWidth < 520;
+  const axis = { gridcolor: css("--faint"), linecolor: css("--line"), zeroline: false, automargin: true };
+  await lib.react(node, traces, {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), family: "inherit", size: 12 },
+    margin: { l: 58, r: 12, t: layout.title ? 34 : 10, b: 46 }, showlegend: false, dragmode: narrow ? false : "zoom",
+    hoverlabel: { namelength: -1, font: { size: 12 } },
+    ...layout,
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  }, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+}
+// A line with a band from low to high in its colour.
+function banded(group, x, y, low, high, extra = {}) {
+  const { color, dash } = look(group);
+  const name = clipped(D.groups[group].label);
+  const line = { x, y, name, mode: y.filter((v) => v !== null).length < 12 ? "lines+markers" : "lines", line: { color, dash, width: 2 }, legendgroup: String(group), connectgaps: true, ...extra };
+  if (!low) return [line];
+  // A closed outline: Plotly's own filling between two lines breaks where a value is missing.
+  const kept = x.map((_, i) => i).filter((i) => low[i] !== null && high[i] !== null && x[i] !== null);
+  const outline = { x: [...kept.map((i) => x[i]), ...kept.map((i) => x[i]).reverse()], y: [...kept.map((i) => high[i]), ...kept.map((i) => low[i]).reverse()] };
+  const shade = { ...outline, fill: "toself", fillcolor: color + "2b", line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: String(group) };
+  return [shade, line];
+}
+const clipped = (text) => (text.length > 60 ? text.slice(0, 59) + "…" : text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+function drawLearning() {
+  const name = $("series").value;
+  const found = D.series[name] || {};
+  const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, found[g].x, found[g].y, found[g].low, found[g].high));
+  const layout = { xaxis: { title: { text: "Step" } }, yaxis: { title: { text: clipped(name) }, type: $("log").checked ? "log" : "linear" } };
+  later($("learning"), () => plot($("learning"), `Learning curves of ${name}: ${traces.length ? [...ticked].map((g) => D.groups[g].label).join("; ") : "none"}`, traces, layout));
+}
+function drawErrors() {
+  const found = D.curves[$("test").value] || {};
+  const groups = [...ticked].filter((g) => found[g]);
+  const from = (g, values) => values.slice(found[g].first);
+  const band = (g, x, kind) => {
+    const c = found[g];
+    const [y, low, high] = kind === "roc" ? [c.tar, c.low, c.high] : [c.fnmr_tar, c.fnmr_high, c.fnmr_low];
+    return banded(g, x, y, c.n > 1 ? low : null, high);
+  };
+  const roc = groups.flatMap((g) => band(g, from(g, D.far), "roc"));
+  const probits = (g) => from(g, D.far_probit);
+  const det = groups.flatMap((g) => band(g, probits(g).map((v, i) => (found[g].fnmr_tar[i] === null ? null : v)), "det"));
+  const rates = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8];
+  const ticks = { tickvals: [-4.7534, -4.2649, -3.719, -3.0902, -2.3263, -1.6449, -0.8416, 0, 0.8416], ticktext: rates.map((r) => (r < 1e-3 ? r.toExponential(0) : String(r))) };
+  const test = $("test").value;
+  later($("roc"), () => plot($("roc"), `ROC on ${test}`, roc, { title: { text: "ROC", font: { size: 14 } }, xaxis: { type: "log", title: { text: "False accept rate" }, exponentformat: "power", dtick: 1 }, yaxis: { title: { text: "True accept rate" } } }));
+  later($("det"), () => plot($("det"), `DET on ${test}`, det, { title: { text: "DET", font: { size: 14 } }, xaxis: { title: { text: "False match rate" }, ...ticks }, yaxis: { title: { text: "False non-match rate" }, ...ticks } }));
+}
+$("series").addEventListener("change", drawLearning);
+$("log").addEventListener("change", drawLearning);
+$("test").addEventListener("change", drawErrors);
+dark.addEventListener("change", changed);
+listeners.push(drawLearning, drawErrors);

@@ -1,0 +1,34 @@
+// Two configurations side by side: results seed by seed, and the values in which they differ.
+// t(n - 1, 0.975) for n = 2, 3, ...; beyond, the normal deviate is near enough and a little too small.
+const T = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281, 2.201, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.093];
+
+function drawCompare() {
+  const one = Number($("one").value), two = Number($("two").value);
+  const rows = D.metrics.map((metric) => gainRow(metric, one, two)).filter(Boolean);
+  const head = ["metric", "first", "second", "difference", "95 % interval", "seeds"];
+  if (rows.length) $("gain").replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text, k) => el("th", { scope: "col", class: k ? "n" : "", text })))), el("tbody", {}, ...rows));
+  else $("gain").replaceChildren(el("tbody", {}, el("tr", {}, el("td", { text: "They share no seed that both have finished." }))));
+  const a = D.groups[one].config, b = D.groups[two].config;
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((key) => shown(a[key]) !== shown(b[key])).sort();
+  const differing = keys.map((key) => el("tr", {}, el("td", { class: "v", text: key }), el("td", { class: "v", text: shown(a[key]) }), el("td", { class: "v", text: shown(b[key]) })));
+  const titles = ["key", D.groups[one].label, D.groups[two].label].map((text) => el("th", { scope: "col", text }));
+  if (keys.length) $("differences").replaceChildren(el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...differing));
+  else $("differences").replaceChildren(el("tbody", {}, el("tr", {}, el("td", { text: "none" }))));
+}
+function gainRow(metric, one, two) {
+  const value = (group) => new Map(D.groups[group].runs.map((r) => [D.runs[r].seed, D.runs[r].metrics[metric]?.value]).filter(([, v]) => typeof v === "number"));
+  const first = value(one), second = value(two);
+  const seeds = [...first.keys()].filter((seed) => second.has(seed)).sort((a, b) => a - b);
+  if (!seeds.length) return null;
+  const gains = seeds.map((seed) => second.get(seed) - first.get(seed));
+  const n = gains.length, mean = gains.reduce((a, b) => a + b) / n;
+  const mean1 = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
+  const deviation = n > 1 ? Math.sqrt(gains.reduce((sum, g) => sum + (g - mean) ** 2, 0) / (n - 1)) : 0;
+  const half = ((T[n - 2] ?? 1.96) * deviation) / Math.sqrt(n);
+  const interval = n < 2 ? "needs two seeds" : `${signed(mean - half)} to ${signed(mean + half)}`;
+  const cells = [number(mean1), number(mean1 + mean), signed(mean), interval, seeds.join(", ")];
+  return el("tr", {}, el("td", { text: metric }), ...cells.map((text) => el("td", { class: "n", text })));
+}
+const signed = (value) => (value >= 0 ? "+" : "−") + number(Math.abs(value));
+$("one").addEventListener("change", drawCompare);
+$("two").addEventListener("change", drawCompare);

@@ -1,0 +1,73 @@
+"""The one file: template, style, script, charting library and data put together."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+from kdface.reports.html.payload import payload
+from kdface.reports.html.runs import Run, read_run, run_folders, signature
+
+_SCRIPTS = ("base.js", "runs.js", "details.js", "charts.js", "sweep.js", "compare.js", "start.js")
+
+
+class Reader:
+    """Reads the runs below a folder; a second time only those that have changed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._seen: dict[Path, tuple[Any, Run]] = {}
+
+    def state(self) -> tuple[Any, ...]:
+        """Changes when the report would."""
+        return tuple((folder.root, signature(folder)) for folder in run_folders(self.root))
+
+    def runs(self) -> list[Run]:
+        found = []
+        for folder in run_folders(self.root):
+            now = signature(folder)
+            before = self._seen.get(folder.root)
+            if before is None or before[0] != now:
+                before = self._seen[folder.root] = (now, read_run(folder, self.root))
+            found.append(before[1])
+        return found
+
+
+def report(runs: list[Run], title: str, *, live: bool = False) -> str:
+    """The page as text. `live` pages load themselves anew every half minute, for the file is rewritten meanwhile."""
+    parts: dict[str, Callable[[], str]] = {
+        "title": lambda: html.escape(title),
+        "style": lambda: _asset("style.css"),
+        "data": lambda: inert(json.dumps({**payload(runs, title), "live": live}, allow_nan=False)),
+        "library": _library,
+        "script": lambda: "\n".join(_asset(name) for name in _SCRIPTS),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]](), _asset("page.html"))
+
+
+def inert(text: str) -> str:
+    """JSON that cannot end the script element it stands in, whatever a run folder holds."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return (resources.files("kdface.reports.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _library() -> str:
+    """Plotly's JavaScript from its Python package, compressed: the page unpacks it when a chart comes into view."""
+    try:
+        code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    except (ImportError, FileNotFoundError):
+        raise UserError(
+            "kdface report draws with Plotly, which is not installed.", mend='pip install "kdface[report]"'
+        ) from None
+    return base64.b64encode(gzip.compress(code, 9, mtime=0)).decode("ascii")

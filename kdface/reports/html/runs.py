@@ -1,0 +1,195 @@
+"""What the report knows of one run: read from its folder, as plain values."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from kdface.config.fingerprint import fingerprint
+from kdface.errors import UserError
+from kdface.evaluation.curves import roc
+from kdface.runs.folder import RunFolder
+from kdface.runs.loggers import scalars
+from kdface.runs.records import read
+
+LOG_LINES = 40
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+_LEFT_OUT = ("evaluation/counts/", "train/epoch")
+
+Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
+FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
+
+
+@dataclass
+class Run:
+    """Attributes:
+    path: below the folder that is reported on.
+    group: name and configuration fingerprint: what its seeds share.
+    status: "done", "running" or "stopped" (neither finished nor held by a process).
+    series: learning curves.
+    curves: test -> TAR over `FAR_GRID`; NaN where the impostor pairs cannot show the rate.
+    problem: what could not be read.
+    """
+
+    path: str
+    name: str
+    seed: int
+    group: str
+    status: str
+    config: dict[str, Any]
+    choices: dict[str, str]
+    command: list[str] = field(default_factory=list)
+    step: int = 0
+    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    symptoms: list[str] = field(default_factory=list)
+    train_seconds: float | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    series: Series = field(default_factory=dict)
+    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    log: str = ""
+    problem: str = ""
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """Every run folder below (or at) a folder, in the order of their paths."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder.", mend="kdface report runs")
+    found = sorted(each.parent for each in root.rglob("origin.json") if (each.parent / "config.yaml").is_file())
+    if not found:
+        raise UserError(f"there is no run below {root}.", expected="a folder that kdface train wrote runs into")
+    return [RunFolder(each) for each in found]
+
+
+def signature(folder: RunFolder) -> tuple[Any, ...]:
+    """Changes when the report of this run would."""
+    files = ("config.yaml", "metrics.jsonl", "results.json", "data.json", "environment.json", "output.log", "DONE")
+    seen: list[Any] = [_held(folder)]
+    for name in files:
+        try:
+            stat = (folder.root / name).stat()
+            seen.append((stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            seen.append(None)
+    return tuple(seen)
+
+
+def read_run(folder: RunFolder, root: Path) -> Run:
+    """Read a run. What is broken is left out and told in `problem`: one bad folder must not hide the others."""
+    problems: list[str] = []
+    config = _config(folder)
+    origin = _json(folder.root / "origin.json", problems)
+    run = Run(
+        path=folder.root.relative_to(root).as_posix() if folder.root != root else folder.root.name,
+        name=str(config.get("name")),
+        seed=int(config.get("seed") or 0),
+        group=f"{config.get('name')} {fingerprint(config)}",
+        status="done" if folder.done else "running" if _held(folder) else "stopped",
+        config=config,
+        choices={str(k): str(v) for k, v in origin.get("choices", {}).items()},
+        command=[str(word) for word in origin.get("command", [])],
+        data=_json(folder.root / "data.json", problems),
+        environment=_json(folder.root / "environment.json", problems),
+    )
+    try:
+        run.series, run.step = _series(folder.metrics)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if folder.metrics.exists():
+            problems.append(f"metrics.jsonl: {error}")
+    if folder.results.is_file():
+        results = _json(folder.results, problems)
+        run.metrics = dict(results.get("metrics", {}))
+        run.step = int(results.get("step", run.step))
+        run.train_seconds = results.get("train_seconds")
+        run.symptoms = [f"{test}: {each}" for test, found in results.get("symptoms", {}).items() for each in found]
+    for file in sorted(folder.scores.glob("*.npz")):
+        try:
+            run.curves |= _curve(file)
+        except (OSError, ValueError, KeyError, UserError) as error:
+            problems.append(f"scores/{file.name}: {error}")
+    if run.status != "done":
+        run.log = tail(folder.root / "output.log", LOG_LINES)
+    run.problem = "; ".join(problems)
+    return run
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; "" where there is none. A progress bar's carriage returns end a line too."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 400 * lines))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(deque(text.replace("\r", "\n").splitlines(), lines))
+
+
+def _config(folder: RunFolder) -> dict[str, Any]:
+    try:
+        tree = yaml.load(folder.config.read_text(encoding="utf-8"), Loader=_LOADER)
+        fingerprint(tree)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder.config} cannot be read: {' '.join(str(error).split())}.", mend=f"rm -r {folder.root}"
+        ) from None
+    return dict(tree)
+
+
+def _json(path: Path, problems: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name}: {error}")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _series(path: Path) -> tuple[Series, int]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    step = 0
+    for record in read(path):
+        step = max(step, int(record["step"]))
+        for name, value in scalars(record).items():
+            if not name.startswith(_LEFT_OUT) and not name.endswith("/std"):
+                points.setdefault(_plain(name), []).append((float(record["step"]), value))
+    return {name: (np.array(found)[:, 0], np.array(found)[:, 1]) for name, found in points.items()}, step
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("evaluation/metrics/").removeprefix("train/").removesuffix("/value")
+
+
+def _curve(file: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """TAR at the lowest threshold whose FAR does not exceed each point of the grid."""
+    with np.load(file, allow_pickle=False) as arrays:
+        if "scores" not in arrays or "same" not in arrays:
+            return
+        curve = roc(arrays["scores"], arrays["same"])
+    reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
+    tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
+    tar[reach < 1 / curve.n_impostor] = np.nan
+    yield file.stem, tar
+
+
+def _held(folder: RunFolder) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        with open(folder.root / ".lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,71 @@
+"""A column of a table as a figure for a paper column: bars with error bars."""
+
+from __future__ import annotations
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kdface.errors import UserError
+from kdface.reports.figures import BASELINE, COLUMN, PALETTE, style
+from kdface.reports.tables.definition import Column
+from kdface.reports.tables.table import Table
+
+_CLOSE = 0.8  # lowest over highest: from here on bars from zero look all alike
+
+
+def bar_figure(table: Table, column: Column) -> Figure:
+    """One bar a row that has runs, from zero, with its spread. The baseline is grey, a diamond what is published.
+
+    Where all values lie close together points are drawn on a cut axis instead: a bar that does not begin at zero
+    lies about its length.
+
+    Raises:
+        UserError: no row has a value in this column.
+    """
+    place = table.columns.index(column)
+    found = [(row, cells[place]) for row, cells in zip(table.rows, table.cells, strict=True) if cells[place].summary]
+    if not found:
+        raise UserError(f"there is nothing to draw in column {column.heading!r}: no run has a value.")
+    values = [cell.summary.mean * column.scale for _, cell in found if cell.summary]
+    spreads = [(cell.summary.spread or 0.0) * column.scale for _, cell in found if cell.summary]
+    colors = [BASELINE if row.label == table.definition.baseline else PALETTE[0] for row, _ in found]
+    heights = list(range(len(found)))[::-1]
+    with style():
+        figure = Figure(figsize=(COLUMN, 0.5 + 0.24 * len(found)), dpi=300, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        bars = min(values) < _CLOSE * max(values)
+        if bars:
+            axes.barh(heights, values, height=0.62, color=colors)
+        for y, value, spread, color in zip(heights, values, spreads, colors, strict=True):
+            line = "#333333" if bars else color
+            axes.errorbar(
+                value,
+                y,
+                xerr=spread or None,
+                color=line,
+                linewidth=0.9,
+                capsize=2,
+                marker="" if bars else "o",
+                markersize=3.5,
+            )
+        for y, (_, cell) in zip(heights, found, strict=True):
+            if cell.published is not None:
+                x = cell.published.value * column.scale
+                axes.plot(
+                    x,
+                    y,
+                    marker="D",
+                    markersize=3.5,
+                    markerfacecolor="white",
+                    markeredgecolor=PALETTE[1],
+                    markeredgewidth=0.9,
+                )
+        axes.set_yticks(heights, [f"{row.label}, {row.group}" if row.group else row.label for row, _ in found])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(-0.6, len(found) - 0.4)
+        if bars:
+            axes.set_xlim(left=0)
+        axes.set_xlabel(f"{column.heading} (%)" if column.unit == "percent" else column.heading)
+        axes.grid(axis="y", visible=False)
+    return figure

@@ -1,0 +1,221 @@
+"""The numbers of a table, from run folders only, and what is still missing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdface.config.fingerprint import difference
+from kdface.errors import UserError, nearest
+from kdface.reports.tables.definition import Column, Definition, Row
+from kdface.runs.folder import RunFolder
+
+# The overrides of a run -> its folder, there or not.
+Locate = Callable[[Sequence[str]], RunFolder]
+_DATA = "<data>"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number and where it is from.
+
+    Attributes:
+        value: None where the data could not resolve it.
+        run: the run folder.
+        test: the test set's name in the configuration.
+        protocol: that test set's configuration, without what belongs to the tested side.
+        test_data, train_data: fingerprints.
+        training: the training set's configuration.
+    """
+
+    value: float | None
+    run: RunFolder
+    test: str
+    protocol: Mapping[str, Any]
+    test_data: str
+    training: Mapping[str, Any]
+    train_data: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A number that nobody has computed: which, why, and the command that computes it."""
+
+    row: Row
+    seed: int
+    why: str
+    command: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.command)
+
+
+@dataclass
+class Collected:
+    """`values[row, column][seed]`, by their places in the definition."""
+
+    values: dict[tuple[int, int], dict[int, Measured]] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+
+
+def collect(definition: Definition, locate: Locate, extra: Sequence[str] = ()) -> Collected:
+    """Find every run of a table and read its numbers.
+
+    Args:
+        definition: the table.
+        locate: overrides -> the run folder that `kdface train` would make of them.
+        extra: overrides of every row, given last.
+
+    Raises:
+        UserError: two numbers of a column come from different data or protocols, or a run lacks a metric.
+    """
+    found = Collected()
+    for r, row in enumerate(definition.rows):
+        if row.overrides is None:
+            continue
+        for seed in definition.seeds_of(row):
+            overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
+            run = locate(overrides)
+            if not run.done:
+                why = "not finished" if run.config.is_file() else "not run"
+                found.missing.append(Missing(row, seed, why, ("kdface", "train", *overrides)))
+                continue
+            _read_run(definition, (r, row), seed, run, found)
+    for c, column in enumerate(definition.columns):
+        cells = [each for (_, place), seeds in sorted(found.values.items()) if place == c for each in seeds.values()]
+        check_shared(column, cells)
+    return found
+
+
+def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: RunFolder, found: Collected) -> None:
+    r, row = place
+    sources = _sources(run)
+    asked: set[str] = set()
+    for c, column in enumerate(definition.columns):
+        if not column.metric:
+            continue
+        metric = column.metric.replace("{test}", row.test)
+        source = next((each for each in sources if metric in each.metrics and each.holds(metric)), None)
+        if source is not None:
+            found.values.setdefault((r, c), {})[seed] = source.measured(metric)
+        elif not column.evaluation:
+            raise _no_metric(run, column, metric, sources)
+        elif column.evaluation not in asked:
+            asked.add(column.evaluation)
+            command = ("kdface", "evaluate", f"run={_shown(run.root)}", f"evaluation={column.evaluation}")
+            found.missing.append(Missing(row, seed, "not evaluated", command))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One results.json of a run: that of training, or of a later `kdface evaluate`."""
+
+    run: RunFolder
+    metrics: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    cards: Mapping[str, Any]  # test -> the card of its data
+    training: Mapping[str, Any]
+    train_data: str
+
+    def holds(self, metric: str) -> bool:
+        return metric.partition("/")[0] in self.evaluation
+
+    def measured(self, metric: str) -> Measured:
+        test = metric.partition("/")[0]
+        return Measured(
+            value=self.metrics[metric]["value"],
+            run=self.run,
+            test=test,
+            protocol=_measured_by(self.evaluation[test]),
+            test_data=str(self.cards.get(test, {}).get("fingerprint", "")),
+            training=self.training,
+            train_data=self.train_data,
+        )
+
+
+def _sources(run: RunFolder) -> list[_Source]:
+    config = run.read_config()
+    root = str(config["paths"]["data"])
+    data = _json(run.root / "data.json")
+    training = _portable(config["dataset"], root)
+    train_data = str(data.get("train", {}).get("fingerprint", ""))
+    cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
+    evaluation = _portable(config["evaluation"] or {}, root)
+    sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, training, train_data)]
+    for file in sorted((run.root / "evaluations").glob("*/results.json")):
+        later = _json(file)
+        evaluation = _portable(later["evaluation"], root)
+        sources.append(_Source(run, later["metrics"], evaluation, later["data"], training, train_data))
+    return sources
+
+
+def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_Source]) -> UserError:
+    known = sorted({key for source in sources for key in source.metrics})
+    return UserError(
+        f"column {column.heading!r}: {_shown(run.root)} has no metric {metric!r}.",
+        expected=f"one of {', '.join(known) or '(none)'}",
+        nearest=nearest(metric, known),
+        mend="correct the column's metric, or name the column's `evaluation` that measures it",
+    )
+
+
+def check_shared(column: Column, cells: Sequence[Measured]) -> None:
+    """Refuse numbers that cannot stand in one column: another protocol, or other versions of test or training data."""
+    first_test: dict[str, Measured] = {}
+    first_training: dict[str, Measured] = {}
+    for cell in cells:
+        test = first_test.setdefault(cell.test, cell)
+        if rows := difference(test.protocol, cell.protocol):
+            key, before, after = rows[0]
+            raise _refused(column, test, cell, f"different protocols ({cell.test}.{key}: {before!r} and {after!r})")
+        if test.test_data != cell.test_data:
+            raise _refused(column, test, cell, _versions(f"{cell.test}", test.test_data, cell.test_data))
+        training = first_training.setdefault(json.dumps(cell.training, sort_keys=True), cell)
+        if training.train_data != cell.train_data:
+            raise _refused(column, training, cell, _versions("training set", training.train_data, cell.train_data))
+
+
+def _versions(what: str, one: str, two: str) -> str:
+    return f"different data ({what}: fingerprint {one[:12] or 'none'} and {two[:12] or 'none'})"
+
+
+def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserError:
+    return UserError(
+        f"column {column.heading!r}: {_shown(one.run.root)} and {_shown(two.run.root)} have {why}.",
+        expected="numbers of one protocol on one version of the data",
+        mend="run the older one again, or give it a table of its own",
+    )
+
+
+def _portable(tree: Mapping[str, Any], data_root: str) -> Any:
+    """Where the data lies does not tell two configurations apart."""
+    return json.loads(json.dumps(tree).replace(data_root, _DATA))
+
+
+# What is tested, not how: the image size that the network asks for, and the source whose quality is judged.
+_TESTED = ("size", "grader")
+
+
+def _measured_by(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _measured_by(value) for key, value in tree.items() if key not in _TESTED}
+    return tree
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.", mend=f"train it again: rm -r {path.parent}") from None
+
+
+def _shown(path: Path) -> str:
+    """A path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

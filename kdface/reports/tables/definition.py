@@ -1,0 +1,189 @@
+"""What a paper table is made of, as experiments/PAPER/TABLE.yaml says it.
+
+    title: Margin losses on LFW
+    seeds: [0, 1, 2]
+    baseline: NormFace
+    overrides: [experiment=spherefacer/pins90_nano] # of every row
+    rows:
+      - {label: NormFace, overrides: [head=normface]}
+      - {label: ArcFace, overrides: [head=arcface], published: {method: ArcFace}}
+    columns:
+      - {label: LFW, metric: lfw/10fold/accuracy, published: {dataset: LFW}}
+    published: {file: published.csv, where: {table: III}}
+
+A row is found by what it is: its overrides are composed, and the fingerprint names the run folder. A row without
+overrides, or a column without a metric, shows published numbers only. A cell has a published number where both its row
+and its column say which.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge, Gt, Len, Lt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kdface.errors import UserError, nearest
+
+Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class Row(_Strict):
+    """Attributes:
+    label: what the table calls it.
+    group: the block of the table it stands in.
+    overrides: what defines its run, after those of the table; None: there is no run.
+    test: what stands for `{test}` in the columns' metrics.
+    seeds: of this row; None: those of the table.
+    published: CSV column -> value that picks its published numbers.
+    """
+
+    label: str
+    group: str = ""
+    overrides: tuple[str, ...] | None = None
+    test: str = ""
+    seeds: Seeds | None = None
+    published: dict[str, str] = {}
+
+
+class Column(_Strict):
+    """Attributes:
+    label, group: its heading, and the heading over it.
+    metric: key in results.json (`lfw/10fold/accuracy`); `{test}` is the row's test.
+    evaluation: the choice that `kdface evaluate` takes to measure it; "": training's own evaluation does.
+    better: which values win.
+    unit: how the fraction is shown.
+    digits: after the point.
+    published: CSV column -> value that picks its published numbers.
+    """
+
+    label: str
+    group: str = ""
+    metric: str = ""
+    evaluation: str = ""
+    better: Literal["higher", "lower"] = "higher"
+    unit: Literal["percent", "fraction"] = "percent"
+    digits: Annotated[int, Ge(0), Lt(9)] = 2
+    published: dict[str, str] = {}
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.unit == "percent" else 1.0
+
+    @property
+    def heading(self) -> str:
+        return f"{self.group} {self.label}".strip()
+
+
+class PublishedFile(_Strict):
+    """Attributes:
+    file: CSV, beside the definition.
+    where: CSV column -> value that every cell of the table shares.
+    """
+
+    file: str = "published.csv"
+    where: dict[str, str] = {}
+
+
+class Definition(_Strict):
+    """Attributes:
+    title, note: above and below the table.
+    overrides: of every row.
+    seeds: of every row.
+    spread: what stands behind the ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
+    baseline: label of the row that the others are tested against; where rows have groups, the one of the same group.
+    significance: level of the tests, after Holm's correction over the rows of a column.
+    """
+
+    title: str
+    note: str = ""
+    overrides: tuple[str, ...] = ()
+    seeds: Seeds = (0, 1, 2)
+    spread: Literal["std", "t95"] = "std"
+    baseline: str = ""
+    significance: Annotated[float, Gt(0), Lt(1)] = 0.05
+    rows: Annotated[tuple[Row, ...], Len(1)]
+    columns: Annotated[tuple[Column, ...], Len(1)]
+    published: PublishedFile | None = None
+
+    def seeds_of(self, row: Row) -> tuple[int, ...]:
+        return self.seeds if row.seeds is None else row.seeds
+
+    def baseline_of(self, row: Row) -> int | None:
+        """The place of the row that `row` is tested against; None for the baseline itself and where there is none."""
+        found = [place for place, each in enumerate(self.rows) if each.label == self.baseline]
+        same = [place for place in found if self.rows[place].group == row.group] or (found if len(found) == 1 else [])
+        return same[0] if same and self.rows[same[0]] != row else None
+
+
+def read_definition(path: Path) -> Definition:
+    """Read and check a definition. Raises `UserError` with the key that is wrong."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no table definition {path}.",
+            expected="a YAML file such as experiments/PAPER/TABLE.yaml",
+            nearest=nearest(str(path), [str(each) for each in sorted(path.parent.glob("*.yaml"))]),
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
+    try:
+        found = Definition.model_validate(tree)
+    except ValidationError as error:
+        raise _told(error, path) from None
+    _check(found, path)
+    return found
+
+
+def _check(definition: Definition, path: Path) -> None:
+    seen: set[tuple[str, str]] = set()
+    for row in definition.rows:
+        if (row.group, row.label) in seen:
+            raise UserError(f"{path}: two rows are called {row.label!r}.", expected="a label of its own for each")
+        seen.add((row.group, row.label))
+        for column in definition.columns:
+            if "{test}" in column.metric and row.overrides is not None and not row.test:
+                raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
+    headings = [column.heading for column in definition.columns]
+    if double := {each for each in headings if headings.count(each) > 1}:
+        raise UserError(f"{path}: two columns are called {double.pop()!r}.", expected="a heading of its own for each")
+    if any(
+        len(set(seeds)) != len(seeds) for seeds in (definition.seeds, *(row.seeds or () for row in definition.rows))
+    ):
+        raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
+    labels = [row.label for row in definition.rows]
+    if definition.baseline and definition.baseline not in labels:
+        raise UserError(
+            f"{path}: baseline {definition.baseline!r} is not a row.",
+            expected=f"one of {', '.join(labels)}",
+            nearest=nearest(definition.baseline, labels),
+        )
+    if definition.published is None:
+        named = [each.label for each in definition.rows if each.published]
+        named += [each.label for each in definition.columns if each.published]
+        if named:
+            raise UserError(f"{path}: {named[0]!r} names published numbers, but there is no `published:`.")
+
+
+def _told(error: ValidationError, path: Path) -> UserError:
+    first: Any = error.errors()[0]
+    key = ".".join(str(each) for each in first["loc"]) or "the file"
+    owner: type[BaseModel] = Definition
+    for name, kind in (("rows", Row), ("columns", Column), ("published", PublishedFile)):
+        if first["loc"] and first["loc"][0] == name and len(first["loc"]) > 1:
+            owner = kind
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        return UserError(
+            f"{path}: unknown key {key!r}.",
+            expected=f"one of {', '.join(owner.model_fields)}",
+            nearest=nearest(name, owner.model_fields),
+        )
+    return UserError(f"{path}: {key}: {first['msg'].lower()}, got {first.get('input')!r:.80}.")

@@ -1,0 +1,91 @@
+"""Numbers that papers print, with where each was read."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdface.errors import UserError, nearest
+
+_REQUIRED = ("paper", "table", "value", "spread", "unit", "provenance")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Attributes:
+    value, spread: fractions.
+    source: the paper and its table.
+    provenance: "paper", or how else the number came to us.
+    """
+
+    value: float
+    spread: float | None
+    source: str
+    provenance: str
+
+    @property
+    def primary(self) -> bool:
+        return self.provenance == "paper"
+
+
+class PublishedNumbers:
+    """The rows of a CSV file with the columns paper, table, ..., value, spread, unit, provenance.
+
+    `unit` begins with "percent", "ratio" or "fraction". A value that is empty is unknown.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                self.columns = list(reader.fieldnames or [])
+                self.rows = list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"the published numbers {path} cannot be read: {error}.") from None
+        if lacking := [name for name in _REQUIRED if name not in self.columns]:
+            raise UserError(f"{path} has no column {lacking[0]!r}.", expected=", ".join(_REQUIRED))
+
+    def find(self, where: Mapping[str, str]) -> Published | None:
+        """The number whose CSV row has all these values; None where there is none.
+
+        Raises:
+            UserError: a column does not exist, more than one row fits, or the number cannot be read.
+        """
+        for name in where:
+            if name not in self.columns:
+                raise UserError(
+                    f"{self.path} has no column {name!r}.",
+                    expected=", ".join(self.columns),
+                    nearest=nearest(name, self.columns),
+                )
+        found = [row for row in self.rows if all(row[name] == value for name, value in where.items())]
+        if len(found) > 1:
+            asked = ", ".join(f"{name}={value}" for name, value in where.items())
+            more = [name for name in self.columns if len({row[name] for row in found}) > 1 and name != "value"]
+            raise UserError(
+                f"{len(found)} published numbers of {self.path} fit {asked}.",
+                expected=f"just one; they differ in {', '.join(more) or 'their values'}",
+            )
+        if not found or not found[0]["value"].strip():
+            return None
+        row = found[0]
+        scale = self._scale(row["unit"])
+        try:
+            value = float(row["value"]) / scale
+            spread = float(row["spread"]) / scale if row["spread"].strip() else None
+        except ValueError as error:
+            raise UserError(f"{self.path}: {error}.", expected="a number") from None
+        kind = "table " if re.match(r"[0-9IVX]+\b", row["table"]) else ""
+        return Published(value, spread, f"{row['paper']}, {kind}{row['table']}", row["provenance"])
+
+    def _scale(self, unit: str) -> float:
+        for start, scale in (("percent", 100.0), ("ratio", 1.0), ("fraction", 1.0)):
+            if unit.startswith(start):
+                return scale
+        raise UserError(
+            f"{self.path}: unit {unit!r}.", expected='one that begins with "percent", "ratio" or "fraction"'
+        )

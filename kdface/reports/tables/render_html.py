@@ -1,0 +1,92 @@
+"""A table as an HTML page of its own: no script, no network, dark and light."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+from kdface.reports.tables import text
+from kdface.reports.tables.definition import Column
+from kdface.reports.tables.table import Cell, Table
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6773; --line: #d5dae0; --back: #ffffff; --link: #005a9c }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ee; --soft: #9aa5b1; --line: #39424d; --back: #12161b; --link: #7cc0f5 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
+body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+caption { text-align: left; font-weight: 650; font-size: 1.25rem; padding-bottom: .75rem }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap }
+th[scope=row], th[scope=rowgroup] { text-align: left; font-weight: 400 }
+th[scope=rowgroup] { font-style: italic; padding-top: .8rem }
+th[scope=colgroup] { text-align: center; border-bottom: 1px solid var(--line) }
+thead th { font-weight: 600 }
+thead { border-top: 2px solid var(--ink); border-bottom: 1px solid var(--ink) }
+tbody { border-bottom: 2px solid var(--ink) }
+small, p, li { color: var(--soft) }
+td small { display: block; font-size: .78rem }
+a { color: var(--link) }
+pre { overflow-x: auto; font-size: .8rem }
+"""
+
+
+def html(table: Table, folder: Path) -> str:
+    """A whole page; each number links to its run, relative to `folder`, where the page will lie."""
+    return "\n".join(_page(table, folder)) + "\n"
+
+
+def _page(table: Table, folder: Path) -> Iterator[str]:
+    definition = table.definition
+    title = escape(definition.title)
+    yield '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{title}</title>\n<style>{_STYLE}</style>"
+    yield f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
+    yield f"<table><caption>{title}</caption>\n<thead>"
+    if any(column.group for column in table.columns):
+        spans = [(group, len(list(found))) for group, found in groupby(table.columns, key=lambda each: each.group)]
+        cells = "".join(f'<th scope="colgroup" colspan="{size}">{escape(group)}</th>' for group, size in spans)
+        yield f"<tr><td></td>{cells}</tr>"
+    heads = "".join(f'<th scope="col">{escape(column.label)}</th>' for column in table.columns)
+    yield f"<tr><td></td>{heads}</tr>\n</thead>\n<tbody>"
+    before = ""
+    for row, found in zip(table.rows, table.cells, strict=True):
+        if row.group != before:
+            yield f'<tr><th scope="rowgroup" colspan="{len(table.columns) + 1}">{escape(row.group)}</th></tr>'
+        before = row.group
+        seeds = len(definition.seeds_of(row))
+        cells = "".join(
+            _cell(table, cell, column, seeds, folder) for cell, column in zip(found, table.columns, strict=True)
+        )
+        yield f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>'
+    yield "</tbody></table></div>"
+    yield "".join(f"<p>{escape(each)}</p>" for each in text.legend(table))
+    if definition.note:
+        yield f"<p>{escape(definition.note)}</p>"
+    for heading, lines in (("Differences from the baseline", text.tests(table)), ("Runs", text.runs(table))):
+        if items := "".join(f"<li>{escape(each)}</li>" for each in lines):
+            yield f"<details><summary>{heading}</summary><ul>{items}</ul></details>"
+    if commands := list(text.commands(table)):
+        listed = escape("\n".join(f"{command}   # {why}" for command, why in commands))
+        yield f"<p>Missing; these commands fill it:</p><pre tabindex=0>{listed}</pre>"
+
+
+def _cell(table: Table, cell: Cell, column: Column, seeds: int, folder: Path) -> str:
+    word = escape(text.ours(cell, column, seeds))
+    if cell.runs:
+        run = next(iter(cell.runs.values())).root
+        title = escape(", ".join(text.run_name(each.root) for each in cell.runs.values()))
+        link = escape(Path(os.path.relpath(run, folder)).as_posix())
+        word = f'<a href="{link}" title="{title}">{word}</a>'
+    word = f"<b>{word}</b>" if cell.wins else word
+    if cell.published is None:
+        return f"<td>{word}</td>"
+    mark = table.mark(cell.published)
+    small = f"<small>{escape(text.theirs(cell, column))}{f'<sup>{mark}</sup>' if mark else ''}</small>"
+    return f"<td>{word if cell.expected else ''}{small}</td>"

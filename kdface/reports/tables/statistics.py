@@ -1,0 +1,87 @@
+"""Mean and spread over seeds, and the paired test against a baseline on the same seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Attributes:
+    mean: over the seeds.
+    spread: None where there is one seed.
+    n: how many seeds.
+    """
+
+    mean: float
+    spread: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row less its baseline, seed by seed.
+
+    Attributes:
+        difference: mean over the seeds that both have.
+        low, high: 95 % t-interval of the difference; None where all differences are equal or n is 1.
+        p: two-sided p of the paired t test; None likewise.
+        adjusted: p after Holm's correction over the rows of the column.
+        n: how many seeds both have.
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    adjusted: float | None
+    n: int
+
+
+def summarise(values: Sequence[float], spread: Literal["std", "t95"]) -> Summary:
+    """Mean, and its spread: the sample standard deviation s (n - 1), or t(n - 1, 0.975) s / sqrt(n)."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return Summary(float(array.mean()), None, len(array))
+    deviation = float(array.std(ddof=1))
+    if spread == "t95":
+        deviation *= float(stats.t.ppf(0.975, len(array) - 1)) / math.sqrt(len(array))
+    return Summary(float(array.mean()), deviation, len(array))
+
+
+def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
+    """The paired t test over the seeds that both have; None where they share none.
+
+    Differences that are all equal leave nothing to estimate their spread from: there is no test then, since a p of 0
+    from two or three seeds would claim a certainty that nobody has. They count as equal within 1e-12.
+    """
+    seeds = sorted(set(values) & set(baseline))
+    if not seeds:
+        return None
+    differences = np.array([values[seed] - baseline[seed] for seed in seeds])
+    mean, n = float(differences.mean()), len(seeds)
+    if n < 2 or float(np.ptp(differences)) < 1e-12:
+        return Comparison(mean, None, None, None, None, n)
+    error = float(differences.std(ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf(0.975, n - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    return Comparison(mean, mean - half, mean + half, p, p, n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment: the k-th smallest of m times (m - k + 1), never falling, at most 1.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = reached
+    return adjusted

@@ -1,0 +1,136 @@
+"""A table, computed: for each cell our number, its test against the baseline, and the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdface.reports.tables.collect import Collected, Missing
+from kdface.reports.tables.definition import Column, Definition, Row
+from kdface.reports.tables.published import Published, PublishedNumbers
+from kdface.reports.tables.statistics import Comparison, Summary, compare, holm, summarise
+from kdface.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row in one column; all numbers are fractions.
+
+    Attributes:
+        expected: whether a run could fill it.
+        values: seed -> value.
+        summary: over the seeds; None where there is no value.
+        unresolved: there are runs, and the data of a test set is too small for this number.
+        comparison: with the baseline on the same seeds; None for the baseline itself.
+        wins: better than the baseline, and significantly.
+        published: what the paper prints.
+        runs: seed -> run folder.
+    """
+
+    expected: bool
+    values: Mapping[int, float]
+    summary: Summary | None
+    unresolved: bool
+    comparison: Comparison | None
+    wins: bool
+    published: Published | None
+    runs: Mapping[int, RunFolder]
+
+    @property
+    def gap(self) -> float | None:
+        """Ours less the published value."""
+        return None if self.summary is None or self.published is None else self.summary.mean - self.published.value
+
+
+@dataclass(frozen=True)
+class Table:
+    """Attributes:
+    cells: [row][column].
+    missing: what is still to be run.
+    notes: the published numbers' sources, each with the mark that its cells carry ("" for the papers' own).
+    """
+
+    definition: Definition
+    cells: tuple[tuple[Cell, ...], ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[tuple[str, str], ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return self.definition.rows
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.definition.columns
+
+    @property
+    def measured(self) -> bool:
+        """Whether runs could fill any of it; a table of published numbers alone shows them in full size."""
+        return any(cell.expected for row in self.cells for cell in row)
+
+    def mark(self, published: Published) -> str:
+        """The mark of a published number that is not a paper's own; "" for one that is."""
+        text = _note(published)
+        return next(mark for mark, note in self.notes if note == text)
+
+
+def tabulate(definition: Definition, collected: Collected, folder: Path) -> Table:
+    """Put the numbers of runs into cells beside the published ones, which lie in `folder`."""
+    numbers = PublishedNumbers(folder / definition.published.file) if definition.published else None
+    cells = [
+        [_cell(definition, collected, numbers, r, c) for c in range(len(definition.columns))]
+        for r in range(len(definition.rows))
+    ]
+    for c, column in enumerate(definition.columns):
+        _compare_column(definition, column, [row[c] for row in cells], c, cells)
+    texts: dict[str, bool] = {}
+    for row in cells:
+        for cell in row:
+            if cell.published is not None:
+                texts.setdefault(_note(cell.published), cell.published.primary)
+    marks = iter("abcdefghijklmnopqrstuvwxyz")
+    notes = [("" if primary else next(marks), text) for text, primary in texts.items()]
+    return Table(definition, tuple(tuple(row) for row in cells), tuple(collected.missing), tuple(notes))
+
+
+def _cell(definition: Definition, collected: Collected, numbers: PublishedNumbers | None, r: int, c: int) -> Cell:
+    row, column = definition.rows[r], definition.columns[c]
+    measured = collected.values.get((r, c), {})
+    values = {seed: each.value for seed, each in measured.items() if each.value is not None}
+    published = None
+    if numbers is not None and definition.published is not None and row.published and column.published:
+        published = numbers.find({**definition.published.where, **column.published, **row.published})
+    return Cell(
+        expected=bool(column.metric) and row.overrides is not None,
+        values=values,
+        summary=summarise([values[seed] for seed in sorted(values)], definition.spread) if values else None,
+        unresolved=bool(measured) and len(values) < len(measured),
+        comparison=None,
+        wins=False,
+        published=published,
+        runs={seed: each.run for seed, each in sorted(measured.items())},
+    )
+
+
+def _compare_column(
+    definition: Definition, column: Column, cells: list[Cell], place: int, into: list[list[Cell]]
+) -> None:
+    """Test each row against its baseline, correct over the rows of the column, and say who wins."""
+    found: dict[int, Comparison] = {}
+    for r, row in enumerate(definition.rows):
+        base = definition.baseline_of(row)
+        if base is not None and (comparison := compare(cells[r].values, cells[base].values)) is not None:
+            found[r] = comparison
+    tested = [r for r, each in found.items() if each.p is not None]
+    adjusted = dict(zip(tested, holm([found[r].p or 0.0 for r in tested]), strict=True))
+    for r, comparison in found.items():
+        comparison = replace(comparison, adjusted=adjusted.get(r))
+        sign = 1 if column.better == "higher" else -1
+        significant = comparison.adjusted is not None and comparison.adjusted < definition.significance
+        into[r][place] = replace(cells[r], comparison=comparison, wins=significant and sign * comparison.difference > 0)
+
+
+def _note(published: Published) -> str:
+    how = "" if published.primary else f" ({published.provenance})"
+    return f"{published.source}{how}"

@@ -1,0 +1,110 @@
+"""What every text form of a table says, before it is dressed for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdface.reports.tables.definition import Column
+from kdface.reports.tables.table import Cell, Table
+from kdface.runs.folder import RunFolder
+
+EMPTY = "—"
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float, column: Column, *, signed: bool = False) -> str:
+    """A fraction in the column's unit, with a typographic minus."""
+    text = f"{value * column.scale:{'+' if signed else ''}.{column.digits}f}"
+    if float(text) == 0 and text.startswith("-"):  # no minus before a rounded zero
+        text = ("+" if signed else "") + text[1:]
+    return text.replace("-", MINUS)
+
+
+def ours(cell: Cell, column: Column, seeds: int) -> str:
+    """Our number: mean ± spread, and n where seeds are missing."""
+    if cell.summary is None:
+        return "n/a" if cell.unresolved else EMPTY
+    text = number(cell.summary.mean, column)
+    if cell.summary.spread is not None:
+        text += f" ± {number(cell.summary.spread, column)}"
+    return text + (f" (n={cell.summary.n})" if cell.summary.n != seeds else "")
+
+
+def theirs(cell: Cell, column: Column) -> str:
+    """The published number and the gap; "" where there is none."""
+    if cell.published is None:
+        return ""
+    text = number(cell.published.value, column)
+    if cell.published.spread is not None:
+        text += f" ± {number(cell.published.spread, column)}"
+    return text + (f" ({number(cell.gap, column, signed=True)})" if cell.gap is not None else "")
+
+
+def legend(table: Table) -> Iterator[str]:
+    """The sentences below a table: what its numbers are."""
+    definition = table.definition
+    if table.measured:
+        seeds = len(definition.seeds)
+        if seeds > 1:
+            kind = "sample standard deviation" if definition.spread == "std" else "95 % t-interval of the mean"
+            listed = ", ".join(map(str, definition.seeds))
+            yield f"Mean ± {kind} over {seeds} seeds ({listed}); n is given where it is less."
+        else:
+            yield f"One seed ({definition.seeds[0]})."
+        if definition.baseline:
+            yield (
+                f"Bold: better than {definition.baseline} in a paired t test over the same seeds, "
+                f"p < {definition.significance:g} after Holm's correction over the rows of the column."
+            )
+    if units := {column.unit for column in table.columns}:
+        words = {"percent": "percent", "fraction": "fractions"}
+        yield f"Values are {words[units.pop()]}." if len(units) == 1 else "Units stand in the headings."
+    if table.measured and table.notes:
+        yield "Small: the published number, in brackets ours less it."
+    for mark, note in table.notes:
+        yield f"Published{f' ({mark})' if mark else ''}: {note}."
+
+
+def tests(table: Table) -> Iterator[str]:
+    """One line a test: the difference from the baseline, its interval, p and n."""
+    for r, row in enumerate(table.rows):
+        for c, column in enumerate(table.columns):
+            found = table.cells[r][c].comparison
+            if found is None:
+                continue
+            name = f"{row.group} {row.label}".strip()
+            text = f"{name}, {column.heading}: {number(found.difference, column, signed=True)}"
+            if found.low is None or found.high is None or found.p is None or found.adjusted is None:
+                why = "one seed" if found.n == 1 else "all differences equal"
+                yield f"{text} (n={found.n}, no test: {why})"
+                continue
+            low, high = (number(each, column, signed=True) for each in (found.low, found.high))
+            yield f"{text} [{low}, {high}], p={found.p:.3g}, corrected {found.adjusted:.3g}, n={found.n}"
+
+
+def commands(table: Table) -> Iterator[tuple[str, str]]:
+    """(command, what it is for) of all that is missing, each command once."""
+    seen: dict[str, str] = {}
+    for missing in table.missing:
+        name = f"{missing.row.group} {missing.row.label}".strip()
+        seen.setdefault(str(missing), f"{name}, seed {missing.seed}: {missing.why}")
+    yield from seen.items()
+
+
+def runs(table: Table) -> Iterator[str]:
+    """One line a row: the run folders its numbers are from, without where these lie."""
+    for r, row in enumerate(table.rows):
+        folders = {seed: run for cell in table.cells[r] for seed, run in cell.runs.items()}
+        if folders:
+            names = ", ".join(run_name(folders[seed].root) for seed in sorted(folders))
+            yield f"{f'{row.group} {row.label}'.strip()}: {names}"
+
+
+def run_name(root: Path) -> str:
+    """The last two parts of a run folder's path or more: what it is called below paths.runs."""
+    config = RunFolder(root).read_config()
+    try:
+        return root.relative_to(str(config["paths"]["runs"])).as_posix()
+    except ValueError:  # the folder was moved
+        return f"{config['name']}/{root.name}"

@@ -1,0 +1,91 @@
+"""The same bits again are identical; what differs first is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdface.commands import reproduce
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+from tests.conftest import TINY, Kdface, only_run
+from tests.reports.folders import config, make_run
+
+
+def test_a_run_is_identical_a_second_time_and_a_forged_one_is_not(kdface: Kdface, tmp_path: Path) -> None:
+    assert kdface("train", *TINY, "trainer.max_steps=3").code == 0
+    root = only_run(tmp_path / "runs")
+    assert reproduce.run([str(root)]) == 0
+    records = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    place = next(k for k, record in enumerate(records) if record["kind"] == "train" and record["step"] == 2)
+    records[place]["loss"] += 1e-6
+    (root / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert reproduce.run([str(root)]) == 1
+
+
+def _two(folder: Path) -> tuple[Path, Path]:
+    one, two = folder / "one", folder / "two"
+    return (make_run(one, config(one), {"a": 0.5}), make_run(two, config(two), {"a": 0.5}))
+
+
+def _told(first: Path, second: Path) -> dict[str, str]:
+    return {what: told for what, told, _ in reproduce.compare(RunFolder(first), RunFolder(second))}
+
+
+def test_equal_folders_are_identical_but_for_the_clock(tmp_path: Path) -> None:
+    first, second = _two(tmp_path)
+    text = (second / "metrics.jsonl").read_text().replace('"time": 1.0', '"time": 777.0')
+    (second / "metrics.jsonl").write_text(text)
+    assert set(_told(first, second).values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "what", "told"),
+    [
+        ("data.json", '"t0"', '"t1"', "data", 'train: "t0", now "t1"'),
+        ("environment.json", "abc123", "def456", "code", 'commit: "abc123", now "def456"'),
+        ("environment.json", "2.13.0", "2.14.0", "environment", 'packages.torch: "2.13.0", now "2.14.0"'),
+        (
+            "metrics.jsonl",
+            '"loss": 2.0',
+            '"loss": 2.5',
+            "metrics",
+            "differ first at step 20 (train): loss: 2.0, now 2.5",
+        ),
+        ("results.json", "0.5", "0.25", "results", "metrics.a.value: 0.5, now 0.25"),
+        ("config.yaml", "margin: 0.5", "margin: 0.4", "config", "fingerprint: "),
+    ],
+)
+def test_what_differs_is_named(tmp_path: Path, file: str, before: str, after: str, what: str, told: str) -> None:
+    first, second = _two(tmp_path)
+    text = (second / file).read_text()
+    assert before in text
+    (second / file).write_text(text.replace(before, after))
+    found = _told(first, second)
+    assert found.pop(what).startswith(told)
+    assert set(found.values()) == {""}
+
+
+def test_a_shorter_record_is_told(tmp_path: Path) -> None:
+    first, second = _two(tmp_path)
+    lines = (second / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (second / "metrics.jsonl").write_text("".join(lines[:2]))
+    assert _told(first, second)["metrics"].startswith("3 records, and 2 the second time")
+
+
+def test_data_may_lie_elsewhere_now(tmp_path: Path) -> None:
+    tree = config(tmp_path, dataset__root="/nowhere/data/faces")
+    found = reproduce.moved(tree, tmp_path / "new", str(tmp_path))
+    assert found["dataset"]["root"] == f"{tmp_path}/faces"
+    assert found["paths"] == {"data": str(tmp_path), "runs": str(tmp_path / "new")}
+    assert tree["dataset"]["root"] == "/nowhere/data/faces"
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    root = make_run(tmp_path, config(tmp_path), None)
+    with pytest.raises(UserError, match="not finished"):
+        reproduce.run([str(root)])
+    with pytest.raises(UserError, match="takes one run"):
+        reproduce.run([])

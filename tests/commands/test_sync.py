@@ -1,0 +1,64 @@
+"""Every record of a run reaches the logger, in its order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdface.commands import sync
+from kdface.errors import UserError
+from tests.reports.folders import config, make_run
+
+
+def test_tensorboard_gets_every_record_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="the logger")
+    root = make_run(tmp_path, config(tmp_path), {"a": 0.5}, losses=[3.0, 2.0, 1.5])
+    assert sync.run([str(root), "logger=tensorboard"]) == 0
+    assert capsys.readouterr().out.startswith("3 records")
+    found = reader.EventAccumulator(str(root / "tensorboard"))
+    found.Reload()
+    assert [(each.step, each.value) for each in found.Scalars("train/loss")] == [(10, 3.0), (20, 2.0), (30, 1.5)]
+    with pytest.raises(UserError, match="there already"):
+        sync.run([str(root), "logger=tensorboard"])
+
+
+def test_wandb_is_online_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_run(tmp_path, config(tmp_path), {"a": 0.5})
+    made: list[dict[str, Any]] = []
+
+    class Logger:
+        def __init__(self, **settings: Any) -> None:
+            made.append(settings)
+
+        def write(self, record: dict[str, Any]) -> None:
+            made.append(record)
+
+        def close(self) -> None:
+            made.append({})
+
+    monkeypatch.setattr("kdface.config.build.build", lambda node, group, **known: Logger(**node, **known))
+    assert sync.run([str(root), "logger=wandb"]) == 0
+    assert made[0]["mode"] == "online" and made[0]["run_name"].startswith("demo/seed0-")
+    assert [record.get("step") for record in made[1:]] == [10, 20, 30, None]
+    made.clear()
+    assert sync.run([str(root), "logger=wandb", "logger.mode=offline"]) == 0
+    assert made[0]["mode"] == "offline"
+
+
+def test_a_failing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_run(tmp_path, config(tmp_path), {"a": 0.5})
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("kdface.config.build.build", broken)
+    with pytest.raises(UserError, match="no network"):
+        sync.run([str(root), "logger=wandb"])
+
+
+@pytest.mark.parametrize("words", [[], ["runs/x"], ["logger=wandb"], ["runs/x", "logger=wandb", "seed=1"]])
+def test_what_is_not_understood_is_told(words: list[str]) -> None:
+    with pytest.raises(UserError, match="not understood"):
+        sync.run(words)

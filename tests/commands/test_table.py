@@ -1,0 +1,99 @@
+"""kdface table finds runs by what they are, and --run makes those that are missing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kdface.commands import table
+from kdface.commands.prepare import run_folder
+from kdface.config.compose import compose
+from kdface.errors import UserError
+from kdface.reports.tables import read_definition
+from tests.conftest import TINY
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+DEFINITIONS = sorted(file for file in EXPERIMENTS.glob("*/*.yaml") if "rows:" in file.read_text(encoding="utf-8"))
+
+
+def _definition(folder: Path) -> Path:
+    path = folder / "tiny.yaml"
+    tree = {
+        "title": "Tiny",
+        "seeds": [0],
+        "overrides": [*TINY, "trainer.max_steps=1", f"paths.runs={folder}/runs", "name=tiny"],
+        "baseline": "cos",
+        "rows": [
+            {"label": "cos", "overrides": ["head=cosface"]},
+            {"label": "arc", "overrides": ["head=arcface"]},
+        ],
+        "columns": [{"label": "accuracy", "metric": "toy_pairs/10fold/accuracy"}],
+    }
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_a_table_is_made_from_runs_and_mended_after_a_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _definition(tmp_path)
+    assert table.run([str(path)]) == 0
+    text = (tmp_path / "tiny.md").read_text()
+    assert text.count("not run") == 2 and "| arc | — |" in text
+    assert table.run([str(path), "--run"]) == 0
+    made = {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in (".md", ".tex", ".csv", ".html")}
+    assert b"not run" not in made[".md"]
+    overrides = [*yaml.safe_load(path.read_text())["overrides"], "head=arcface", "seed=0"]
+    lost = run_folder(compose(overrides)).root  # just the folder that `kdface train` makes
+    assert lost.is_dir()
+    others = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("DONE") if file.parent != lost}
+    assert len(others) == 1
+    shutil.rmtree(lost)
+    capsys.readouterr()
+    assert table.run([str(path), "--run"]) == 0
+    assert "[1/1] kdface train" in capsys.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in others} == others
+    assert {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in made} == made
+
+
+def test_overrides_of_the_command_line_come_last(tmp_path: Path) -> None:
+    path = _definition(tmp_path)
+    out = tmp_path / "elsewhere"
+    assert table.run([str(path), "trainer.max_steps=3", "-o", str(out)]) == 0
+    assert "trainer.max_steps=3 seed=0" in (out / "tiny.md").read_text()
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_table_of_the_project_is_sound(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its published cells are found, and each row with a run composes: the table can be made on an empty machine."""
+    monkeypatch.chdir(tmp_path)
+    definition = read_definition(path).model_copy(update={"seeds": (0,)})
+    made = table.tabulated(definition, path.parent, [], [])
+    expected = sum(len(definition.seeds_of(row)) for row in definition.rows if row.overrides is not None)
+    assert len(made.missing) == expected
+    assert expected or any(cell.published for row in made.cells for cell in row) or path.parent.name == "maskinv"
+
+
+def test_published_cells_are_in_the_tables(tmp_path: Path) -> None:
+    """Some cells of each file of published numbers, as they stand there."""
+    for name, cells in {
+        "facenet/table3": ["87.9 ± 1.9", "51.9 ± 2.9"],
+        "elasticface/table3": ["98.73", "93.28"],
+        "aikd/misaligned": ["0.748", "0.737"],
+        "ckd/identification": ["95.59", "63.49"],
+        "spherefacer/ijb": ["32.53", "95.47", "94.51"],
+    }.items():
+        assert table.run([str(EXPERIMENTS / f"{name}.yaml"), "-o", str(tmp_path)]) == 0
+        text = (tmp_path / f"{Path(name).stem}.md").read_text()
+        for cell in cells:
+            assert f"| {cell}" in text, (name, cell)
+
+
+def test_a_definition_that_is_not_there_is_told(tmp_path: Path) -> None:
+    _definition(tmp_path)
+    with pytest.raises(UserError, match="no table definition") as caught:
+        table.run([str(tmp_path / "tinny.yaml")])
+    assert caught.value.nearest.endswith("tiny.yaml")
+    with pytest.raises(UserError, match="--help"):
+        table.run([])

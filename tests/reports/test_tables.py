@@ -1,0 +1,326 @@
+"""A table holds what the run folders hold, refuses what does not belong together, and says what is missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdface.errors import UserError
+from kdface.reports.tables import Definition, Table, collect, read_definition, tabulate
+from kdface.reports.tables.render_csv import csv_text
+from kdface.reports.tables.render_html import html
+from kdface.reports.tables.render_latex import latex
+from kdface.reports.tables.render_markdown import markdown
+from kdface.runs.folder import RunFolder
+from tests.reports.folders import config, make_run
+
+ACCURACY = "lfw/10fold/accuracy"
+# Seed -> accuracy. B is better than A by 0.02, 0.021, 0.019, ...; C is worse and noisy.
+VALUES = {
+    "arcface": {0: 0.90, 1: 0.91, 2: 0.92},
+    "cosface": {0: 0.92, 1: 0.931, 2: 0.939},
+    "normface": {0: 0.91, 1: 0.88, 2: 0.90},
+}
+PUBLISHED = """paper,table,method,dataset,value,spread,unit,provenance
+A paper,1,ArcFace,LFW,99.5,0.1,percent,paper
+A paper,1,CosFace,LFW,98.0,,percent,"secondary: printed elsewhere"
+A paper,1,NormFace,LFW,,,percent,paper
+A paper,1,Twice,LFW,1.0,,percent,paper
+A paper,1,Twice,LFW,2.0,,percent,paper
+"""
+
+
+def _tree(runs: Path, head: str, seed: int, **changes: Any) -> dict[str, Any]:
+    return config(runs, seed=seed, head___target_=f"kdface.heads.{head}", **changes)
+
+
+def _locate(runs: Path) -> Any:
+    def locate(overrides: Sequence[str]) -> RunFolder:
+        given = dict(each.split("=") for each in overrides)
+        tree = _tree(runs, given["head"], int(given["seed"]))
+        from kdface.config.fingerprint import fingerprint
+
+        return RunFolder(runs / "demo" / f"seed{given['seed']}-{fingerprint(tree)[:8]}")
+
+    return locate
+
+
+def _fill(runs: Path, heads: Sequence[str] = tuple(VALUES)) -> None:
+    for head in heads:
+        for seed, value in VALUES[head].items():
+            make_run(runs, _tree(runs, head, seed), {ACCURACY: value, "lfw/roc/tar@far=1e-6": None})
+
+
+def _definition(folder: Path, text: str = "") -> Definition:
+    (folder / "published.csv").write_text(PUBLISHED)
+    path = folder / "table.yaml"
+    path.write_text(
+        text
+        or """
+title: Heads & margins_of 100 %
+baseline: Arc|Face
+rows:
+  - {label: Arc|Face, overrides: [head=arcface], published: {method: ArcFace}}
+  - {label: CosFace, overrides: [head=cosface], published: {method: CosFace}}
+  - {label: NormFace, overrides: [head=normface], published: {method: NormFace}}
+  - {label: Nobody's, published: {method: ArcFace}}
+columns:
+  - {label: LFW, metric: lfw/10fold/accuracy, published: {dataset: LFW}}
+published: {where: {table: 1}}
+"""
+    )
+    return read_definition(path)
+
+
+def _table(folder: Path, runs: Path, definition: Definition | None = None) -> Table:
+    definition = definition or _definition(folder)
+    return tabulate(definition, collect(definition, _locate(runs)), folder)
+
+
+def test_cells_are_means_over_seeds_beside_the_published_number(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    table = _table(tmp_path, tmp_path / "runs")
+    cells = [row[0] for row in table.cells]
+    assert cells[0].summary is not None
+    assert cells[0].summary.mean == pytest.approx(0.91)
+    assert cells[0].summary.spread == pytest.approx(0.01)
+    assert cells[0].gap == pytest.approx(0.91 - 0.995)
+    assert cells[2].published is None  # an empty value is unknown
+    assert (cells[3].expected, cells[3].summary) == (False, None)
+    assert not table.missing
+
+
+def test_only_a_significant_gain_wins(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    table = _table(tmp_path, tmp_path / "runs")
+    arc, cos, norm, _ = (row[0] for row in table.cells)
+    assert arc.comparison is None and not arc.wins
+    assert cos.comparison is not None and cos.comparison.adjusted is not None
+    # Differences 0.02, 0.021, 0.019: t = 0.02 / (0.001 / sqrt 3) = 34.64 with 2 degrees of freedom,
+    # p = 1 - t / sqrt(t^2 + 2) = 0.000832; two rows are tested, so twice that.
+    assert cos.comparison.p == pytest.approx(8.32e-4, rel=1e-2)
+    assert cos.comparison.adjusted == pytest.approx(2 * 8.32e-4, rel=1e-2)
+    assert cos.wins and not norm.wins
+    text = markdown(table)
+    assert "**93.00 ± 0.95**" in text
+    assert text.count("**") == 2
+
+
+def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    text = """
+title: t
+baseline: cosface
+rows: [{label: cosface, overrides: [head=cosface]}, {label: arcface, overrides: [head=arcface]}]
+columns: [{label: a, metric: lfw/10fold/accuracy, better: lower}]
+"""
+    table = _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
+    assert table.cells[1][0].wins
+
+
+def test_missing_cells_say_the_command(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _fill(runs, ["arcface", "cosface"])
+    make_run(runs, _tree(runs, "normface", 1), None)
+    table = _table(tmp_path, runs)
+    text = markdown(table)
+    assert "| NormFace | — |" in text
+    assert "kdface train head=normface seed=0   # NormFace, seed 0: not run" in text
+    assert "kdface train head=normface seed=1   # NormFace, seed 1: not finished" in text
+    assert [each.seed for each in table.missing] == [0, 1, 2]
+
+
+def test_fewer_seeds_are_told(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _fill(runs, ["arcface", "cosface"])
+    make_run(runs, _tree(runs, "normface", 1), {ACCURACY: 0.9})
+    assert "90.00 (n=1)" in markdown(_table(tmp_path, runs))
+
+
+def test_a_deleted_run_comes_back_with_the_same_bytes(tmp_path: Path) -> None:
+    import shutil
+
+    runs = tmp_path / "runs"
+    _fill(runs)
+    before = {form.__name__: form(_table(tmp_path, runs)) for form in (markdown, latex, csv_text)}
+    root = _locate(runs)(["head=cosface", "seed=1"]).root
+    shutil.rmtree(root)
+    assert len(_table(tmp_path, runs).missing) == 1
+    make_run(runs, _tree(runs, "cosface", 1), {ACCURACY: VALUES["cosface"][1]})
+    assert {form.__name__: form(_table(tmp_path, runs)) for form in (markdown, latex, csv_text)} == before
+
+
+def test_a_value_that_the_data_cannot_resolve_is_not_available(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    text = (
+        "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/roc/tar@far=1e-6}]"
+    )
+    assert "| a | n/a |" in markdown(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)))
+
+
+def test_a_metric_that_no_run_has_is_told(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    text = "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/10fold/acuracy}]"
+    with pytest.raises(UserError, match="no metric") as caught:
+        _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
+    assert caught.value.nearest == ACCURACY
+
+
+def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Path) -> None:
+    import json
+
+    runs = tmp_path / "runs"
+    root = make_run(runs, _tree(runs, "arcface", 0), {ACCURACY: 0.9})
+    text = (
+        "title: t\nseeds: [0]\nrows: [{label: a, overrides: [head=arcface]}]\n"
+        "columns: [{label: b, metric: cfp/10fold/accuracy, evaluation: cfp}]"
+    )
+    definition = _definition(tmp_path, text)
+    assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))
+    results = {
+        "metrics": {"cfp/10fold/accuracy": {"value": 0.75}},
+        "evaluation": {"cfp": {"_target_": "x"}},
+        "data": {"cfp": {"fingerprint": "c0"}},
+    }
+    (root / "evaluations" / "cfp").mkdir(parents=True)
+    (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
+    assert "| a | 75.00 |" in markdown(_table(tmp_path, runs, definition))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"data": "d1"}, r"different data \(lfw: fingerprint d0 and d1\)"),
+        ({"train_data": "t1"}, r"different data \(training set: fingerprint t0 and t1\)"),
+    ],
+)
+def test_other_data_refuse_to_share_a_column(tmp_path: Path, change: dict[str, str], told: str) -> None:
+    runs = tmp_path / "runs"
+    _fill(runs, ["arcface"])
+    root = make_run(runs, _tree(runs, "cosface", 0), {ACCURACY: 0.9}, **change)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=told) as caught:
+        _table(tmp_path, runs)
+    assert root.name in str(caught.value)
+
+
+def test_other_protocols_refuse_to_share_a_column(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _fill(runs, ["arcface", "cosface"])
+    locate = _locate(runs)
+    other = make_run(runs, _tree(runs, "normface", 0, evaluation__lfw__pairs="/nowhere/data/view1.txt"), {ACCURACY: 1})
+    definition = _definition(tmp_path)
+
+    def found(overrides: Sequence[str]) -> RunFolder:
+        return RunFolder(other) if "head=normface" in overrides else locate(overrides)
+
+    with pytest.raises(UserError, match=r"lfw\.pairs: '<data>/pairs.txt' and '<data>/view1.txt'"):
+        collect(definition, found)
+
+
+def test_runs_may_train_on_other_sets_and_image_sizes(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _fill(runs, ["arcface"])
+    locate = _locate(runs)
+    changes = {"dataset__people": 99, "evaluation__lfw__dataset": {"size": [96, 96]}}
+    other = make_run(runs, _tree(runs, "cosface", 0, **changes), {ACCURACY: 0.9}, train_data="t9")
+    plain = {"evaluation__lfw__dataset": {"size": [112, 112]}}
+    one = make_run(runs, _tree(runs, "arcface", 0, **plain), {ACCURACY: 0.9})
+    folders = {"head=arcface": one, "head=cosface": other}
+    text = (
+        "title: t\nseeds: [0]\nrows: [{label: a, overrides: [head=arcface]}, {label: b, overrides: [head=cosface]}]\n"
+        "columns: [{label: LFW, metric: lfw/10fold/accuracy}]"
+    )
+    found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[0]]))
+    assert len(found.values) == 2
+    assert locate(["head=arcface", "seed=1"]).done
+
+
+def test_latex_is_balanced_and_every_line_has_all_columns(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs", ["arcface", "cosface"])
+    text = latex(_table(tmp_path, tmp_path / "runs"))
+    bare = re.sub(r"\\[\\{}%&$#_]", "", text)
+    depth = 0
+    for letter in re.sub(r"(?m)^%.*$", "", bare):
+        depth += (letter == "{") - (letter == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert bare.count("$") % 2 == 0
+    opened, closed = re.findall(r"\\begin\{(\w+\*?)\}", text), re.findall(r"\\end\{(\w+\*?)\}", text)
+    assert opened == closed[::-1] == ["table*", "tabular"]
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    for line in body.splitlines():
+        if line.endswith(r"\\") and r"\multicolumn" not in line:
+            assert len(re.findall(r"(?<!\\)&", line)) == 1
+    assert r"Heads \& margins\_of 100 \%" in text and r"Arc\textbar{}Face" in text
+    assert all(ord(letter) < 128 for letter in text)
+
+
+def test_markdown_rows_keep_their_columns(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    rows = [line for line in markdown(_table(tmp_path, tmp_path / "runs")).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
+    assert any("<sub>98.00 (−5.00)</sub><sup>a</sup>" in row for row in rows)
+    assert "Published (a): A paper, table 1 (secondary: printed elsewhere)." in markdown(
+        _table(tmp_path, tmp_path / "runs")
+    )
+
+
+def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    rows = list(csv.DictReader(io.StringIO(csv_text(_table(tmp_path, tmp_path / "runs")))))
+    assert [row["row"] for row in rows] == ["Arc|Face", "CosFace", "NormFace", "Nobody's"]
+    assert [float(each) for each in rows[1]["values"].split()] == list(VALUES["cosface"].values())
+    assert float(rows[0]["published"]) == pytest.approx(0.995)
+    assert rows[1]["provenance"] == "secondary: printed elsewhere"
+    assert rows[1]["wins"] == "yes" and rows[2]["wins"] == "no"
+    assert rows[0]["runs"].split()[0].startswith("demo/seed0-")
+
+
+def test_html_escapes_and_links(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    text = (
+        "title: <script>x</script>\nrows: [{label: '<b>', overrides: [head=arcface]}]\n"
+        "columns: [{label: c, metric: lfw/10fold/accuracy}]"
+    )
+    page = html(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)), tmp_path)
+    assert "<script" not in page and "<b>" not in page
+    (link,) = set(re.findall(r'href="([^"]+)"', page))
+    assert (tmp_path / link / "DONE").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "near"),
+    [
+        ("rows: [{label: a}]\ncolumns: [{label: b}]", "title", ""),
+        ("title: t\nrows: [{labl: a}]\ncolumns: [{label: b}]", "labl|label", ""),
+        ("title: t\nbaselin: a\nrows: [{label: a}]\ncolumns: [{label: b}]", "unknown key 'baselin'", "baseline"),
+        ("title: t\nbaseline: c\nrows: [{label: a}]\ncolumns: [{label: b}]", "'c' is not a row", ""),
+        ("title: t\nrows: [{label: a}, {label: a}]\ncolumns: [{label: b}]", "two rows", ""),
+        ("title: t\nrows: [{label: a}]\ncolumns: [{label: b}, {label: b}]", "two columns", ""),
+        ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "twice", ""),
+        ("title: t\nrows: [{label: a, published: {x: y}}]\ncolumns: [{label: b}]", "no `published:`", ""),
+        ("title: [", "cannot be read", ""),
+        ("- a", "the file", ""),
+    ],
+)
+def test_mistakes_in_a_definition_are_told(tmp_path: Path, text: str, told: str, near: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        _definition(tmp_path, text)
+    assert not near or caught.value.nearest == near
+
+
+def test_published_numbers_must_be_just_one(tmp_path: Path) -> None:
+    text = (
+        "title: t\nrows: [{label: a, published: {method: Twice}}]\ncolumns: [{label: b, published: {dataset: LFW}}]\n"
+        "published: {}"
+    )
+    with pytest.raises(UserError, match="2 published numbers"):
+        _table(tmp_path, tmp_path, _definition(tmp_path, text))
+    with pytest.raises(UserError, match="no column 'metod'"):
+        _table(tmp_path, tmp_path, _definition(tmp_path, text.replace("method", "metod")))
