@@ -10,6 +10,11 @@ from collections.abc import Callable, Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("kdface.commands.train", "train, evaluate and draw one run, or a sweep with -m"),
     "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
+    "table": ("kdface.commands.table", "a paper table from run folders:  experiments/PAPER/TABLE.yaml [--run]"),
+    "report": ("kdface.commands.report", "every run below a folder in one HTML file:  DIR [-o FILE.html] [--watch]"),
+    "reproduce": ("kdface.commands.reproduce", "run RUN again and say identical, or what differs first"),
+    "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
+    "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),
     "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),
     "data": ("kdface.commands.data", "verify | card | preview a dataset"),
     "config": ("kdface.commands.config", "why KEY: where a value was set;  diff RUN RUN"),

@@ -46,7 +46,8 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)
-    tree = _laid_over(loaded.config, compose(arguments.overrides, arguments.config_dirs).tree, arguments.overrides)
+    composed = compose(arguments.overrides, arguments.config_dirs, around=loaded.config).tree
+    tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
@@ -66,6 +67,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "checkpoint": str(loaded.checkpoint),
         "step": loaded.step,
         "evaluation": tree["evaluation"],
+        "paths": {"data": str(tree["paths"]["data"])},
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
         "profile": profile.to_dict(),
     }

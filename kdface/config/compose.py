@@ -26,6 +26,8 @@ from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
 
 CONFIG = "config"
+# What an evaluation of a finished run may set for itself.
+_OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "logger")
 
 
 @dataclass
@@ -53,13 +55,22 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
-def compose(overrides: list[str], config_dirs: list[Path] | None = None) -> Composed:
-    """Compose, resolve and check one job. Raises `UserError` for every mistake of the user's."""
+def compose(
+    overrides: list[str], config_dirs: list[Path] | None = None, around: dict[str, Any] | None = None
+) -> Composed:
+    """Compose, resolve and check one job. Raises `UserError` for every mistake of the user's.
+
+    Args:
+        overrides: as on the command line.
+        config_dirs: the user's own folders of YAML, laid over the shipped one.
+        around: the resolved configuration of a run, whose parts take the place of those composed, so that a test set
+            that follows them (`${dataset.size}`) follows the run's.
+    """
     with hydra_context(config_dirs or []) as hydra:
-        return compose_in(hydra, overrides)
+        return compose_in(hydra, overrides, around)
 
 
-def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
+def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None) -> Composed:
     """`compose` within an open Hydra context."""
     config = load(hydra, overrides)
     origins = trace(hydra.config_loader, CONFIG, overrides, RunMode.RUN)
@@ -70,6 +81,9 @@ def compose_in(hydra: Hydra, overrides: list[str]) -> Composed:
     }
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    for key, value in (around or {}).items():
+        if key not in _OWN_OF_AN_EVALUATION:
+            config[key] = {} if value is None and key in groups() else value
     _absolute_paths(config, origins)
     tree = _resolve(config, origins)
     for group, value in tree.items():

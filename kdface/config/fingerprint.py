@@ -10,7 +10,7 @@ from typing import Any
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
     "": ("paths", "logger", "name", "seed"),
-    "trainer": ("workers", "log_steps", "checkpoint_steps"),
+    "trainer": ("threads", "workers", "log_steps", "checkpoint_steps"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,11 @@ class WandbLogger:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        self._run = wandb.init(project=project, name=run_name, dir=str(folder), mode=mode, reinit="create_new")
+        # One run for one folder: a resumed run goes on with it, and a record sent twice makes no second one.
+        identity = hashlib.sha256(run_name.encode()).hexdigest()[:12]
+        self._run = wandb.init(
+            project=project, name=run_name, id=identity, resume="allow", dir=str(folder), mode=mode, reinit="create_new"
+        )
 
     def write(self, record: dict[str, Any]) -> None:
         self._run.log(scalars(record), step=int(record["step"]))
@@ -66,3 +71,29 @@ class TensorBoardLogger:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class MLflowLogger:
+    """MLflow in a local SQLite file, without a server; by default mlflow.db in the run's folder."""
+
+    def __init__(self, folder: Path, run_name: str, experiment: str = "kdface", database: Path | None = None) -> None:
+        try:
+            from mlflow.tracking import MlflowClient
+        except ImportError:
+            raise UserError("logger=mlflow: MLflow is not installed.", mend='pip install "kdface[mlflow]"') from None
+        file = (database or folder / "mlflow.db").absolute()
+        self._client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+        found = self._client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found else self._client.create_experiment(experiment)
+        self._run = self._client.create_run(number, run_name=run_name).info.run_id
+
+    def write(self, record: dict[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        now, step = int(record["time"] * 1000), int(record["step"])
+        # MLflow allows neither "@" nor "=" in names.
+        values = {name.replace("@", ".at.").replace("=", "."): value for name, value in scalars(record).items()}
+        self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)

@@ -9,6 +9,7 @@ import yaml
 
 from kdface.config.compose import compose
 from kdface.config.fingerprint import difference, fingerprint
+from kdface.config.locate import locate
 from kdface.config.paths import choices, conf_folder, groups
 from tests.conftest import TINY, Kdface
 
@@ -76,18 +77,35 @@ def test_every_choice_is_described_in_one_line(group: str) -> None:
         assert 3 <= len(text) <= 140, (name, text)
 
 
-@pytest.mark.parametrize(
-    ("group", "choice"),
-    [
-        (group, choice)
-        for group in groups()
-        for choice in choices(group)
-        if not (group == "dataset" and choice == "image_folder")  # its root is for the user to say
-    ],
-)
+def company(group: str, choice: str) -> list[str]:
+    """What a choice cannot do without: values that are for the user to say, and parts that it fits."""
+    given = [f"{group}={choice}"]
+    if (group, choice) == ("head", "none"):
+        given.append("method=facenet")
+    if (group, choice) in (("dataset", "image_folder"), ("dataset", "ckd_folders")):
+        given += ["dataset.root=faces", "evaluation=none"]
+    if group == "augmentation":
+        target = yaml.safe_load((conf_folder() / "augmentation" / f"{choice}.yaml").read_text())["_target_"]
+        given.append(f"method.views.student={locate(target).views[0]}")  # type: ignore[attr-defined]
+    if group == "teacher" and choice != "none":
+        given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
+    if (group, choice) == ("evaluation", "periocular"):
+        given += ["augmentation=periocular", "method.views.student=periocular"]
+    text = (conf_folder() / group / f"{choice}.yaml").read_text()
+    if (group == "teacher" and "run: ???" in text) or (
+        group == "method" and choice in ("aikd", "distillation", "maskinv")
+    ):
+        given.append("teacher.run=runs/teacher")
+    if "weights: ???" in text or "override /teacher: weights" in text:
+        given.append("teacher.weights=teacher.pth")
+    if "path: ???" in text:
+        given.append("teacher.quality.path=labels.csv")
+    return given
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in groups() for choice in choices(group)])
 def test_every_choice_composes_and_passes_its_check(group: str, choice: str) -> None:
-    without_head = ["method=facenet"] if choice == "none" and group == "head" else []
-    assert compose([f"{group}={choice}", *without_head]).choices[group] == choice
+    assert compose(company(group, choice)).choices[group] == choice
 
 
 def test_list_shows_groups_and_choices(kdface: Kdface) -> None:

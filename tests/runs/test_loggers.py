@@ -38,3 +38,11 @@ def test_tensorboard_writes_event_files(tmp_path: Path) -> None:
     said = command(*words, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     assert len(list(only_run(tmp_path / "runs").glob("tensorboard/events.*"))) == 1
+
+
+def test_mlflow_writes_a_database_below_the_run_folder(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="an extra")
+    words = ["train", *TINY, "logger=mlflow", "trainer.max_steps=2", f"paths.runs={tmp_path}/runs"]
+    said = command(*words, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert (only_run(tmp_path / "runs") / "mlflow.db").stat().st_size > 0
