@@ -18,7 +18,7 @@ import torch
 from kdface.datasets.loading import BatchOrder, ResumableLoader
 from kdface.errors import UserError
 from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
-from kdface.hardware import Profile, cores, detect, forward_context
+from kdface.hardware import Profile, cores, detect, forward_context, keep_freed_memory
 from kdface.methods import Method
 from kdface.runs.callbacks import (
     Checkpoints,
@@ -182,6 +182,7 @@ def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl
 
 def machine(settings: TrainerSettings) -> tuple[Profile, int]:
     """The hardware profile and the CPU threads of each rank, which are set."""
+    keep_freed_memory()
     profile = detect(settings.profile)
     if settings.precision is not None:
         profile = Profile(**{**profile.to_dict(), "precision": settings.precision})
@@ -251,6 +252,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`ckpt_path` .* you might lose .*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # a job may run beside SLURM
     warnings.filterwarnings(
         "ignore", message=".*in eval mode at the start of training.*"
     )  # frozen and averaged networks
