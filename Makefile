@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test test-slow lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,6 +23,9 @@ demo: $(STAMP) ## train, evaluate and draw a small model on generated faces (min
 
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: $(STAMP) ## the tests that take minutes each: sweeps killed again and again
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

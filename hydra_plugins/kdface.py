@@ -1,29 +1,165 @@
-"""Hydra finds launchers in this namespace. The work is done in `kdface.commands.sweep`."""
+"""Hydra finds launchers and sweepers in this namespace. The work is done in `kdface.sweeps`.
+
+`kdface train -m` hands its session to Hydra in the place of a task function; launchers and sweepers get it back here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from annotated_types import Ge, Gt
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from kdface.commands.session import Session
+    from kdface.sweeps.engine import Backend
+    from kdface.sweeps.ledger import Ledger
+    from kdface.sweeps.search import Make
 
-class ProcessLauncher(Launcher):
-    """Runs each job of a sweep as a process of its own, `n_jobs` at a time."""
 
-    def __init__(self, n_jobs: int = 1) -> None:
-        self.n_jobs = n_jobs
-        self.start: Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]] | None = None
+class KdfaceLauncher(Launcher):
+    """Runs the jobs of a sweep on a backend. What its `backend` makes says where."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: Callable[..., Any], config: DictConfig) -> None:
-        """Hydra hands through what `kdface train -m` gave it: (overrides of each job, n_jobs) -> returns."""
+    session: Session
+
+    def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
         del hydra_context, config
-        self.start = task_function
+        self.session = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        del initial_job_idx
-        assert self.start is not None
-        return self.start(job_overrides, self.n_jobs)
+        return self.session.run_listed(self, job_overrides, initial_job_idx)
+
+    def backend(self, ledger: Ledger, devices: int) -> Backend:
+        """Where jobs of up to so many ranks run. Raises `UserError` where it is not installed or not to be reached."""
+        raise NotImplementedError
+
+
+class ProcessLauncher(KdfaceLauncher):
+    """Each job is a process of this machine, `n_jobs` at a time."""
+
+    def __init__(self, n_jobs: Annotated[int, Ge(1)] | None = None) -> None:
+        self.n_jobs = n_jobs
+
+    def backend(self, ledger: Ledger, devices: int) -> Backend:
+        from kdface.sweeps.process import Processes
+
+        return Processes(self.n_jobs, devices)
+
+
+class SlurmLauncher(KdfaceLauncher):
+    """Each job is a task of a SLURM array, submitted by submitit."""
+
+    def __init__(
+        self,
+        n_jobs: Annotated[int, Ge(1)] = 64,
+        partition: str | None = None,
+        minutes: Annotated[int, Ge(1)] = 1440,
+        cores: Annotated[int, Ge(1)] = 4,
+        gpus: Annotated[int, Ge(0)] = 0,
+        memory_gb: Annotated[float, Gt(0)] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.n_jobs = n_jobs
+        self.wanted = {"partition": partition, "minutes": minutes, "cores": cores, "gpus": gpus, "memory_gb": memory_gb}
+        self.options = dict(options or {})
+
+    def backend(self, ledger: Ledger, devices: int) -> Backend:
+        from kdface.sweeps.slurm import Slurm
+
+        return Slurm(ledger, self.n_jobs, options=self.options, **self.wanted)  # type: ignore[arg-type]
+
+
+class RayLauncher(KdfaceLauncher):
+    """Each job is a task of a Ray cluster."""
+
+    def __init__(
+        self,
+        n_jobs: Annotated[int, Ge(1)] = 64,
+        address: str | None = None,
+        cores: Annotated[float, Gt(0)] = 1,
+        gpus: Annotated[float, Ge(0)] = 0,
+    ) -> None:
+        self.n_jobs = n_jobs
+        self.address = address
+        self.cores = cores
+        self.gpus = gpus
+
+    def backend(self, ledger: Ledger, devices: int) -> Backend:
+        from kdface.sweeps.ray import Ray
+
+        return Ray(self.n_jobs, self.address, self.cores, self.gpus)
+
+
+class _KdfaceSweeper(Sweeper):
+    session: Session
+    launcher: Launcher
+    params: Mapping[str, str] | None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
+        self.session = task_function
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def arguments(self, given: list[str]) -> list[str]:
+        return [*(f"{key}={value}" for key, value in (self.params or {}).items()), *given]
+
+
+class RandomSweeper(_KdfaceSweeper):
+    """Points drawn at random from a search space; point i depends on the seed and on i alone."""
+
+    def __init__(
+        self, n_trials: Annotated[int, Ge(1)] = 20, seed: int = 0, params: Mapping[str, str] | None = None
+    ) -> None:
+        self.n_trials = n_trials
+        self.seed = seed
+        self.params = params
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from kdface.sweeps.space import Space
+
+        space = Space.parse(self.arguments(arguments))
+        jobs = [space.drawn(self.seed, number) for number in range(self.n_trials)]
+        return self.launcher.launch(jobs, initial_job_idx=0)
+
+
+class OptunaSweeper(_KdfaceSweeper):
+    """Optuna's samplers and pruners over our jobs."""
+
+    def __init__(
+        self,
+        objectives: Mapping[str, Literal["maximize", "minimize"]],
+        n_trials: Annotated[int, Ge(1)] = 20,
+        sampler: Literal["tpe", "random"] = "tpe",
+        pruner: Literal["none", "median", "hyperband"] = "none",
+        warmup_trials: Annotated[int, Ge(0)] = 5,
+        warmup_steps: Annotated[int, Ge(0)] = 0,
+        seed: int = 0,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        self.objectives = dict(objectives)
+        self.settings: dict[str, Any] = {
+            "n_trials": n_trials,
+            "sampler": sampler,
+            "pruner": pruner,
+            "warmup_trials": warmup_trials,
+            "warmup_steps": warmup_steps,
+            "seed": seed,
+        }
+        self.params = params
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from kdface.sweeps.search import Search
+        from kdface.sweeps.space import Space
+
+        def source(ledger: Ledger, make: Make, base: str) -> Search:
+            return Search(ledger, space, make, base, self.objectives, **self.settings)
+
+        space = Space.parse(self.arguments(arguments))
+        return self.session.run_search(self.launcher, space, source)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from typing import Any
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, find_run, write_json
+from kdface.sweeps import marks
+from kdface.sweeps.engine import BUSY
+
+
+class BusyError(UserError):
+    """Another process holds the run folder."""
 
 
 def run(words: list[str]) -> int:
+    """Train the run in a folder. `-` in its place: serve a sweep, which sends one folder after the other."""
     if len(words) != 1:
         raise UserError("kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d")
-    return execute(find_run(words[0]))
+    path: str | None = words[0]
+    if path == "-":
+        from kdface.sweeps.server import serve
+
+        path = serve()  # comes back in each job, with its folder
+    if path is None:
+        return 0
+    try:
+        return execute(find_run(path))
+    except BusyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BUSY
 
 
 def execute(folder: RunFolder) -> int:
@@ -22,15 +42,28 @@ def execute(folder: RunFolder) -> int:
     from kdface.runs.train import launched_rank
 
     if folder.done:
+        _require_same_teacher(folder)
         print(f"this run is finished: {folder.root}")
         print(summary(folder))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kdface").setLevel(logging.INFO)
-    if launched_rank() != 0:  # rank 0 holds the lock for all
-        return _train(folder)
-    with folder.locked():
-        return _train(folder)
+    with contextlib.ExitStack() as stack:
+        if launched_rank() == 0:  # rank 0 holds the lock for all
+            try:
+                stack.enter_context(folder.locked())
+            except UserError as error:
+                raise BusyError(error.problem, mend=error.mend) from None
+            marks.forget_failure(folder)
+        elif "LOCAL_RANK" in os.environ:
+            from kdface.sweeps.lifeline import die_with_parent
+
+            die_with_parent(os.getppid())  # a rank without its launcher would wait for the others for half an hour
+        try:
+            return _train(folder)
+        except Exception as error:
+            marks.note_failure(folder, str(error) or type(error).__name__)
+            raise
 
 
 def _train(folder: RunFolder) -> int:
@@ -48,6 +81,7 @@ def _train(folder: RunFolder) -> int:
     rank_zero = launched_rank() == 0
     if rank_zero:
         _note_data(folder, job)
+        marks.note_plan(folder, job.optimization.total_steps)
         print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
     sys.argv = [sys.argv[0], "run", str(folder.root)]
@@ -67,19 +101,22 @@ def _note_data(folder: RunFolder, job: Any) -> None:
     import json
 
     from kdface.datasets.checks import card, shared_people
+    from kdface.teachers.quality.labels import identity
 
-    for name, protocol in job.protocols.items():
-        if shared := shared_people(job.training.faces, protocol.dataset):
+    tests = {f"evaluation.{name}": faces for name, faces in sets_of(job.protocols).items()}
+    sets = {"train": job.training.faces, **tests}
+    for name, faces in tests.items():
+        if shared := shared_people(job.training.faces, faces):
             logging.getLogger("kdface").warning(
-                "%d people of evaluation.%s are in the training set too (%s, ...): its numbers will flatter",
+                "%d people of %s are in the training set too (%s, ...): its numbers will flatter",
                 len(shared),
                 name,
                 shared[0][0],
             )
     path = folder.root / "data.json"
-    sets = {"train": job.training.faces}
-    sets |= {f"evaluation.{name}": protocol.dataset for name, protocol in job.protocols.items()}
     now = {name: card(faces) for name, faces in sets.items()}
+    if job.method.teacher is not None:
+        now["teacher"] = {"fingerprint": identity(job.method.teacher)}
     if not path.is_file():
         write_json(path, now)
         return
@@ -91,3 +128,35 @@ def _note_data(folder: RunFolder, job: Any) -> None:
                 f"{before.get(name, {}).get('fingerprint', 'none')[:12]} then, {each['fingerprint'][:12]} now).",
                 mend=f"restore the data, or start anew: rm -r {folder.root}",
             )
+
+
+def sets_of(protocols: dict[str, Any]) -> dict[str, Any]:
+    """The test sets of protocols by name: NAME, and NAME.SET for its second one and further ones."""
+    sets = {}
+    for name, protocol in protocols.items():
+        for place, faces in enumerate(protocol.datasets):
+            sets[f"{name}.{faces.name}" if place else name] = faces
+    return sets
+
+
+def _require_same_teacher(folder: RunFolder) -> None:
+    """A finished run whose teacher is another one today is not the run that was asked for."""
+    import json
+
+    tree = folder.read_config()
+    known = json.loads((folder.root / "data.json").read_text(encoding="utf-8")).get("teacher")
+    if known is None or tree["teacher"] is None:
+        return
+    from kdface.config.build import build
+    from kdface.config.load import load_network
+    from kdface.teachers.quality.labels import identity
+
+    try:
+        now = identity(build(tree["teacher"], "teacher", load_network=load_network))
+    except UserError:
+        return  # it is not there any more: what it taught is
+    if now != known["fingerprint"]:
+        raise UserError(
+            f"{folder.root} is finished, and its teacher has changed since: it taught with other weights or labels.",
+            mend=f"restore the teacher, or train anew: rm -r {folder.root}",
+        )

@@ -1,0 +1,86 @@
+"""What the start of a job costs in a sweep: many short jobs against the seconds that they train, and a lone start.
+
+A job is a tiny network on tiny faces; what it takes besides training is its start: composing, forking, assembling,
+evaluating nothing, drawing. The lone start is `kdface run` in a fresh interpreter, imports and all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kdface.hardware import cores
+
+JOBS = 50
+SECONDS = 1.0  # of training per job, about
+ALLOWED = 6.0  # seconds that a start may cost
+TINY = [
+    "dataset=toy_faces",
+    "dataset.people=6",
+    "dataset.images_per_person=6",
+    "dataset.size=[32,32]",
+    "evaluation=none",
+    "backbone=iresnet_nano",
+    "backbone.channels=[8,8,8,8]",
+    "backbone.blocks=[1,1,1,1]",
+    "backbone.embedding_size=8",
+    "trainer.batch_size=8",
+    "trainer.threads=1",
+]
+
+
+def main() -> None:
+    n_jobs = min(2, cores())
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        environment = {**os.environ, "KDFACE_CACHE": f"{here}/cache"}
+        steps = _steps(here, environment)
+        words = [*TINY, f"trainer.max_epochs={steps}", f"trainer.max_steps={steps}", f"paths.runs={here}/runs"]
+        began = time.perf_counter()
+        seeds = ",".join(map(str, range(JOBS)))
+        _kdface("train", "-m", *words, f"seed={seeds}", f"hydra.launcher.n_jobs={n_jobs}", env=environment)
+        spent = time.perf_counter() - began
+        results = [json.loads(file.read_text()) for file in (here / "runs").rglob("seed*/results.json")]
+        assert len(results) == JOBS
+        trained = [each["train_seconds"] for each in results]
+        allowed = JOBS * SECONDS + JOBS * ALLOWED / n_jobs
+        start = (spent * n_jobs - sum(trained)) / JOBS
+        print(
+            f"{JOBS} jobs of {statistics.mean(trained):.2f} s, {n_jobs} at once: {spent:.1f} s (allowed {allowed:.0f})"
+        )
+        print(f"all that is not training: {start:.2f} s a job; a lone start: {_lone(here, environment):.2f} s")
+
+
+def _kdface(*words: str, env: dict[str, str]) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "kdface", *words], env=env, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def _steps(here: Path, environment: dict[str, str]) -> int:
+    """How many steps take about SECONDS."""
+    steps = 40
+    words = [*TINY, f"trainer.max_epochs={steps}", f"trainer.max_steps={steps}", f"paths.runs={here}/probe"]
+    _kdface("train", *words, env=environment)
+    (file,) = (here / "probe").rglob("results.json")
+    spent = float(json.loads(file.read_text())["train_seconds"])
+    return max(1, round(steps * SECONDS / max(0.05, spent)))
+
+
+def _lone(here: Path, environment: dict[str, str]) -> float:
+    """Seconds of `kdface run` on a prepared folder, its training left out."""
+    (file,) = (here / "probe").rglob("results.json")
+    for left in (file, file.parent / "DONE", file.parent / "checkpoints" / "last.ckpt"):
+        left.unlink()
+    spent = _kdface("run", str(file.parent), env=environment)
+    return spent - float(json.loads(file.read_text())["train_seconds"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A job started by somebody else's worker (SLURM, Ray): a plain child process that dies with that worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from kdface.sweeps.lifeline import die_with_parent
+from kdface.sweeps.slots import RANK_VARIABLES
+
+
+def run_child(folder: str) -> int:
+    """`kdface run FOLDER`, its output appended to the folder's output.log. Returns its exit code."""
+    worker = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(worker)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings are for the worker
+            signal.signal(number, signal.SIG_IGN)
+
+    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    with open(os.path.join(folder, "output.log"), "ab") as log:
+        return subprocess.run(
+            [sys.executable, "-m", "kdface", "run", folder],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=prepare,
+        ).returncode

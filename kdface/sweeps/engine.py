@@ -1,0 +1,218 @@
+"""The loop of a sweep: start what is missing, look after what runs, say what ended. One thread, any backend."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Protocol
+
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+from kdface.sweeps import marks
+from kdface.sweeps.ledger import Entry, Ledger, State
+from kdface.sweeps.lifeline import said, was_stopped
+
+BUSY = 75  # exit code of a job whose run folder another process holds (EX_TEMPFAIL)
+_TICK = 0.2  # seconds
+_LOOK_AGAIN = 1.0  # seconds between looks at jobs that another sweep runs
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job to run.
+
+    Attributes:
+        number: its place in this command.
+        entry: what the ledger knows of it.
+        folder: its run folder.
+        prepare: writes the run folder; raises `UserError` where another process holds it.
+        devices: how many ranks it starts.
+    """
+
+    number: int
+    entry: Entry
+    folder: RunFolder
+    prepare: Callable[[], object] = field(compare=False)
+    devices: int = 1
+
+
+Ended = tuple[Job, int]  # a job and its exit code
+
+
+class Backend(Protocol):
+    """Where jobs run."""
+
+    capacity: int
+
+    def start(self, jobs: Sequence[Job]) -> None: ...
+
+    def ended(self, seconds: float) -> list[Ended]: ...
+
+    def adopt(self, job: Job) -> bool: ...
+
+    def stop(self, job: Job) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Which job is next."""
+
+    def next(self) -> Job | None: ...
+
+    def give_up(self, job: Job) -> bool: ...
+
+    def ended(self, job: Job, state: State) -> None: ...
+
+
+class View(Protocol):
+    """Who is told."""
+
+    def started(self, job: Job) -> None: ...
+
+    def ended(self, job: Job, state: State, text: str, seconds: float) -> None: ...
+
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None: ...
+
+
+class Listed:
+    """A grid: the jobs are known beforehand and none is given up."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = list(jobs)
+        self.states: dict[int, State] = {}
+
+    def next(self) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def give_up(self, job: Job) -> bool:
+        return False
+
+    def ended(self, job: Job, state: State) -> None:
+        self.states[job.number] = state
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP asked this process to end: it ends as after Ctrl-C."""
+
+
+def drive(source: Source, backend: Backend, ledger: Ledger, view: View) -> None:
+    """Run jobs until the source has no more. On Ctrl-C, SIGTERM or an error what runs is stopped first."""
+    with ledger.attended(), _ended_by_signals():
+        try:
+            _Drive(source, backend, ledger, view).run()
+        finally:
+            backend.close()
+
+
+class _Drive:
+    def __init__(self, source: Source, backend: Backend, ledger: Ledger, view: View) -> None:
+        self.source = source
+        self.backend = backend
+        self.ledger = ledger
+        self.view = view
+        self.running: dict[int, tuple[Job, float]] = {}
+        self.elsewhere: list[Job] = []  # run by another process
+        self.again: list[Job] = []  # to be looked at once more
+        self.given_up: set[int] = set()
+        self._looked = 0.0
+
+    def run(self) -> None:
+        while True:
+            exhausted = self._fill()
+            if exhausted and not self.running and not self.elsewhere and not self.again:
+                return
+            for job, code in self.backend.ended(_TICK):
+                self._settle(job, code)
+            for job, _ in list(self.running.values()):
+                if job.number not in self.given_up and self.source.give_up(job):
+                    self.given_up.add(job.number)
+                    self.ledger.write(replace(self._entry(job), pruned=True))
+                    self.backend.stop(job)
+            if time.monotonic() - self._looked > _LOOK_AGAIN:
+                self._looked = time.monotonic()
+                waiting, self.elsewhere = self.elsewhere, []
+                for job in waiting:
+                    (self.elsewhere if self._busy(job) else self.again).append(job)
+            self.view.tick([job for job, _ in self.running.values()], self.elsewhere)
+
+    def _fill(self) -> bool:
+        """Start jobs on what is free, all at once. Whether the source has no more."""
+        starting: list[Job] = []
+        exhausted = False
+        while len(self.running) + len(starting) < self.backend.capacity:
+            job = self.again.pop(0) if self.again else self.source.next()
+            if job is None:
+                exhausted = True
+                break
+            state = self.ledger.state(self._entry(job))
+            if any(job.folder == other.folder for other in (*starting, *(each for each, _ in self.running.values()))):
+                self.elsewhere.append(job)  # the same configuration twice in one sweep
+            elif self.backend.adopt(job):
+                self.running[job.number] = (job, time.monotonic())
+                self.view.started(job)
+            elif state is State.RUNNING:
+                self.elsewhere.append(job)
+            elif state in (State.DONE, State.FAILED, State.PRUNED):
+                self._tell(job, state, f"{state} already", 0.0)
+            else:
+                try:
+                    job.prepare()
+                except UserError:
+                    if not marks.held(job.folder):
+                        raise
+                    self.elsewhere.append(job)
+                else:
+                    starting.append(job)
+        if starting:
+            self.backend.start(starting)
+            for job in starting:
+                self.running[job.number] = (job, time.monotonic())
+                self.view.started(job)
+        return exhausted
+
+    def _settle(self, job: Job, code: int) -> None:
+        _, began = self.running.pop(job.number)
+        entry = self._entry(job)
+        if not job.folder.done and code == BUSY:
+            self.elsewhere.append(job)
+            return
+        if not job.folder.done and not entry.pruned and not was_stopped(code):
+            marks.note_failure(job.folder, said(code))  # where the job could not do so itself
+        state = self.ledger.state(entry)
+        text = str(state) if state in (State.DONE, State.PRUNED) else f"{state} ({said(code)})"
+        self._tell(job, state, text, time.monotonic() - began)
+
+    def _tell(self, job: Job, state: State, text: str, seconds: float) -> None:
+        self.source.ended(job, state)
+        self.view.ended(job, state, text, seconds)
+
+    def _entry(self, job: Job) -> Entry:
+        """With what other processes, and this one, have written since the job was composed."""
+        return self.ledger.find(job.entry.run) or job.entry
+
+    def _busy(self, job: Job) -> bool:
+        return any(job.folder == each.folder for each, _ in self.running.values()) or marks.held(job.folder)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

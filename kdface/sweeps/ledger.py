@@ -1,0 +1,223 @@
+"""The ledger: which jobs belong to a sweep. How far each came is read from its run folder and written nowhere else.
+
+    RUNS/sweeps/NAME-HASH/
+        sweep.json                what is swept, over which name
+        jobs/KEY.json             one job: its run folder below RUNS, its overrides, its point of the sweep
+        parents/HOST-PID          held while a process runs this sweep
+        results.csv results.json  what came out
+
+A job's key is its run folder: configuration fingerprint x seed. There is a file for each job, no absolute path and no
+time: two ledgers merge by copying their folders of runs into one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from kdface.config.fingerprint import difference, fingerprint
+from kdface.errors import UserError, nearest
+from kdface.runs.folder import RunFolder, write_json
+from kdface.sweeps import marks
+
+Change = tuple[str, Any, Any]  # key, before, after
+
+
+class State(StrEnum):
+    """How far a job came."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    INTERRUPTED = "interrupted"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One job of a sweep, as its file holds it.
+
+    Attributes:
+        run: its run folder, below the folder of runs.
+        overrides: what makes it, without paths.
+        point: swept key -> this job's value.
+        base: fingerprint of the configuration with the swept values left out.
+        ticket: what a cluster knows it by; empty on this machine.
+        pruned: a search gave it up.
+    """
+
+    run: str
+    overrides: list[str] = field(default_factory=list)
+    point: dict[str, str] = field(default_factory=dict)
+    base: str = ""
+    ticket: str = ""
+    pruned: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.run.replace("/", "+")
+
+    @property
+    def title(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.point.items()) or self.run
+
+
+def entry(runs: Path, folder: RunFolder, tree: Mapping[str, Any], overrides: list[str], swept: list[str]) -> Entry:
+    """The entry of a composed job."""
+    kept = [each for each in overrides if not each.lstrip("+~").startswith(("paths.", "hydra"))]
+    values = dict(each.lstrip("+").partition("=")[::2] for each in kept)
+    rest: dict[str, Any] = copy.deepcopy(dict(tree))
+    for key in swept:
+        _remove(rest, key)
+    return Entry(
+        run=folder.root.relative_to(runs).as_posix(),
+        overrides=kept,
+        point={key: values[key] for key in swept if key in values},
+        base=fingerprint(rest)[:8],
+    )
+
+
+def _remove(tree: dict[str, Any], key: str) -> None:
+    """Take a dotted key away. A swept group stays: jobs are compared with those of the same choice."""
+    *parents, last = key.split(".")
+    if not parents:
+        return
+    for each in parents:
+        tree = tree.get(each) or {}
+    tree.pop(last, None)
+
+
+class Ledger:
+    """The folder of one sweep."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root.parent.parent
+
+    @classmethod
+    def of(cls, runs: Path, names: list[str], swept: list[str]) -> Ledger:
+        """The ledger of a command: named after its runs and what it sweeps over, so overlapping commands share it."""
+        name = names[0].replace("/", "-") if len(set(names)) == 1 else "several"
+        digest = hashlib.sha256(json.dumps(sorted(swept)).encode()).hexdigest()[:8]
+        ledger = cls(runs / "sweeps" / f"{name}-{digest}")
+        if not (ledger.root / "sweep.json").is_file():
+            try:
+                write_json(ledger.root / "sweep.json", {"name": name, "swept": sorted(swept)})
+            except OSError as error:
+                raise UserError(
+                    f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER"
+                ) from None
+        return ledger
+
+    @classmethod
+    def at(cls, path: str) -> Ledger:
+        """The ledger in a folder that a user names. Raises `UserError` where there is none."""
+        given = Path(path).expanduser()
+        if (given / "sweep.json").is_file():
+            return cls(given.absolute())
+        below = sorted(each.parent for each in given.rglob("sweep.json")) if given.is_dir() else []
+        if len(below) == 1:
+            return cls(below[0].absolute())
+        beside = [str(each.parent) for each in given.parent.glob("*/sweep.json")] if given.parent.is_dir() else []
+        raise UserError(
+            f"{path}: there {f'are {len(below)} sweeps' if below else 'is no sweep'} there.",
+            expected="the folder of one sweep, that kdface train -m wrote",
+            nearest=", ".join(map(str, below[:3])) or nearest(str(given), beside),
+            mend="ls -d runs/sweeps/*",
+        )
+
+    def entries(self) -> list[Entry]:
+        """The jobs, sorted by key."""
+        found = []
+        for file in sorted((self.root / "jobs").glob("*.json")):
+            try:
+                found.append(Entry(**json.loads(file.read_text(encoding="utf-8"))))
+            except (json.JSONDecodeError, TypeError) as error:
+                raise UserError(
+                    f"{file} is not a job of a sweep: {error}.", mend=f"remove it; the sweep writes it again: rm {file}"
+                ) from None
+        return sorted(found, key=lambda each: each.key)
+
+    def find(self, run: str) -> Entry | None:
+        file = self._file(Entry(run))
+        return Entry(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    def write(self, entry: Entry) -> None:
+        file = self._file(entry)
+        if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != asdict(entry):
+            write_json(file, asdict(entry))
+
+    def _file(self, entry: Entry) -> Path:
+        return self.root / "jobs" / f"{entry.key}.json"
+
+    def folder(self, entry: Entry) -> RunFolder:
+        return RunFolder(self.runs / entry.run)
+
+    def state(self, entry: Entry) -> State:
+        """Read from the run folder, and for a pruned job from its own file."""
+        folder = self.folder(entry)
+        if folder.done:
+            return State.DONE
+        if marks.held(folder):
+            return State.RUNNING
+        if entry.pruned:
+            return State.PRUNED
+        if marks.failure(folder) is not None:
+            return State.FAILED
+        return State.INTERRUPTED if marks.started(folder) else State.WAITING
+
+    def changes(self, new: Entry, tree: Mapping[str, Any], swept: list[str]) -> list[Change]:
+        """In what the configuration beside the swept values differs from that of earlier jobs with the same choices."""
+        groups = [key for key in swept if "." not in key and key != "seed"]
+        others = [each for each in self.entries() if all(each.point.get(g) == new.point.get(g) for g in groups)]
+        if not others or any(each.base == new.base for each in others):
+            return []
+        for other in others:
+            folder = self.folder(other)
+            if folder.config.is_file():
+                ignored = ("paths", "logger", "name", "seed", *(key for key in swept if "." in key))
+                rows = difference(folder.read_config(), tree)
+                return [row for row in rows if not any(f"{row[0]}.".startswith(f"{each}.") for each in ignored)]
+        return []
+
+    @contextlib.contextmanager
+    def attended(self) -> Iterator[None]:
+        """Be one of the processes that run this sweep, so that `stop` finds it."""
+        mark = self.root / "parents" / f"{platform.node()}-{os.getpid()}"
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        with open(mark, "w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                mark.unlink(missing_ok=True)
+
+    def stop_parents(self) -> tuple[int, list[str]]:
+        """Ask the processes that run this sweep to stop; how many were asked, and which run on another machine."""
+        asked, elsewhere = 0, []
+        for mark in sorted((self.root / "parents").glob("*")):
+            host, _, pid = mark.name.rpartition("-")
+            with contextlib.suppress(FileNotFoundError), open(mark, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    mark.unlink(missing_ok=True)  # left by a process that was killed
+                except BlockingIOError:
+                    if host == platform.node():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(int(pid), signal.SIGTERM)
+                            asked += 1
+                    else:
+                        elsewhere.append(f"process {pid} on {host}")
+        return asked, elsewhere

@@ -1,0 +1,74 @@
+"""Jobs as tasks of a Ray cluster. Ray ends them with the process that handed them over; they go on with the next."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from kdface.errors import UserError
+from kdface.sweeps.child import run_child
+from kdface.sweeps.engine import Ended, Job
+
+
+class Ray:
+    """See conf/hydra/launcher/ray.yaml for the arguments."""
+
+    def __init__(self, n_jobs: int, address: str | None, cores: float, gpus: float) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError:
+            raise UserError("hydra/launcher=ray: Ray is not installed.", mend='pip install "kdface[ray]"') from None
+        self._ray = ray
+        self.capacity = n_jobs
+        self.running: dict[Any, Job] = {}
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise UserError(
+                f"hydra.launcher.address = {address}: {str(error).strip().splitlines()[0]}",
+                expected="auto, ray://HOST:10001, or null for a Ray of this machine",
+                mend="ray start --head",
+            ) from None
+        self._task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(run_child)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.running[self._task.remote(str(job.folder.root))] = job
+
+    def ended(self, seconds: float) -> list[Ended]:
+        if not self.running:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        found: list[Ended] = []
+        for reference in ready:
+            job = self.running.pop(reference)
+            try:
+                found.append((job, int(self._ray.get(reference))))
+            except Exception as error:  # the worker was killed, the machine lost, the task cancelled
+                print(f"[{job.number}] Ray lost it: {type(error).__name__}", file=sys.stderr)
+                found.append((job, -int(signal.SIGKILL)))
+        return found
+
+    def adopt(self, job: Job) -> bool:
+        """Whether a job still runs that an earlier command started: Ray ends them with that command."""
+        return False
+
+    def stop(self, job: Job) -> None:
+        for reference, each in self.running.items():
+            if each == job:
+                self._ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            for reference in self.running:
+                self._ray.cancel(reference, force=True)
+        self._ray.shutdown()

@@ -1,0 +1,248 @@
+"""Search with Optuna over our jobs: it says which point is next, the ledger and the run folders hold the rest.
+
+The study lies in study.db (SQLite) in the sweep's folder and goes on where it was. Trial n is sampled with a seed made
+from (seed, n), so with one job at a time a search that was killed asks for the same points as one that was not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kdface.errors import UserError, nearest
+from kdface.randomness import derive
+from kdface.runs.folder import write_json
+from kdface.runs.records import read
+from kdface.sweeps.engine import Job
+from kdface.sweeps.ledger import Ledger, State
+from kdface.sweeps.space import Dimension, Space
+
+Make = Callable[[int, list[str]], Job]
+
+
+class Search:
+    """A source of jobs that a study chooses.
+
+    Args:
+        ledger: of the sweep.
+        space: what is searched over.
+        make: (number, overrides) -> job.
+        base: fingerprint of the configuration with the searched values left out; another one is another study.
+        objectives: metric as results.json names it -> maximize or minimize.
+        n_trials: how many in all, those of earlier commands included.
+        sampler: tpe (Bergstra et al. 2011) or random.
+        pruner: none, median (stop what is worse than the median of earlier trials at that step) or hyperband
+            (Li et al. 2018).
+        warmup_trials: trials that run to the end before the median counts.
+        warmup_steps: steps of a trial before it can be stopped.
+        seed: of the samplers.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        space: Space,
+        make: Make,
+        base: str,
+        objectives: Mapping[str, str],
+        *,
+        n_trials: int,
+        sampler: str,
+        pruner: str,
+        warmup_trials: int,
+        warmup_steps: int,
+        seed: int,
+    ) -> None:
+        optuna = _optuna()
+        self.ledger = ledger
+        self.space = space
+        self.make = make
+        self.objectives = dict(objectives)
+        self.n_trials = n_trials
+        self.sampler = sampler
+        self.seed = seed
+        self.prunes = pruner != "none"
+        self.trials: dict[int, Any] = {}
+        self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
+        self.study = optuna.create_study(
+            storage=f"sqlite:///{ledger.root / 'study.db'}",
+            study_name=f"{base} {' '.join(f'{k}:{v}' for k, v in self.objectives.items())}",
+            directions=list(self.objectives.values()),
+            load_if_exists=True,
+            pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
+        )
+        self._distributions = {each.key: _distribution(optuna, each) for each in space.dimensions}
+        known = self.study.get_trials(deepcopy=False)
+        self._left = [t for t in known if t.state == optuna.trial.TrialState.RUNNING]
+        self._take_in_retried(known)
+
+    def next(self) -> Job | None:
+        """A trial that an earlier command left running, then a new one."""
+        optuna = _optuna()
+        while self._left:
+            frozen = self._left.pop(0)
+            trial = optuna.trial.Trial(self.study, frozen._trial_id)
+            if self._chosen(frozen):
+                break
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)  # cut off while it was being drawn
+        else:
+            number = sum(map(self._chosen, self.study.get_trials(deepcopy=False)))
+            if number >= self.n_trials:
+                return None
+            self.study.sampler = _sampler(optuna, self.sampler, derive(self.seed, "optuna", number) % 2**32)
+            trial = self.study.ask(self._distributions)
+        overrides = self.space.job({each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions})
+        job = self.make(trial.number, overrides)
+        trial.set_user_attr("run", job.entry.run)
+        self.trials[job.number] = trial
+        return job
+
+    def _chosen(self, trial: Any) -> bool:
+        """Whether every value of a trial has been drawn."""
+        return all(key in trial.params for key in self._distributions)
+
+    def give_up(self, job: Job) -> bool:
+        """Hand on the evaluations that the job has written since; whether the pruner wants it stopped."""
+        if not self.prunes or not job.folder.metrics.is_file():
+            return False
+        size = job.folder.metrics.stat().st_size
+        if self._seen.get(job.number) == size:
+            return False
+        self._seen[job.number] = size
+        (name,) = self.objectives
+        trial = self.trials[job.number]
+        for record in read(job.folder.metrics):
+            value = (record.get("metrics") or {}).get(name) if record["kind"] == "evaluation" else None
+            if value is not None and value["value"] is not None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a step that was reported before counts once
+                    trial.report(float(value["value"]), int(record["step"]))
+        return bool(trial.should_prune())
+
+    def ended(self, job: Job, state: State) -> None:
+        """Tell the study. An interrupted trial stays open: the same command goes on with it."""
+        trial_states = _optuna().trial.TrialState
+        trial = self.trials[job.number]
+        if state is State.DONE:
+            values = self._values(job)
+            if values is None:
+                self.study.tell(trial, state=trial_states.FAIL, skip_if_finished=True)
+            else:
+                self.study.tell(trial, values, skip_if_finished=True)
+        elif state is State.FAILED:
+            self.study.tell(trial, state=trial_states.FAIL, skip_if_finished=True)
+        elif state is State.PRUNED:
+            self.study.tell(trial, state=trial_states.PRUNED, skip_if_finished=True)
+
+    def _values(self, job: Job) -> list[float] | None:
+        """The objectives of a finished run; None where the data could not resolve one."""
+        metrics = job.folder.read_results()["metrics"]
+        for name in self.objectives:
+            if name not in metrics:
+                raise UserError(
+                    f"hydra.sweeper.objectives names {name!r}, which no run of this search measures.",
+                    expected=f"one of {', '.join(metrics) or 'none: the runs evaluate nothing'}",
+                    nearest=nearest(name, metrics),
+                    mend="kdface list evaluation",
+                )
+        values = [metrics[name]["value"] for name in self.objectives]
+        return None if None in values else [float(each) for each in values]
+
+    def _take_in_retried(self, known: list[Any]) -> None:
+        """A trial that failed and whose job was retried since, by hand, counts with what it came to."""
+        optuna = _optuna()
+        counted = {t.user_attrs.get("run") for t in known if t.state != optuna.trial.TrialState.FAIL}
+        for trial in known:
+            run = trial.user_attrs.get("run")
+            found = None if run is None or run in counted else self.ledger.find(run)
+            if found is not None and self.ledger.state(found) is State.DONE:
+                job = self.make(trial.number, self.space.job(trial.params))
+                values = self._values(job)
+                if values is not None and job.entry.run == run:
+                    counted.add(run)
+                    self.n_trials += 1
+                    self.study.add_trial(
+                        optuna.trial.create_trial(
+                            params=trial.params,
+                            distributions=trial.distributions,
+                            values=values,
+                            user_attrs={"run": run},
+                        )
+                    )
+
+    def summary(self) -> str:
+        """The best trial, or the Pareto front of two objectives; written to best.json too."""
+        optuna = _optuna()
+        if not any(t.state == optuna.trial.TrialState.COMPLETE for t in self.study.get_trials(deepcopy=False)):
+            return "no trial has ended yet"
+        best = sorted(self.study.best_trials, key=lambda trial: trial.values)
+        found = [
+            {
+                "run": trial.user_attrs["run"],
+                "params": dict(sorted(trial.params.items())),
+                "values": dict(zip(self.objectives, trial.values, strict=True)),
+            }
+            for trial in best
+        ]
+        write_json(self.ledger.root / "best.json", {"objectives": self.objectives, "trials": found})
+        title = "best" if len(self.objectives) == 1 else "Pareto front"
+        lines = [f"{title} ({', '.join(f'{direction} {name}' for name, direction in self.objectives.items())}):"]
+        for each in found:
+            values = ", ".join(f"{value:.4f}" for value in each["values"].values())
+            point = " ".join(f"{key}={value}" for key, value in each["params"].items())
+            lines.append(f"  {values}  {point}  {each['run']}")
+        return "\n".join(lines)
+
+
+def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
+    """Raises `UserError` for settings that no search can have."""
+    if not objectives:
+        raise UserError(
+            "a search needs an objective.",
+            expected="one metric of results.json, or two, each with maximize or minimize",
+            mend="'hydra.sweeper.objectives={toy_pairs/roc/auc: maximize}'",
+        )
+    if len(objectives) > 1 and pruner != "none":
+        raise UserError(
+            f"hydra.sweeper.pruner={pruner} compares trials by one number, and there are {len(objectives)} objectives.",
+            mend="hydra.sweeper.pruner=none, or one objective",
+        )
+    _optuna()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("hydra/sweeper=optuna: Optuna is not installed.", mend='pip install "kdface[optuna]"') from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _distribution(optuna: Any, each: Dimension) -> Any:
+    kinds = optuna.distributions
+    if each.choices:
+        return kinds.CategoricalDistribution(each.choices)
+    if each.integer:
+        step = 1 if each.log else round(each.step or 1)
+        return kinds.IntDistribution(int(each.low), int(each.high), log=each.log, step=step)
+    return kinds.FloatDistribution(each.low, each.high, log=each.log, step=None if each.log else each.step)
+
+
+def _text(each: Dimension, value: Any) -> str:
+    return str(value) if each.choices else each.text(value)
+
+
+def _sampler(optuna: Any, name: str, seed: int) -> Any:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _pruner(optuna: Any, name: str, trials: int, steps: int) -> Any:
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=steps)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=max(1, steps))
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,114 @@
+"""A process that has imported everything and forks once per job, so that the start of a job costs no imports.
+
+It speaks JSON lines: {"id", "folder", "cores", "environment"} starts a job, {"stop": id, "signal": number} signals it
+with all it started; it answers {"ready": pid}, then {"id", "code"} as jobs end (a negative code is a signal). Nothing
+but imports happens before a fork: no CUDA context, no random draw, and no thread except those of OpenBLAS, which ends
+them itself before a fork. The server dies with its parent, its jobs die with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+from kdface.sweeps.lifeline import die_with_parent, signal_group
+from kdface.sweeps.slots import RANK_VARIABLES
+
+_POLL = 0.02  # seconds between looks for jobs that ended
+# What a job imports, parts of torch and of Lightning that they import only when they are used among it.
+_PRELOADED = (
+    "kdface.commands.run",
+    "kdface.config.assemble",
+    "kdface.config.check",
+    "kdface.config.origin",
+    "kdface.config.schema",
+    "kdface.reports.draw",
+    "kdface.reports.summary",
+    "kdface.runs.train",
+    "fontTools.subset",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "omegaconf",
+    "torch._dynamo",
+    "torch.optim.lr_scheduler",
+)
+
+
+def serve() -> str | None:
+    """Serve until standard input ends. Returns None then; in each forked job, returns the run folder it is to run."""
+    parent = os.getppid()
+    die_with_parent(parent)
+    answers = os.dup(1)  # what a library prints while it is imported must not be taken for an answer
+    os.dup2(2, 1)
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # jobs share these pages; a collection would copy them
+    _answer(answers, {"ready": os.getpid()})
+    children: dict[int, int] = {}  # process id -> job id
+    unread = b""
+    while True:
+        if select.select([0], [], [], _POLL)[0]:
+            given = os.read(0, 1 << 16)
+            if not given:
+                break
+            *lines, unread = (unread + given).split(b"\n")
+            for line in lines:
+                order = json.loads(line)
+                if "stop" in order:
+                    for pid, number in children.items():
+                        if number == order["stop"]:
+                            signal_group(pid, int(order["signal"]))
+                    continue
+                pid = os.fork()
+                if pid == 0:
+                    os.close(answers)
+                    return _become(order)
+                with contextlib.suppress(OSError):  # the child does the same: whoever is first
+                    os.setpgid(pid, pid)
+                children[pid] = int(order["id"])
+        while children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid in children:
+                _answer(answers, {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
+    for pid in children:
+        signal_group(pid, signal.SIGKILL)
+    return None
+
+
+def _answer(descriptor: int, message: dict[str, Any]) -> None:
+    os.write(descriptor, (json.dumps(message) + "\n").encode())
+
+
+def _become(order: dict[str, Any]) -> str:
+    """Turn a fresh fork into a job: its own process group, its log, its cores, its environment."""
+    server = os.getppid()
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    die_with_parent(server)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = str(order["folder"])
+    log = os.open(os.path.join(folder, "output.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(log)
+    os.close(nothing)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, order["cores"])
+    for name in RANK_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(order["environment"])
+    gc.unfreeze()
+    return folder

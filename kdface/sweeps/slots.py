@@ -1,0 +1,85 @@
+"""A machine divided among the jobs that run at the same time: one slot is a group of cores, and of GPUs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+import torch
+
+from kdface.hardware import cores
+
+# What tells a process that it is one rank of several; a job starts its own ranks and must not believe its parent's.
+RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_TASKS_PER_NODE",
+)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one job runs: processor numbers, and the GPUs as CUDA_VISIBLE_DEVICES names them (none: not set)."""
+
+    cores: tuple[int, ...]
+    gpus: tuple[str, ...] = ()
+
+    def environment(self, devices: int) -> dict[str, str]:
+        """The variables of a job that starts so many ranks: its threads, its port, its GPUs."""
+        found = {"OMP_NUM_THREADS": str(max(1, len(self.cores) // devices)), "MASTER_PORT": str(free_port())}
+        if self.gpus:
+            found["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        return found
+
+
+def divide(n_jobs: int | None, devices: int) -> list[Slot]:
+    """The slots of this machine.
+
+    Args:
+        n_jobs: jobs at a time; None: one for each group of `devices` GPUs, or one where there are no GPUs.
+        devices: the most ranks that one job has.
+    """
+    gpus = visible_gpus()
+    groups = [tuple(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
+    count = n_jobs or len(groups) or 1
+    shares = shared_out(usable_cores(), count)
+    return [Slot(share, groups[i % len(groups)] if groups else ()) for i, share in enumerate(shares)]
+
+
+def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
+    """Neighbouring cores to each of `count` slots; where there are more slots than cores, one core to each in turn."""
+    if count > len(cores):
+        return [(cores[i % len(cores)],) for i in range(count)]
+    return [tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) for i in range(count)]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [each.strip() for each in given.split(",") if each.strip() and each.strip() != "-1"]
+    return [str(each) for each in range(torch.cuda.device_count())]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(cores()))

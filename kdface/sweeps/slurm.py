@@ -1,0 +1,173 @@
+"""Jobs as tasks of a SLURM array, submitted by submitit. The queue outlives this process, so jobs are found again.
+
+A job's ticket, its number in the queue, is kept in the ledger. Whether it still waits or runs is asked of squeue, so
+no accounting database is needed; whether it is done is read from its run folder, as everywhere.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+from kdface.sweeps import marks
+from kdface.sweeps.child import run_child
+from kdface.sweeps.engine import BUSY, Ended, Job
+from kdface.sweeps.ledger import Ledger
+
+_ASK = 2.0  # seconds between questions to squeue
+_WARNED = 60  # seconds before its time limit at which a job is put into the queue again
+_REQUEUES = 1000  # times a job may run out of time
+_ASKED_TO_STOP = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+_UNTIL_KILLED = 600.0  # seconds; SIGKILL follows SIGTERM after the grace time of the cluster
+
+
+class Task:
+    """What a task of the array does. SLURM may stop it at any moment: it then goes into the queue again."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self) -> int:
+        code = run_child(self.folder)
+        if code in _ASKED_TO_STOP:
+            time.sleep(_UNTIL_KILLED)  # a task that ends by itself when it is preempted would not be queued again
+        if code > 0 and code != BUSY and code < 128:
+            marks.note_failure(RunFolder(Path(self.folder)), f"exit code {code}")
+        return code
+
+    def checkpoint(self) -> Any:
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class Slurm:
+    """See conf/hydra/launcher/slurm.yaml for the arguments."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        n_jobs: int,
+        *,
+        partition: str | None,
+        minutes: int,
+        cores: int,
+        gpus: int,
+        memory_gb: float | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError(
+                "hydra/launcher=slurm: submitit is not installed.", mend='pip install "kdface[slurm]"'
+            ) from None
+        if submitit.AutoExecutor.which() != "slurm":
+            raise UserError(
+                "hydra/launcher=slurm: there is no SLURM here (no sbatch).",
+                expected="a machine from which sbatch submits",
+                mend="hydra/launcher=process",
+            )
+        self.ledger = ledger
+        self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
+        self.running: dict[str, Job] = {}
+        self._asked = 0.0
+        self._queue: set[str] = set()
+        self._executor = submitit.AutoExecutor(
+            folder=ledger.root / "slurm" / "%j", cluster="slurm", slurm_max_num_timeout=_REQUEUES
+        )
+        wanted: dict[str, Any] = {
+            "name": ledger.root.name,
+            "timeout_min": minutes,
+            "cpus_per_task": cores,
+            "slurm_array_parallelism": n_jobs,
+            "slurm_signal_delay_s": min(_WARNED, minutes * 30),
+            "slurm_additional_parameters": {"requeue": True, "open_mode": "append", **options},
+        }
+        wanted |= {"slurm_partition": partition} if partition else {}
+        wanted |= {"gpus_per_node": gpus} if gpus else {}
+        wanted |= {"mem_gb": memory_gb} if memory_gb else {}
+        self._executor.update_parameters(**wanted)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Submit jobs as one array."""
+        try:
+            with self._executor.batch():
+                submitted = [self._executor.submit(Task(str(job.folder.root))) for job in jobs]
+        except Exception as error:
+            raise UserError(f"sbatch refused the jobs: {_last_line(error)}", mend="see hydra.launcher.*") from None
+        tickets = [each.job_id for each in submitted]
+        for job, ticket in zip(jobs, tickets, strict=True):
+            self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
+            self.running[ticket] = job
+        self._queue |= set(tickets)
+        self._asked = time.monotonic()
+
+    def ended(self, seconds: float) -> list[Ended]:
+        time.sleep(seconds)
+        queue = self._ask()
+        found: list[Ended] = []
+        for ticket, job in list(self.running.items()):
+            if ticket in queue and not job.folder.done:
+                continue
+            del self.running[ticket]
+            if job.folder.done:
+                found.append((job, 0))
+            elif marks.held(job.folder):
+                found.append((job, BUSY))
+            else:
+                found.append((job, 1 if marks.failure(job.folder) is not None else -int(signal.SIGTERM)))
+        return found
+
+    def adopt(self, job: Job) -> bool:
+        """Whether the queue still has it from an earlier command."""
+        entry = self.ledger.find(job.entry.run)
+        if entry is None or not entry.ticket or job.folder.done or entry.ticket not in self._ask():
+            return False
+        self.running[entry.ticket] = job
+        return True
+
+    def stop(self, job: Job) -> None:
+        cancel([ticket for ticket, each in self.running.items() if each == job])
+
+    def close(self) -> None:
+        if self.running:
+            print(
+                f"{len(self.running)} job(s) stay in SLURM's queue: the same command waits for them, "
+                f"kdface sweep stop {self.ledger.root} cancels them",
+                file=sys.stderr,
+            )
+
+    def _ask(self) -> set[str]:
+        if time.monotonic() - self._asked > _ASK:
+            self._asked = time.monotonic()
+            self._queue = queued(self.ledger.root.name)
+        return self._queue
+
+
+def queued(name: str) -> set[str]:
+    """The tickets of the jobs of a name that wait or run."""
+    said = subprocess.run(
+        ["squeue", "--noheader", "--array", "--me", "--name", name, "--format", "%i"],
+        capture_output=True,
+        text=True,
+    )
+    if said.returncode:
+        raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", mend="is slurmctld running?")
+    return set(said.stdout.split())
+
+
+def cancel(tickets: Sequence[str]) -> None:
+    subprocess.run(["scancel", *tickets], check=False)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

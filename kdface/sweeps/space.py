@@ -1,0 +1,141 @@
+"""A search space in Hydra's own syntax: a,b,c  choice(...)  range(...)  interval(...)  int(...)  tag(log, ...)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+
+from kdface.errors import UserError
+from kdface.randomness import generator
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One key that is searched over.
+
+    Attributes:
+        key: as on the command line.
+        choices: the values to choose from, as text; empty for a range of numbers.
+        low, high: the range, both ends belonging to it.
+        step: distance of the values; None: any number.
+        log: equal ratios are equally likely, not equal differences.
+        integer: whole numbers.
+    """
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+    integer: bool = False
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """One value as text. Integers are drawn from the numbers themselves, not rounded from a range."""
+        if self.choices:
+            return self.choices[int(rng.integers(len(self.choices)))]
+        if self.step is not None and not self.log:
+            steps = math.floor((self.high - self.low) / self.step + 1e-9)
+            return self.text(self.low + int(rng.integers(steps + 1)) * self.step)
+        if not self.log:
+            return self.text(rng.uniform(self.low, self.high))
+        if self.integer:
+            drawn = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
+            return self.text(min(self.high, max(self.low, round(drawn))))
+        return self.text(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+
+    def text(self, value: float) -> str:
+        return str(round(value)) if self.integer else repr(float(value))
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is fixed, as overrides, and what is searched over."""
+
+    fixed: list[str]
+    dimensions: list[Dimension]
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> Space:
+        """Read a command line; a key given twice counts as it was given last."""
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        fixed: dict[str, str] = {}
+        dimensions: dict[str, Dimension] = {}
+        for override in parser.parse_overrides(arguments):
+            key = override.get_key_element()
+            fixed.pop(key, None)
+            dimensions.pop(key, None)
+            if override.is_sweep_override():
+                dimensions[key] = _dimension(key, override)
+            else:
+                fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
+        if not dimensions:
+            raise UserError(
+                "a search needs something to search over.",
+                expected="Hydra's sweeps: KEY=interval(0,1), KEY=tag(log,interval(1e-4,1e-1)), KEY=int(interval(2,8)), "
+                "KEY=range(1,5), KEY=choice(a,b)",
+                mend="'optimizer.lr=tag(log,interval(0.001,0.1))'",
+            )
+        return cls(list(fixed.values()), list(dimensions.values()))
+
+    @property
+    def keys(self) -> list[str]:
+        return [each.key.lstrip("+") for each in self.dimensions]
+
+    def drawn(self, seed: int, number: int) -> list[str]:
+        """Point `number` of a random search, a pure function of (seed, number)."""
+        rng = generator(seed, "random search", number)
+        return self.job({each.key: each.draw(rng) for each in self.dimensions})
+
+    def job(self, values: dict[str, Any]) -> list[str]:
+        return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+
+    def corners(self) -> list[list[str]]:
+        """Few points that between them hold every end and every choice, to be checked before the first job starts."""
+        longest = max(len(each.choices) or 2 for each in self.dimensions)
+        points = []
+        for i in range(longest):
+            values = {}
+            for each in self.dimensions:
+                if each.choices:
+                    values[each.key] = each.choices[i % len(each.choices)]
+                else:
+                    values[each.key] = each.text(each.high if i % 2 else each.low)
+            points.append(self.job(values))
+        return points
+
+
+def _dimension(key: str, override: Override) -> Dimension:
+    given = override.value()
+    if isinstance(given, IntervalSweep):
+        assert given.start is not None and given.end is not None
+        integer = isinstance(given.start, int) and isinstance(given.end, int)
+        found = Dimension(
+            key,
+            low=given.start,
+            high=given.end,
+            step=1.0 if integer else None,
+            log="log" in given.tags,
+            integer=integer,
+        )
+    elif isinstance(given, RangeSweep):
+        values = list(given.range())
+        if not values:
+            raise UserError(f"{override.input_line}: an empty range.", expected="range(START, STOP, STEP)")
+        integer = all(isinstance(each, int) for each in values)
+        step = abs(float(given.step))
+        found = Dimension(key, (), min(values), max(values), step, "log" in given.tags, integer)
+    else:
+        found = Dimension(key, tuple(dict.fromkeys(override.sweep_string_iterator())))
+    if not found.choices and (found.low > found.high or (found.log and found.low <= 0)):
+        raise UserError(
+            f"{override.input_line}: from {found.low:g} to {found.high:g}{' on a log scale' if found.log else ''}.",
+            expected="a lower end below the upper one, above 0 on a log scale",
+        )
+    return found

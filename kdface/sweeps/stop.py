@@ -1,0 +1,63 @@
+"""Stop a sweep from elsewhere: the processes that run it, then what runs without one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from kdface.sweeps.ledger import Entry, Ledger, State
+
+_PATIENCE = 30.0  # seconds until the last job must have let go of its folder
+
+
+def stop(ledger: Ledger) -> str:
+    """Ask everything that runs a sweep to end, wait for it, and say what was done. What was stopped can go on."""
+    asked, elsewhere = ledger.stop_parents()
+    cancelled = _queued(ledger)
+    if cancelled:
+        from kdface.sweeps.slurm import cancel
+
+        cancel(cancelled)
+    deadline = time.monotonic() + _PATIENCE
+    alone: set[int] = set()
+    while (left := _running(ledger)) and time.monotonic() < deadline:
+        if time.monotonic() > deadline - _PATIENCE / 2:  # jobs whose parent does not end them: signalled themselves
+            for entry in left:
+                pid = _holder(ledger.folder(entry).root / ".lock")
+                if pid is not None and pid not in alone:
+                    alone.add(pid)
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+    lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
+    lines += [f"not stopped, it runs on another machine: {each}" for each in elsewhere]
+    lines += [f"still running: {each.title}, {each.run}" for each in left]
+    return "\n".join(lines)
+
+
+def _running(ledger: Ledger) -> list[Entry]:
+    return [each for each in ledger.entries() if ledger.state(each) is State.RUNNING]
+
+
+def _queued(ledger: Ledger) -> list[str]:
+    """The tickets of this sweep that SLURM still has."""
+    tickets = {each.ticket for each in ledger.entries() if each.ticket}
+    if not tickets or shutil.which("squeue") is None:
+        return []
+    from kdface.sweeps.slurm import queued
+
+    return sorted(tickets & queued(ledger.root.name))
+
+
+def _holder(lock: Path) -> int | None:
+    """The process of this machine that a lock names, where it is kdface."""
+    try:
+        pid = int(lock.read_text(encoding="utf-8"))
+        called = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if b"kdface" in called else None

@@ -1,0 +1,69 @@
+"""What a sweep came to: results.csv and results.json in its folder, and its table of states.
+
+Jobs are sorted by key and no time is written, so a sweep that was killed and went on ends with the bytes of one that
+was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from kdface.progress import clock
+from kdface.reports.summary import render, shown
+from kdface.runs.folder import write_json, write_text
+from kdface.sweeps import marks
+from kdface.sweeps.ledger import Entry, Ledger, State
+
+
+def write_results(ledger: Ledger) -> None:
+    """One row a job: its run, its point, its state, the value of each metric."""
+    rows = [(entry, ledger.state(entry)) for entry in ledger.entries()]
+    found = [{**_told(entry, state), "metrics": _metrics(ledger, entry, state)} for entry, state in rows]
+    write_json(ledger.root / "results.json", {"jobs": found})
+    points = sorted({key for entry, _ in rows for key in entry.point})
+    names = sorted({name for row in found for name in row["metrics"]})
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["run", "base", *points, "state", *names])
+    for row in found:
+        values = [row["metrics"].get(name) for name in names]
+        table.writerow([row["run"], row["base"], *(row["point"].get(key, "") for key in points), row["state"], *values])
+    write_text(ledger.root / "results.csv", text.getvalue())
+
+
+def _told(entry: Entry, state: State) -> dict[str, Any]:
+    return {"run": entry.run, "base": entry.base, "point": entry.point, "state": str(state)}
+
+
+def _metrics(ledger: Ledger, entry: Entry, state: State) -> dict[str, float | None]:
+    if state is not State.DONE:
+        return {}
+    results = ledger.folder(entry).read_results()
+    return {name: metric["value"] for name, metric in sorted(results["metrics"].items())}
+
+
+def status(ledger: Ledger) -> str:
+    """The table that `kdface sweep status` prints: every job, its state, how far it is, why it failed."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("job", "state", "steps", "left", "run"):
+        table.add_column(name, overflow="fold")
+    tails: list[str] = []
+    counts: Counter[State] = Counter()
+    for entry in ledger.entries():
+        state = ledger.state(entry)
+        counts[state] += 1
+        folder = ledger.folder(entry)
+        found = marks.progress(folder)
+        left = clock(found.left) if state is State.RUNNING and found.left is not None else ""
+        table.add_row(entry.title, str(state), "" if state is State.WAITING else str(found), left, entry.run)
+        if state is State.FAILED:
+            tails.append(f"{entry.title} failed: {shown(folder.root)}/output.log ends with")
+            tails += [f"    {line}" for line in marks.log_tail(folder) or (marks.failure(folder) or "").splitlines()]
+    said = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    return "\n".join([render(table), *tails, f"{sum(counts.values())} jobs: {said or 'none'}"])

@@ -1,0 +1,159 @@
+"""The ledger: keys, states that are read from run folders, merging by copying, what changed beside the sweep."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kdface.config.fingerprint import fingerprint
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+from kdface.sweeps import marks
+from kdface.sweeps.ledger import Entry, Ledger, State, entry
+from kdface.sweeps.table import status, write_results
+
+TREE: dict[str, Any] = {
+    "name": "m",
+    "seed": 0,
+    "paths": {"data": "/somewhere/data", "runs": "/somewhere/runs"},
+    "trainer": {"max_epochs": 2, "workers": 0, "log_steps": 1, "checkpoint_steps": None},
+    "head": {"_target_": "kdface.heads.CosFace", "margin": 0.4},
+    "optimizer": {"lr": 0.1},
+}
+
+
+def _job(ledger: Ledger, margin: float, seed: int, **base: Any) -> tuple[Entry, dict[str, Any]]:
+    tree = copy.deepcopy(TREE)
+    tree["seed"] = seed
+    tree["head"]["margin"] = margin
+    tree["optimizer"].update(base)
+    folder = RunFolder(ledger.runs / "m" / f"seed{seed}-{fingerprint(tree)[:8]}")
+    overrides = [f"head.margin={margin}", f"seed={seed}", f"paths.runs={ledger.runs}"]
+    return entry(ledger.runs, folder, tree, overrides, ["head.margin", "seed"]), tree
+
+
+def _finish(ledger: Ledger, each: Entry, tree: dict[str, Any], value: float) -> None:
+    folder = ledger.folder(each)
+    folder.root.mkdir(parents=True)
+    folder.config.write_text(yaml.safe_dump(tree))
+    folder.results.write_text(json.dumps({"metrics": {"t/roc/eer": {"value": value, "std": None}}, "train_seconds": 3}))
+    folder.mark_done()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.of(tmp_path / "runs", ["m"], ["head.margin", "seed"])
+
+
+def test_a_ledger_is_found_by_name_and_swept_keys_whatever_their_values(tmp_path: Path) -> None:
+    one = Ledger.of(tmp_path, ["a/b", "a/b"], ["seed", "head.margin"])
+    assert one.root == Ledger.of(tmp_path, ["a/b"], ["head.margin", "seed"]).root
+    assert one.root.parent == tmp_path / "sweeps" and one.root.name.startswith("a-b-")
+    assert one.root != Ledger.of(tmp_path, ["a/b"], ["seed"]).root
+
+
+def test_states_are_read_from_the_run_folder(ledger: Ledger) -> None:
+    each, tree = _job(ledger, 0.4, 0)
+    ledger.write(each)
+    folder = ledger.folder(each)
+    assert ledger.state(each) is State.WAITING
+    folder.root.mkdir(parents=True)
+    assert ledger.state(each) is State.WAITING
+    (folder.root / "environment.json").write_text("{}")
+    assert ledger.state(each) is State.INTERRUPTED
+    with open(folder.root / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ledger.state(each) is State.RUNNING
+    assert ledger.state(each) is State.INTERRUPTED
+    marks.note_failure(folder, "first")
+    marks.note_failure(folder, "second")
+    assert ledger.state(each) is State.FAILED and marks.failure(folder) == "first"
+    marks.forget_failure(folder)
+    assert ledger.state(replace(each, pruned=True)) is State.PRUNED
+    folder.mark_done()
+    assert ledger.state(replace(each, pruned=True)) is State.DONE
+    del tree
+
+
+def test_an_entry_holds_its_point_and_no_absolute_path(ledger: Ledger, tmp_path: Path) -> None:
+    each, _ = _job(ledger, 0.4, 3)
+    ledger.write(each)
+    assert each.point == {"head.margin": "0.4", "seed": "3"}
+    for file in ledger.root.rglob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+    assert ledger.find(each.run) == each
+
+
+def test_two_ledgers_merge_by_copying_their_runs(tmp_path: Path) -> None:
+    both = Ledger.of(tmp_path / "both", ["m"], ["head.margin", "seed"])
+    halves = [Ledger.of(tmp_path / name, ["m"], ["head.margin", "seed"]) for name in ("a", "b")]
+    for number, margin in enumerate((0.3, 0.4)):
+        for target in (both, halves[number]):
+            each, tree = _job(target, margin, 0)
+            target.write(each)
+            _finish(target, each, tree, margin / 10)
+    merged = tmp_path / "merged"
+    for half in halves:
+        shutil.copytree(half.runs, merged, dirs_exist_ok=True)
+    together = Ledger.at(str(merged / "sweeps" / both.root.name))
+    for each_ledger in (both, together):
+        write_results(each_ledger)
+    for name in ("results.csv", "results.json"):
+        assert (together.root / name).read_bytes() == (both.root / name).read_bytes()
+    rows = (together.root / "results.csv").read_text().splitlines()
+    assert rows[0] == "run,base,head.margin,seed,state,t/roc/eer"
+    assert sorted(row.split(",")[2:] for row in rows[1:]) == [
+        ["0.3", "0", "done", "0.03"],
+        ["0.4", "0", "done", "0.04"],
+    ]
+    assert "seconds" not in (together.root / "results.json").read_text()
+
+
+def test_what_changed_beside_the_swept_values_is_found(ledger: Ledger) -> None:
+    first, tree = _job(ledger, 0.4, 0)
+    ledger.write(first)
+    _finish(ledger, first, tree, 0.1)
+    same, same_tree = _job(ledger, 0.5, 1)
+    assert same.base == first.base
+    assert ledger.changes(same, same_tree, ["head.margin", "seed"]) == []
+    other, other_tree = _job(ledger, 0.5, 1, lr=0.2)
+    assert other.base != first.base
+    assert ledger.changes(other, other_tree, ["head.margin", "seed"]) == [("optimizer.lr", 0.1, 0.2)]
+
+
+def test_status_shows_the_end_of_a_failed_jobs_log(ledger: Ledger) -> None:
+    each, _ = _job(ledger, 0.4, 0)
+    ledger.write(each)
+    folder = ledger.folder(each)
+    folder.root.mkdir(parents=True)
+    (folder.root / "output.log").write_text("\n".join(f"line {i}" for i in range(100)))
+    marks.note_failure(folder, "broken")
+    said = status(ledger)
+    assert "line 99" in said and "line 50" not in said and "1 jobs: 1 failed" in said
+
+
+def test_a_folder_without_a_sweep_is_told_of(tmp_path: Path, ledger: Ledger) -> None:
+    with pytest.raises(UserError, match="no sweep"):
+        Ledger.at(str(tmp_path / "nothing"))
+    assert Ledger.at(str(ledger.runs)).root == ledger.root  # a folder that holds just one
+
+
+def test_progress_and_time_left_are_those_of_the_last_two_records(ledger: Ledger) -> None:
+    each, _ = _job(ledger, 0.4, 0)
+    folder = ledger.folder(each)
+    folder.root.mkdir(parents=True)
+    assert str(marks.progress(folder)) == "0"
+    marks.note_plan(folder, 100)
+    rows = [{"kind": "train", "step": step, "time": time} for step, time in ((10, 5.0), (20, 25.0), (30, 30.0))]
+    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra')
+    found = marks.progress(folder)
+    assert (found.step, found.total) == (30, 100)
+    assert found.left == pytest.approx(70 * 0.5)  # 0.5 s a step, 70 steps to go

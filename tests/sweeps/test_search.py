@@ -1,0 +1,183 @@
+"""Optuna over our jobs: the study goes on where it was, prunes, and finds fronts that a plain computation finds too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("optuna", reason='hydra/sweeper=optuna: pip install "kdface[optuna]"')
+
+from kdface.config.compose import hydra_context
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+from kdface.sweeps.engine import Ended, Job, drive
+from kdface.sweeps.ledger import Entry, Ledger, State
+from kdface.sweeps.search import Search, check_settings
+from kdface.sweeps.space import Space
+
+Objective = Callable[[Mapping[str, float]], dict[str, float]]
+
+
+@pytest.fixture(autouse=True)
+def within_hydra() -> Iterator[None]:
+    with hydra_context([]):
+        yield
+
+
+class Computed:
+    """A backend whose jobs write the objectives of their point and end at once; `writes` may do more before that."""
+
+    capacity = 1
+
+    def __init__(self, objective: Objective, stop_after: int | None = None) -> None:
+        self.objective = objective
+        self.left = stop_after
+        self.running: list[Job] = []
+        self.asked: list[dict[str, str]] = []
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        self.running += jobs
+        self.asked += [job.entry.point for job in jobs]
+
+    def ended(self, seconds: float) -> list[Ended]:
+        if not self.running:
+            return []
+        if self.left is not None:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+        job = self.running.pop()
+        values = self.objective({key: float(value) for key, value in job.entry.point.items()})
+        metrics = {name: {"value": value, "std": None} for name, value in values.items()}
+        job.folder.results.write_text(json.dumps({"metrics": metrics}))
+        job.folder.mark_done()
+        return [(job, 0)]
+
+    def adopt(self, job: Job) -> bool:
+        return False
+
+    def stop(self, job: Job) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    def started(self, job: Job) -> None: ...
+
+    def ended(self, job: Job, state: State, text: str, seconds: float) -> None: ...
+
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None: ...
+
+
+def _search(ledger: Ledger, words: list[str], objectives: dict[str, str], n_trials: int, **settings: Any) -> Search:
+    space = Space.parse(words)
+
+    def make(number: int, overrides: list[str]) -> Job:
+        point = dict(each.split("=") for each in overrides)
+        entry = Entry(run="m/" + "-".join(point.values()), point=point, base="same")
+        folder = RunFolder(ledger.runs / entry.run)
+        if ledger.find(entry.run) is None:
+            ledger.write(entry)
+        return Job(number, entry, folder, lambda: folder.root.mkdir(parents=True, exist_ok=True))
+
+    defaults = {"sampler": "tpe", "pruner": "none", "warmup_trials": 2, "warmup_steps": 0, "seed": 0}
+    return Search(ledger, space, make, "same", objectives, n_trials=n_trials, **{**defaults, **settings})
+
+
+def _bowl(point: Mapping[str, float]) -> dict[str, float]:
+    return {"t/eer": (point["x"] - 0.3) ** 2}
+
+
+def test_a_search_finds_the_bottom_of_a_bowl(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    search = _search(ledger, ["x=interval(-1,1)"], {"t/eer": "minimize"}, 25)
+    drive(search, Computed(_bowl), ledger, Silent())
+    assert "best" in search.summary()
+    (best,) = json.loads((ledger.root / "best.json").read_text())["trials"]
+    assert abs(best["params"]["x"] - 0.3) < 0.2
+
+
+def test_a_stopped_search_goes_on_with_the_points_of_one_that_was_not(tmp_path: Path) -> None:
+    words, objectives = ["x=interval(-1,1)", "n=int(interval(1,9))"], {"t/eer": "minimize"}
+    calm = Ledger.of(tmp_path / "calm", ["m"], ["x", "n"])
+    whole = Computed(_bowl)
+    drive(_search(calm, words, objectives, 16), whole, calm, Silent())
+    ledger = Ledger.of(tmp_path / "stopped", ["m"], ["x", "n"])
+    asked: list[dict[str, str]] = []
+    for stop_after in (5, 7, None):
+        part = Computed(_bowl, stop_after)
+        try:
+            drive(_search(ledger, words, objectives, 16), part, ledger, Silent())
+        except KeyboardInterrupt:
+            asked += part.asked[:-1]  # the last one was cut off and is asked for again
+        else:
+            asked += part.asked
+    assert asked == whole.asked and len(asked) == 16
+
+
+def test_the_front_of_two_objectives_is_that_of_a_plain_computation(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x", "y"])
+    backend = Computed(lambda p: {"t/a": (p["x"] - 1) ** 2 + p["y"], "t/b": (p["x"] + 1) ** 2 - p["y"] ** 2})
+    objectives = {"t/a": "minimize", "t/b": "maximize"}
+    search = _search(ledger, ["x=interval(-2,2)", "y=interval(0,1)"], objectives, 30, sampler="random")
+    drive(search, backend, ledger, Silent())
+    assert "Pareto front" in search.summary()
+    found = {each["run"] for each in json.loads((ledger.root / "best.json").read_text())["trials"]}
+    scored = {}
+    for entry in ledger.entries():
+        if ledger.folder(entry).done:
+            x, y = float(entry.point["x"]), float(entry.point["y"])
+            scored[entry.run] = ((x - 1) ** 2 + y, -((x + 1) ** 2 - y**2))
+    front = {
+        run
+        for run, one in scored.items()
+        if not any(all(o <= m for o, m in zip(other, one, strict=True)) and other != one for other in scored.values())
+    }
+    assert found == front
+
+
+def test_a_trial_worse_than_the_median_is_given_up(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    search = _search(ledger, ["x=range(0,10)"], {"t/auc": "maximize"}, 10, pruner="median", sampler="random")
+
+    def evaluate(job: Job, value: float) -> None:
+        job.folder.root.mkdir(parents=True, exist_ok=True)
+        row = {"kind": "evaluation", "step": 10, "metrics": {"t/auc": {"value": value, "std": None}}}
+        job.folder.metrics.write_text(json.dumps(row) + "\n")
+
+    for value in (0.7, 0.8, 0.9):
+        job = search.next()
+        assert job is not None
+        evaluate(job, value)
+        assert not search.give_up(job)
+        job.folder.results.write_text(json.dumps({"metrics": {"t/auc": {"value": value, "std": None}}}))
+        job.folder.mark_done()
+        search.ended(job, State.DONE)
+    good, bad = search.next(), search.next()
+    assert good is not None and bad is not None
+    evaluate(good, 0.85)
+    evaluate(bad, 0.79)
+    assert not search.give_up(good)  # the median of 0.7, 0.8, 0.9 is 0.8
+    assert search.give_up(bad)
+    search.ended(bad, State.PRUNED)
+    assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 3 + ["RUNNING", "PRUNED"]
+
+
+def test_an_objective_that_no_run_measures_is_told_of(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    search = _search(ledger, ["x=interval(-1,1)"], {"t/err": "minimize"}, 3)
+    with pytest.raises(UserError, match="t/err") as told:
+        drive(search, Computed(_bowl), ledger, Silent())
+    assert "t/eer" in str(told.value)
+
+
+def test_settings_that_no_search_can_have_are_told_of() -> None:
+    with pytest.raises(UserError, match="needs an objective"):
+        check_settings({}, "none")
+    with pytest.raises(UserError, match="2 objectives"):
+        check_settings({"a": "minimize", "b": "maximize"}, "median")
+    check_settings({"a": "minimize"}, "median")
