@@ -49,7 +49,7 @@ def test_completion(line: str, expected: list[str]) -> None:
 def test_help_names_every_command(kdface: Kdface) -> None:
     said = kdface("--help")
     assert said.code == 0
-    for name in ("train", "evaluate", "data", "config", "list", "doctor"):
+    for name in ("train", "evaluate", "sweep", "table", "report", "export", "quality", "data", "config", "doctor"):
         assert f"  {name} " in said.out
 
 

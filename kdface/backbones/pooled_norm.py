@@ -43,7 +43,7 @@ class PooledBatchNorm(nn.Module):
             raise ValueError("a pooled batch normalisation needs weight, bias and running statistics")
         self.norm = norm
         self.relu = relu
-        self.synchronised = synchronised
+        self.synchronised = synchronised  # without a process group there is nothing to synchronise
         self.owned = owned
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
@@ -63,14 +63,15 @@ class PooledBatchNorm(nn.Module):
 
     def _together(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         norm = self.norm
+        synchronised = self.synchronised and torch.distributed.is_available() and torch.distributed.is_initialized()
         assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
         with torch.no_grad():
-            mean, var, count = pooled_statistics(maps, self.synchronised)
+            mean, var, count = pooled_statistics(maps, synchronised)
             norm.num_batches_tracked.add_(1)
             rate = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
             norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
             norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), rate)
-        options = _Options(norm.eps, self.relu, self.synchronised, self.owned)
+        options = _Options(norm.eps, self.relu, synchronised, self.owned)
         results: tuple[Tensor, ...] = _Normalise.apply(mean, var, count, options, norm.weight, norm.bias, *maps)  # type: ignore[no-untyped-call]
         return results
 

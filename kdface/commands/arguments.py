@@ -38,7 +38,7 @@ def parse(command: str, words: list[str], description: str) -> Arguments:
     parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
     parser.add_argument("--package", "-p", help="with --cfg: only this part")
     parser.add_argument("--info", nargs="?", const="all", help="how the configuration is composed")
-    found = parser.parse_args(words)
+    found = parser.parse_intermixed_args(words)
     return Arguments(
         overrides=found.overrides,
         config_dirs=found.config_dir,

@@ -44,7 +44,7 @@ def _grade(folder: Path, run_path: str) -> int:
     for start in track(range(0, len(images), 64), "grading", unit=64, total=len(images)):
         with torch.inference_mode():
             batch = torch.from_numpy(np.stack(images[start : start + 64]))
-            scores += method.quality(batch).float().tolist()
+            scores += method.quality(batch, method.preprocessing).float().tolist()
     ranked = sorted(zip(scores, files, strict=True), key=lambda each: (-each[0], str(each[1])))
     table, sheet = Path(f"quality_{folder.name}.csv"), Path(f"quality_{folder.name}.png")
     with open(table, "w", newline="", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ from kdface.config.locate import locate, parameters
 from kdface.config.method import build_augmentation, build_method
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
-from kdface.evaluation import EvaluationProtocol
+from kdface.evaluation import EvaluationProtocol, QualityEDC
 from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
@@ -81,6 +81,10 @@ def check_parts(tree: Tree) -> None:
             )
     if tree["head"] is None and getattr(method, "needs_head", False):
         raise UserError(f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head")
+    if tree["head"] is not None and not {"head", "heads"} & set(parameters(method)):
+        raise UserError(
+            f"{tree['method']['_target_']} has no head, and head is {tree['head']['_target_']}.", mend="head=none"
+        )
     if tree["teacher"] is not None and "teacher" not in parameters(method):
         raise UserError(
             f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",
@@ -100,6 +104,11 @@ def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]
     for name, node in (tree["evaluation"] or {}).items():
         made = build(node, shared=shared, load_network=load_network)
         protocols[name] = made
+        if isinstance(made, QualityEDC) and made.grader is None and not method.grades:
+            raise UserError(
+                f"evaluation.{name} tests face-image quality, and the run's network gives none.",
+                mend=f"method=aikd, head=magface, head=crfiqa, or a source: evaluation.{name}.grader=...",
+            )
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:
                 method.preprocessing.require_equal(faces.preprocessing, "the network", f"evaluation.{name}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdface.config.check import EVERYWHERE, FRAMEWORK, convert
 from kdface.config.locate import locate, parameters
+from kdface.errors import UserError
 
 
 def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | None = None, **known: Any) -> Any:
@@ -24,7 +25,10 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     skip = {"_target_", *FRAMEWORK.get(group, {})}
     anywhere = {name: value for name, value in known.items() if name in EVERYWHERE}
     values = {key: _value(takes[key].hint, value, shared, anywhere) for key, value in node.items() if key not in skip}
-    return part(**values, **{name: value for name, value in known.items() if name in takes})
+    try:
+        return part(**values, **{name: value for name, value in known.items() if name in takes})
+    except ValueError as error:  # two values that do not go together; a UserError is none
+        raise UserError(f"{node['_target_']}: {error}.", origin=group) from None
 
 
 def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any]) -> Any:

@@ -111,8 +111,12 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         check_part(value, path, origins)
         return
-    if value == {} and type(None) in _members(hint):
-        return  # a group whose choice is `none`, named by interpolation
+    if value == {} and type(None) in _members(hint):  # a group whose choice is `none`, named by interpolation
+        raise UserError(
+            f"{path} follows a group that is none.",
+            origin=origins.of(path),
+            mend="teacher=run teacher.run=FOLDER   (kdface list teacher)",
+        )
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         _check_dataclass(nested, value, path, origins)
@@ -150,8 +154,6 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
 
 def convert(hint: Any, value: Any) -> Any:
     """A checked value as the type its parameter asks for: list as tuple, string as Path, mapping as dataclass."""
-    if value == {} and type(None) in _members(hint):
-        return None
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)

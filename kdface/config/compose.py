@@ -105,9 +105,11 @@ def _absolute_paths(config: DictConfig, origins: Origins) -> None:
             raise _unresolved(error, f"paths.{key}", origins) from None
         if isinstance(value, str):
             config.paths[key] = str(Path(value).expanduser().absolute())
-    run = (config.get("teacher") or {}).get("run")  # null as well where it is "???", not given yet
-    if isinstance(run, str):
-        config.teacher.run = str(Path(run).expanduser().absolute())
+    teacher = config.get("teacher") or {}
+    for part, key in ((teacher, "run"), (teacher, "weights"), (teacher.get("quality") or {}, "path")):
+        value = part.get(key)  # null as well where it is "???", not given yet
+        if isinstance(value, str):
+            part[key] = str(Path(value).expanduser().absolute())
 
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:

@@ -10,6 +10,7 @@ from kdface.config.check import check_tree
 from kdface.config.method import build_method
 from kdface.config.origin import Origins
 from kdface.config.schema import Configuration
+from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import Method
 from kdface.runs.checkpoint import load_weights_into, read_checkpoint
@@ -53,6 +54,15 @@ def load_run(path: str | Path) -> LoadedRun:
 
 
 def load_network(run: Path) -> Teacher:
-    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with."""
-    method = load_run(run).method
+    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with.
+
+    Raises `UserError` where the run is not finished; a checkpoint of it may be named all the same.
+    """
+    loaded = load_run(run)
+    if not loaded.folder.done and run.suffix != ".ckpt":
+        raise UserError(
+            f"the run {loaded.folder.root} is not finished, and was to be a teacher.",
+            mend=f"finish it (kdface run {loaded.folder.root}), or name a checkpoint in it",
+        )
+    method = loaded.method
     return Teacher(method.embedder, method.preprocessing, head=method.head)

@@ -64,7 +64,9 @@ def trace(loader: Any, config_name: str, overrides: list[str], run_mode: Any) ->
 
 def lines(file: Path) -> Iterator[tuple[str, int]]:
     """(dotted key, line number) of every key in a YAML file, parents included."""
-    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    # The C parser is ten times as fast, and a sweep reads every file again for each job.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
     if isinstance(root, yaml.MappingNode):
         yield from _walk(root, "")
 

@@ -67,11 +67,11 @@ class TrainingSet(Dataset[Any]):
         epoch, index = item
         try:
             sample = self.faces[index]
+            views = self.augmentation(sample, generator(self.seed, "augment", epoch, sample.key))
         except DataError as error:
             # Raised in a worker process, it would come out wrapped in that process's traceback.
             return f"{self.faces.keys[index]}: {error.problem}" if self.on_error == "skip" else error
-        rng = generator(self.seed, "augment", epoch, sample.key)
-        return self.augmentation(sample, rng), sample.label, sample.key
+        return views, sample.label, sample.key
 
     def __len__(self) -> int:
         return len(self.faces)

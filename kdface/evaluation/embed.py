@@ -14,7 +14,7 @@ from kdface.faces import FaceSet, Preprocessing
 from kdface.progress import track
 
 Network = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, D)
-Quality = Callable[[Tensor], Tensor]  # (N, H, W, 3) uint8 RGB -> (N,)
+Quality = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N,)
 
 Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the dataset's id: rows by key
 
@@ -24,7 +24,7 @@ class Embedder:
 
     Args:
         network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
-        quality_network: (N, H, W, 3) uint8 -> (N,) face-image quality, where the network gives it.
+        quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
         device: where the network lives.
         batch_size: images per forward pass (each is also mirrored).
         rank, world: the part of the images this process embeds; the parts are gathered by row and asserted complete.
@@ -79,9 +79,8 @@ class Embedder:
         return self.network(batch, kind).float() + self.network(batch.flip(2), kind).float()
 
     def _quality(self, batch: Tensor, dataset: FaceSet) -> Tensor:
-        del dataset
         assert self.quality_network is not None
-        return self.quality_network(batch).float()[:, None]
+        return self.quality_network(batch, dataset.preprocessing).float()[:, None]
 
     def _compute(
         self, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, rows: list[int]

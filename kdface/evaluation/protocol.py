@@ -131,7 +131,8 @@ class Verification:
         """Embed, score, measure. Embeddings without a direction give metrics that are not available, and symptoms."""
         embeddings, left, right = self._embedded(embed)
         same = self.pairs.same
-        counts = {"pairs": len(self.pairs), "images": len(embeddings)}
+        images = sum(len(keys) for keys in self._keys())
+        counts = {"pairs": len(self.pairs), "images": images, "images_embedded": len(embeddings)}
         symptoms = diagnose(embeddings, left, right, same)
         if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
             names = ["10fold/accuracy", "10fold/accuracy_exact", "roc/eer", "roc/auc"]

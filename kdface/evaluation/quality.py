@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -22,6 +23,7 @@ from kdface.evaluation.protocol import Metric, Outcome, Verification
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet, Preprocessing
 from kdface.teachers import Teacher
+from kdface.teachers.quality.people import require_mates, rows_of_people
 
 Quality = NDArray[np.float64]  # (images,), higher is better
 Limit = Annotated[float, Gt(0), Le(1)]
@@ -37,6 +39,11 @@ class Recognition(Protocol):
         """(N, H, W, 3) uint8 RGB -> (N, D)."""
 
     def to(self, device: torch.device | str) -> Recognition: ...
+
+
+# Embeddings and grades by frozen networks, which test sets that share a network share too, as long as it lives.
+_RECOGNISERS: weakref.WeakKeyDictionary[Recognition, Embedder] = weakref.WeakKeyDictionary()
+_GRADES: weakref.WeakKeyDictionary[Teacher, dict[int, tuple[FaceSet, dict[str, float]]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -109,16 +116,19 @@ class QualityEDC:
         self.aligned = test.dataset
         self.pairs = test.pairs
         self.dataset = self.aligned if perturbed is None else perturbed
-        self.datasets = (self.aligned,) if perturbed is None else (self.aligned, perturbed)
+        self.datasets: tuple[FaceSet, ...] = (self.aligned,) if perturbed is None else (self.aligned, perturbed)
         self.recognised = self.dataset if recompute_embeddings else self.aligned
         self.recognition = recognition
         self.grader = grader
-        self._grades: dict[int, dict[str, float]] = {}
         self.policy = policy
         self.limits = tuple(limits)
         self.resamples = resamples
         self.seed = seed
-        self._recogniser: Embedder | None = None
+        if grader is not None:
+            if grader.quality is None:
+                raise UserError("the grader has no source of quality.", mend="a node as in conf/teacher/quality")
+            if getattr(grader.quality, "needs_mates", False):
+                require_mates(rows_of_people(self.aligned), self.aligned, type(grader.quality).__name__, others=False)
         missing = sorted(set(self.pairs.keys()) - set(self.dataset.keys))
         if missing:
             raise UserError(f"{len(missing)} images of the pairs are not in {self.dataset.name}, first {missing[0]}.")
@@ -173,12 +183,13 @@ class QualityEDC:
         """The quality of each image, by the run's own network or by the grader's source."""
         if self.grader is None:
             return embed.quality(faces, keys)
-        if self.grader.quality is None:
-            raise UserError("the grader has no source of quality.", mend="a node as in conf/teacher/quality")
-        if id(faces) not in self._grades:
-            scores = self.grader.to(embed.device).quality(self.grader, faces)
-            self._grades[id(faces)] = dict(zip(faces.keys, scores.tolist(), strict=True))
-        known = self._grades[id(faces)]
+        source = self.grader.quality
+        assert source is not None
+        grades = _GRADES.setdefault(self.grader, {})
+        if id(faces) not in grades:
+            scores = source(self.grader.to(embed.device), faces)
+            grades[id(faces)] = (faces, dict(zip(faces.keys, scores.tolist(), strict=True)))
+        known = grades[id(faces)][1]
         return np.array([known[key] for key in keys])
 
     def _recognise(self, embed: Embedder) -> Embedder:
@@ -187,11 +198,12 @@ class QualityEDC:
         if network is None:
             return embed
         network.to(embed.device)
-        if self._recogniser is None:
-            self._recogniser = Embedder(
-                lambda images, _: network.embed(images), embed.device, embed.batch_size, embed.rank, embed.world
+        if network not in _RECOGNISERS:
+            frozen = weakref.proxy(network)
+            _RECOGNISERS[network] = Embedder(
+                lambda images, _: frozen.embed(images), embed.device, embed.batch_size, embed.rank, embed.world
             )
-        return self._recogniser
+        return _RECOGNISERS[network]
 
     def _measure(self, outcome: QualityOutcome) -> dict[str, Metric]:
         given = (outcome.scores, outcome.same, outcome.pair_quality, self.policy)

@@ -99,8 +99,17 @@ class AIKD(Method):
         trainable: tuple[str, ...] | None = None,
         backbone_group: BackboneGroup | None = None,
     ) -> None:
+        if representation_weight == 0 and quality_weight == 0:
+            raise UserError("both weights of AI-KD's loss are 0.", expected="at least one term")
         if teacher is not None and start == "teacher":
             _copy(teacher.network, backbone)
+        if teacher is not None and representation_weight > 0 and teacher.embedding_size != backbone.embedding_size:
+            raise UserError(
+                f"the embedding of the student has {backbone.embedding_size} numbers, its teacher's "
+                f"{teacher.embedding_size}.",
+                expected="equal sizes: their cosine is a term of the loss",
+                mend=f"backbone.embedding_size={teacher.embedding_size}, or method.representation_weight=0",
+            )
         super().__init__(Graded(backbone, hidden), None, preprocessing, views, teacher)
         self.representation_weight = representation_weight
         self.quality_weight = quality_weight
@@ -112,6 +121,8 @@ class AIKD(Method):
             self.frozen = _freeze_all_but(trainable, backbone)
             self.train()  # Lightning leaves each module in the mode in which it finds it
         self.labels: Mapping[str, float] = {}
+        if quality_weight == 0:  # ranks would wait for its gradient
+            self.backbone.regression.requires_grad_(False)
 
     def before_training(self, training: FaceSet) -> None:
         """Label every training image, aligned as the dataset gives it; from the cache where that was done before."""
@@ -156,7 +167,12 @@ class AIKD(Method):
         self.last_metrics = metrics
         return terms
 
-    def quality(self, images: Tensor) -> Tensor:
+    @property
+    def grades(self) -> bool:
+        return self.quality_weight > 0
+
+    def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         student = self.embedder
         assert isinstance(student, Graded)
         return student.grade(student(self.pixels(images)))
@@ -207,8 +223,9 @@ def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Modu
 
     for path, parameter in backbone.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and is_trained(path))
+    # Dropout holds nothing that training would move, and goes on.
     return [
         module
         for path, module in backbone.named_modules()
-        if path and not is_trained(path) and not list(module.children())
+        if path and not is_trained(path) and [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     ]

@@ -124,8 +124,17 @@ class Method(pl.LightningModule, ABC):
         embedding: Tensor = self.embedder(self.pixels(images))
         return embedding
 
-    def quality(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N,) face-image quality, higher is better. Raises `UserError` where it has none."""
+    @property
+    def grades(self) -> bool:
+        """Whether it gives face-image quality."""
+        return hasattr(self.head, "quality")
+
+    def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N, H, W, 3) uint8 RGB of the student's kind -> (N,) face-image quality, higher is better.
+
+        Raises `UserError` where it gives none, and for images of another kind.
+        """
+        self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         grade = getattr(self.head, "quality", None)
         if grade is None:
             raise UserError(

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from kdface.datasets.loading import Batch
+from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.losses import embedding_mse
-from kdface.methods.base import Method, Term, Views
+from kdface.methods.base import Method, Optimization, Term, Views
 from kdface.teachers import Teacher
 
 
@@ -51,8 +52,14 @@ class Distillation(Method):
         # Embeddings of other sizes are compared through a linear map, which is trained along and not shipped.
         size = int(backbone.embedding_size)  # type: ignore[arg-type]
         self.projection: nn.Module = nn.Identity()
-        if teacher is not None and teacher.embedding_size != size:
+        if teacher is None:  # built for use: the projection is not shipped
+            self.register_load_state_dict_pre_hook(_without_projection)  # type: ignore[no-untyped-call]
+        elif teacher.embedding_size != size:
             self.projection = nn.Linear(size, teacher.embedding_size, bias=False)
+        if head is None and guidance == 0:
+            raise UserError(
+                "there is no head and no guidance: nothing is learned.", mend="head=..., or method.guidance=100"
+            )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         assert self.teacher is not None and self.views.teacher is not None
@@ -72,6 +79,16 @@ class Distillation(Method):
         self.last_metrics = {**metrics, "guidance": torch.tensor(weight)}
         return terms
 
+    def optimize_with(self, optimization: Optimization) -> None:
+        super().optimize_with(optimization)
+        if not self.is_guided:  # ranks would wait for its gradient
+            self.projection.requires_grad_(False)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the teacher has a say at any time."""
+        return self.guidance > 0
+
     def weight(self, terms: dict[str, Term]) -> float:
         """The weight of the distance at this step, given the other terms."""
         del terms
@@ -83,3 +100,8 @@ class Distillation(Method):
         if self.reference_size is None:
             return guidance
         return guidance * self.teacher.embedding_size / self.reference_size
+
+
+def _without_projection(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    for name in [each for each in state if each.startswith(f"{prefix}projection.")]:
+        del state[name]

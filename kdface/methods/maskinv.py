@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.methods.base import Term, Views
+from kdface.methods.base import Optimization, Term, Views
 from kdface.methods.distillation import Distillation
 from kdface.teachers import Teacher
 
@@ -21,9 +21,9 @@ class MaskInv(Distillation):
 
     Low guidance (LG): lambda = 100 throughout. High guidance (HG): raised to 3000 once the margin loss is stable; the
     paper states no step, the published configuration continues a student of 20 of 26 epochs. Here that is one run
-    with one optimiser: lambda is raised at the start of epoch `raise_epoch`, or, with `raise_when_stable`, as soon as
-    the mean head's loss of a window of steps lies less than `stable_change` (relative) under that of the window
-    before. Aug: lambda = 0.
+    with one optimiser: lambda is raised at the start of epoch `raise_epoch`, or, with `raise_when_stable`, after the
+    first window of steps in which the mean of the head's loss lay less than `stable_change` (relative) under that of
+    the window before. Aug: lambda = 0.
 
     Args:
         guidance, reference_size: as in `Distillation`.
@@ -48,6 +48,11 @@ class MaskInv(Distillation):
         stable_change: Annotated[float, Gt(0)] = 0.01,
     ) -> None:
         super().__init__(backbone, head, preprocessing, views, teacher, guidance, reference_size)
+        if raised_guidance is None and (raise_epoch is not None or raise_when_stable is not None):
+            raise UserError(
+                "it is said when the guidance is raised, and method.raised_guidance = null.",
+                mend="method.raised_guidance=3000",
+            )
         if raised_guidance is not None and (raise_epoch is None) == (raise_when_stable is None):
             raise UserError(
                 f"method.raised_guidance = {raised_guidance:g}, and not one way is given to tell when it holds "
@@ -63,9 +68,23 @@ class MaskInv(Distillation):
         self.raise_epoch = raise_epoch
         self.window = raise_when_stable
         self.stable_change = stable_change
-        # What the rule has seen, in the checkpoint: steps and summed loss of this window, mean of the last, decision.
+        # What the rule has seen, in the checkpoint: losses and their sum in this window, mean of the last, decision.
         self.watched: Tensor
         self.register_buffer("watched", torch.tensor([0.0, 0.0, float("inf"), 0.0], dtype=torch.float64))
+
+    @property
+    def is_guided(self) -> bool:
+        return self.guidance > 0 or bool(self.raised_guidance)
+
+    def optimize_with(self, optimization: Optimization) -> None:
+        super().optimize_with(optimization)
+        epochs = optimization.total_steps / optimization.steps_per_epoch
+        if self.raise_epoch is not None and self.raise_epoch >= epochs:
+            raise UserError(
+                f"method.raise_epoch = {self.raise_epoch}, and the run ends after {epochs:g} epochs: it would never be "
+                "raised.",
+                mend=f"method.raise_epoch={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
+            )
 
     def weight(self, terms: dict[str, Term]) -> float:
         if self.raised_guidance is None:
@@ -77,17 +96,19 @@ class MaskInv(Distillation):
         return self.scaled(self.raised_guidance if raised else self.guidance)
 
     def _stable(self, loss: Tensor) -> bool:
-        """Count this step's loss, of all ranks; true from the step on at which the rule has once held."""
+        """Count this part of a step's loss, of all ranks; true once the rule has held in a step before."""
         assert self.window is not None
+        parts = self.trainer.accumulate_grad_batches if self._trainer is not None else 1
         loss = loss.double()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(loss)
             loss = loss / torch.distributed.get_world_size()
-        steps, total, before, raised = self.watched.tolist()
-        steps, total = steps + 1, total + float(loss)
-        if steps >= self.window:
-            mean = total / steps
+        count, total, before, raised = self.watched.tolist()
+        held = bool(raised)
+        count, total = count + 1, total + float(loss)
+        if count >= self.window * parts:
+            mean = total / count
             raised = max(raised, float(mean > before * (1 - self.stable_change)))
-            steps, total, before = 0.0, 0.0, mean
-        self.watched.copy_(torch.tensor([steps, total, before, raised], dtype=torch.float64))
-        return bool(raised)
+            count, total, before = 0.0, 0.0, mean
+        self.watched.copy_(torch.tensor([count, total, before, raised], dtype=torch.float64))
+        return held

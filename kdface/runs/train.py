@@ -62,7 +62,8 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         method.backbone.compile()
 
     if method.teacher is not None:
-        method.teacher.to("cuda" if profile.accelerator == "gpu" else "cpu")
+        local = os.environ.get("LOCAL_RANK", "0")
+        method.teacher.to(f"cuda:{local}" if profile.accelerator == "gpu" else "cpu")
     method.before_training(job.training.faces)
 
     name = f"{folder.root.parent.name}/{folder.root.name}"

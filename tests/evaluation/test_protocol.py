@@ -112,7 +112,7 @@ def test_the_second_image_of_a_pair_comes_from_the_probes() -> None:
     assert values["scores/genuine_mean"] == pytest.approx(0.75)
     assert values["scores/impostor_mean"] == pytest.approx(-0.25)
     assert values["scores/fdr"] == pytest.approx(1.0 / (0.0625 + 0.0625))  # gap 1, variances (0.25)^2 each
-    assert outcome.counts == {"pairs": 4, "images": 8}
+    assert outcome.counts == {"pairs": 4, "images": 8, "images_embedded": 8}
 
 
 def test_probes_that_lack_an_image() -> None:

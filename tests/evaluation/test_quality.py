@@ -38,7 +38,7 @@ def _network(images: torch.Tensor, kind: Preprocessing | None = None) -> torch.T
     return images.reshape(len(images), -1).float()[:, :24] - 60.0
 
 
-def _brightness(images: torch.Tensor) -> torch.Tensor:
+def _brightness(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
     return images.float().mean(dim=(1, 2, 3))
 
 
@@ -173,13 +173,13 @@ def test_recognition_without_an_error_has_no_area() -> None:
 
 
 def test_what_is_worth_nothing_has_symptoms() -> None:
-    constant = Embedder(_network, quality_network=lambda images: torch.ones(len(images)))
+    constant = Embedder(_network, quality_network=lambda images, _: torch.ones(len(images)))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(constant)
     assert any("have the quality 1" in each for each in outcome.symptoms)
     assert outcome.metrics["quality/recomputed_embeddings/pauc@0.3"].value == pytest.approx(1)
     assert outcome.metrics["quality/spearman_aligned"].value is None
 
-    broken = Embedder(_network, quality_network=lambda images: torch.full((len(images),), torch.nan))
+    broken = Embedder(_network, quality_network=lambda images, _: torch.full((len(images),), torch.nan))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(broken)
     assert any("not finite" in each for each in outcome.symptoms)
     assert set(_values(outcome).values()) == {None}

@@ -56,7 +56,7 @@ class Echo:
 
     def __init__(self, dataset: FaceSet) -> None:
         self.dataset = dataset
-        self.datasets = (dataset,)
+        self.datasets: tuple[FaceSet, ...] = (dataset,)
         self.seen: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
     def evaluate(self, embed: Embedder) -> Outcome:

@@ -100,19 +100,19 @@ def test_there_is_one_rule_for_raising_the_guidance(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("losses", "raised_after"),
+    ("losses", "raised_from"),
     [
-        ([10, 10, 8, 8, 7.95, 7.95, 1, 1], 6),  # windows of 2: means 10, 8, 7.95: less than a hundredth under 8
+        ([10, 10, 8, 8, 7.95, 7.95, 1, 1], 7),  # windows of 2: means 10, 8, 7.95: less than a hundredth under 8
         ([10, 10, 8, 8, 6, 6, 4, 4], None),
-        ([10, 10, 12, 12, 6, 6], 4),  # rising is stable enough
+        ([10, 10, 12, 12, 6, 6], 5),  # rising is stable enough
     ],
 )
-def test_the_stable_rule_by_hand(losses: list[float], raised_after: int | None) -> None:
+def test_the_stable_rule_by_hand(losses: list[float], raised_from: int | None) -> None:
     method = MaskInv(
         _network(), CosFace(8, 3), SMALL, VIEWS, Teacher(_network(), SMALL), raised_guidance=9.0, raise_when_stable=2
     )
     seen = [method._stable(torch.tensor(loss)) for loss in losses]
-    expected = len(losses) + 1 if raised_after is None else raised_after
+    expected = len(losses) + 1 if raised_from is None else raised_from
     assert seen == [step >= expected for step in range(1, len(losses) + 1)]
 
 

@@ -67,7 +67,7 @@ def test_a_finished_run_is_evaluated_again_to_the_same_numbers(finished: Path, k
 
 
 def test_a_run_of_other_crops_refuses_the_evaluation(finished: Path, kdface: Kdface) -> None:
-    said = kdface("evaluate", f"run={finished}", "evaluation=toy_pairs")
+    said = kdface("evaluate", f"run={finished}", "evaluation=toy_pairs", "evaluation.toy_pairs.dataset.size=[112,112]")
     assert said.code == 2
     assert "[32, 32] for the network, [112, 112] for evaluation.toy_pairs" in said.err
 

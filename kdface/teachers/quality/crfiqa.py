@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class CRFIQA(Options):
     Raises:
         DataError: a person has one image only (which would be its own centre), or there is one person.
     """
+
+    needs_mates: ClassVar[bool] = True  # of each image, another one of the same person
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         people = rows_of_people(faces)

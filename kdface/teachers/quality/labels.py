@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from kdface.datasets.cache import cache_folder
 from kdface.datasets.checks import fingerprint
+from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
 from kdface.teachers.quality import people, source
@@ -56,8 +57,9 @@ def quality_labels(
 ) -> QualityLabels:
     """The quality labels of a set of faces, by a source and the network it asks.
 
-    Scores of sources that are dataclasses are kept in a file, whose name is the SHA-256 of the source (its class, its
-    code, its options, and the bytes of files they name), the weights, the data and both preprocessings.
+    Scores of sources that are dataclasses, on images as they are stored, are kept in a file, whose name is the SHA-256
+    of the source (its class, its code, its options, and the bytes of files they name), the weights, the data and both
+    preprocessings.
 
     Args:
         quality: the source.
@@ -70,7 +72,7 @@ def quality_labels(
             errors of unrelated ranks.
         DataError: all scores are equal, or some are not finite.
     """
-    if is_dataclass(quality):
+    if is_dataclass(quality) and not _is_drawn(faces):
         path = (folder or cache_folder()) / f"quality-{type(quality).__name__}-{_digest(quality, teacher, faces)}.npz"
         found = _load(path, len(faces))
         if found is None:
@@ -87,6 +89,17 @@ def quality_labels(
         )
     scaled = (found.scores - low) / (high - low)
     return QualityLabels(scaled.astype(np.float32), found.rho, found.compared)
+
+
+def identity(teacher: Teacher) -> str:
+    """SHA-256 of what a teacher teaches: its weights and, where it has a source of quality, that with its options."""
+    quality = teacher.quality
+    about: dict[str, object] = {"weights": teacher.fingerprint}
+    if quality is not None:
+        about["source"] = f"{type(quality).__module__}.{type(quality).__qualname__}"
+    if is_dataclass(quality):
+        about["options"] = {field.name: _option(getattr(quality, field.name)) for field in fields(quality)}
+    return _sha256(json.dumps(about, sort_keys=True).encode())
 
 
 def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
@@ -128,6 +141,16 @@ def _check_direction(found: _Scores, quality: QualitySource) -> None:
         expected="higher scores for better images",
         mend=mend,
     )
+
+
+def _is_drawn(faces: FaceSet) -> bool:
+    """Whether the images are views that an augmentation draws: the bytes beneath do not say what is seen."""
+    inner: object = faces
+    while inner is not None:
+        if isinstance(inner, Seen):
+            return True
+        inner = getattr(inner, "dataset", None)
+    return False
 
 
 def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:

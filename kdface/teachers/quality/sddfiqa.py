@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -38,6 +38,8 @@ class SDDFIQA(Options):
     Raises:
         DataError: a person has one image only, or there is one person.
     """
+
+    needs_mates: ClassVar[bool] = True  # of each image, another one of the same person
 
     pairs: Annotated[int, Ge(1)] = 24
     repeats: Annotated[int, Ge(1)] = 12
