@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import mining, training
+from benchmarks import edc, masking, mining, pooled_norm, sweep, training
 
 if __name__ == "__main__":
-    training.main()
-    mining.main()
+    for part in (training, mining, masking, edc, pooled_norm, sweep):
+        print(f"\n{(part.__doc__ or '').splitlines()[0]}")
+        part.main()
