@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of
+from kdface.datasets.derived import Derived
 from kdface.datasets.images import Size
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Preprocessing, Sample
 
 
-class Resized:
+class Resized(Derived):
     """Every image of a set, resized to `size`; landmarks move with it. Shrinking averages areas.
 
     Args:
@@ -33,29 +31,10 @@ class Resized:
                 f"{dataset.name} has images {height} high and {width} wide: size = {list(size)} would stretch them.",
                 expected=f"a multiple of {height}:{width}",
             )
-        self.dataset = dataset
+        super().__init__(dataset)
         self.preprocessing: Preprocessing = replace(dataset.preprocessing, size=(size[0], size[1]))
         self._interpolation = cv2.INTER_AREA if size[0] < height else cv2.INTER_LINEAR
         self._factor = size[0] / height
-
-    @property
-    def name(self) -> str:
-        return self.dataset.name
-
-    @property
-    def people(self) -> Sequence[str]:
-        return self.dataset.people
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self.dataset.labels
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self.dataset.keys
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
@@ -65,7 +44,3 @@ class Resized:
         points = None if sample.landmarks is None else (sample.landmarks + 0.5) * self._factor - 0.5
         landmarks = None if points is None else points.astype(np.float32)
         return Sample(np.asarray(image, dtype=np.uint8), sample.label, sample.key, landmarks)
-
-    def raw_bytes(self, index: int) -> bytes:
-        """Of the underlying image: what is made of it depends on these bytes and on the configuration."""
-        return bytes_of(self.dataset, index)

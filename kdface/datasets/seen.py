@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Ge
-from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of
+from kdface.datasets.derived import Derived
 from kdface.errors import UserError, nearest
 from kdface.faces import FaceSet, Preprocessing, Sample
 from kdface.randomness import generator
 
 
-class Seen:
+class Seen(Derived):
     """Every image of a set as one view of an augmentation, drawn from (seed, key): fixed once and for all.
 
     Args:
@@ -32,7 +29,7 @@ class Seen:
                 expected=f"one of {', '.join(augmentation.views)}",
                 nearest=nearest(view, augmentation.views),
             )
-        self.dataset = dataset
+        super().__init__(dataset)
         self.augmentation = augmentation
         self.view = view
         self.seed = seed
@@ -42,26 +39,7 @@ class Seen:
     def name(self) -> str:
         return f"{self.dataset.name}:{self.view}"
 
-    @property
-    def people(self) -> Sequence[str]:
-        return self.dataset.people
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self.dataset.labels
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self.dataset.keys
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         rng = generator(self.seed, "seen", 0, sample.key)
         return Sample(self.augmentation(sample, rng)[self.view], sample.label, sample.key)
-
-    def raw_bytes(self, index: int) -> bytes:
-        """Of the underlying image: what is made of it depends on these bytes and on the configuration."""
-        return bytes_of(self.dataset, index)

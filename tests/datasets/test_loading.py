@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdface.augmentations import Standard
 from kdface.datasets.loading import BatchOrder, ResumableLoader, TrainingSet, shuffled
 from kdface.errors import DataError, UserError
-from kdface.faces import Preprocessing, Sample
+from kdface.faces import Image, Preprocessing, Sample
 
 
 class Noise:
@@ -114,3 +114,21 @@ def test_a_broken_image_stops_or_is_counted_and_listed(workers: int) -> None:
         list(
             ResumableLoader(TrainingSet(Noise(broken=tuple(range(20))), Standard(), 0, on_error="skip"), order, workers)
         )
+
+
+class Picky(Standard):
+    """An augmentation that cannot work on image 07: landmarks that are no face's."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        if sample.key == "07":
+            raise DataError("07: landmarks coincide.")
+        return super().__call__(sample, rng)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_the_augmentation_refuses_is_skipped_or_told_as_it_is(workers: int) -> None:
+    order = BatchOrder(shuffled(20, 20, 0))
+    (batch,) = ResumableLoader(TrainingSet(Noise(), Picky(), 0, on_error="skip"), order, workers)
+    assert batch.skipped == ["07: 07: landmarks coincide."] and len(batch.keys) == 19
+    with pytest.raises(DataError, match=r"^07: landmarks coincide"):
+        next(iter(ResumableLoader(TrainingSet(Noise(), Picky(), 0), order, workers)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from torch import nn
 
 from kdface.backbones import iresnet_nano
+from kdface.config.compose import compose
+from kdface.config.load import load_network
+from kdface.config.method import build_method
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
@@ -149,6 +153,57 @@ def test_high_guidance_begins_at_its_epoch_and_survives_a_kill(teacher_run: Path
     assert not any("teacher" in name for name in expected)
     told = json.loads((runs[0] / "data.json").read_text())["teacher"]["fingerprint"]
     assert len(told) == 64
+
+
+@pytest.mark.parametrize("options", [{"raise_epoch": 1}, {"raise_when_stable": 5}])
+def test_when_to_raise_without_what_to_raise_to(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="raised_guidance = null"):
+        MaskInv(_network(), CosFace(8, 3), SMALL, VIEWS, Teacher(_network(), SMALL), **options)
+
+
+def test_a_raise_that_would_never_come(kdface: Kdface, teacher_run: Path) -> None:
+    words = [*_maskinv(teacher_run), "method.raised_guidance=3000", "method.raise_epoch=2"]  # of two epochs
+    said = kdface("train", *words)
+    assert said.code == 2 and "never be raised" in " ".join(said.err.split())
+
+
+def test_a_student_of_another_embedding_size_ships_without_its_projection(
+    kdface: Kdface, teacher_run: Path, tmp_path: Path
+) -> None:
+    words = [*_maskinv(teacher_run), "backbone.embedding_size=12", "trainer.max_steps=2", f"paths.runs={tmp_path}/runs"]
+    assert kdface("train", *words).code == 0
+    run = only_run(tmp_path / "runs")
+    assert any("projection" in name for name in weights(run))
+    said = kdface("export", f"run={run}", "network.pt")
+    assert said.code == 0, said.err
+    assert not any(
+        "projection" in name for name in torch.load(tmp_path / "network.pt", weights_only=True)["state_dict"]
+    )
+
+
+def test_a_teacher_must_be_finished_and_stay_the_one_it_was(kdface: Kdface, teacher_run: Path, tmp_path: Path) -> None:
+    teacher = Path(shutil.copytree(teacher_run, tmp_path / "teacher"))
+    words = [*_maskinv(teacher), "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]
+    (teacher / "DONE").unlink()
+    said = kdface("train", *words)
+    assert said.code == 2 and "is not finished" in said.err
+    (teacher / "DONE").write_text("finished\n")
+    assert kdface("train", *words).code == 0
+    assert "this run is finished" in kdface("train", *words).out
+    content = torch.load(teacher / "checkpoints" / "last.ckpt", weights_only=True)
+    content["state_dict"]["backbone.fc.bias"] += 1
+    torch.save(content, teacher / "checkpoints" / "last.ckpt")
+    said = kdface("train", *words)
+    assert said.code == 2 and "its teacher has changed" in said.err
+
+
+def test_each_seed_draws_its_own_projection(teacher_run: Path) -> None:
+    """Loading the teacher seeds the generator with the teacher's seed."""
+    drawn = []
+    for seed in (0, 1):
+        tree = compose([*_maskinv(teacher_run), "backbone.embedding_size=12", f"seed={seed}"]).tree
+        drawn.append(build_method(tree, SMALL, 6, load_network).state_dict()["projection.weight"])
+    assert not torch.equal(*drawn)
 
 
 def test_a_method_that_learns_from_a_teacher_says_so(kdface: Kdface) -> None:

@@ -72,6 +72,15 @@ def test_a_run_of_other_crops_refuses_the_evaluation(finished: Path, kdface: Kdf
     assert "[32, 32] for the network, [112, 112] for evaluation.toy_pairs" in said.err
 
 
+def test_a_test_set_follows_the_size_of_the_runs_images(finished: Path, kdface: Kdface) -> None:
+    few = ["people=4", "images_per_person=4"]
+    words = [
+        f"evaluation.toy_pairs.{word}" for word in (*(f"dataset.{each}" for each in few), "folds=2", "pairs_per_fold=4")
+    ]
+    said = kdface("evaluate", f"run={finished}", "evaluation=toy_pairs", *words, "evaluation.toy_pairs.fars=[0.25]")
+    assert said.code == 0, said.err
+
+
 def test_a_run_cannot_be_evaluated_as_something_else(finished: Path, kdface: Kdface) -> None:
     said = kdface("evaluate", f"run={finished}", "backbone=iresnet18")
     assert said.code == 2 and "as it was trained" in said.err
