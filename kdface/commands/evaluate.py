@@ -89,8 +89,9 @@ def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list
         if key.startswith("trainer."):
             tree["trainer"][key.removeprefix("trainer.")] = composed["trainer"][key.removeprefix("trainer.")]
     if any(key.partition(".")[0] == "evaluation" for key in keys):
-        tree["evaluation"] = composed["evaluation"]
+        tree["evaluation"], tree["paths"] = composed["evaluation"], composed["paths"]
     elif "paths.data" in keys:
+        tree["paths"] = composed["paths"]
         before, after = str(config["paths"]["data"]), str(composed["paths"]["data"])
         tree["evaluation"] = json.loads(json.dumps(config["evaluation"]).replace(before, after))
     return tree

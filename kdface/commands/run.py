@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, find_run, write_json
+from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
 
@@ -52,7 +52,7 @@ def execute(folder: RunFolder) -> int:
         if launched_rank() == 0:  # rank 0 holds the lock for all
             try:
                 stack.enter_context(folder.locked())
-            except UserError as error:
+            except HeldError as error:
                 raise BusyError(error.problem, mend=error.mend) from None
             marks.forget_failure(folder)
         elif "LOCAL_RANK" in os.environ:

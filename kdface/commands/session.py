@@ -50,7 +50,11 @@ class Session:
     def check(self) -> None:
         """Tell every mistake in our words before Hydra's sweeper meets it: each job is composed and checked here."""
         overrides = self.arguments.overrides
-        fixed = load(self.hydra, [each for each in overrides if not is_swept(each)])
+        # Values are checked with each job: they may belong to a choice that is swept.
+        choosing = [
+            each for each in overrides if each.lstrip("+~").startswith("hydra") or "." not in each.partition("=")[0]
+        ]
+        fixed = load(self.hydra, [each for each in choosing if not is_swept(each)])
         self.launcher = plugin(fixed, "launcher")
         sweeper = fixed.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]

@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
         "-o", "--output", type=Path, metavar="FOLDER", help="where to write; default: beside the definition"
     )
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     from kdface.reports.tables import read_definition
     from kdface.reports.tables.render_csv import csv_text
     from kdface.reports.tables.render_html import html

@@ -119,10 +119,7 @@ def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
     node = dict(tree["optimizer"])
     if fused and "fused" in parameters(locate(node["_target_"])):
         node.setdefault("fused", True)
-    try:
-        made = build(node, "optimizer", params=params)
-    except ValueError as error:
-        raise UserError(f"the optimizer cannot be built: {error}.", mend="kdface config why optimizer") from None
+    made = build(node, "optimizer", params=params)
     assert isinstance(made, Optimizer)
     return made
 

@@ -28,7 +28,9 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     try:
         return part(**values, **{name: value for name, value in known.items() if name in takes})
     except ValueError as error:  # two values that do not go together; a UserError is none
-        raise UserError(f"{node['_target_']}: {error}.", origin=group) from None
+        raise UserError(
+            f"{group or node['_target_']} cannot be built: {error}.", mend=f"kdface config why {group}" if group else ""
+        ) from None
 
 
 def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any]) -> Any:

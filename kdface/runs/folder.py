@@ -23,6 +23,10 @@ import yaml
 from kdface.errors import UserError
 
 
+class HeldError(UserError):
+    """Another process holds a run folder."""
+
+
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Write through a temporary file in the same folder, flushed to disk before it takes the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise UserError(
+                raise HeldError(
                     f"{self.root} is being written by process {lock.read().strip() or '?'}.",
                     mend="wait for it, or stop it",
                 ) from None

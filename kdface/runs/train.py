@@ -202,6 +202,9 @@ def evaluate(
     """Run protocols on a method's evaluated network, in eval mode; the mode it was in is restored."""
     was_training = method.training
     method.eval()
+    if world > 1:  # each rank has normalised by its own images; what is evaluated is what rank 0 saves
+        for buffer in method.buffers():
+            torch.distributed.broadcast(buffer, 0)
     device = next(method.backbone.parameters()).device
     embed = Embedder(method.embed, device, rank=rank, world=world, quality_network=method.quality)
     try:

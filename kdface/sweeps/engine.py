@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
 
-from kdface.errors import UserError
-from kdface.runs.folder import RunFolder
+from kdface.runs.folder import HeldError, RunFolder
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
 from kdface.sweeps.lifeline import said, was_stopped
@@ -47,7 +46,8 @@ Ended = tuple[Job, int]  # a job and its exit code
 class Backend(Protocol):
     """Where jobs run."""
 
-    capacity: int
+    capacity: int  # jobs that it takes
+    at_once: int  # jobs that run at a time
 
     def start(self, jobs: Sequence[Job]) -> None: ...
 
@@ -61,7 +61,9 @@ class Backend(Protocol):
 
 
 class Source(Protocol):
-    """Which job is next."""
+    """Which job is next. `adaptive`: by what came out of those before, so that none is asked for too early."""
+
+    adaptive: bool
 
     def next(self) -> Job | None: ...
 
@@ -82,6 +84,8 @@ class View(Protocol):
 
 class Listed:
     """A grid: the jobs are known beforehand and none is given up."""
+
+    adaptive = False
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = list(jobs)
@@ -145,7 +149,8 @@ class _Drive:
         """Start jobs on what is free, all at once. Whether the source has no more."""
         starting: list[Job] = []
         exhausted = False
-        while len(self.running) + len(starting) < self.backend.capacity:
+        most = self.backend.at_once if self.source.adaptive else self.backend.capacity
+        while len(self.running) + len(starting) < most:
             job = self.again.pop(0) if self.again else self.source.next()
             if job is None:
                 exhausted = True
@@ -163,9 +168,7 @@ class _Drive:
             else:
                 try:
                     job.prepare()
-                except UserError:
-                    if not marks.held(job.folder):
-                        raise
+                except HeldError:
                     self.elsewhere.append(job)
                 else:
                     starting.append(job)
@@ -185,6 +188,9 @@ class _Drive:
         if not job.folder.done and not entry.pruned and not was_stopped(code):
             marks.note_failure(job.folder, said(code))  # where the job could not do so itself
         state = self.ledger.state(entry)
+        if state is State.RUNNING:  # our own job is over: what holds the lock are loader processes that it left
+            failed = marks.failure(job.folder) is not None
+            state = State.PRUNED if entry.pruned else State.FAILED if failed else State.INTERRUPTED
         text = str(state) if state in (State.DONE, State.PRUNED) else f"{state} ({said(code)})"
         self._tell(job, state, text, time.monotonic() - began)
 

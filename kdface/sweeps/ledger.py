@@ -23,7 +23,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdface.config.fingerprint import difference, fingerprint
@@ -126,10 +126,10 @@ class Ledger:
         """The ledger in a folder that a user names. Raises `UserError` where there is none."""
         given = Path(path).expanduser()
         if (given / "sweep.json").is_file():
-            return cls(given.absolute())
+            return cls(given.resolve())
         below = sorted(each.parent for each in given.rglob("sweep.json")) if given.is_dir() else []
         if len(below) == 1:
-            return cls(below[0].absolute())
+            return cls(below[0].resolve())
         beside = [str(each.parent) for each in given.parent.glob("*/sweep.json")] if given.parent.is_dir() else []
         raise UserError(
             f"{path}: there {f'are {len(below)} sweeps' if below else 'is no sweep'} there.",
@@ -142,21 +142,16 @@ class Ledger:
         """The jobs, sorted by key."""
         found = []
         for file in sorted((self.root / "jobs").glob("*.json")):
-            try:
-                found.append(Entry(**json.loads(file.read_text(encoding="utf-8"))))
-            except (json.JSONDecodeError, TypeError) as error:
-                raise UserError(
-                    f"{file} is not a job of a sweep: {error}.", mend=f"remove it; the sweep writes it again: rm {file}"
-                ) from None
+            found.append(_read(file))
         return sorted(found, key=lambda each: each.key)
 
     def find(self, run: str) -> Entry | None:
         file = self._file(Entry(run))
-        return Entry(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+        return _read(file) if file.is_file() else None
 
     def write(self, entry: Entry) -> None:
         file = self._file(entry)
-        if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != asdict(entry):
+        if not file.is_file() or _read(file) != entry:
             write_json(file, asdict(entry))
 
     def _file(self, entry: Entry) -> Path:
@@ -221,3 +216,17 @@ class Ledger:
                     else:
                         elsewhere.append(f"process {pid} on {host}")
         return asked, elsewhere
+
+
+def _read(file: Path) -> Entry:
+    """A job of a ledger. The file may come from elsewhere: its run lies below the folder of runs, or it is refused."""
+    try:
+        entry = Entry(**json.loads(file.read_text(encoding="utf-8")))
+        run = PurePosixPath(entry.run)
+        if run.is_absolute() or ".." in run.parts or not run.parts:
+            raise ValueError(f"run = {entry.run!r} leads out of the folder of runs")
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{file} is not a job of a sweep: {error}.", mend=f"remove it; the sweep writes it again: rm {file}"
+        ) from None
+    return entry

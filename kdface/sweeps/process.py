@@ -30,10 +30,11 @@ class Processes:
 
     def __init__(self, n_jobs: int | None, devices: int = 1) -> None:
         self.free: list[Slot] = divide(n_jobs, devices)
-        self.capacity = len(self.free)
+        self.capacity = self.at_once = len(self.free)
         self.running: dict[int, tuple[Job, Slot]] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._unread = b""
+        self._lost: list[Ended] = []  # jobs that a killed server took with it
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -45,15 +46,13 @@ class Processes:
                 "cores": slot.cores,
                 "environment": slot.environment(job.devices),
             }
-            try:
-                self._say(order)
-            except BrokenPipeError:  # it was killed since it was last heard of: nothing runs there
-                self._close_server()
-                self._say(order)
+            self._tell_server(order)
 
     def ended(self, seconds: float) -> list[Ended]:
         """The jobs that ended, waiting so long for the first of them."""
-        found: list[Ended] = []
+        found, self._lost = self._lost, []
+        if found:
+            return found
         server = self._server
         if server is None or server.stdout is None:
             time.sleep(seconds)
@@ -75,20 +74,28 @@ class Processes:
         return False
 
     def stop(self, job: Job) -> None:
-        self._say({"stop": job.number, "signal": int(signal.SIGTERM)})
+        self._tell_server({"stop": job.number, "signal": int(signal.SIGTERM)})
 
     def close(self) -> None:
         """Stop what still runs: politely, then not. Returns when nothing runs any more."""
         try:
             if self.running and self._server is not None:
                 with contextlib.suppress(OSError):
-                    for job, _ in self.running.values():
+                    for job, _ in list(self.running.values()):
                         self.stop(job)
                 deadline = time.monotonic() + _PATIENCE
                 while self.running and time.monotonic() < deadline:
                     self.ended(0.2)
         finally:
             self._close_server()
+
+    def _tell_server(self, message: dict[str, Any]) -> None:
+        """Where the server was killed since it was last heard of, its jobs are over, that of this message too."""
+        try:
+            self._say(message)
+        except BrokenPipeError:
+            self._close_server()
+            self._lost += [self._settle(number, -signal.SIGKILL) for number in list(self.running)]
 
     def _settle(self, number: int, code: int) -> Ended:
         job, slot = self.running.pop(number)

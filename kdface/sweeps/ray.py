@@ -27,7 +27,7 @@ class Ray:
         except ImportError:
             raise UserError("hydra/launcher=ray: Ray is not installed.", mend='pip install "kdface[ray]"') from None
         self._ray = ray
-        self.capacity = n_jobs
+        self.capacity = self.at_once = n_jobs
         self.running: dict[Any, Job] = {}
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -6,6 +6,7 @@ from (seed, n), so with one job at a time a search that was killed asks for the 
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,12 @@ from kdface.sweeps.ledger import Ledger, State
 from kdface.sweeps.space import Dimension, Space
 
 Make = Callable[[int, list[str]], Job]
+
+
+def _name(base: str, objectives: Mapping[str, str], space: Space) -> str:
+    """A study is told by its configuration, its objectives and its space: Optuna refuses trials of another space."""
+    text = repr([base, sorted(objectives.items()), [repr(each) for each in space.dimensions]])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Search:
@@ -38,6 +45,8 @@ class Search:
         warmup_steps: steps of a trial before it can be stopped.
         seed: of the samplers.
     """
+
+    adaptive = True
 
     def __init__(
         self,
@@ -67,7 +76,7 @@ class Search:
         self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
         self.study = optuna.create_study(
             storage=f"sqlite:///{ledger.root / 'study.db'}",
-            study_name=f"{base} {' '.join(f'{k}:{v}' for k, v in self.objectives.items())}",
+            study_name=_name(base, self.objectives, space),
             directions=list(self.objectives.values()),
             load_if_exists=True,
             pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),

@@ -21,6 +21,7 @@ from kdface.sweeps import marks
 from kdface.sweeps.child import run_child
 from kdface.sweeps.engine import BUSY, Ended, Job
 from kdface.sweeps.ledger import Ledger
+from kdface.sweeps.lifeline import said, was_stopped
 
 _ASK = 2.0  # seconds between questions to squeue
 _WARNED = 60  # seconds before its time limit at which a job is put into the queue again
@@ -39,8 +40,8 @@ class Task:
         code = run_child(self.folder)
         if code in _ASKED_TO_STOP:
             time.sleep(_UNTIL_KILLED)  # a task that ends by itself when it is preempted would not be queued again
-        if code > 0 and code != BUSY and code < 128:
-            marks.note_failure(RunFolder(Path(self.folder)), f"exit code {code}")
+        if code not in (0, BUSY) and not was_stopped(code):
+            marks.note_failure(RunFolder(Path(self.folder)), said(code))
         return code
 
     def checkpoint(self) -> Any:
@@ -78,6 +79,7 @@ class Slurm:
             )
         self.ledger = ledger
         self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
+        self.at_once = n_jobs
         self.running: dict[str, Job] = {}
         self._asked = 0.0
         self._queue: set[str] = set()

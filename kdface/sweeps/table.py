@@ -13,6 +13,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from kdface.progress import clock
 from kdface.reports.summary import render, shown
@@ -61,7 +62,7 @@ def status(ledger: Ledger) -> str:
         folder = ledger.folder(entry)
         found = marks.progress(folder)
         left = clock(found.left) if state is State.RUNNING and found.left is not None else ""
-        table.add_row(entry.title, str(state), "" if state is State.WAITING else str(found), left, entry.run)
+        table.add_row(Text(entry.title), str(state), "" if state is State.WAITING else str(found), left, entry.run)
         if state is State.FAILED:
             tails.append(f"{entry.title} failed: {shown(folder.root)}/output.log ends with")
             tails += [f"    {line}" for line in marks.log_tail(folder) or (marks.failure(folder) or "").splitlines()]

@@ -97,9 +97,9 @@ class Watcher:
         for job in running:
             found = marks.progress(job.folder)
             left = "" if found.left is None else clock(found.left)
-            table.add_row(f"[{job.number}] {job.entry.title}", "running", str(found), left)
+            table.add_row(Text(f"[{job.number}] {job.entry.title}"), "running", str(found), left)
         for job in elsewhere:
-            table.add_row(f"[{job.number}] {job.entry.title}", "run by another process", "", "")
+            table.add_row(Text(f"[{job.number}] {job.entry.title}"), "run by another process", "", "")
         return Group(table, Text(self._counted(len(running))))
 
     def _print(self, line: str) -> None:

@@ -89,6 +89,10 @@ def company(group: str, choice: str) -> list[str]:
         given.append(f"method.views.student={locate(target).views[0]}")  # type: ignore[attr-defined]
     if group == "teacher" and choice != "none":
         given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
+    if (group, choice) == ("evaluation", "lfw_quality_sources"):
+        given += ["method=aikd", "teacher.run=runs/teacher"]
+    if "override /dataset: ckd_folders" in (conf_folder() / group / f"{choice}.yaml").read_text():
+        given.append("dataset.root=faces")
     if (group, choice) == ("evaluation", "periocular"):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     text = (conf_folder() / group / f"{choice}.yaml").read_text()

@@ -38,7 +38,7 @@ def _one_message(said: Said) -> str:
         ("backbone._target_=kdface.runs.folder.write_text", ["lies outside the packages"]),
         ("backbone._target_=kdface.backbones.iresnet81", ["exports no 'iresnet81'", "iresnet18"]),
         ("backbone._target_=kdface.backbones.backbone.Backbone", ["lies outside the packages"]),
-        ("optimizer.lr=-1", ["the optimizer cannot be built", "-1"]),
+        ("optimizer.lr=-1", ["optimizer cannot be built", "-1", "kdface config why optimizer"]),
         ("head=null", ["head = null is not a choice", "spherefacer", "kdface list head"]),
         ("trainer=3", ["trainer = 3 is not a choice", "default"]),
         ("trainer.batch_size=1000", ["trainer.batch_size = 1000 is more than the 36 training images"]),

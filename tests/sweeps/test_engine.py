@@ -19,7 +19,7 @@ class Pretended:
     """Each job ends at the next look, as `codes` says; what is done is marked so."""
 
     def __init__(self, capacity: int = 1, codes: dict[int, list[int]] | None = None) -> None:
-        self.capacity = capacity
+        self.capacity = self.at_once = capacity
         self.codes = codes or {}
         self.batches: list[list[int]] = []
         self.running: list[Job] = []

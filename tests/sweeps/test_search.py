@@ -31,7 +31,7 @@ def within_hydra() -> Iterator[None]:
 class Computed:
     """A backend whose jobs write the objectives of their point and end at once; `writes` may do more before that."""
 
-    capacity = 1
+    capacity = at_once = 1
 
     def __init__(self, objective: Objective, stop_after: int | None = None) -> None:
         self.objective = objective

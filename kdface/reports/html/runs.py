@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import yaml
@@ -95,8 +97,8 @@ def read_run(folder: RunFolder, root: Path) -> Run:
         group=f"{config.get('name')} {fingerprint(config)}",
         status="done" if folder.done else "running" if _held(folder) else "stopped",
         config=config,
-        choices={str(k): str(v) for k, v in origin.get("choices", {}).items()},
-        command=[str(word) for word in origin.get("command", [])],
+        choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
+        command=[str(word) for word in origin.get("command") or []],
         data=_json(folder.root / "data.json", problems),
         environment=_json(folder.root / "environment.json", problems),
     )
@@ -107,14 +109,14 @@ def read_run(folder: RunFolder, root: Path) -> Run:
             problems.append(f"metrics.jsonl: {error}")
     if folder.results.is_file():
         results = _json(folder.results, problems)
-        run.metrics = dict(results.get("metrics", {}))
-        run.step = int(results.get("step", run.step))
+        run.metrics = dict(results.get("metrics") or {})
+        run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
-        run.symptoms = [f"{test}: {each}" for test, found in results.get("symptoms", {}).items() for each in found]
+        run.symptoms = [f"{test}: {each}" for test, found in (results.get("symptoms") or {}).items() for each in found]
     for file in sorted(folder.scores.glob("*.npz")):
         try:
             run.curves |= _curve(file)
-        except (OSError, ValueError, KeyError, UserError) as error:
+        except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile, zlib.error, UserError) as error:
             problems.append(f"scores/{file.name}: {error}")
     if run.status != "done":
         run.log = tail(folder.root / "output.log", LOG_LINES)

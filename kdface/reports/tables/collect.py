@@ -28,8 +28,8 @@ class Measured:
         run: the run folder.
         test: the test set's name in the configuration.
         protocol: that test set's configuration, without what belongs to the tested side.
-        test_data, train_data: fingerprints.
-        training: the training set's configuration.
+        test_data, train_data, teacher_data: fingerprints; `test_data` of every set of the test.
+        training, teacher: the training set's configuration, and the teacher's.
     """
 
     value: float | None
@@ -39,6 +39,8 @@ class Measured:
     test_data: str
     training: Mapping[str, Any]
     train_data: str
+    teacher: Any = None
+    teacher_data: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class _Source:
     cards: Mapping[str, Any]  # test -> the card of its data
     training: Mapping[str, Any]
     train_data: str
+    teacher: Any
+    teacher_data: str
 
     def holds(self, metric: str) -> bool:
         return metric.partition("/")[0] in self.evaluation
@@ -131,9 +135,15 @@ class _Source:
             run=self.run,
             test=test,
             protocol=_measured_by(self.evaluation[test]),
-            test_data=str(self.cards.get(test, {}).get("fingerprint", "")),
+            test_data=" ".join(
+                str(card.get("fingerprint", ""))
+                for key, card in sorted(self.cards.items())
+                if key == test or key.startswith(f"{test}.")
+            ),
             training=self.training,
             train_data=self.train_data,
+            teacher=self.teacher,
+            teacher_data=self.teacher_data,
         )
 
 
@@ -141,15 +151,21 @@ def _sources(run: RunFolder) -> list[_Source]:
     config = run.read_config()
     root = str(config["paths"]["data"])
     data = _json(run.root / "data.json")
-    training = _portable(config["dataset"], root)
-    train_data = str(data.get("train", {}).get("fingerprint", ""))
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
+    trained = (
+        _portable(config["dataset"], root),
+        str(data.get("train", {}).get("fingerprint", "")),
+        _portable(config["teacher"], root),
+        str(data.get("teacher", {}).get("fingerprint", "")),
+    )
     evaluation = _portable(config["evaluation"] or {}, root)
-    sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, training, train_data)]
+    sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, *trained)]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
-        evaluation = _portable(later["evaluation"], root)
-        sources.append(_Source(run, later["metrics"], evaluation, later["data"], training, train_data))
+        if Path(later["checkpoint"]).name != run.last.name:
+            continue  # of a network on the way there
+        evaluation = _portable(later["evaluation"], str(later["paths"]["data"]))
+        sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained))
     return sources
 
 
@@ -167,6 +183,7 @@ def check_shared(column: Column, cells: Sequence[Measured]) -> None:
     """Refuse numbers that cannot stand in one column: another protocol, or other versions of test or training data."""
     first_test: dict[str, Measured] = {}
     first_training: dict[str, Measured] = {}
+    first_teacher: dict[str, Measured] = {}
     for cell in cells:
         test = first_test.setdefault(cell.test, cell)
         if rows := difference(test.protocol, cell.protocol):
@@ -177,6 +194,9 @@ def check_shared(column: Column, cells: Sequence[Measured]) -> None:
         training = first_training.setdefault(json.dumps(cell.training, sort_keys=True), cell)
         if training.train_data != cell.train_data:
             raise _refused(column, training, cell, _versions("training set", training.train_data, cell.train_data))
+        taught = first_teacher.setdefault(json.dumps(cell.teacher, sort_keys=True), cell)
+        if taught.teacher_data != cell.teacher_data:
+            raise _refused(column, taught, cell, _versions("teacher", taught.teacher_data, cell.teacher_data))
 
 
 def _versions(what: str, one: str, two: str) -> str:
@@ -191,9 +211,9 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
     )
 
 
-def _portable(tree: Mapping[str, Any], data_root: str) -> Any:
+def _portable(tree: Any, data_root: str) -> Any:
     """Where the data lies does not tell two configurations apart."""
-    return json.loads(json.dumps(tree).replace(data_root, _DATA))
+    return json.loads(json.dumps(tree).replace(json.dumps(data_root)[1:-1], _DATA))
 
 
 # What is tested, not how: the image size that the network asks for, and the source whose quality is judged.
@@ -201,9 +221,12 @@ _TESTED = ("size", "grader")
 
 
 def _measured_by(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _measured_by(value) for key, value in tree.items() if key not in _TESTED}
-    return tree
+    if not isinstance(tree, dict):
+        return tree
+    kept = {key: _measured_by(value) for key, value in tree.items() if key not in _TESTED}
+    if isinstance(kept.get("recognition"), dict):
+        kept["recognition"].pop("quality", None)  # it recognises here; what it could grade with is not asked
+    return kept
 
 
 def _json(path: Path) -> Any:

@@ -60,7 +60,7 @@ def _page(table: Table, folder: Path) -> Iterator[str]:
         if row.group != before:
             yield f'<tr><th scope="rowgroup" colspan="{len(table.columns) + 1}">{escape(row.group)}</th></tr>'
         before = row.group
-        seeds = len(definition.seeds_of(row))
+        seeds = len(definition.seeds)
         cells = "".join(
             _cell(table, cell, column, seeds, folder) for cell, column in zip(found, table.columns, strict=True)
         )

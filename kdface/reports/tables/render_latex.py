@@ -64,7 +64,7 @@ def latex(table: Table) -> str:
         before = row.group
         words = [_plain(row.label)]
         for cell, column in zip(cells, table.columns, strict=True):
-            word = _plain(text.ours(cell, column, len(definition.seeds_of(row))))
+            word = _plain(text.ours(cell, column, len(definition.seeds)))
             word = rf"\textbf{{{word}}}" if cell.wins else word
             if cell.published is not None:
                 mark = table.mark(cell.published)

@@ -22,7 +22,7 @@ def markdown(table: Table) -> str:
         before = row.group
         words.append(_plain(row.label))
         for cell, column in zip(cells, table.columns, strict=True):
-            word = text.ours(cell, column, len(definition.seeds_of(row)))
+            word = text.ours(cell, column, len(definition.seeds))
             word = f"**{word}**" if cell.wins else word
             if cell.published is not None:
                 mark = table.mark(cell.published)

@@ -49,7 +49,7 @@ def legend(table: Table) -> Iterator[str]:
         if seeds > 1:
             kind = "sample standard deviation" if definition.spread == "std" else "95 % t-interval of the mean"
             listed = ", ".join(map(str, definition.seeds))
-            yield f"Mean ± {kind} over {seeds} seeds ({listed}); n is given where it is less."
+            yield f"Mean ± {kind} over {seeds} seeds ({listed}); n is given where it differs."
         else:
             yield f"One seed ({definition.seeds[0]})."
         if definition.baseline:

@@ -11,14 +11,18 @@ const PALETTE = {
   dark: ["#56B4E9", "#FF9D57", "#3FCF9F", "#E6A3C8", "#F0C04A", "#9AD6FF", "#D8DEE6", "#BBA0E0"],
 };
 const KEPT = "kdface:" + location.pathname;
+const keyOf = (g) => `${D.groups[g].name} ${D.groups[g].fingerprint}`;
 const ticked = new Set(restored());
 const listeners = [() => drawKeys()];
 
 function restored() {
-  try { return (JSON.parse(sessionStorage.getItem(KEPT)) || []).filter((g) => g < D.groups.length); } catch { return []; }
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT)) || [];
+    return kept.map((key) => D.groups.findIndex((_, g) => keyOf(g) === key)).filter((g) => g >= 0);
+  } catch { return []; }
 }
 function changed() {
-  try { sessionStorage.setItem(KEPT, JSON.stringify([...ticked])); } catch { /* a private window keeps nothing */ }
+  try { sessionStorage.setItem(KEPT, JSON.stringify([...ticked].map(keyOf))); } catch { /* a private window keeps nothing */ }
   for (const listener of listeners) listener();
 }
 function el(tag, options = {}, ...children) {
@@ -46,7 +50,9 @@ function shown(value) {
 }
 // Mean and sample standard deviation of a metric over the seeds of a configuration.
 function over(group, metric) {
-  const values = D.groups[group].runs.map((r) => D.runs[r].metrics[metric]?.value).filter((v) => typeof v === "number");
+  // A copy of a run elsewhere below the folder is no second seed.
+  const bySeed = new Map(D.groups[group].runs.map((r) => [D.runs[r].seed, D.runs[r].metrics[metric]?.value]));
+  const values = [...bySeed.values()].filter((v) => typeof v === "number");
   if (!values.length) return null;
   const mean = values.reduce((a, b) => a + b) / values.length;
   const squares = values.reduce((a, b) => a + (b - mean) ** 2, 0);

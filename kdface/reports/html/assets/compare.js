@@ -25,7 +25,8 @@ function gainRow(metric, one, two) {
   const mean1 = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
   const deviation = n > 1 ? Math.sqrt(gains.reduce((sum, g) => sum + (g - mean) ** 2, 0) / (n - 1)) : 0;
   const half = ((T[n - 2] ?? 1.96) * deviation) / Math.sqrt(n);
-  const interval = n < 2 ? "needs two seeds" : `${signed(mean - half)} to ${signed(mean + half)}`;
+  const equal = Math.max(...gains) - Math.min(...gains) < 1e-12;
+  const interval = n < 2 ? "needs two seeds" : equal ? "none: all differences equal" : `${signed(mean - half)} to ${signed(mean + half)}`;
   const cells = [number(mean1), number(mean1 + mean), signed(mean), interval, seeds.join(", ")];
   return el("tr", {}, el("td", { text: metric }), ...cells.map((text) => el("td", { class: "n", text })));
 }

@@ -19,7 +19,7 @@ function showRun(place) {
   const parts = [table(rows.filter(([, value]) => value !== "" && value !== null))];
   const metrics = Object.entries(run.metrics).map(([name, m]) => [name, number(m.value) + (m.std != null ? ` ± ${number(m.std)} over folds` : "")]);
   if (metrics.length) parts.push(el("h3", { text: `Results at step ${run.step} (results.json)` }), table(metrics));
-  const data = Object.entries(run.data).map(([part, c]) => [part, `${c.name}: ${c.images} images of ${c.people} people, fingerprint ${String(c.fingerprint).slice(0, 12)}${c.terms ? `; terms: ${c.terms}` : ""}`]);
+  const data = Object.entries(run.data).map(([part, c]) => [part, c.images == null ? `fingerprint ${String(c.fingerprint).slice(0, 12)}` : `${c.name}: ${c.images} images of ${c.people} people, fingerprint ${String(c.fingerprint).slice(0, 12)}${c.terms ? `; terms: ${c.terms}` : ""}`]);
   if (data.length) parts.push(el("h3", { text: "Data (data.json)" }), table(data));
   const config = Object.entries({ ...D.base, ...group.config }).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => [key, shown(value)]);
   parts.push(el("details", {}, el("summary", { text: "Configuration (config.yaml)" }), table(config)));

@@ -23,7 +23,7 @@ function start() {
   drawSweep();
   drawCompare();
   drawFailures();
-  if (D.live) setTimeout(() => { if (!$("details").open) location.reload(); }, 30000);
+  if (D.live) setInterval(() => { if (!$("details").open) location.reload(); }, 30000);
 }
 // Distillation gain is what one mostly wants to see: by default the first without a teacher, and the first with one.
 function withTeacher(wanted) {
