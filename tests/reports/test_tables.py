@@ -187,8 +187,13 @@ def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Pat
         "metrics": {"cfp/10fold/accuracy": {"value": 0.75}},
         "evaluation": {"cfp": {"_target_": "x"}},
         "data": {"cfp": {"fingerprint": "c0"}},
+        "paths": {"data": "/data"},
+        "checkpoint": str(root / "checkpoints" / "step100.ckpt"),
     }
     (root / "evaluations" / "cfp").mkdir(parents=True)
+    (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
+    assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))  # that was a network on the way there
+    results["checkpoint"] = str(root / "checkpoints" / "last.ckpt")
     (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
     assert "| a | 75.00 |" in markdown(_table(tmp_path, runs, definition))
 
