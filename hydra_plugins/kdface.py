@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,9 +36,9 @@ class KdfaceLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return self.session.run_listed(self, job_overrides, initial_job_idx)
 
+    @abstractmethod
     def backend(self, ledger: Ledger, devices: int) -> Backend:
         """Where jobs of up to so many ranks run. Raises `UserError` where it is not installed or not to be reached."""
-        raise NotImplementedError
 
 
 class ProcessLauncher(KdfaceLauncher):

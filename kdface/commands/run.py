@@ -144,8 +144,10 @@ def _require_same_teacher(folder: RunFolder) -> None:
     import json
 
     tree = folder.read_config()
+    if tree["teacher"] is None:
+        return
     known = json.loads((folder.root / "data.json").read_text(encoding="utf-8")).get("teacher")
-    if known is None or tree["teacher"] is None:
+    if known is None:
         return
     from kdface.config.build import build
     from kdface.config.load import load_network

@@ -132,6 +132,18 @@ class RunFolder:
             yield
 
 
+def held(folder: RunFolder) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        with open(folder.root / ".lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it cannot be read
+        return False
+    return False
+
+
 def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFolder:
     """Create a run's folder with its configuration, or find it again; a folder of another run is never touched.
 

@@ -6,12 +6,12 @@ failed.json  {"error": "..."}, written by the job itself; a job that is started 
 
 from __future__ import annotations
 
-import fcntl
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import held as held
 
 _TAIL = 1 << 16  # bytes of metrics.jsonl or output.log that are looked at
 
@@ -46,18 +46,6 @@ def failure(folder: RunFolder) -> str | None:
     """Why a run failed; None where it did not."""
     found = _read(folder, "failed.json")
     return None if found is None else str(found.get("error", "unknown"))
-
-
-def held(folder: RunFolder) -> bool:
-    """Whether a process holds the run's lock."""
-    try:
-        with open(folder.root / ".lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def started(folder: RunFolder) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import zlib
 from collections import deque
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.evaluation.curves import roc
-from kdface.runs.folder import RunFolder
+from kdface.runs.folder import RunFolder, held
 from kdface.runs.loggers import scalars
 from kdface.runs.records import read
 
@@ -75,7 +74,7 @@ def run_folders(root: Path) -> list[RunFolder]:
 def signature(folder: RunFolder) -> tuple[Any, ...]:
     """Changes when the report of this run would."""
     files = ("config.yaml", "metrics.jsonl", "results.json", "data.json", "environment.json", "output.log", "DONE")
-    seen: list[Any] = [_held(folder)]
+    seen: list[Any] = [held(folder)]
     for name in files:
         try:
             stat = (folder.root / name).stat()
@@ -95,7 +94,7 @@ def read_run(folder: RunFolder, root: Path) -> Run:
         name=str(config.get("name")),
         seed=int(config.get("seed") or 0),
         group=f"{config.get('name')} {fingerprint(config)}",
-        status="done" if folder.done else "running" if _held(folder) else "stopped",
+        status="done" if folder.done else "running" if held(folder) else "stopped",
         config=config,
         choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
         command=[str(word) for word in origin.get("command") or []],
@@ -183,15 +182,3 @@ def _curve(file: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
     tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
     tar[reach < 1 / curve.n_impostor] = np.nan
     yield file.stem, tar
-
-
-def _held(folder: RunFolder) -> bool:
-    """Whether a process holds the run's lock."""
-    try:
-        with open(folder.root / ".lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
