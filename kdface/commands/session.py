@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Session:
         return entry(ledger.runs, run_folder(composed), composed.tree, list(overrides), self.swept)
 
     def _ledger(self) -> Ledger:
-        if self.ledger is None:
+        if self.ledger is None:  # of all that is composed by now
             known = [each.tree for each in self._composed.values()]
             if len({tree["paths"]["runs"] for tree in known}) > 1:
                 raise UserError(
@@ -109,8 +109,10 @@ class Session:
     def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
         """Run jobs that are known beforehand. Hydra's sweeper would stop at a failed one and hide the rest, so each
         counts as completed."""
+        trees = [self.compose(each).tree for each in overrides]
         jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
-        source = Listed(jobs)
+        needs = {job.number: _needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
+        source = Listed(jobs, needs)
         self._drive(source, launcher, jobs, len(jobs))
         returns = []
         for job, each in zip(jobs, overrides, strict=True):
@@ -151,6 +153,21 @@ def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Wa
         finally:
             write_results(ledger)
     return watcher
+
+
+def _needed(tree: Mapping[str, Any], job: Job, jobs: Sequence[Job]) -> set[int]:
+    """The jobs whose run folders a configuration names, as a whole or up to the seed: a teacher's, for one."""
+    named = set(_texts(tree))
+    folders = {each.number: str(each.folder.root) for each in jobs if each.folder != job.folder}
+    return {number for number, folder in folders.items() if {folder, folder.rpartition("-")[0]} & named}
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping | list):
+        for each in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _texts(each)
 
 
 def is_swept(override: str) -> bool:

@@ -1,11 +1,11 @@
-"""kdface table experiments/PAPER/TABLE.yaml [OVERRIDES] [--run] [-o FOLDER]: a paper table from run folders."""
+"""kdface table experiments/PAPER/TABLE.yaml ... [OVERRIDES] [--run] [-o FOLDER]: paper tables from run folders."""
 
 from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,47 +22,59 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
-    parser = _Parser(prog="kdface table", description="Write a paper table (.md, .tex, .csv, .html) from run folders.")
-    parser.add_argument("definition", type=Path, help="experiments/PAPER/TABLE.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of every row, such as paths.runs=FOLDER")
+    parser = _Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
+    parser.add_argument(
+        "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
+    )
     parser.add_argument("--figures", action="store_true", help="draw each column as bars too (.pdf, .png)")
-    parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, one after the other")
+    parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="where to write; default: beside the definition"
     )
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     given = parser.parse_intermixed_args(words)
     from kdface.reports.tables import read_definition
+
+    paths = [Path(word) for word in given.words if "=" not in word]
+    overrides = [word for word in given.words if "=" in word and not word.startswith("hydra")]
+    launcher = [word for word in given.words if "=" in word and word.startswith("hydra")]
+    if not paths:
+        raise UserError("kdface table was given no table.", mend="kdface table --help")
+    definitions = [(read_definition(path), path) for path in paths]
+
+    def now() -> list[Table]:
+        return [tabulated(each, path.parent, overrides, given.config_dir) for each, path in definitions]
+
+    tables, failed = now(), False
+    if given.run:
+        failed = _train(_missing("train", tables), launcher, given.config_dir)
+        tables = now()  # what can be evaluated is known only now
+        failed |= _evaluate(_missing("evaluate", tables), overrides, given.config_dir)
+        tables = now()
+    for table, path in zip(tables, paths, strict=True):
+        _write(table, given.output or path.parent, path.stem, given.figures)
+    return 1 if failed or (given.run and any(table.missing for table in tables)) else 0
+
+
+def _write(table: Table, folder: Path, stem: str, figures: bool) -> None:
     from kdface.reports.tables.render_csv import csv_text
     from kdface.reports.tables.render_html import html
     from kdface.reports.tables.render_latex import latex
     from kdface.reports.tables.render_markdown import markdown
     from kdface.runs.folder import write_text
 
-    definition = read_definition(given.definition)
-
-    def now() -> Table:
-        return tabulated(definition, given.definition.parent, given.overrides, given.config_dir)
-
-    table, failed = now(), False
-    if given.run and table.missing:
-        for what in ("train", "evaluate"):  # what can be evaluated is known only when training is done
-            failed |= _run_missing(what, table, given.config_dir)
-            table = now()
-    folder = given.output or given.definition.parent
-    forms: dict[str, Callable[[], str]] = {
-        ".md": lambda: markdown(table),
-        ".tex": lambda: latex(table),
-        ".csv": lambda: csv_text(table),
-        ".html": lambda: html(table, folder),
+    forms: dict[str, str] = {
+        ".md": markdown(table),
+        ".tex": latex(table),
+        ".csv": csv_text(table),
+        ".html": html(table, folder),
     }
-    for suffix, form in forms.items():
-        write_text(folder / f"{given.definition.stem}{suffix}", form())
-    if given.figures:
-        _draw(table, folder / given.definition.stem)
-    print(markdown(table), end="")
-    print(f"\nwritten  {folder / given.definition.stem}{{{','.join(forms)}}}")
-    return 1 if failed or (given.run and table.missing) else 0
+    for suffix, text in forms.items():
+        write_text(folder / f"{stem}{suffix}", text)
+    if figures:
+        _draw(table, folder / stem)
+    print(forms[".md"], end="")
+    print(f"\nwritten  {folder / stem}{{{','.join(forms)}}}")
 
 
 def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config_dirs: list[Path]) -> Table:
@@ -91,10 +103,29 @@ def _draw(table: Table, stem: Path) -> None:
                 save(bar_figure(table, column), stem.with_name(f"{stem.name}_{number}{suffix}"))
 
 
-def _run_missing(what: str, table: Table, config_dirs: list[Path]) -> bool:
-    """Run every missing command of a kind once, whatever single ones do. Returns whether one failed."""
-    commands = list(dict.fromkeys(each.command for each in table.missing if each.command[1] == what))
+def _missing(what: str, tables: Sequence[Table]) -> list[tuple[str, ...]]:
+    """The commands of a kind that fill cells, each once."""
+    return list(dict.fromkeys(m.command for table in tables for m in table.missing if m.command[1] == what))
+
+
+def _train(commands: Sequence[Sequence[str]], launcher: Sequence[str], config_dirs: list[Path]) -> bool:
+    """Run `kdface train` commands as one sweep, whose ledger stands in RUNS/sweeps. Returns whether one failed."""
+    from kdface.commands.arguments import Arguments
+    from kdface.commands.session import Session, plugin
+    from kdface.config.compose import hydra_context, load
+
+    if not commands:
+        return False
+    with hydra_context(config_dirs) as hydra:
+        session = Session(hydra, Arguments(config_dirs=config_dirs))
+        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), [each[2:] for each in commands], 0)
+    return session.tell() != 0
+
+
+def _evaluate(commands: Sequence[Sequence[str]], overrides: Sequence[str], config_dirs: list[Path]) -> bool:
+    """Evaluate finished runs as columns ask, one after the other. Returns whether one failed."""
     own = [word for folder in config_dirs for word in ("--config-dir", str(folder))]
+    own += [each for each in overrides if each.startswith("paths.data=")]
     failed = False
     for number, command in enumerate(commands, 1):
         print(f"[{number}/{len(commands)}] {' '.join(command)}", file=sys.stderr, flush=True)

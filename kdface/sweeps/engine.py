@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
@@ -83,16 +83,26 @@ class View(Protocol):
 
 
 class Listed:
-    """A grid: the jobs are known beforehand and none is given up."""
+    """A grid: the jobs are known beforehand and none is given up.
+
+    Args:
+        jobs: in the order in which they are started.
+        awaited: number of a job -> numbers of those that end before it starts: its teacher's, for one.
+    """
 
     adaptive = False
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], awaited: Mapping[int, Set[int]] | None = None) -> None:
         self.jobs = list(jobs)
+        self.awaited = dict(awaited or {})
         self.states: dict[int, State] = {}
 
     def next(self) -> Job | None:
-        return self.jobs.pop(0) if self.jobs else None
+        """None too while all that is left waits for a running job; it is asked again when that has ended."""
+        for place, job in enumerate(self.jobs):
+            if not self.awaited.get(job.number, set()) - self.states.keys():
+                return self.jobs.pop(place)
+        return None
 
     def give_up(self, job: Job) -> bool:
         return False

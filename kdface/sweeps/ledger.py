@@ -174,7 +174,12 @@ class Ledger:
         return State.INTERRUPTED if marks.started(folder) else State.WAITING
 
     def changes(self, new: Entry, tree: Mapping[str, Any], swept: list[str]) -> list[Change]:
-        """In what the configuration beside the swept values differs from that of earlier jobs with the same choices."""
+        """In what the configuration beside the swept values differs from that of earlier jobs with the same choices.
+
+        Where nothing is swept, each job is what it is.
+        """
+        if not swept:
+            return []
         groups = [key for key in swept if "." not in key and key != "seed"]
         others = [each for each in self.entries() if all(each.point.get(g) == new.point.get(g) for g in groups)]
         if not others or any(each.base == new.base for each in others):

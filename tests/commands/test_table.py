@@ -52,9 +52,29 @@ def test_a_table_is_made_from_runs_and_mended_after_a_loss(tmp_path: Path, capsy
     shutil.rmtree(lost)
     capsys.readouterr()
     assert table.run([str(path), "--run"]) == 0
-    assert "[1/1] kdface train" in capsys.readouterr().err
+    assert "1 jobs, 0 of them finished already" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in others} == others
     assert {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in made} == made
+
+
+def test_a_row_waits_for_the_run_of_its_teacher(tmp_path: Path) -> None:
+    """The student stands first, and two jobs could start at once; the teacher's folder is not there until it ends."""
+    path = _definition(tmp_path)
+    tree = yaml.safe_load(path.read_text())
+    student = ["name=student", "method=distillation", "teacher.run=${paths.runs}/teacher/seed0"]
+    tree["rows"] = [{"label": "cos", "overrides": student}, {"label": "teacher", "overrides": ["name=teacher"]}]
+    path.write_text(yaml.safe_dump(tree))
+    assert table.run([str(path), "--run", "hydra.launcher.n_jobs=2"]) == 0
+    assert "| teacher |" in (tmp_path / "tiny.md").read_text()
+    assert len(list((tmp_path / "runs").glob("*/*/DONE"))) == 2
+
+
+def test_several_tables_are_made_at_once(tmp_path: Path) -> None:
+    path = _definition(tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text())
+    assert table.run([str(path), str(other)]) == 0
+    assert (tmp_path / "tiny.md").read_bytes() == (tmp_path / "other.md").read_bytes()
 
 
 def test_overrides_of_the_command_line_come_last(tmp_path: Path) -> None:

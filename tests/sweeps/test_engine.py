@@ -89,6 +89,19 @@ def _drive(ledger: Ledger, jobs: list[Job], backend: Any) -> Silent:
     return view
 
 
+def test_a_job_starts_after_those_that_it_awaits(ledger: Ledger) -> None:
+    backend, view = Pretended(capacity=4), Silent()
+    drive(Listed(_jobs(ledger, 4), {0: {2}, 2: {3}}), backend, ledger, view)
+    assert backend.batches == [[1, 3], [2], [0]]
+    assert sorted(view.told) == [(number, State.DONE) for number in range(4)]
+
+
+def test_a_job_whose_teacher_failed_starts_and_says_so_itself(ledger: Ledger) -> None:
+    backend = Pretended(capacity=2, codes={1: [1]})
+    drive(Listed(_jobs(ledger, 2), {0: {1}}), backend, ledger, Silent())
+    assert backend.batches == [[1], [0]]
+
+
 def test_free_slots_are_filled_and_jobs_start_in_their_order(ledger: Ledger) -> None:
     backend = Pretended(capacity=2)
     view = _drive(ledger, _jobs(ledger, 5), backend)
