@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import edc, masking, mining, pooled_norm, sweep, training
+from benchmarks import edc, masking, mining, partial_fc, pooled_norm, sweep, training
 
 if __name__ == "__main__":
-    for part in (training, mining, masking, edc, pooled_norm, sweep):
+    for part in (training, mining, masking, edc, pooled_norm, partial_fc, sweep):
         print(f"\n{(part.__doc__ or '').splitlines()[0]}")
         part.main()

@@ -12,7 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
     "table": ("kdface.commands.table", "a paper table from run folders:  experiments/PAPER/TABLE.yaml [--run]"),
     "report": ("kdface.commands.report", "every run below a folder in one HTML file:  DIR [-o FILE.html] [--watch]"),
-    "reproduce": ("kdface.commands.reproduce", "run RUN again and say identical, or what differs first"),
+    "reproduce": ("kdface.commands.reproduce", "run RUN, or a table's CELL, again: identical, or what differs first"),
     "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
     "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),
     "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated
 
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from kdface.errors import UserError
+from kdface.errors import UserError, nearest
 
 EmbeddingSize = Annotated[int, Ge(1)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
@@ -75,6 +75,26 @@ class Backbone(nn.Module):
             for name in names:
                 features = getattr(self, name)(features)
         return features
+
+    def with_maps(self, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """(N, 3, H, W) -> (N, D) embeddings, as `forward` has them, and the outputs of the named stages.
+
+        Raises `UserError` for a stage that there is not.
+        """
+        for stage in stages:
+            if stage not in self.layout:
+                raise UserError(
+                    f"{type(self).__name__} has no stage {stage!r}.",
+                    expected=f"one of {', '.join(self.layout)}",
+                    nearest=nearest(stage, list(self.layout)),
+                )
+        maps: dict[str, Tensor] = {}
+        features = images
+        for stage, module in self.stages():
+            features = module(features)
+            if stage in stages:
+                maps[stage] = features
+        return features, maps
 
 
 def halved(size: ImageSize, times: int) -> ImageSize:

@@ -54,26 +54,29 @@ class PooledBatchNorm(nn.Module):
         for each in maps:
             if each.dim() < 2 or each.shape[1] != self.norm.num_features:
                 raise ValueError(f"expected (N, {self.norm.num_features}, ...), got {tuple(each.shape)}")
-        if self.norm.training:
-            return self._together(maps)
         norm = self.norm
+        if norm.training:
+            return normalise_together(norm, maps, self.relu, self.synchronised, self.owned)
         known = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         results = [nn.functional.batch_norm(each, *known, eps=norm.eps) for each in maps]
         return tuple(each.relu_() if self.relu else each for each in results)
 
-    def _together(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        norm = self.norm
-        synchronised = self.synchronised and torch.distributed.is_available() and torch.distributed.is_initialized()
-        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-        with torch.no_grad():
-            mean, var, count = pooled_statistics(maps, synchronised)
-            norm.num_batches_tracked.add_(1)
-            rate = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
-            norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), rate)
-        options = _Options(norm.eps, self.relu, synchronised, self.owned)
-        results: tuple[Tensor, ...] = _Normalise.apply(mean, var, count, options, norm.weight, norm.bias, *maps)  # type: ignore[no-untyped-call]
-        return results
+
+def normalise_together(
+    norm: _BatchNorm, maps: Sequence[Tensor], relu: bool = False, synchronised: bool = False, owned: bool = False
+) -> tuple[Tensor, ...]:
+    """Training's pass of `PooledBatchNorm`: maps (N_m, C, ...) with the statistics of all, which `norm` takes in."""
+    synchronised = synchronised and torch.distributed.is_available() and torch.distributed.is_initialized()
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    with torch.no_grad():
+        mean, var, count = pooled_statistics(maps, synchronised)
+        norm.num_batches_tracked.add_(1)
+        rate = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+        norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), rate)
+    options = _Options(norm.eps, relu, synchronised, owned)
+    results: tuple[Tensor, ...] = _Normalise.apply(mean, var, count, options, norm.weight, norm.bias, *maps)  # type: ignore[no-untyped-call]
+    return results
 
 
 def pooled_statistics(maps: Sequence[Tensor], synchronised: bool = False) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""kdface reproduce RUN [paths.data=FOLDER]: run it again from its folder, and say identical or what differs first."""
+"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: run it again from its folder, and say identical or what differs first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
+
+if TYPE_CHECKING:
+    from kdface.runs.folder import RunFolder
 
 # What a clock, a disk or an interruption decides, and not the computation.
 _CLOCKED = ("time", "images_per_second", "seconds")
@@ -20,37 +23,103 @@ _NOT_RESULTS = ("train_seconds", "resumed_at")
 
 def run(words: list[str]) -> int:
     """Exit code 0 where metrics and results are the same to the last bit, 1 where they are not."""
-    paths = [word for word in words if "=" not in word]
-    data = [word.partition("=")[2] for word in words if word.startswith("paths.data=")]
-    if len(paths) != 1 or len(words) - len(data) != 1:
-        raise UserError("kdface reproduce takes one run.", expected="kdface reproduce RUN [paths.data=FOLDER]")
-    from kdface.runs.folder import RunFolder, find_run, prepare
+    things = [word for word in words if "=" not in word or _is_cell(word)]
+    overrides = [word for word in words if word not in things]
+    data = [word.partition("=")[2] for word in overrides if word.startswith("paths.data=")]
+    if len(things) != 1 or not (_is_cell(things[0]) or len(overrides) == len(data)):
+        raise UserError(
+            "kdface reproduce takes one run, or one cell of a table.",
+            expected="kdface reproduce RUN [paths.data=FOLDER], or kdface reproduce TABLE.yaml:ROW/COLUMN [OVERRIDES]",
+        )
+    from kdface.runs.folder import find_run
 
-    first = find_run(paths[0])
+    now = data[-1] if data else None
+    if _is_cell(things[0]):
+        return 0 if _cell(things[0], overrides, now) else 1
+    return 0 if again(find_run(things[0]), now) else 1
+
+
+def again(first: RunFolder, data: str | None, evaluation: str = "", metric: str = "") -> bool:
+    """Run it again, tell what differs, and return whether nothing does that counts.
+
+    Args:
+        first: a finished run.
+        data: where its data lies now; None: where it lay.
+        evaluation: what `kdface evaluate` is to measure on the second run too, and `metric` is read from it.
+        metric: its key in results.json.
+    """
+    from kdface.runs.folder import RunFolder, prepare
+
     if not first.done:
         raise UserError(f"{first.root} is not finished.", mend=f"kdface run {first.root}")
     temporary = Path(tempfile.mkdtemp(prefix="kdface-reproduce-"))
-    tree = moved(first.read_config(), temporary, data[-1] if data else None)
+    tree = moved(first.read_config(), temporary, data)
     second = RunFolder(temporary / first.root.name)
     prepare(second.root, tree, {"command": ["kdface", "reproduce", str(first.root)], "choices": {}, "where": {}})
     print(f"running {first.root} again in {second.root}", file=sys.stderr, flush=True)
-    with open(second.root / "output.log", "wb") as log:
-        command = [sys.executable, "-m", "kdface", "run", str(second.root)]
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if code:
-        raise UserError(
-            f"the run stopped with exit code {code}.", origin=str(first.root), mend=f"less {second.root}/output.log"
-        )
+    _call(second.root, "run", str(second.root), origin=str(first.root))
+    rows = compare(first, second)
+    if evaluation:
+        where = f"paths.data={tree['paths']['data']}"
+        _call(second.root, "evaluate", f"run={second.root}", f"evaluation={evaluation}", where, origin=str(first.root))
+        rows.append((f"evaluation {evaluation}", _values(_measured(first, metric), _measured(second, metric)), True))
     same = True
-    for what, difference, decides in compare(first, second):
+    for what, difference, decides in rows:
         print(f"{what:<13} {difference or 'identical'}")
         same &= not (decides and difference)
     if same:
         shutil.rmtree(temporary)
-        print("identical")
-        return 0
-    print(f"NOT identical; the second run is kept in {second.root}")
-    return 1
+    print("identical" if same else f"NOT identical; the second run is kept in {second.root}")
+    return same
+
+
+def _is_cell(word: str) -> bool:
+    return ".yaml:" in word.partition("=")[0]  # labels may hold "=" too
+
+
+def _cell(word: str, overrides: list[str], data: str | None) -> bool:
+    """Every run behind a cell of a table; `overrides` are those that the table was made with."""
+    from kdface.commands.table import tabulated
+    from kdface.reports.tables import read_definition
+    from kdface.reports.tables.cell import single
+
+    stem, _, name = word.partition(".yaml:")
+    path = Path(f"{stem}.yaml")
+    definition = single(read_definition(path), name, path)
+    (row,), (column,) = definition.rows, definition.columns
+    table = tabulated(definition, path.parent, overrides, [])
+    runs = table.cells[0][0].runs
+    for each in table.missing:
+        print(f"seed {each.seed} is {each.why}: {each}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"{name}: there is no run behind this cell.", mend=str(table.missing[0]))
+    metric = column.metric.replace("{test}", row.test)
+    same = []
+    for seed, folder in runs.items():
+        print(f"seed {seed}")
+        later = metric not in folder.read_results()["metrics"]
+        same.append(again(folder, data, column.evaluation if later else "", metric))
+    print(f"{name}: {sum(same)} of {len(same)} runs are identical")
+    return all(same)
+
+
+def _call(folder: Path, *words: str, origin: str) -> None:
+    with open(folder / "output.log", "ab") as log:
+        command = [sys.executable, "-m", "kdface", *words]
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise UserError(
+            f"kdface {words[0]} stopped with exit code {code}.", origin=origin, mend=f"less {folder}/output.log"
+        )
+
+
+def _measured(run: RunFolder, metric: str) -> dict[str, Any]:
+    """A metric of a later `kdface evaluate`, as the table reads it."""
+    for file in sorted((run.root / "evaluations").glob("*/results.json")):
+        found = _json(file)
+        if metric in found["metrics"] and Path(found["checkpoint"]).name == run.last.name:
+            return {metric: found["metrics"][metric]}
+    return {}
 
 
 def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, Any]:

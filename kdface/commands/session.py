@@ -129,6 +129,7 @@ class Session:
         try:
             self._drive(search, launcher, [], search.n_trials)
         finally:
+            self.failed += search.refused
             print(search.summary())
 
     def _drive(self, source: Source, launcher: Any, jobs: Sequence[Job], total: int) -> None:

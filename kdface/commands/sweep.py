@@ -78,7 +78,6 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     from kdface.commands.session import drive_in, plugin, tell
     from kdface.config.compose import hydra_context, load
     from kdface.reports.summary import shown
-    from kdface.sweeps import marks
     from kdface.sweeps.engine import Job, Listed
     from kdface.sweeps.ledger import State
 
@@ -92,8 +91,8 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     jobs = []
     for number, each in enumerate(failed):
         folder = ledger.folder(each)
-        marks.forget_failure(folder)
-        jobs.append(Job(number, each, folder, lambda: None, int(folder.read_config()["trainer"]["devices"])))
+        devices = int(folder.read_config()["trainer"]["devices"])
+        jobs.append(Job(number, each, folder, lambda: None, devices, retry=True))
     backend = launcher.backend(ledger, max(job.devices for job in jobs))
     watcher = drive_in(ledger, Listed(jobs), backend, len(jobs))
     return tell(watcher.failed, watcher.unfinished, shown(ledger.root))

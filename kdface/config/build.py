@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kdface.config.check import EVERYWHERE, FRAMEWORK, convert
+from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, convert
 from kdface.config.locate import locate, parameters
 from kdface.errors import UserError
 
@@ -23,7 +23,7 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     part = locate(node["_target_"])
     takes = parameters(part)
     skip = {"_target_", *FRAMEWORK.get(group, {})}
-    anywhere = {name: value for name, value in known.items() if name in EVERYWHERE}
+    anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
     values = {key: _value(takes[key].hint, value, shared, anywhere) for key, value in node.items() if key not in skip}
     try:
         return part(**values, **{name: value for name, value in known.items() if name in takes})

@@ -31,6 +31,8 @@ INJECTED: dict[str, tuple[str, ...]] = {
 }
 # Handed to any part, wherever it stands, that has a parameter of the name.
 EVERYWHERE = ("load_network",)
+# Handed to the parts nested in a group's part too.
+INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"]}
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
@@ -149,7 +151,8 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     group = path.split(".")[0] if path.count(".") == 0 else ""
     part = locate(node["_target_"], origin=origins.of(f"{path}._target_"))
     known = {**parameters(part), **FRAMEWORK.get(group, {})}
-    _check_parameters(known, node, path, origins, (*EVERYWHERE, *INJECTED.get(group, ())))
+    given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
+    _check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
 
 
 def convert(hint: Any, value: Any) -> Any:

@@ -105,8 +105,9 @@ def _absolute_paths(config: DictConfig, origins: Origins) -> None:
             raise _unresolved(error, f"paths.{key}", origins) from None
         if isinstance(value, str):
             config.paths[key] = str(Path(value).expanduser().absolute())
-    teacher = config.get("teacher") or {}
-    for part, key in ((teacher, "run"), (teacher, "weights"), (teacher.get("quality") or {}, "path")):
+    teacher, method = config.get("teacher") or {}, config.get("method") or {}
+    given = ((teacher, "run"), (teacher, "weights"), (teacher.get("quality") or {}, "path"), (method, "start_from"))
+    for part, key in given:
         value = part.get(key)  # null as well where it is "???", not given yet
         if isinstance(value, str):
             part[key] = str(Path(value).expanduser().absolute())

@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import Any
+
+from kdface.runs.settings import TrainerSettings
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
     "": ("paths", "logger", "name", "seed"),
     "trainer": ("threads", "workers", "log_steps", "checkpoint_steps"),
 }
+_DEFAULTS = {field.name: field.default for field in fields(TrainerSettings)}
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
     kept = {key: value for key, value in tree.items() if key not in _IRRELEVANT[""]}
-    kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in _IRRELEVANT["trainer"]}
+    kept["trainer"] = {
+        key: value
+        for key, value in kept["trainer"].items()
+        if key not in _IRRELEVANT["trainer"] and value != _DEFAULTS.get(key, MISSING)
+    }
     text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
     for root in ("data", "runs"):
         text = text.replace(str(tree["paths"][root]), f"<{root}>")

@@ -35,7 +35,8 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     Args:
         source: the dataset's images.
         num_classes: its people.
-        load_network: how a teacher's run is loaded; null: the method is built for use, without its teacher.
+        load_network: how the run of a teacher, or of a network to start from, is loaded; null: the method is built for
+            use, without its teacher.
     """
     torch.manual_seed(derive(int(tree["seed"]), "weights"))
     takes = parameters(locate(tree["method"]["_target_"]))
@@ -47,7 +48,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     networks = {role: build(tree["backbone"], "backbone", image_size=inputs[role].size) for role in roles}
     heads = {role: _head(tree, network, num_classes) for role, network in networks.items()}
     known |= {"networks": networks, "heads": heads, "backbone": networks["student"], "head": heads["student"]}
-    known["teacher"] = None
+    known |= {"teacher": None, "load_network": load_network}
     if tree["teacher"] is not None and load_network is not None:
         known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
         _require_fit(known["teacher"].preprocessing, inputs.get("teacher"), views)

@@ -2,20 +2,25 @@
 
 from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.ckd_folders import CKDFolders
+from kdface.datasets.degraded import JPEG, Pixels
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
 from kdface.datasets.resized import Resized
 from kdface.datasets.seen import Seen
+from kdface.datasets.subset import Subset
 from kdface.datasets.toy_faces import ToyFaces
 
 __all__ = [
+    "JPEG",
     "BinPairs",
     "CKDFolders",
     "ImageFolder",
+    "Pixels",
     "RawFolder",
     "RecordIO",
     "Resized",
     "Seen",
+    "Subset",
     "ToyFaces",
 ]

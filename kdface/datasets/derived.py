@@ -22,6 +22,10 @@ class Derived:
         return self.dataset.name
 
     @property
+    def terms(self) -> str:
+        return str(getattr(self.dataset, "terms", ""))
+
+    @property
     def people(self) -> Sequence[str]:
         return self.dataset.people
 

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 from kdface.errors import UserError
 from kdface.evaluation.curves import eer, eer_midpoint, roc
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import files_of, people_of, require_same, symptoms_of, without_direction
+from kdface.evaluation.folds import files_of, require_same, symptoms_of, without_direction
+from kdface.evaluation.people import people_of
 from kdface.evaluation.protocol import Metric, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
 from kdface.faces import FaceSet

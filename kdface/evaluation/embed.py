@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +19,19 @@ from kdface.progress import track
 Network = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, D)
 Quality = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N,)
 
+
+@runtime_checkable
+class Recognition(Protocol):
+    """A frozen recognition network; `kdface.teachers.Teacher` is one."""
+
+    preprocessing: Preprocessing
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB -> (N, D)."""
+
+    def to(self, device: torch.device | str) -> Recognition: ...
+
+
 Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the dataset's id: rows by key
 
 
@@ -27,7 +43,8 @@ class Embedder:
         quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
         device: where the network lives.
         batch_size: images per forward pass (each is also mirrored).
-        rank, world: the part of the images this process embeds; the parts are gathered by row and asserted complete.
+        rank, world: the batches this process embeds, each whole, so that every row has the bits that it has on one
+            rank; the parts are gathered by row and asserted complete.
     """
 
     def __init__(
@@ -85,11 +102,11 @@ class Embedder:
     def _compute(
         self, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, rows: list[int]
     ) -> NDArray[np.float32]:
-        mine = list(range(self.rank, len(rows), self.world))
+        size, count = self.batch_size, len(rows)
+        chunks = [range(start, min(start + size, count)) for start in range(0, count, size)][self.rank :: self.world]
+        mine = [each for chunk in chunks for each in chunk]
         found: list[NDArray[np.float32]] = []
-        starts = range(0, len(mine), self.batch_size)
-        for start in track(starts, f"embedding {dataset.name}", unit=self.batch_size, total=len(mine)):
-            chunk = mine[start : start + self.batch_size]
+        for chunk in track(chunks, f"embedding {dataset.name}", unit=size, total=len(mine)):
             images = np.stack([dataset[rows[each]].image for each in chunk])
             with torch.inference_mode():
                 found.append(compute(torch.from_numpy(images).to(self.device), dataset).cpu().numpy())
@@ -106,3 +123,27 @@ class Embedder:
             raise RuntimeError(f"evaluation is incomplete: {len(set(order.tolist()))} of {expected} images embedded")
         whole = np.concatenate([rows for _, rows in filled])
         return np.asarray(whole[np.argsort(order)], dtype=np.float32)
+
+
+# Embedders of frozen networks, which test sets that share a network share too, as long as it lives.
+_FROZEN: weakref.WeakKeyDictionary[Recognition, Embedder] = weakref.WeakKeyDictionary()
+
+
+def embedder_of(network: Recognition | None, own: Embedder) -> Embedder:
+    """The run's own embedder where no network is given; else the network's, which remembers what it embedded."""
+    if network is None:
+        return own
+    network.to(own.device)
+    if network not in _FROZEN:
+        frozen = weakref.proxy(network)
+        _FROZEN[network] = Embedder(
+            lambda images, _: frozen.embed(images), own.device, own.batch_size, own.rank, own.world
+        )
+    return _FROZEN[network]
+
+
+def require_sees(network: Recognition, faces: FaceSet) -> None:
+    """Raise `UserError` where a network was made for other images; colours and scale of pixels are its own affair."""
+    theirs, ours = network.preprocessing, faces.preprocessing
+    kind = replace(theirs, color=ours.color, mean=ours.mean, std=ours.std)
+    kind.require_equal(ours, "the recognition network", faces.name)

@@ -22,6 +22,7 @@ from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.identification import cmc, mate_ranks
+from kdface.evaluation.people import people_of, sample_of_people
 from kdface.evaluation.protocol import Metric, Outcome
 from kdface.faces import FaceSet
 from kdface.randomness import generator
@@ -120,9 +121,14 @@ class Identification:
             return Outcome({name: Metric(None) for name in names}, counts, symptoms)
         curves = np.array(
             [cmc(mate_ranks(*galleries[a], *probes[b]), max(_RANKS)) for a, b in permutations(galleries, 2)]
-        )[:, [rank - 1 for rank in _RANKS]]
-        found = zip(names, curves.mean(axis=0), curves.std(axis=0), strict=True)
-        return Outcome({name: Metric(float(mean), float(std)) for name, mean, std in found}, counts, symptoms)
+        )
+        mean, std = curves.mean(axis=0), curves.std(axis=0)
+        metrics = {
+            name: Metric(float(mean[rank - 1]), float(std[rank - 1])) for name, rank in zip(names, _RANKS, strict=True)
+        }
+        outcome = Outcome(metrics, counts, symptoms, cmc=mean)
+        outcome.sample, outcome.sample_people = sample_of_people(rows, people)
+        return outcome
 
 
 def fold_identification(
@@ -192,11 +198,6 @@ def ckd_identification(
         return {fold: whole(CKDFolders(root, fold, modality, sizes[modality])) for fold in folds}
 
     return Identification(side(gallery), None if probe == gallery else side(probe))
-
-
-def people_of(dataset: FaceSet) -> dict[str, str]:
-    """Each key's person."""
-    return {key: dataset.people[int(label)] for key, label in zip(dataset.keys, dataset.labels, strict=True)}
 
 
 def files_of(dataset: FaceSet) -> dict[str, list[str]]:

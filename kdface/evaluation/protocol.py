@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
-from kdface.evaluation.embed import Embedder
+from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
+from kdface.evaluation.people import people_of, sample_of_people
 from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
 from kdface.faces import FaceSet
@@ -51,6 +52,9 @@ class Outcome:
         symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
         choices: every choice that the numbers depend on beyond the configuration, JSON-able.
+        cmc: (ranks,) identification rate at rank 1, 2, ...; empty where nobody is identified.
+        sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, to be looked at
+            (`kdface.evaluation.people.sample_of_people`).
     """
 
     metrics: dict[str, Metric]
@@ -59,10 +63,15 @@ class Outcome:
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     same: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     choices: dict[str, Any] = field(default_factory=dict)
+    cmc: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    sample: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
+    sample_people: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a figure is drawn from, without the network; kept in the run's folder."""
-        return {"scores": self.scores, "same": self.same} if len(self.scores) else {}
+        found: dict[str, NDArray[Any]] = {"scores": self.scores, "same": self.same} if len(self.scores) else {}
+        names = ("cmc", "sample", "sample_people")
+        return found | {name: getattr(self, name) for name in names if len(getattr(self, name))}
 
 
 @runtime_checkable
@@ -92,6 +101,9 @@ class Verification:
             (`kdface.datasets.Seen`); null: from `dataset` as well.
         official_half_split: for comparison with the published MaskInv code only, whose "mask against no mask" takes
             both images of the first half of the pairs from `dataset` and both of the second half from `probes`.
+        recognition: a frozen network that embeds the images of `dataset`; null: the run's own.
+        probe_recognition: one that embeds the second image of each pair; null: the run's own. An old network here, or
+            there, tells whether new embeddings can be compared with stored ones.
     """
 
     def __init__(
@@ -101,12 +113,19 @@ class Verification:
         fars: Sequence[float] = (1e-2, 1e-3),
         probes: FaceSet | None = None,
         official_half_split: bool = False,
+        recognition: Recognition | None = None,
+        probe_recognition: Recognition | None = None,
     ) -> None:
         self.dataset = dataset
         self.probes = dataset if probes is None else probes
         self.datasets = (dataset,) if probes is None else (dataset, probes)
         self.pairs = pairs
         self.fars = tuple(fars)
+        self.networks = (recognition, probe_recognition)
+        self._one_side = self.probes is self.dataset and recognition is probe_recognition
+        for network, faces in zip(self.networks, (self.dataset, self.probes), strict=True):
+            if network is not None:
+                require_sees(network, faces)
         half = len(pairs) // 2 if official_half_split else 0
         # Which of the two sets each image comes from.
         self._left = np.arange(len(pairs)) >= half if official_half_split else np.zeros(len(pairs), dtype=np.bool_)
@@ -125,7 +144,7 @@ class Verification:
         pairs = self.pairs
         sides = [*zip(pairs.left, self._left, strict=True), *zip(pairs.right, self._right, strict=True)]
         first, second = ({key for key, of_probes in sides if of_probes == which} for which in (False, True))
-        return (first | second, set()) if self.probes is self.dataset else (first, second)
+        return (first | second, set()) if self._one_side else (first, second)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed, score, measure. Embeddings without a direction give metrics that are not available, and symptoms."""
@@ -152,14 +171,36 @@ class Verification:
             "scores/fmr1000": Metric(fnmr_at_fmr(curve, 1e-3)),
             **_separation(np.asarray(scores), same),
         }
-        return Outcome(metrics, counts, symptoms, np.asarray(scores), same)
+        outcome = Outcome(metrics, counts, symptoms, np.asarray(scores), same)
+        outcome.sample, outcome.sample_people = sample_of_people(embeddings, self._people())
+        return outcome
+
+    def sides(self) -> tuple[list[tuple[FaceSet, str]], list[tuple[FaceSet, str]]]:
+        """The left image of each pair, and the right one: the set it is taken from, and its key."""
+        left, right = (
+            [(self.probes if probe else self.dataset, key) for key, probe in zip(keys, of_probes, strict=True)]
+            for keys, of_probes in ((self.pairs.left, self._left), (self.pairs.right, self._right))
+        )
+        return left, right
+
+    def _people(self) -> list[str]:
+        """The person of each row that is embedded."""
+        sides = zip((self.dataset, self.probes), self._keys(), strict=True)
+        return [names[key] for faces, keys in sides if keys for names in [people_of(faces)] for key in sorted(keys)]
 
     def _embedded(self, embed: Embedder) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Embeddings, and for each pair the rows of its two images."""
         first, second = (sorted(keys) for keys in self._keys())
         rows = {key: row for row, key in enumerate(first)}
-        probe_rows = rows if self.probes is self.dataset else {key: len(first) + i for i, key in enumerate(second)}
-        parts = [embed(faces, keys) for faces, keys in ((self.dataset, first), (self.probes, second)) if keys]
+        probe_rows = rows if self._one_side else {key: len(first) + i for i, key in enumerate(second)}
+        sides = zip(self.networks, (self.dataset, self.probes), (first, second), strict=True)
+        parts = [embedder_of(network, embed)(faces, keys) for network, faces, keys in sides if keys]
+        sizes = sorted({part.shape[1] for part in parts})
+        if len(sizes) > 1:
+            raise UserError(
+                f"the two networks' embeddings have {sizes[0]} and {sizes[1]} numbers: they cannot be compared.",
+                mend="networks with embeddings of one size",
+            )
 
         def places(keys: Sequence[str], of_probes: NDArray[np.bool_]) -> NDArray[np.int64]:
             found = [(probe_rows if probe else rows)[key] for key, probe in zip(keys, of_probes, strict=True)]
@@ -187,6 +228,8 @@ def lfw_verification(
     fars: tuple[FAR, ...] = (1e-2, 1e-3),
     probes: FaceSet | None = None,
     official_half_split: bool = False,
+    recognition: Recognition | None = None,
+    probe_recognition: Recognition | None = None,
 ) -> Verification:
     """Verification over a pair list in LFW's text format.
 
@@ -199,7 +242,7 @@ def lfw_verification(
             rows = np.flatnonzero(listed.same == kind)
             fold[rows] = consecutive_folds(len(rows))
         listed = replace(listed, fold=fold)
-    return Verification(dataset, listed, fars, probes, official_half_split)
+    return Verification(dataset, listed, fars, probes, official_half_split, recognition, probe_recognition)
 
 
 def bin_verification(dataset: Any, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
@@ -215,7 +258,9 @@ def random_verification(
     seed: Annotated[int, Ge(0)] = 0,
     fars: tuple[FAR, ...] = (1e-2, 1e-3),
     probes: FaceSet | None = None,
+    recognition: Recognition | None = None,
+    probe_recognition: Recognition | None = None,
 ) -> Verification:
     """Verification over pairs drawn at random from any dataset with people: balanced, folds of disjoint people."""
     pairs = random_pairs(dataset.labels, dataset.keys, folds, pairs_per_fold, seed)
-    return Verification(dataset, pairs, fars, probes)
+    return Verification(dataset, pairs, fars, probes, False, recognition, probe_recognition)

@@ -6,22 +6,20 @@ import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
-from kdface.evaluation.embed import Embedder
+from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.protocol import Metric, Outcome, Verification
 from kdface.evaluation.scores import cosine_scores
-from kdface.faces import FaceSet, Preprocessing
+from kdface.faces import FaceSet
 from kdface.teachers import Teacher
 from kdface.teachers.quality.people import require_mates, rows_of_people
 
@@ -29,20 +27,7 @@ Quality = NDArray[np.float64]  # (images,), higher is better
 Limit = Annotated[float, Gt(0), Le(1)]
 
 
-@runtime_checkable
-class Recognition(Protocol):
-    """A frozen recognition network; `kdface.teachers.Teacher` is one."""
-
-    preprocessing: Preprocessing
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, D)."""
-
-    def to(self, device: torch.device | str) -> Recognition: ...
-
-
-# Embeddings and grades by frozen networks, which test sets that share a network share too, as long as it lives.
-_RECOGNISERS: weakref.WeakKeyDictionary[Recognition, Embedder] = weakref.WeakKeyDictionary()
+# Grades by frozen networks, which test sets that share a network share too, as long as it lives.
 _GRADES: weakref.WeakKeyDictionary[Teacher, dict[int, tuple[FaceSet, dict[str, float]]]] = weakref.WeakKeyDictionary()
 
 
@@ -113,6 +98,8 @@ class QualityEDC:
     ) -> None:
         if test.probes is not test.dataset:
             raise UserError("a test of quality takes both images of a pair from one set, and this one has probes.")
+        if test.networks != (None, None):
+            raise UserError("a test of quality names its recognition network itself.", mend="recognition: ...")
         self.aligned = test.dataset
         self.pairs = test.pairs
         self.dataset = self.aligned if perturbed is None else perturbed
@@ -133,9 +120,7 @@ class QualityEDC:
         if missing:
             raise UserError(f"{len(missing)} images of the pairs are not in {self.dataset.name}, first {missing[0]}.")
         if recognition is not None:
-            theirs, ours = recognition.preprocessing, self.recognised.preprocessing
-            kind = dataclasses.replace(theirs, color=ours.color, mean=ours.mean, std=ours.std)  # its own affair
-            kind.require_equal(ours, "the recognition network", self.recognised.name)
+            require_sees(recognition, self.recognised)
 
     def evaluate(self, embed: Embedder) -> QualityOutcome:
         """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
@@ -146,7 +131,7 @@ class QualityEDC:
         left, right = self.pairs.rows(keys)
         same = self.pairs.same
         quality = self._grade(embed, self.dataset, keys)
-        embeddings = self._recognise(embed)(self.recognised, keys)
+        embeddings = embedder_of(self.recognition, embed)(self.recognised, keys)
         symptoms = diagnose(embeddings, left, right, same) + _diagnose_quality(quality)
         outcome = QualityOutcome(
             metrics={},
@@ -191,19 +176,6 @@ class QualityEDC:
             grades[id(faces)] = (faces, dict(zip(faces.keys, scores.tolist(), strict=True)))
         known = grades[id(faces)][1]
         return np.array([known[key] for key in keys])
-
-    def _recognise(self, embed: Embedder) -> Embedder:
-        """The run's own network, or the frozen one, whose embeddings are kept from one evaluation to the next."""
-        network = self.recognition
-        if network is None:
-            return embed
-        network.to(embed.device)
-        if network not in _RECOGNISERS:
-            frozen = weakref.proxy(network)
-            _RECOGNISERS[network] = Embedder(
-                lambda images, _: frozen.embed(images), embed.device, embed.batch_size, embed.rank, embed.world
-            )
-        return _RECOGNISERS[network]
 
     def _measure(self, outcome: QualityOutcome) -> dict[str, Metric]:
         given = (outcome.scores, outcome.same, outcome.pair_quality, self.policy)

@@ -9,6 +9,7 @@ from kdface.heads.crfiqa import CRFIQA
 from kdface.heads.elasticface import ElasticFaceArc, ElasticFaceCos
 from kdface.heads.frame import Head, HeadOutput, MarginSoftmax
 from kdface.heads.magface import MagFace
+from kdface.heads.partial_fc import PartialFC
 from kdface.heads.softmax import ArcFace, CosFace, NormFace, Softmax
 from kdface.heads.sphereface import GASoftmax, SphereFace, SphereFace2017, SphereFacePlus
 from kdface.heads.sphereface2 import SphereFace2
@@ -26,6 +27,7 @@ __all__ = [
     "MagFace",
     "MarginSoftmax",
     "NormFace",
+    "PartialFC",
     "Softmax",
     "SphereFace",
     "SphereFace2",

@@ -71,11 +71,18 @@ class HeadOutput(NamedTuple):
         loss: scalar, `loss_scale` and regularisers included.
         logits: (N, C), those that the loss saw, margin included.
         cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
+        nearest: (N,), the class of the largest cosine, where `cosine` does not hold all classes.
     """
 
     loss: Tensor
     logits: Tensor
     cosine: Tensor
+    nearest: Tensor | None = None
+
+    def accuracy(self, label: Tensor) -> Tensor:
+        """The share of the labels (N,) whose class has the largest cosine."""
+        nearest = self.cosine.argmax(1) if self.nearest is None else self.nearest
+        return (nearest == label).float().mean()
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
@@ -213,19 +220,24 @@ class MarginSoftmax(Head):
         """A term added to the loss, from embedding norms (N, 1), unit class weights (C, D), labels (N,)."""
         return None
 
+    def advance(self) -> None:
+        """Called once in each forward pass in training mode, before anything else: schedules count here."""
+
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        if self.training:
+            self.advance()
         norm, direction = polar(embedding)
         weight = self.unit_weight(embedding.dtype)
         cosine = direction @ weight.T
         target = label[:, None]
-        others = self._under_rule(self.eta, cosine)
-        own = self._under_rule(self.psi, cosine.gather(1, target))
+        others = self.under_rule(self.eta, cosine)
+        own = self.under_rule(self.psi, cosine.gather(1, target))
         logits = others.scatter(1, target, own) * (norm if self.scale is None else self.scale)
         loss = self.loss_scale * cross_entropy(logits, label)
         extra = self.regulariser(norm, weight, label)
         return HeadOutput(loss if extra is None else loss + extra, logits, cosine.detach())
 
-    def _under_rule(self, function: Callable[[Tensor], Tensor | None], cosine: Tensor) -> Tensor:
+    def under_rule(self, function: Callable[[Tensor], Tensor | None], cosine: Tensor) -> Tensor:
         """`function` of the cosine under the gradient rule."""
         exact = self.gradient == "exact"
         value = function(cosine if exact else cosine.detach())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kdface.heads.frame import GradientRule, HeadOutput, MarginSoftmax
+from kdface.heads.frame import GradientRule, MarginSoftmax
 
 
 def stepped_margin(iteration: Tensor, margin: float, steps: Sequence[int]) -> float | Tensor:
@@ -49,10 +49,7 @@ class ScheduledMarginSoftmax(MarginSoftmax):
         super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient, loss_scale=loss_scale)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
 
-    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        if self.training:
-            # Not in place: a compiled backward pass may recompute the margin from the buffer it was read
-            # from and
-            # would find it advanced (pytorch/pytorch#197039).
-            self.iteration = self.iteration + 1
-        return super().classify(embedding, label)
+    def advance(self) -> None:
+        # Not in place: a compiled backward pass may recompute the margin from the buffer it was read from and would
+        # find it advanced (pytorch/pytorch#197039).
+        self.iteration = self.iteration + 1

@@ -5,6 +5,7 @@ from kdface.methods.base import Method, Optimization, Term, Views
 from kdface.methods.ckd import CKD
 from kdface.methods.distillation import Distillation
 from kdface.methods.facenet import FaceNet
+from kdface.methods.harmonic import Harmonic
 from kdface.methods.maskinv import MaskInv
 from kdface.methods.spherefacer import SphereFaceR
 
@@ -13,6 +14,7 @@ __all__ = [
     "CKD",
     "Distillation",
     "FaceNet",
+    "Harmonic",
     "MaskInv",
     "Method",
     "Optimization",

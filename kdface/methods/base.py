@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from kdface.datasets.loading import Batch, Order, shuffled
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Preprocessing
+from kdface.heads import PartialFC
 from kdface.pixels import normalised
 from kdface.randomness import derive
 from kdface.teachers import Teacher
@@ -210,6 +211,25 @@ class Method(pl.LightningModule, ABC):
                     mean.lerp_(value.to(mean.dtype), weight)
                 else:
                     mean.copy_(value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint holds the optimiser's state of class weights that are divided over ranks whole."""
+        self._convert_sharded(checkpoint, PartialFC.whole)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._convert_sharded(checkpoint, PartialFC.own)
+
+    def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:
+        heads = {id(each.weight): each for each in self.modules() if isinstance(each, PartialFC) and each.world > 1}
+        groups = [each["params"] if isinstance(each, dict) else [each] for each in self.parameter_groups()]
+        for index, parameter in enumerate(each for group in groups for each in group):
+            head = heads.get(id(parameter))
+            for state in (each["state"] for each in checkpoint.get("optimizer_states", [])):
+                if head is not None and index in state:
+                    state[index] = {
+                        name: convert(head, value) if isinstance(value, Tensor) and value.ndim else value
+                        for name, value in state[index].items()
+                    }
 
     def train(self, mode: bool = True) -> Method:
         """The averaged copy stays in eval mode whatever the rest does."""

@@ -15,7 +15,7 @@ from kdface.backbones.paired import Norm, Paired, Stages
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import HeadOutput
+from kdface.heads import HeadOutput, PartialFC
 from kdface.losses import tempered_kl
 from kdface.methods.base import Method, Term, Views
 from kdface.pixels import normalised
@@ -72,6 +72,11 @@ class CKD(Method):
             raise UserError("method.views.teacher is null: CKD trains two networks.", mend="method.views.teacher=face")
         if not any((ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face)):
             raise UserError("all weights of CKD's loss are 0.", expected="at least one term")
+        if any(isinstance(each, PartialFC) for each in heads.values()):
+            raise UserError(
+                "CKD compares the two networks' logits of all classes, and head=partial_fc takes a sample of them.",
+                mend="another head (kdface list head)",
+            )
         # Face first: the official order, which `modality_statistics` depends on.
         pair = Paired({role: networks[role] for role in ("teacher", "student")}, shared, norm, synchronised)
         super().__init__(pair, heads["student"], preprocessing, views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar
 
 import torch
@@ -13,24 +14,26 @@ from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.losses import embedding_mse
+from kdface.losses.transfer import Computed, Transfer
 from kdface.methods.base import Method, Optimization, Term, Views
 from kdface.teachers import Teacher
 
 
 class Distillation(Method):
-    """loss = head(student view) + guidance * embedding distance between student and teacher.
+    """loss = head(student view) + guidance * what the student lacks of its teacher.
 
     The teacher sees its own view of the same face: the bare one of a masked face, the whole one of a pair of eyes, the
-    aligned one of a misaligned crop. The distance is the mean over batch and components of the squared difference of
-    unit embeddings (`kdface.losses.embedding_mse`) = 2 / D * mean(1 - cosine).
+    aligned one of a misaligned crop. What it lacks is the mean over batch and components of the squared difference of
+    unit embeddings (`kdface.losses.embedding_mse`) = 2 / D * mean(1 - cosine), or whatever else `transfer` compares.
 
-    Its record holds `guidance`, as it weighs the term at that step, and `agreement`, the mean cosine of student and
-    teacher.
+    Its record holds `guidance`, as it weighs the term at that step, and without a `transfer` `agreement`, the mean
+    cosine of student and teacher.
 
     Args:
         guidance: lambda, the weight of the distance for an embedding of `reference_size` components.
         reference_size: the mean over D components makes the pull of a given lambda on the angle shrink as 1 / D; the
-            weight is therefore guidance * D / reference_size. Null: guidance itself.
+            weight is therefore guidance * D / reference_size. Null, or with a `transfer`: guidance itself.
+        transfer: what is compared in place of the embeddings' distance, one of the `Transfer`s of `kdface.losses`.
     """
 
     needs_head: ClassVar[bool] = False
@@ -45,15 +48,19 @@ class Distillation(Method):
         teacher: Teacher | None,
         guidance: Annotated[float, Ge(0)] = 100.0,
         reference_size: Annotated[int, Ge(1)] | None = 512,
+        transfer: Transfer | None = None,
     ) -> None:
         super().__init__(backbone, head, preprocessing, views, teacher)
         self.guidance = guidance
         self.reference_size = reference_size
+        self.transfer = transfer
         # Embeddings of other sizes are compared through a linear map, which is trained along and not shipped.
         size = int(backbone.embedding_size)  # type: ignore[arg-type]
         self.projection: nn.Module = nn.Identity()
-        if teacher is None:  # built for use: the projection is not shipped
-            self.register_load_state_dict_pre_hook(_without_projection)  # type: ignore[no-untyped-call]
+        if teacher is None:  # built for use: what serves the comparison alone is not shipped
+            self.register_load_state_dict_pre_hook(_without_comparison)  # type: ignore[no-untyped-call]
+        elif transfer is not None:
+            self._prepare(transfer, teacher)
         elif teacher.embedding_size != size:
             self.projection = nn.Linear(size, teacher.embedding_size, bias=False)
         if head is None and guidance == 0:
@@ -63,15 +70,21 @@ class Distillation(Method):
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         assert self.teacher is not None and self.views.teacher is not None
-        embedding = self.backbone(self.pixels(batch.views[self.views.student]))
+        pixels = self.pixels(batch.views[self.views.student])
+        embedding, maps = with_maps(self.backbone, pixels, self.transfer.stages if self.transfer else ())
         terms: dict[str, Term] = {}
         metrics: dict[str, Tensor] = {}
+        logits: Tensor | None = None
         if self.head is not None:
             output = self.head(embedding, batch.label)
+            logits = output.logits
             terms["classification"] = Term(output.loss)
-            metrics["accuracy"] = (output.cosine.argmax(1) == batch.label).float().mean()
+            metrics["accuracy"] = output.accuracy(batch.label)
         weight = self.weight(terms)
-        if weight > 0:
+        if weight > 0 and self.transfer is not None:
+            shown = self._shown(self.transfer, batch.views[self.views.teacher], batch.label)
+            terms["distillation"] = Term(self.transfer(Computed(embedding, logits, maps), shown), weight)
+        elif weight > 0:
             target = self.teacher.embed(batch.views[self.views.teacher])
             projected = self.projection(embedding)
             terms["distillation"] = Term(embedding_mse(projected, target), weight)
@@ -82,7 +95,9 @@ class Distillation(Method):
     def optimize_with(self, optimization: Optimization) -> None:
         super().optimize_with(optimization)
         if not self.is_guided:  # ranks would wait for its gradient
-            self.projection.requires_grad_(False)
+            for module in (self.projection, self.transfer):
+                if module is not None:
+                    module.requires_grad_(False)
 
     @property
     def is_guided(self) -> bool:
@@ -97,11 +112,50 @@ class Distillation(Method):
     def scaled(self, guidance: float) -> float:
         """lambda for this teacher's embedding size."""
         assert self.teacher is not None
-        if self.reference_size is None:
+        if self.reference_size is None or self.transfer is not None:
             return guidance
         return guidance * self.teacher.embedding_size / self.reference_size
 
+    def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
+        """Check that both networks compute what is compared, and make what the comparison trains."""
+        if transfer.needs_logits:
+            classes = [None if each is None else len(each.weight) for each in (self.head, teacher.head)]  # type: ignore[arg-type]
+            if None in classes or classes[0] != classes[1]:
+                raise UserError(
+                    f"{type(transfer).__name__} compares logits, and student and teacher have {classes[0]} and "
+                    f"{classes[1]} classes.",
+                    expected="a head each, for the same people",
+                    mend="a head, and a teacher that another run trained on these people (teacher=run)",
+                )
+        sides = ((self.backbone, self.preprocessing), (teacher.network, teacher.preprocessing))
+        transfer.prepare(*(_channels(network, each.size, transfer.stages) for network, each in sides))
 
-def _without_projection(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-    for name in [each for each in state if each.startswith(f"{prefix}projection.")]:
+    @torch.no_grad()
+    def _shown(self, transfer: Transfer, images: Tensor, label: Tensor) -> Computed:
+        """What the teacher computes of its view."""
+        assert self.teacher is not None
+        self.teacher.network.eval()
+        embedding, maps = with_maps(self.teacher.network, self.teacher.pixels(images), transfer.stages)
+        head = self.teacher.head if transfer.needs_logits else None
+        return Computed(embedding, None if head is None else head(embedding, label).logits, maps)
+
+
+def with_maps(network: nn.Module, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """(N, 3, H, W) -> (N, D) embeddings and the maps of the named stages, where any is asked for."""
+    if not stages:
+        return network(images), {}
+    found: tuple[Tensor, dict[str, Tensor]] = network.with_maps(images, stages)  # type: ignore[operator]
+    return found
+
+
+@torch.no_grad()
+def _channels(network: nn.Module, size: tuple[int, int], stages: Collection[str]) -> dict[str, int]:
+    mode = network.training
+    _, maps = with_maps(network.eval(), torch.zeros(1, 3, *size), stages)
+    network.train(mode)
+    return {stage: each.shape[1] for stage, each in maps.items()}
+
+
+def _without_comparison(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    for name in [each for each in state if each.startswith((f"{prefix}projection.", f"{prefix}transfer."))]:
         del state[name]

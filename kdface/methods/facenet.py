@@ -29,6 +29,11 @@ _COLLAPSED = 0.01
 _PATIENCE = 20
 
 
+def direction(embedding: Tensor) -> Tensor:
+    """(N, D) -> (N, D) of unit length, in float32 at least."""
+    return polar(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))[1]
+
+
 class FaceNet(Method):
     """Triplet training on batches of P people with K images (Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015).
 
@@ -93,22 +98,28 @@ class FaceNet(Method):
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         embedding = self.backbone(self.pixels(batch.views[self.views.student]))
-        unit, label = self._of_all_ranks(
-            polar(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))[1], batch
-        )
-        distances = squared_distances(unit)
+        points, label = self.points(embedding, batch)
+        distances = squared_distances(points)
         with torch.no_grad():
             self._require_pairs(label)
             self._watch(distances)
-            triplets = self.miner(distances.detach(), label, self.margin, self.draws)
+            triplets = self.mined(distances.detach(), label)
         hinges = triplet_hinges(distances, triplets, self.margin)
         self.last_metrics = self._metrics(distances.detach(), label, triplets, hinges.detach())
         terms = {"triplet": Term(reduced(hinges, self.reduction))}
         if self.head is not None:
             output = self.head(embedding, batch.label)
             terms["classification"] = Term(output.loss, self.head_weight)
-            self.last_metrics["accuracy"] = (output.cosine.argmax(1) == batch.label).float().mean()
+            self.last_metrics["accuracy"] = output.accuracy(batch.label)
         return terms
+
+    def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings (n, D) of the batch -> the unit vectors among which triplets are mined, and their labels."""
+        return self._of_all_ranks(direction(embedding), batch)
+
+    def mined(self, distances: Tensor, label: Tensor) -> Triplets:
+        """The triplets of the points that the loss sees."""
+        return self.miner(distances, label, self.margin, self.draws)
 
     def _of_all_ranks(self, unit: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n, D) of each rank -> (n * ranks, D) in the batch's order, labels alike.

@@ -30,6 +30,9 @@ class TrainerSettings:
         deterministic: refuse operations that give other bits on a second run.
         compile: compile the backbone with torch.compile.
         log_steps: write a training record every so many steps.
+        sync_batchnorm: normalise by the statistics of the batches of all ranks, not of each rank's own part.
+
+    A setting that was added later has a default here: a run from before it was trained with that, and keeps its name.
     """
 
     max_epochs: Annotated[int, Ge(1)]
@@ -51,3 +54,4 @@ class TrainerSettings:
     deterministic: bool
     compile: bool
     log_steps: Annotated[int, Ge(1)]
+    sync_batchnorm: bool = False

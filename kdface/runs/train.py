@@ -15,10 +15,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from kdface.backbones.synchronised_norm import synchronise
 from kdface.datasets.loading import BatchOrder, ResumableLoader
 from kdface.errors import UserError
 from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, detect, forward_context, keep_freed_memory
+from kdface.heads.partial_fc import shard_heads
 from kdface.methods import Method
 from kdface.runs.callbacks import (
     Checkpoints,
@@ -56,6 +58,10 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         note_environment(folder, environment(profile, threads, settings.devices * settings.nodes))
 
     method = job.method
+    if settings.sync_batchnorm and settings.devices * settings.nodes > 1:
+        synchronise(method)
+    if settings.devices * settings.nodes > 1 and shard_heads(method, rank, settings.devices * settings.nodes):
+        require_whole_gradients(settings, profile)
     method.optimize_with(job.optimization)
     method.use_memory_format(profile.channels_last)
     if settings.compile:
@@ -129,6 +135,21 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     finally:
         records.close()
     return results
+
+
+def require_whole_gradients(settings: TrainerSettings, profile: Profile) -> None:
+    """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account."""
+    if settings.clip_norm is not None:
+        raise UserError(
+            "trainer.clip_norm needs the norm of all gradients, and those of class weights are divided over the ranks.",
+            mend="trainer.clip_norm=null, or a head that is not divided (kdface list head)",
+        )
+    if profile.precision == "16-mixed":
+        raise UserError(
+            "with precision 16-mixed each rank leaves out steps by its own gradients, and class weights are divided "
+            "over the ranks.",
+            mend="trainer.precision=bf16-mixed",
+        )
 
 
 def _open_logger(job: Job, folder: RunFolder, name: str) -> Logger | None:

@@ -31,6 +31,7 @@ class Job:
         folder: its run folder.
         prepare: writes the run folder; raises `UserError` where another process holds it.
         devices: how many ranks it starts.
+        retry: run it although it failed; the mark of the failure stays until the job itself has begun.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Job:
     folder: RunFolder
     prepare: Callable[[], object] = field(compare=False)
     devices: int = 1
+    retry: bool = False
 
 
 Ended = tuple[Job, int]  # a job and its exit code
@@ -134,6 +136,7 @@ class _Drive:
         self.elsewhere: list[Job] = []  # run by another process
         self.again: list[Job] = []  # to be looked at once more
         self.given_up: set[int] = set()
+        self.retried: set[int] = set()
         self._looked = 0.0
 
     def run(self) -> None:
@@ -173,7 +176,7 @@ class _Drive:
                 self.view.started(job)
             elif state is State.RUNNING:
                 self.elsewhere.append(job)
-            elif state in (State.DONE, State.FAILED, State.PRUNED):
+            elif not self._wanted(job, state):
                 self._tell(job, state, f"{state} already", 0.0)
             else:
                 try:
@@ -181,6 +184,9 @@ class _Drive:
                 except HeldError:
                     self.elsewhere.append(job)
                 else:
+                    if state is State.PRUNED:
+                        self.ledger.write(replace(self._entry(job), pruned=False))
+                    self.retried.add(job.number)
                     starting.append(job)
         if starting:
             self.backend.start(starting)
@@ -188,6 +194,12 @@ class _Drive:
                 self.running[job.number] = (job, time.monotonic())
                 self.view.started(job)
         return exhausted
+
+    def _wanted(self, job: Job, state: State) -> bool:
+        """Whether a job that nobody runs is to be run. A grid runs to the end what only a search has given up."""
+        if state is State.FAILED:
+            return job.retry and job.number not in self.retried
+        return state is not State.DONE and (state is not State.PRUNED or not self.source.adaptive)
 
     def _settle(self, job: Job, code: int) -> None:
         _, began = self.running.pop(job.number)

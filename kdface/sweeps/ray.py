@@ -37,11 +37,12 @@ class Ray:
                 expected="auto, ray://HOST:10001, or null for a Ray of this machine",
                 mend="ray start --head",
             ) from None
-        self._task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(run_child)
+        self._cores = max(1, int(cores))
+        self._task: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(run_child)
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self.running[self._task.remote(str(job.folder.root))] = job
+            self.running[self._task.remote(str(job.folder.root), self._cores)] = job
 
     def ended(self, seconds: float) -> list[Ended]:
         if not self.running:

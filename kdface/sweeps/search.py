@@ -6,9 +6,12 @@ from (seed, n), so with one job at a time a search that was killed asks for the 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdface.errors import UserError, nearest
@@ -44,6 +47,9 @@ class Search:
         warmup_trials: trials that run to the end before the median counts.
         warmup_steps: steps of a trial before it can be stopped.
         seed: of the samplers.
+
+    Attributes:
+        refused: the trials whose point made no configuration, each with what is wrong with it.
     """
 
     adaptive = True
@@ -73,6 +79,7 @@ class Search:
         self.seed = seed
         self.prunes = pruner != "none"
         self.trials: dict[int, Any] = {}
+        self.refused: list[str] = []
         self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
         self.study = optuna.create_study(
             storage=f"sqlite:///{ledger.root / 'study.db'}",
@@ -82,34 +89,57 @@ class Search:
             pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
         )
         self._distributions = {each.key: _distribution(optuna, each) for each in space.dimensions}
-        known = self.study.get_trials(deepcopy=False)
-        self._left = [t for t in known if t.state == optuna.trial.TrialState.RUNNING]
-        self._take_in_retried(known)
+        with self._alone():
+            known = self.study.get_trials(deepcopy=False)
+            self._left = [t for t in known if t.state == optuna.trial.TrialState.RUNNING]
+            self._take_in_retried(known)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of several processes that run one search, draw as the only one: each sees what the others have drawn."""
+        with open(self.ledger.root / "study.lock", "a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def next(self) -> Job | None:
-        """A trial that an earlier command left running, then a new one."""
+        """A trial that an earlier command left running, then a new one. A point that makes no configuration is told of,
+        counts as a failed trial, and the next one is asked for."""
+        fail = _optuna().trial.TrialState.FAIL
+        while (trial := self._trial()) is not None:
+            values = {each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions}
+            try:
+                job = self.make(trial.number, self.space.job(values))
+            except UserError as error:
+                self.study.tell(trial, state=fail, skip_if_finished=True)
+                point = " ".join(f"{key}={value}" for key, value in values.items())
+                self.refused.append(f"{point}: {error.problem}")
+                print(f"trial {trial.number}: {error}", file=sys.stderr)
+                continue
+            trial.set_user_attr("run", job.entry.run)
+            self.trials[job.number] = trial
+            return job
+        return None
+
+    def _trial(self) -> Any:
+        """The next trial, its values drawn; None where there are enough."""
         optuna = _optuna()
-        while self._left:
-            frozen = self._left.pop(0)
-            trial = optuna.trial.Trial(self.study, frozen._trial_id)
-            if self._chosen(frozen):
-                break
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)  # cut off while it was being drawn
-        else:
+        with self._alone():
+            while self._left:
+                frozen = self._left.pop(0)
+                trial = optuna.trial.Trial(self.study, frozen._trial_id)
+                if self._chosen(frozen):
+                    return trial
+                # cut off while it was being drawn
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             number = sum(map(self._chosen, self.study.get_trials(deepcopy=False)))
             if number >= self.n_trials:
                 return None
             self.study.sampler = _sampler(optuna, self.sampler, derive(self.seed, "optuna", number) % 2**32)
-            trial = self.study.ask(self._distributions)
-        overrides = self.space.job({each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions})
-        job = self.make(trial.number, overrides)
-        trial.set_user_attr("run", job.entry.run)
-        self.trials[job.number] = trial
-        return job
+            return self.study.ask(self._distributions)
 
     def _chosen(self, trial: Any) -> bool:
-        """Whether every value of a trial has been drawn."""
-        return all(key in trial.params for key in self._distributions)
+        """Whether a trial counts: every value has been drawn, and it is not the second entry of a retried one."""
+        return all(key in trial.params for key in self._distributions) and "retried" not in trial.user_attrs
 
     def give_up(self, job: Job) -> bool:
         """Hand on the evaluations that the job has written since; whether the pruner wants it stopped."""
@@ -119,6 +149,11 @@ class Search:
         if self._seen.get(job.number) == size:
             return False
         self._seen[job.number] = size
+        self._report(job)
+        return bool(self.trials[job.number].should_prune())
+
+    def _report(self, job: Job) -> None:
+        """Hand the evaluations in a job's record on to the study."""
         (name,) = self.objectives
         trial = self.trials[job.number]
         for record in read(job.folder.metrics):
@@ -127,12 +162,14 @@ class Search:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a step that was reported before counts once
                     trial.report(float(value["value"]), int(record["step"]))
-        return bool(trial.should_prune())
 
     def ended(self, job: Job, state: State) -> None:
         """Tell the study. An interrupted trial stays open: the same command goes on with it."""
         trial_states = _optuna().trial.TrialState
         trial = self.trials[job.number]
+        if self.prunes and job.folder.metrics.is_file() and state in (State.DONE, State.PRUNED):
+            with contextlib.suppress(RuntimeError, ValueError):  # another process has told of its end already
+                self._report(job)  # what came since the last look: later trials are compared with it
         if state is State.DONE:
             values = self._values(job)
             if values is None:
@@ -166,17 +203,17 @@ class Search:
             run = trial.user_attrs.get("run")
             found = None if run is None or run in counted else self.ledger.find(run)
             if found is not None and self.ledger.state(found) is State.DONE:
-                job = self.make(trial.number, self.space.job(trial.params))
+                point = {each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions}
+                job = self.make(trial.number, self.space.job(point))
                 values = self._values(job)
                 if values is not None and job.entry.run == run:
                     counted.add(run)
-                    self.n_trials += 1
                     self.study.add_trial(
                         optuna.trial.create_trial(
                             params=trial.params,
                             distributions=trial.distributions,
                             values=values,
-                            user_attrs={"run": run},
+                            user_attrs={"run": run, "retried": trial.number},
                         )
                     )
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -62,6 +67,30 @@ def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
     if count > len(cores):
         return [(cores[i % len(cores)],) for i in range(count)]
     return [tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) for i in range(count)]
+
+
+@contextlib.contextmanager
+def claimed_cores(count: int) -> Iterator[list[int]]:
+    """So many processors that no other job of this machine has claimed; where there are too few, shared ones.
+
+    For schedulers that count processors and assign none. A claim is a lock on a file, so it dies with its process.
+    """
+    folder = Path(tempfile.gettempdir()) / f"kdface-cores-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    usable = usable_cores()
+    count = min(count, len(usable))
+    mine: list[int] = []
+    with contextlib.ExitStack() as stack:
+        for core in usable:
+            if len(mine) == count:
+                break
+            file = stack.enter_context(open(folder / str(core), "a", encoding="utf-8"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine.append(core)
+        others = [core for core in usable if core not in mine]
+        start = os.getpid() % max(1, len(others))
+        yield sorted([*mine, *(others[start:] + others[:start])[: count - len(mine)]])
 
 
 def visible_gpus() -> list[str]:

@@ -24,6 +24,8 @@ from kdface.sweeps.ledger import Ledger
 from kdface.sweeps.lifeline import said, was_stopped
 
 _ASK = 2.0  # seconds between questions to squeue
+_ANSWER = 60.0  # seconds that squeue has to answer
+_SILENT = 1800.0  # seconds without an answer after which a sweep gives up; its jobs stay in the queue
 _WARNED = 60  # seconds before its time limit at which a job is put into the queue again
 _REQUEUES = 1000  # times a job may run out of time
 _ASKED_TO_STOP = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -82,6 +84,7 @@ class Slurm:
         self.at_once = n_jobs
         self.running: dict[str, Job] = {}
         self._asked = 0.0
+        self._heard: float | None = None  # when the queue was last known
         self._queue: set[str] = set()
         self._executor = submitit.AutoExecutor(
             folder=ledger.root / "slurm" / "%j", cluster="slurm", slurm_max_num_timeout=_REQUEUES
@@ -111,7 +114,7 @@ class Slurm:
             self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
             self.running[ticket] = job
         self._queue |= set(tickets)
-        self._asked = time.monotonic()
+        self._asked = self._heard = time.monotonic()
 
     def ended(self, seconds: float) -> list[Ended]:
         time.sleep(seconds)
@@ -149,19 +152,30 @@ class Slurm:
             )
 
     def _ask(self) -> set[str]:
+        """What the queue was when it last answered. That it does not answer says nothing about a job."""
         if time.monotonic() - self._asked > _ASK:
+            try:
+                self._queue = queued(self.ledger.root.name)
+                self._heard = time.monotonic()
+            except UserError as error:
+                if self._heard is None or time.monotonic() - self._heard > _SILENT:
+                    raise
+                print(f"{error.problem} It is asked again.", file=sys.stderr)
             self._asked = time.monotonic()
-            self._queue = queued(self.ledger.root.name)
         return self._queue
 
 
 def queued(name: str) -> set[str]:
-    """The tickets of the jobs of a name that wait or run."""
-    said = subprocess.run(
-        ["squeue", "--noheader", "--array", "--me", "--name", name, "--format", "%i"],
-        capture_output=True,
-        text=True,
-    )
+    """The tickets of the jobs of a name that wait or run. Raises `UserError` where squeue gives no answer."""
+    try:
+        said = subprocess.run(
+            ["squeue", "--noheader", "--array", "--me", "--name", name, "--format", "%i"],
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"squeue has not answered for {_ANSWER:g} s.", mend="is slurmctld running?") from None
     if said.returncode:
         raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", mend="is slurmctld running?")
     return set(said.stdout.split())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kdface.commands import reproduce
 from kdface.errors import UserError
@@ -23,6 +24,28 @@ def test_a_run_is_identical_a_second_time_and_a_forged_one_is_not(kdface: Kdface
     records[place]["loss"] += 1e-6
     (root / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert reproduce.run([str(root)]) == 1
+
+
+def test_the_runs_of_a_cell(kdface: Kdface, tmp_path: Path) -> None:
+    """One row of one seed; a column that training measures, and one that a later evaluation does."""
+    tree = {
+        "title": "Tiny",
+        "seeds": [0],
+        "overrides": [*TINY, "trainer.max_steps=1", "name=tiny"],
+        "rows": [{"label": "cos s=64", "overrides": ["head=cosface"]}],
+        "columns": [{"label": "accuracy", "group": "toy", "metric": "toy_pairs/10fold/accuracy"}],
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    cell = f"{tmp_path}/tiny.yaml:cos s=64/accuracy"
+    empty = kdface("reproduce", cell)
+    assert empty.code == 2 and "there is no run behind this cell" in empty.err and "kdface train" in empty.err
+    assert kdface("train", *TINY, "trainer.max_steps=1", "name=tiny", "head=cosface", "seed=0").code == 0
+    said = kdface("reproduce", cell)
+    assert said.code == 0 and said.out.endswith("cos s=64/accuracy: 1 of 1 runs are identical\n")
+    root = only_run(tmp_path / "runs")
+    (root / "results.json").write_text((root / "results.json").read_text().replace('"seed": 0', '"seed": 1'))
+    said = kdface("reproduce", cell)
+    assert said.code == 1 and "seed: 1, now 0" in said.out and "0 of 1 runs are identical" in said.out
 
 
 def _two(folder: Path) -> tuple[Path, Path]:

@@ -91,15 +91,22 @@ def company(group: str, choice: str) -> list[str]:
         given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
     if (group, choice) == ("evaluation", "lfw_quality_sources"):
         given += ["method=aikd", "teacher.run=runs/teacher"]
-    if "override /dataset: ckd_folders" in (conf_folder() / group / f"{choice}.yaml").read_text():
+    if group == "evaluation" and choice.endswith("_harmonic"):
+        given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]
+    described = (conf_folder() / group / f"{choice}.yaml").read_text()
+    if "override /dataset: ckd_folders" in described or "override /dataset: image_folder" in described:
         given.append("dataset.root=faces")
     if (group, choice) == ("evaluation", "periocular"):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     text = (conf_folder() / group / f"{choice}.yaml").read_text()
     if (group == "teacher" and "run: ???" in text) or (
-        group == "method" and choice in ("aikd", "distillation", "maskinv")
+        group == "method" and choice in ("aikd", "distillation", "harmonic", "maskinv")
     ):
         given.append("teacher.run=runs/teacher")
+    if choice in ("ckd/frozen_teacher", "facenet/vggface2_harmonic"):
+        given.append("teacher.run=runs/teacher")
+    if choice in ("harmonic", "facenet/vggface2_harmonic"):
+        given.append("method.start_from=runs/new")
     if "weights: ???" in text or "override /teacher: weights" in text:
         given.append("teacher.weights=teacher.pth")
     if "path: ???" in text:

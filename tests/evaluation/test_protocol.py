@@ -128,3 +128,42 @@ def test_the_published_half_split_masks_both_images_of_the_second_half() -> None
     scores = protocol.evaluate(Embedder(_pointing)).scores
     angles = [10, 10, 110, 80]  # 0 and 10, 20 and 30 of the bare; 0 and 110, 70 and 150 of the masked
     assert scores == pytest.approx(np.cos(np.deg2rad(angles)), abs=1e-6)
+
+
+class Turned:
+    """A frozen network that turns every image by so many degrees more than `_pointing` does."""
+
+    def __init__(self, degrees: float, size: tuple[int, int] = (8, 8), length: int = 2) -> None:
+        self.preprocessing = Preprocessing(size=size)
+        self.degrees = degrees
+        self.length = length
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        angle = torch.deg2rad(images[:, 0, 0, 0].float() + self.degrees)
+        return torch.stack([angle.cos(), angle.sin()] + [torch.zeros_like(angle)] * (self.length - 2), dim=1)
+
+    def to(self, device: torch.device | str) -> Turned:
+        return self
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (True, True), (False, False)])
+def test_either_image_may_be_embedded_by_a_frozen_network(first: bool, second: bool) -> None:
+    """Scores by hand: cosines of the angles between the images, an old network adding 30 degrees."""
+    faces, old = Angles([0, 10, 30, 60], "faces"), Turned(30)
+    pairs = PairList(("00", "01", "00", "03"), ("01", "02", "03", "01"), SAME, FOLD)
+    outcome = Verification(
+        faces, pairs, fars=(0.5,), recognition=old if first else None, probe_recognition=old if second else None
+    ).evaluate(Embedder(_pointing))
+    apart = np.array([10, 20, 60, -50]) + 30 * (second - first)
+    assert outcome.scores == pytest.approx(np.cos(np.deg2rad(apart)), abs=1e-6)
+    assert outcome.counts["images_embedded"] == outcome.counts["images"] == (4 if first == second else 3 + 3)
+
+
+def test_a_frozen_network_for_other_images_or_with_longer_embeddings() -> None:
+    faces = Angles([0, 10, 30, 60], "faces")
+    pairs = PairList(("00", "01", "00", "03"), ("01", "02", "03", "01"), SAME, FOLD)
+    with pytest.raises(UserError, match="the recognition network and faces"):
+        Verification(faces, pairs, probe_recognition=Turned(30, size=(4, 4)))
+    mixed = Verification(faces, pairs, probe_recognition=Turned(30, length=3))
+    with pytest.raises(UserError, match="have 2 and 3 numbers"):
+        mixed.evaluate(Embedder(_pointing))

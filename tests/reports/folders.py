@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from kdface.config.fingerprint import fingerprint
 
@@ -45,6 +46,7 @@ def make_run(
     train_data: str = "t0",
     losses: Sequence[float] = (3.0, 2.0, 1.0),
     scores: tuple[Sequence[float], Sequence[bool]] | None = None,
+    arrays: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     log: str = "",
 ) -> Path:
     """A run folder; `metrics` None: it was not finished."""
@@ -53,7 +55,7 @@ def make_run(
     (root / "config.yaml").write_text(yaml.safe_dump(dict(tree)), encoding="utf-8")
     origin = {"choices": {"head": tree["head"]["_target_"].split(".")[-1].lower()}, "command": ["kdface", "train"]}
     (root / "origin.json").write_text(json.dumps(origin))
-    cards = {"train": card(train_data), "evaluation.lfw": card(data)}
+    cards = {"train": card(train_data), **{f"evaluation.{test}": card(data) for test in tree["evaluation"]}}
     (root / "data.json").write_text(json.dumps(cards))
     environment = {"packages": {"torch": "2.13.0"}, "processor": "one", "git": {"commit": "abc123", "diff": ""}}
     (root / "environment.json").write_text(json.dumps(environment))
@@ -64,15 +66,54 @@ def make_run(
     (root / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     if log:
         (root / "output.log").write_text(log)
+    tests: dict[str, Any] = dict(arrays or {})
     if scores is not None:
-        (root / "scores").mkdir()
-        np.savez(root / "scores" / "lfw.npz", scores=np.array(scores[0]), same=np.array(scores[1]))
+        tests["lfw"] = {"scores": np.array(scores[0]), "same": np.array(scores[1])}
+    for test, found in tests.items():
+        (root / "scores").mkdir(exist_ok=True)
+        np.savez(root / "scores" / f"{test}.npz", **found)
     if metrics is not None:
         found = {key: {"value": value} for key, value in metrics.items()}
         results = {"metrics": found, "step": 30, "seed": tree["seed"], "train_seconds": 1.5, "symptoms": {}}
         (root / "results.json").write_text(json.dumps(results))
         (root / "DONE").write_text("finished\n")
     return root
+
+
+def make_showcase(runs: Path, seeds: int = 3) -> None:
+    """A plain and a distilled configuration of generated faces with something for every section, and a failed run."""
+    toy = {"_target_": "kdface.datasets.ToyFaces", "people": 8, "images_per_person": 4, "size": [32, 32]}
+    pairs = {"_target_": "kdface.evaluation.random_verification", "folds": 2, "pairs_per_fold": 8, "dataset": toy}
+    taught = {"_target_": "kdface.teachers.from_run", "run": "/nowhere/teacher"}
+    same = np.tile(np.arange(8) < 4, 2)
+    for strength, teacher in ((1.0, None), (1.6, taught)):
+        for seed in range(seeds):
+            rng = np.random.default_rng([int(10 * strength), seed])
+            tree = config(
+                runs, seed=seed, teacher=teacher, dataset=toy, evaluation={"toy": pairs, "who": {}, "grade": {}}
+            )
+            tree["augmentation"] = {"_target_": "kdface.augmentations.Standard"}
+            people = np.repeat(np.arange(8), 4)
+            sample = strength * np.eye(8)[people] + 0.4 * rng.normal(size=(32, 8))
+            found = {
+                "toy": {
+                    "scores": 0.2 * rng.normal(size=16) + 0.3 * strength * same,
+                    "same": same,
+                    "sample": (sample / np.linalg.norm(sample, axis=1, keepdims=True)).astype(np.float16),
+                    "sample_people": people.astype(np.int16),
+                },
+                "who": {"cmc": 1 - 0.5 / strength / np.arange(1, 21)},
+                "grade": {
+                    "discarded": np.arange(400) / 1000,
+                    "errors": 0.1 - 0.1 * strength * np.arange(400) / 1000 + 0.003 * rng.normal(size=400),
+                },
+            }
+            accuracy = 0.8 + 0.05 * strength + 0.01 * rng.normal()
+            losses = (5 * np.exp(-np.arange(40) / 15) + 0.2 * rng.random(40)).tolist()
+            make_run(
+                runs, tree, {"toy/10fold/accuracy": accuracy, "toy/roc/eer": 1 - accuracy}, arrays=found, losses=losses
+            )
+    make_run(runs, config(runs, name="broken"), None, log="RuntimeError: out of memory\n")
 
 
 def card(fingerprint: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from kdface.errors import UserError
+from kdface.reports.html.curves import FAR_GRID
 from kdface.reports.html.page import Reader, inert, report
 from kdface.reports.html.payload import bands, payload
-from kdface.reports.html.runs import FAR_GRID, read_run, run_folders, tail
+from kdface.reports.html.runs import read_run, run_folders, tail
 from kdface.runs.folder import RunFolder
 from tests.reports.folders import config, make_run
 
@@ -56,7 +57,7 @@ def test_long_curves_are_averaged_within_ranges_of_steps() -> None:
 def test_roc_is_the_exact_one_on_the_grid(tmp_path: Path) -> None:
     make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9}, scores=SCORES)
     (folder,) = run_folders(tmp_path)
-    tar = read_run(folder, tmp_path).curves["lfw"]
+    tar = read_run(folder, tmp_path).curves["roc"]["lfw"]
     scores, same = np.array(SCORES[0]), np.array(SCORES[1])
     for far, found in zip(FAR_GRID, tar, strict=True):
         if far < 1 / 3 - 1e-9:
@@ -202,3 +203,35 @@ def test_folders_without_runs_are_told(tmp_path: Path) -> None:
         run_folders(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         run_folders(tmp_path / "none")
+
+
+def test_cmc_and_edc_with_bands_over_seeds(tmp_path: Path) -> None:
+    for seed, level in ((0, 0.25), (1, 0.75)):
+        arrays = {
+            "who": {"cmc": np.array([level, 1.0])},
+            # Steps at 0, 10 and 20 % of the pairs, dropped in groups.
+            "grade": {"discarded": np.array([0.0, 0.1, 0.2]), "errors": level * np.array([1.0, 0.5, 0.25])},
+        }
+        make_run(tmp_path, config(tmp_path, seed=seed), {ACCURACY: 0.9}, arrays=arrays)
+    found = _payload(tmp_path)
+    assert found["cmc"]["who"]["0"] == {"y": [0.5, 1.0], "low": [0.25, 1.0], "high": [0.75, 1.0]}
+    band = dict(zip(found["discard"], found["edc"]["grade"]["0"]["y"], strict=True))
+    assert [band[share] for share in (0.0, 0.0975, 0.1, 0.1975, 0.2, 0.3)] == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    assert found["curves"] == {}
+
+
+def test_later_evaluations_of_the_last_checkpoint_count(tmp_path: Path) -> None:
+    root = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9}, scores=SCORES)
+    for name, checkpoint in (("ijb", "last.ckpt"), ("early", "step10.ckpt")):
+        folder = root / "evaluations" / name
+        (folder / "scores").mkdir(parents=True)
+        np.savez(folder / "scores" / f"{name}.npz", cmc=np.array([0.5]))
+        later = {
+            "metrics": {f"{name}/rank1": {"value": 0.5}},
+            "checkpoint": f"/x/{checkpoint}",
+            "evaluation": {name: {}},
+        }
+        (folder / "results.json").write_text(json.dumps(later))
+    (run,) = _payload(tmp_path)["runs"]
+    assert set(run["metrics"]) == {ACCURACY, "ijb/rank1"}
+    assert set(_payload(tmp_path)["cmc"]) == {"ijb"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,36 @@ def test_an_error_closes_the_backend(ledger: Ledger) -> None:
         drive(Listed(_jobs(ledger, 1)), backend, ledger, Silent())
     assert backend.closed
     assert list((ledger.root / "parents").iterdir()) == []
+
+
+def test_a_retried_job_keeps_its_mark_until_it_runs_and_runs_once(ledger: Ledger) -> None:
+    jobs = [replace(job, retry=True) for job in _jobs(ledger, 2)]
+    for job in jobs:
+        job.prepare()
+        marks.note_failure(job.folder, "broken")
+
+    class Watching(Pretended):
+        def start(self, jobs: Sequence[Job]) -> None:
+            assert all(marks.failure(job.folder) == "broken" for job in jobs)
+            super().start(jobs)
+
+    backend = Watching(codes={0: [3], 1: [-9]})
+    view = _drive(ledger, jobs, backend)
+    assert backend.batches == [[0], [1]]
+    assert dict(view.told) == {0: State.FAILED, 1: State.FAILED}  # killed before it had begun: still a failed job
+
+
+def test_a_grid_runs_what_a_search_gave_up(ledger: Ledger) -> None:
+    (job,) = _jobs(ledger, 1)
+    ledger.write(replace(job.entry, pruned=True))
+
+    class Choosing(Listed):
+        adaptive = True
+
+    idle, view = Pretended(), Silent()
+    drive(Choosing([job]), idle, ledger, view)
+    assert idle.batches == [] and view.told == [(0, State.PRUNED)]
+    backend = Pretended()
+    assert _drive(ledger, [job], backend).told == [(0, State.DONE)]
+    found = ledger.find(job.entry.run)
+    assert backend.batches == [[0]] and found is not None and not found.pruned

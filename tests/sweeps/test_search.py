@@ -167,6 +167,77 @@ def test_a_trial_worse_than_the_median_is_given_up(tmp_path: Path) -> None:
     assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 3 + ["RUNNING", "PRUNED"]
 
 
+def _states(search: Search) -> list[str]:
+    return [trial.state.name for trial in search.study.trials]
+
+
+def test_a_point_that_makes_no_configuration_is_a_failed_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    search = _search(ledger, ["x=interval(-1,1)"], {"t/eer": "minimize"}, 4)
+    make, asked = search.make, []
+
+    def picky(number: int, overrides: list[str]) -> Job:
+        asked.append(overrides)
+        if len(asked) == 2:
+            raise UserError("x does not fit y.")
+        return make(number, overrides)
+
+    search.make = picky
+    backend = Computed(_bowl)
+    drive(search, backend, ledger, Silent())
+    assert len(backend.asked) == 3 and _states(search) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert search.refused == [f"{asked[1][0]}: x does not fit y."]
+    assert "x does not fit y." in capsys.readouterr().err
+
+
+def test_two_searches_at_once_share_the_trials(tmp_path: Path) -> None:
+    """Each draws what the other has not: together they make the trials that were asked for, at different points."""
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    pair = [_search(ledger, ["x=interval(-1,1)"], {"t/eer": "minimize"}, 6) for _ in range(2)]
+    jobs = [each.next() for _ in range(4) for each in pair]
+    assert [job is not None for job in jobs] == [True] * 6 + [False] * 2
+    assert len({job.entry.run for job in jobs if job is not None}) == 6
+    assert _states(pair[0]) == ["RUNNING"] * 6
+
+
+def test_a_retried_trial_counts_once(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    words, objectives = ["x=interval(-1,1)"], {"t/eer": "minimize"}
+    search = _search(ledger, words, objectives, 3)
+    job = search.next()
+    assert job is not None
+    search.ended(job, State.FAILED)
+    job.folder.root.mkdir(parents=True)
+    job.folder.results.write_text(json.dumps({"metrics": {"t/eer": {"value": 0.5, "std": None}}}))
+    job.folder.mark_done()  # as after a retry by hand
+    for done in (1, 2):  # one new trial in each of two further commands
+        search = _search(ledger, words, objectives, 1 + done)
+        drive(search, Computed(_bowl), ledger, Silent())
+        assert sum(state == "COMPLETE" for state in _states(search)) == 1 + done
+    assert _states(search) == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_what_a_trial_evaluated_last_counts_for_pruning(tmp_path: Path) -> None:
+    """The job ended before anybody looked at its record."""
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    search = _search(ledger, ["x=range(0,10)"], {"t/auc": "maximize"}, 3, pruner="median", sampler="random")
+    job = search.next()
+    assert job is not None
+    job.folder.root.mkdir(parents=True)
+    rows = [
+        {"kind": "evaluation", "step": step, "metrics": {"t/auc": {"value": value, "std": None}}}
+        for step, value in ((5, 0.6), (10, 0.7))
+    ]
+    job.folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job.folder.results.write_text(json.dumps({"metrics": {"t/auc": {"value": 0.7, "std": None}}}))
+    job.folder.mark_done()
+    search.ended(job, State.DONE)
+    assert search.study.trials[0].intermediate_values == {5: 0.6, 10: 0.7}
+    assert search.study.trials[0].state.name == "COMPLETE"
+
+
 def test_an_objective_that_no_run_measures_is_told_of(tmp_path: Path) -> None:
     ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
     search = _search(ledger, ["x=interval(-1,1)"], {"t/err": "minimize"}, 3)

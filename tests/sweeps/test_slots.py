@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
-from kdface.sweeps import slots
+from kdface.sweeps import child, slots
 from kdface.sweeps.lifeline import said, was_stopped
-from kdface.sweeps.slots import Slot, divide, shared_out
+from kdface.sweeps.slots import Slot, claimed_cores, divide, shared_out
 
 
 @pytest.mark.parametrize(("cores", "count"), [(8, 1), (8, 2), (8, 3), (7, 4), (2, 2)])
@@ -39,3 +43,27 @@ def test_what_stopped_a_job_is_told_from_what_failed_it() -> None:
     assert all(was_stopped(code) for code in (-9, -15, -2, 130, 143))
     assert not any(was_stopped(code) for code in (0, 1, 2, -11, -6, 75))
     assert said(-11) == "SIGSEGV" and said(3) == "exit code 3" and said(-9).startswith("SIGKILL")
+
+
+def test_processors_are_claimed_once_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(slots, "usable_cores", lambda: [2, 3, 5, 7])
+    with claimed_cores(2) as one:
+        assert one == [2, 3]
+        with claimed_cores(1) as two, claimed_cores(3) as three:
+            assert two == [5]
+            assert 7 in three and len(set(three)) == 3  # one is free, two are shared
+    with claimed_cores(9) as all_of_them:
+        assert all_of_them == [2, 3, 5, 7]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be assigned here")
+def test_a_child_keeps_to_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = tmp_path / "python"
+    says.write_text(
+        f"#!{sys.executable}\nimport os\nprint(len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
+    )
+    says.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(says))
+    assert child.run_child(str(tmp_path), 1) == 0
+    assert (tmp_path / "output.log").read_text() == "1 1\n"

@@ -13,10 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from kdface.errors import UserError
-from kdface.reports.html.payload import payload
+from kdface.reports.html.images import contact_sheets, hardest_pairs
+from kdface.reports.html.maps import embedding_maps
+from kdface.reports.html.payload import LEADING, grouped, leading, payload
 from kdface.reports.html.runs import Run, read_run, run_folders, signature
 
-_SCRIPTS = ("base.js", "runs.js", "details.js", "charts.js", "sweep.js", "compare.js", "start.js")
+_SCRIPTS = (
+    "base.js",
+    "runs.js",
+    "details.js",
+    "charts.js",
+    "sweep.js",
+    "compare.js",
+    "gains.js",
+    "maps.js",
+    "faces.js",
+    "start.js",
+)
 
 
 class Reader:
@@ -41,12 +54,25 @@ class Reader:
         return found
 
 
-def report(runs: list[Run], title: str, *, live: bool = False) -> str:
-    """The page as text. `live` pages load themselves anew every half minute, for the file is rewritten meanwhile."""
+def report(runs: list[Run], title: str, *, live: bool = False, images: bool = False) -> str:
+    """The page as text. `live` pages load themselves anew every half minute, for the file is rewritten meanwhile.
+
+    `images`: show pictures of every dataset, whatever its terms; otherwise of generated faces only.
+    """
+    members = grouped(runs)
+    drawn = leading(members)
+    data = {
+        **payload(runs, title),
+        "live": live,
+        "leading": LEADING,
+        "maps": embedding_maps(members, drawn),
+        "sheets": contact_sheets(members, images),
+        "hardest": hardest_pairs(members, drawn, images),
+    }
     parts: dict[str, Callable[[], str]] = {
         "title": lambda: html.escape(title),
         "style": lambda: _asset("style.css"),
-        "data": lambda: inert(json.dumps({**payload(runs, title), "live": live}, allow_nan=False)),
+        "data": lambda: inert(json.dumps(data, allow_nan=False)),
         "library": _library,
         "script": lambda: "\n".join(_asset(name) for name in _SCRIPTS),
     }

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdface.config.fingerprint import flatten
-from kdface.reports.html.runs import FAR_GRID, Run
+from kdface.reports.html.curves import DISCARD_GRID, FAR_GRID, Curve, plain_band, probit, roc_band, short
+from kdface.reports.html.gains import twins
+from kdface.reports.html.runs import Run
 
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
+LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
 _UNTOLD = ("paths.", "seed", "logger", "name")
-_probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
 
 
 def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
     """Plain JSON: `runs`, `groups` (configurations), the `base` configuration that groups differ from, and charts."""
-    names = list(dict.fromkeys(run.group for run in runs))
-    members = [[run for run in runs if run.group == name] for name in names]
+    members = grouped(runs)
+    names = [found[0].group for found in members]
     flats = [_told(found[0].config) for found in members]
     base = {key: value for key, value in flats[0].items() if all(each.get(key, ...) == value for each in flats)}
     labels = _labels(members, flats)
@@ -43,10 +43,32 @@ def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
         "runs": [_run(run, names.index(run.group)) for run in runs],
         "metrics": _metric_names(runs),
         "series": _all_series(members),
-        "curves": _all_curves(members),
-        "far": _short(FAR_GRID),
-        "far_probit": _short(_probit(np.minimum(FAR_GRID, 1 - 1e-9))),
+        "curves": _all_curves(members, "roc", roc_band),
+        "cmc": _all_curves(members, "cmc", plain_band),
+        "edc": _all_curves(members, "edc", plain_band),
+        "far": short(FAR_GRID),
+        "far_probit": short(probit(np.minimum(FAR_GRID, 1 - 1e-9))),
+        "discard": short(DISCARD_GRID),
+        "gains": twins(flats),
     }
+
+
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each configuration, in the order in which `payload` numbers configurations."""
+    names = list(dict.fromkeys(run.group for run in runs))
+    return [[run for run in runs if run.group == name] for name in names]
+
+
+def leading(members: Sequence[Sequence[Run]], most: int = LEADING) -> list[int]:
+    """The configurations of the highest mean in the first metric, as the page ranks them; those without come last."""
+    metrics = _metric_names([run for found in members for run in found])
+
+    def mean(found: Sequence[Run]) -> float:
+        values = [run.metrics.get(metrics[0], {}).get("value") for run in found] if metrics else []
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else -1.0
+
+    return sorted(range(len(members)), key=lambda number: -mean(members[number]))[:most]
 
 
 def bands(seeds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int = POINTS) -> dict[str, Any]:
@@ -71,9 +93,9 @@ def bands(seeds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], poin
         where[row, some] = np.bincount(place, x, size)[some] / count[some]
     kept = ~np.isnan(table).all(axis=0)
     table, where = table[:, kept], where[:, kept]
-    found = {"x": _short(np.nanmean(where, axis=0)), "y": _short(np.nanmean(table, axis=0))}
+    found = {"x": short(np.nanmean(where, axis=0)), "y": short(np.nanmean(table, axis=0))}
     if len(seeds) > 1:
-        found |= {"low": _short(np.nanmin(table, axis=0)), "high": _short(np.nanmax(table, axis=0))}
+        found |= {"low": short(np.nanmin(table, axis=0)), "high": short(np.nanmax(table, axis=0))}
     return found
 
 
@@ -89,30 +111,18 @@ def _all_series(members: Sequence[Sequence[Run]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _all_curves(members: Sequence[Sequence[Run]]) -> dict[str, dict[str, Any]]:
-    tests = sorted({test for found in members for run in found for test in run.curves})
-    curves: dict[str, dict[str, Any]] = {}
-    for test in tests:
-        curves[test] = {}
-        for number, found in enumerate(members):
-            rows = np.array([run.curves[test] for run in found if test in run.curves])
-            if len(rows):
-                curves[test][str(number)] = _curve_band(rows)
-    return curves
-
-
-def _curve_band(rows: NDArray[np.float64]) -> dict[str, Any]:
-    """TAR and the normal deviates of FNMR over the grid; rates of 0 and 1 have no place on a DET and are left out."""
-    first = int(np.argmax(~np.isnan(rows).any(axis=0)))
-    rows = rows[:, first:]
-    found: dict[str, Any] = {"first": first, "n": len(rows)}
-    for name, values in (("tar", rows.mean(0)), ("low", rows.min(0)), ("high", rows.max(0))):
-        found[name] = _short(values)
-        inside = (values > 0) & (values < 1)
-        deviates = np.full(len(values), np.nan)
-        deviates[inside] = _probit(1 - values[inside])
-        found[f"fnmr_{name}"] = _short(deviates)
-    return found
+def _all_curves(
+    members: Sequence[Sequence[Run]], kind: str, band: Callable[[Sequence[Curve]], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    tests = sorted({test for found in members for run in found for test in run.curves.get(kind, {})})
+    return {
+        test: {
+            str(number): band(seeds)
+            for number, found in enumerate(members)
+            if (seeds := [run.curves[kind][test] for run in found if test in run.curves.get(kind, {})])
+        }
+        for test in tests
+    }
 
 
 def _run(run: Run, group: int) -> dict[str, Any]:
@@ -180,8 +190,3 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flatten(config).items() if not key.startswith(_UNTOLD)}
-
-
-def _short(values: NDArray[np.floating[Any]]) -> list[float | None]:
-    """Five significant digits are more than a chart shows; JSON has no NaN."""
-    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values.tolist()]

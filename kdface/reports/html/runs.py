@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
-from kdface.evaluation.curves import roc
+from kdface.reports.html.curves import Curve, curves_of
 from kdface.runs.folder import RunFolder, held
 from kdface.runs.loggers import scalars
 from kdface.runs.records import read
@@ -27,7 +26,6 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, wh
 _LEFT_OUT = ("evaluation/counts/", "train/epoch")
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
-FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
 
 
 @dataclass
@@ -37,7 +35,10 @@ class Run:
     group: name and configuration fingerprint: what its seeds share.
     status: "done", "running" or "stopped" (neither finished nor held by a process).
     series: learning curves.
-    curves: test -> TAR over `FAR_GRID`; NaN where the impostor pairs cannot show the rate.
+    tests: test -> the node of the configuration that it is made of; those of `kdface evaluate` on the last checkpoint
+        count too.
+    scores: test -> the file of its arrays.
+    curves: kind -> test -> values (`kdface.reports.html.curves.curves_of`).
     problem: what could not be read.
     """
 
@@ -56,7 +57,9 @@ class Run:
     data: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     series: Series = field(default_factory=dict)
-    curves: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    tests: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Path] = field(default_factory=dict)
+    curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
     log: str = ""
     problem: str = ""
 
@@ -74,10 +77,11 @@ def run_folders(root: Path) -> list[RunFolder]:
 def signature(folder: RunFolder) -> tuple[Any, ...]:
     """Changes when the report of this run would."""
     files = ("config.yaml", "metrics.jsonl", "results.json", "data.json", "environment.json", "output.log", "DONE")
-    seen: list[Any] = [held(folder)]
-    for name in files:
+    later = sorted(folder.root.glob("evaluations/*/results.json"))
+    seen: list[Any] = [held(folder), len(later)]
+    for path in [*(folder.root / name for name in files), *later]:
         try:
-            stat = (folder.root / name).stat()
+            stat = path.stat()
             seen.append((stat.st_mtime_ns, stat.st_size))
         except OSError:
             seen.append(None)
@@ -112,15 +116,38 @@ def read_run(folder: RunFolder, root: Path) -> Run:
         run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
         run.symptoms = [f"{test}: {each}" for test, found in (results.get("symptoms") or {}).items() for each in found]
-    for file in sorted(folder.scores.glob("*.npz")):
+    run.tests = dict(config.get("evaluation") or {})
+    run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
+    for file in sorted(folder.root.glob("evaluations/*/results.json")):
+        _later(run, folder, file, problems)
+    for test, file in run.scores.items():
         try:
-            run.curves |= _curve(file)
+            with np.load(file, allow_pickle=False) as arrays:
+                for kind, curve in curves_of(arrays).items():
+                    run.curves.setdefault(kind, {})[test] = curve
         except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile, zlib.error, UserError) as error:
-            problems.append(f"scores/{file.name}: {error}")
+            problems.append(f"{file.relative_to(folder.root)}: {error}")
     if run.status != "done":
         run.log = tail(folder.root / "output.log", LOG_LINES)
     run.problem = "; ".join(problems)
     return run
+
+
+def _later(run: Run, folder: RunFolder, file: Path, problems: list[str]) -> None:
+    """Add what `kdface evaluate` found; training's own evaluation comes first where both have a test."""
+    found = _json(file, problems)
+    if Path(str(found.get("checkpoint", ""))).name != folder.last.name:
+        return  # of a network on the way there
+    for test, node in (found.get("evaluation") or {}).items():
+        if test in run.tests:
+            continue
+        run.tests[test] = node
+        run.metrics |= {key: value for key, value in found["metrics"].items() if key.startswith(f"{test}/")}
+        run.symptoms += [f"{test}: {each}" for each in (found.get("symptoms") or {}).get(test, [])]
+        cards = found.get("data") or {}
+        run.data |= {f"evaluation.{k}": card for k, card in cards.items() if k == test or k.startswith(f"{test}.")}
+        if (scores := file.parent / "scores" / f"{test}.npz").is_file():
+            run.scores[test] = scores
 
 
 def tail(path: Path, lines: int) -> str:
@@ -170,15 +197,3 @@ def _series(path: Path) -> tuple[Series, int]:
 
 def _plain(name: str) -> str:
     return name.removeprefix("evaluation/metrics/").removeprefix("train/").removesuffix("/value")
-
-
-def _curve(file: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """TAR at the lowest threshold whose FAR does not exceed each point of the grid."""
-    with np.load(file, allow_pickle=False) as arrays:
-        if "scores" not in arrays or "same" not in arrays:
-            return
-        curve = roc(arrays["scores"], arrays["same"])
-    reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
-    tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
-    tar[reach < 1 / curve.n_impostor] = np.nan
-    yield file.stem, tar

@@ -86,8 +86,21 @@ function drawErrors() {
   later($("roc"), () => plot($("roc"), `ROC on ${test}`, roc, { title: { text: "ROC", font: { size: 14 } }, xaxis: { type: "log", title: { text: "False accept rate" }, exponentformat: "power", dtick: 1 }, yaxis: { title: { text: "True accept rate" } } }));
   later($("det"), () => plot($("det"), `DET on ${test}`, det, { title: { text: "DET", font: { size: 14 } }, xaxis: { title: { text: "False match rate" }, ...ticks }, yaxis: { title: { text: "False non-match rate" }, ...ticks } }));
 }
+function drawCmc() {
+  const test = $("cmc-test").value, found = D.cmc[test] || {};
+  const ranks = (g) => found[g].y.map((_, k) => k + 1);
+  const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, ranks(g), found[g].y, found[g].low, found[g].high, { mode: "lines+markers" }));
+  later($("cmc"), () => plot($("cmc"), `CMC on ${test}`, traces, { xaxis: { title: { text: "Rank" }, dtick: $("cmc").clientWidth < 520 ? 5 : 1, tick0: 0, range: [0.5, Math.max(...traces.map((t) => Math.max(...t.x)), 1) + 0.5] }, yaxis: { title: { text: "Identification rate" } } }));
+}
+function drawEdc() {
+  const test = $("edc-test").value, found = D.edc[test] || {};
+  const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, D.discard, found[g].y, found[g].low, found[g].high));
+  later($("edc"), () => plot($("edc"), `Error versus discard on ${test}`, traces, { xaxis: { title: { text: "Discarded pairs" }, tickformat: ".0%", range: [0, D.discard.at(-1) * 1.01] }, yaxis: { title: { text: "False non-match rate" }, rangemode: "tozero" } }));
+}
 $("series").addEventListener("change", drawLearning);
 $("log").addEventListener("change", drawLearning);
 $("test").addEventListener("change", drawErrors);
+$("cmc-test").addEventListener("change", drawCmc);
+$("edc-test").addEventListener("change", drawEdc);
 dark.addEventListener("change", changed);
-listeners.push(drawLearning, drawErrors);
+listeners.push(drawLearning, drawErrors, drawCmc, drawEdc);

@@ -15,19 +15,25 @@ function drawCompare() {
   if (keys.length) $("differences").replaceChildren(el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...differing));
   else $("differences").replaceChildren(el("tbody", {}, el("tr", {}, el("td", { text: "none" }))));
 }
-function gainRow(metric, one, two) {
+// Second less first on the seeds that both have: mean difference and half the width of its 95 % t-interval.
+function paired(metric, one, two) {
   const value = (group) => new Map(D.groups[group].runs.map((r) => [D.runs[r].seed, D.runs[r].metrics[metric]?.value]).filter(([, v]) => typeof v === "number"));
   const first = value(one), second = value(two);
   const seeds = [...first.keys()].filter((seed) => second.has(seed)).sort((a, b) => a - b);
   if (!seeds.length) return null;
   const gains = seeds.map((seed) => second.get(seed) - first.get(seed));
   const n = gains.length, mean = gains.reduce((a, b) => a + b) / n;
-  const mean1 = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
+  const before = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
   const deviation = n > 1 ? Math.sqrt(gains.reduce((sum, g) => sum + (g - mean) ** 2, 0) / (n - 1)) : 0;
-  const half = ((T[n - 2] ?? 1.96) * deviation) / Math.sqrt(n);
   const equal = Math.max(...gains) - Math.min(...gains) < 1e-12;
+  const half = n < 2 || equal ? null : ((T[n - 2] ?? 1.96) * deviation) / Math.sqrt(n);
   const interval = n < 2 ? "needs two seeds" : equal ? "none: all differences equal" : `${signed(mean - half)} to ${signed(mean + half)}`;
-  const cells = [number(mean1), number(mean1 + mean), signed(mean), interval, seeds.join(", ")];
+  return { before, after: before + mean, mean, half, interval, seeds };
+}
+function gainRow(metric, one, two) {
+  const gain = paired(metric, one, two);
+  if (!gain) return null;
+  const cells = [number(gain.before), number(gain.after), signed(gain.mean), gain.interval, gain.seeds.join(", ")];
   return el("tr", {}, el("td", { text: metric }), ...cells.map((text) => el("td", { class: "n", text })));
 }
 const signed = (value) => (value >= 0 ? "+" : "−") + number(Math.abs(value));

@@ -6,28 +6,35 @@ function start() {
   $("counts").textContent = parts.join(" · ");
   const entries = (names) => names.map((name) => [name, name]);
   fill($("series"), entries(Object.keys(D.series)), "loss");
-  fill($("test"), entries(Object.keys(D.curves)));
+  for (const [id, found] of [["test", D.curves], ["cmc-test", D.cmc], ["edc-test", D.edc], ["map-test", D.maps], ["pair-test", D.hardest]]) fill($(id), entries(Object.keys(found)));
+  fill($("gain-metric"), entries(D.metrics.filter((metric) => D.gains.some((g) => paired(metric, g.without, g.with)))));
+  const some = { identification: D.cmc, discard: D.edc, gains: D.gains, maps: D.maps, faces: { ...D.sheets, ...D.hardest } };
+  for (const [id, found] of Object.entries(some)) if (!Object.keys(found).length) leaveOut(id);
   const sizes = new Map();
   for (const group of D.groups) sizes.set(group.name, (sizes.get(group.name) || 0) + 1);
   const names = [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a));
   fill($("sweep-name"), entries(names));
+  if (sizes.get(names[0]) < 2) leaveOut("sweep");
   fill($("sweep-metric"), entries(D.metrics));
   const best = D.metrics[0];
   const ranked = D.groups.map((_, g) => g).sort((a, b) => (over(b, best)?.mean ?? -1) - (over(a, best)?.mean ?? -1));
   if (!ticked.size) for (const group of ranked.slice(0, 5)) ticked.add(group);
   const groups = D.groups.map((group, g) => [String(g), group.label]);
-  fill($("one"), groups, String(Math.min(...withTeacher(false), D.groups.length - 1)));
-  fill($("two"), groups, String(Math.min(...withTeacher(true), D.groups.length - 1)));
-  if ($("one").value === $("two").value && groups.length > 1) $("two").value = $("one").value === "0" ? "1" : "0";
+  // Distillation gain is what one mostly wants to see.
+  const first = D.gains[0] ?? { without: 0, with: Math.min(1, D.groups.length - 1) };
+  fill($("one"), groups, String(first.without));
+  fill($("two"), groups, String(first.with));
   changed();
   drawSweep();
   drawCompare();
   drawFailures();
+  drawGains();
+  drawSheets();
   if (D.live) setInterval(() => { if (!$("details").open) location.reload(); }, 30000);
 }
-// Distillation gain is what one mostly wants to see: by default the first without a teacher, and the first with one.
-function withTeacher(wanted) {
-  const has = (group) => Object.keys({ ...D.base, ...group.config }).some((key) => key.startsWith("teacher._target_"));
-  return D.groups.map((group, g) => [has(group), g]).filter(([found]) => found === wanted).map(([, g]) => g);
+// A section that no run has anything for.
+function leaveOut(id) {
+  $(id).hidden = true;
+  document.querySelector(`nav a[href="#${id}"]`).remove();
 }
 start();

@@ -1,0 +1,52 @@
+"""Batch normalisation over the batches of all ranks, so that the number of ranks changes nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kdface.backbones.pooled_norm import PooledBatchNorm, normalise_together
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """A batch normalisation whose training statistics are those of the batches of all ranks side by side.
+
+    Formula, gradients and precision are those of `PooledBatchNorm` with one modality. It stands in the place of another
+    one, whose parameters and buffers it shares under their own keys. Unlike torch's SyncBatchNorm it also runs on a
+    CPU. Without a process group it normalises the batch of this process.
+
+    Args:
+        norm: the normalisation in whose place it stands.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        if not (norm.affine and norm.track_running_stats):
+            raise ValueError("a synchronised batch normalisation needs weight, bias and running statistics")
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.train(norm.training)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise maps or vectors (N, C, ...), N being this rank's part of the batch."""
+        if features.dim() < 2 or features.shape[1] != self.num_features:
+            raise ValueError(f"expected (N, {self.num_features}, ...), got {tuple(features.shape)}")
+        if self.training:
+            return normalise_together(self, [features], synchronised=True)[0]
+        known = (self.running_mean, self.running_var, self.weight, self.bias)
+        return nn.functional.batch_norm(features, *known, eps=self.eps)
+
+
+@torch.no_grad()
+def synchronise(module: nn.Module) -> nn.Module:
+    """Replace the batch normalisations in a module by synchronised ones. Returns it, or what replaces it itself."""
+    if isinstance(module, PooledBatchNorm):
+        module.synchronised = True
+        return module
+    if isinstance(module, _BatchNorm):
+        return SynchronisedBatchNorm(module)
+    for name, child in module.named_children():
+        setattr(module, name, synchronise(child))
+    return module

@@ -1,0 +1,183 @@
+"""What a student can copy of a frozen teacher, as parts: method=distillation takes any of them as `method.transfer`.
+
+Each is called with what both networks computed of one batch, and weighs the losses of this room as its own paper does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Len
+from torch import Tensor, nn
+
+from kdface.losses.distillation import tempered_kl
+from kdface.losses.feature_maps import FitNetsHint, VariationalInformation, attention_transfer
+from kdface.losses.relational import probabilistic_transfer, rkd_angle, rkd_distance, similarity_preserving
+
+Weight = Annotated[float, Ge(0)]
+StageNames = Annotated[tuple[str, ...], Len(1)]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a network computed of a batch.
+
+    Attributes:
+        embedding: (N, D).
+        logits: (N, C) of its head; None where it has none, or nobody asked.
+        maps: stage -> (N, C, H, W), of the stages that were asked for.
+    """
+
+    embedding: Tensor
+    logits: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Transfer(nn.Module, ABC):
+    """A loss between what a student and a teacher computed.
+
+    Attributes:
+        stages: names of the backbones' stages whose maps it compares (`Backbone.layout`).
+        needs_logits: whether it compares logits.
+    """
+
+    stages: tuple[str, ...] = ()
+    needs_logits = False
+
+    def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        """Make what it trains itself, given the channels of each stage's map."""
+        del student, teacher
+
+    @abstractmethod
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """-> scalar; the teacher's side carries no gradient."""
+
+
+class LogitTransfer(Transfer):
+    """Knowledge distillation: `tempered_kl` of the logits of both heads (Hinton et al. 2015), as the heads' losses see
+    them.
+
+    Args:
+        temperature: t; 2.5 in CKD's code.
+    """
+
+    needs_logits = True
+
+    def __init__(self, temperature: Annotated[float, Gt(0)] = 2.5) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        assert student.logits is not None and teacher.logits is not None
+        return tempered_kl(student.logits, teacher.logits, self.temperature)
+
+
+class RelationalTransfer(Transfer):
+    """Relational knowledge distillation (RKD) of embeddings: distance * `rkd_distance` + angle * `rkd_angle`.
+
+    Args:
+        distance, angle: weights; 25 and 50 in the paper and in CKD's code.
+    """
+
+    def __init__(self, distance: Weight = 25.0, angle: Weight = 50.0) -> None:
+        super().__init__()
+        self.distance = distance
+        self.angle = angle
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        pair = student.embedding, teacher.embedding
+        return self.distance * rkd_distance(*pair) + self.angle * rkd_angle(*pair)
+
+
+class ProbabilisticTransfer(Transfer):
+    """Probabilistic knowledge transfer (PKT) of embeddings: `probabilistic_transfer`."""
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        return probabilistic_transfer(student.embedding, teacher.embedding)
+
+
+class SimilarityTransfer(Transfer):
+    """Similarity-preserving distillation (SP): the sum of `similarity_preserving` over stages, in the paper the last.
+
+    Args:
+        stages: of both backbones.
+    """
+
+    def __init__(self, stages: StageNames = ("layer4",)) -> None:
+        super().__init__()
+        self.stages = stages
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        return _sum(similarity_preserving(student.maps[stage], teacher.maps[stage]) for stage in self.stages)
+
+
+class AttentionTransfer(Transfer):
+    """Attention transfer (AT): the sum of `attention_transfer` over stages.
+
+    Args:
+        stages: of both backbones.
+        p: power of the activations.
+    """
+
+    def __init__(
+        self, stages: StageNames = ("layer1", "layer2", "layer3", "layer4"), p: Annotated[float, Ge(1)] = 2.0
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.p = p
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        return _sum(attention_transfer(student.maps[stage], teacher.maps[stage], self.p) for stage in self.stages)
+
+
+class HintTransfer(Transfer):
+    """FitNets' hint at each stage, with a regressor for each that is trained along: the sum of `FitNetsHint`.
+
+    Args:
+        stages: of both backbones; the paper takes one, in the middle.
+    """
+
+    def __init__(self, stages: StageNames = ("layer2",)) -> None:
+        super().__init__()
+        self.stages = stages
+        self.hints = nn.ModuleDict()
+
+    def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        self.hints.update({stage: FitNetsHint(student[stage], teacher[stage]) for stage in self.stages})
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        return _sum(self.hints[stage](student.maps[stage], teacher.maps[stage]) for stage in self.stages)
+
+
+class VariationalTransfer(Transfer):
+    """Variational information distillation (VID): the sum of `VariationalInformation` over stages, trained along.
+
+    Args:
+        stages: of both backbones.
+        initial_variance: see `VariationalInformation`.
+    """
+
+    def __init__(
+        self,
+        stages: StageNames = ("layer1", "layer2", "layer3", "layer4"),
+        initial_variance: Annotated[float, Gt(1e-5)] = 5.0,
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.initial_variance = initial_variance
+        self.information = nn.ModuleDict()
+
+    def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        for stage in self.stages:
+            self.information[stage] = VariationalInformation(student[stage], teacher[stage], self.initial_variance)
+
+    def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        return _sum(self.information[stage](student.maps[stage], teacher.maps[stage]) for stage in self.stages)
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum()

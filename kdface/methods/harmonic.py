@@ -1,0 +1,168 @@
+"""Harmonic embedding: a new network whose embeddings can be compared with those that an old one has left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kdface.backbones import Backbone
+from kdface.datasets.loading import Batch
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.losses import Miner, Triplets
+from kdface.losses.triplet import Margin, Reduction
+from kdface.methods.base import Optimization, Term, Views
+from kdface.methods.facenet import FaceNet, direction
+from kdface.teachers import Teacher
+from kdface.teachers.frozen import LoadNetwork
+
+
+class Harmonic(FaceNet):
+    """Triplets over the embeddings of two networks (Schroff et al., "FaceNet", arXiv 1503.03832v3, appendix).
+
+    The old network v1, `teacher`, is frozen. The new one v2 starts as an independently trained network whose last layer
+    is drawn anew. For a batch of N images the 2 N points v2(x) and v1(x) are mined as one batch, so anchor, positive
+    and negative may come from either network, and v1(x) is a positive of v2(x). Triplets whose anchor and positive are
+    both of v1 are left out: their distance cannot change. At first the last layer alone is trained, then all of v2.
+
+    The last layer is the backbone's stage `embedding`, with the normalisation that belongs to it. As long as it is
+    trained alone, nothing else of the backbone moves, statistics of normalisation included.
+
+    Its record holds what that of `FaceNet` does, distances being those of the 2 N points, and `agreement`, the mean
+    cosine of v2(x) and v1(x), and `whole`, 1 where the whole network was trained.
+
+    Args:
+        miner, margin, reduction, people_per_batch, images_per_person, head_weight: as in `FaceNet`.
+        start_from: the run of the independently trained v2; its embedding may have another size.
+        load_network: the framework's own loader of runs, injected; null: built for use, not to be trained.
+        last_layer_epochs: epochs in which the last layer alone is trained; the paper does not say how many.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module | None,
+        preprocessing: Preprocessing,
+        views: Views,
+        teacher: Teacher | None,
+        miner: Miner,
+        start_from: Path,
+        load_network: LoadNetwork | None = None,
+        last_layer_epochs: Annotated[int, Ge(0)] = 5,
+        margin: Margin = 0.2,
+        reduction: Reduction = "mean_active",
+        people_per_batch: Annotated[int, Ge(2)] = 45,
+        images_per_person: Annotated[int, Ge(2)] = 40,
+        head_weight: Annotated[float, Ge(0)] = 1.0,
+    ) -> None:
+        if not isinstance(backbone, Backbone) or "embedding" not in backbone.layout:
+            raise UserError(
+                f"{type(backbone).__name__} does not say which its last layer is.",
+                expected="a backbone with a stage named embedding (kdface list backbone)",
+            )
+        super().__init__(
+            backbone,
+            head,
+            preprocessing,
+            views,
+            miner,
+            margin,
+            reduction,
+            people_per_batch,
+            images_per_person,
+            head_weight,
+        )
+        self.teacher = teacher
+        self.last_layer_epochs = last_layer_epochs
+        self._last = backbone.layout["embedding"]
+        self._agreement = torch.zeros(())
+        if teacher is not None and teacher.embedding_size != backbone.embedding_size:
+            raise UserError(
+                f"the new embedding has {backbone.embedding_size} numbers and the old one {teacher.embedding_size}: "
+                "they cannot be compared.",
+                mend=f"backbone.embedding_size={teacher.embedding_size}",
+            )
+        if load_network is not None:
+            start = load_network(start_from)
+            start.preprocessing.require_equal(preprocessing, "the network to start from", f"the view {views.student}")
+            _start_as(start.network, backbone)
+
+    def optimize_with(self, optimization: Optimization) -> None:
+        super().optimize_with(optimization)
+        epochs = optimization.total_steps / optimization.steps_per_epoch
+        if self.last_layer_epochs >= epochs:
+            raise UserError(
+                f"method.last_layer_epochs = {self.last_layer_epochs}, and the run ends after {epochs:g} epochs: the "
+                "whole network would never be trained.",
+                mend=f"method.last_layer_epochs={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
+            )
+
+    @property
+    def _trains_whole(self) -> bool:
+        return self.trainer.global_step >= self.last_layer_epochs * self._plan().steps_per_epoch
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        whole = self._trains_whole
+        for name, module in self.backbone.named_children():
+            module.train(whole or name in self._last)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without a gradient a parameter is left alone, by weight decay too.
+
+        Ranks wait for every gradient that they knew of at the start, so none is switched off earlier.
+        """
+        del optimizer
+        if not self._trains_whole:
+            for name, parameter in self.backbone.named_parameters():
+                if name.partition(".")[0] not in self._last:
+                    parameter.grad = None
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        terms = super().terms(batch)
+        whole = self._trainer is None or self._trains_whole
+        self.last_metrics |= {"agreement": self._agreement, "whole": torch.tensor(float(whole))}
+        return terms
+
+    def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(n, D) -> (2 n, D): those of v2, then those of v1, which pass no gradient."""
+        assert self.teacher is not None and self.views.teacher is not None
+        old = direction(self.teacher.embed(batch.views[self.views.teacher]))
+        both, label = self._of_all_ranks(torch.cat([direction(embedding), old], dim=1), batch)
+        new, old = both.chunk(2, dim=1)
+        self._agreement = (new.detach() * old.detach()).sum(dim=1).mean()
+        return torch.cat([new, old.detach()]), label.repeat(2)
+
+    def mined(self, distances: Tensor, label: Tensor) -> Triplets:
+        mined = super().mined(distances, label)
+        new = len(label) // 2
+        moves = (mined.anchor < new) | (mined.positive < new)
+        return Triplets(mined.anchor[moves], mined.positive[moves], mined.negative[moves])
+
+    def _watch(self, distances: Tensor) -> None:
+        """Of v2 alone: v1, which stays as it is, would hide that all else has become one point."""
+        new = len(distances) // 2
+        super()._watch(distances[:new, :new])
+
+
+def _start_as(trained: nn.Module, backbone: Backbone) -> None:
+    """Copy all but the last layer. Raises `UserError` where the two architectures differ elsewhere."""
+    last = tuple(f"{name}." for name in backbone.layout["embedding"])
+    own: dict[str, Any] = {key: value for key, value in backbone.state_dict().items() if key.startswith(last)}
+    rest = {key: value for key, value in trained.state_dict().items() if not key.startswith(last)}
+    try:
+        backbone.load_state_dict({**rest, **own}, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise UserError(
+            f"the network to start from is of another architecture: {first}",
+            expected="the backbone (and its options, but for the embedding's size) that the run was trained with",
+            mend="backbone=..., or another method.start_from",
+        ) from None

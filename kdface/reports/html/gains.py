@@ -1,0 +1,48 @@
+"""Which configuration is another one without what teaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SAME = ("dataset.", "backbone.")  # gains between these would not be the teaching's
+_TEACHING = ("teacher", "method.")
+# What a second network says counts with these; where a method has any, all at 0 is the control without teaching.
+_WEIGHTS = (
+    "method.guidance",
+    "method.raised_guidance",
+    "method.kl_face_to_periocular",
+    "method.kl_periocular_to_face",
+)
+
+
+def is_taught(flat: Mapping[str, Any]) -> bool:
+    """Whether a flat configuration lets another network have a say."""
+    weights = [flat[key] for key in _WEIGHTS if key in flat]
+    return any(weights) if weights else any(key.startswith("teacher.") for key in flat)
+
+
+def twins(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each configuration that is taught the untaught one that differs least, on the same data and backbone.
+
+    Args:
+        flats: the flat configurations.
+
+    Returns:
+        `with` and `without`, places in `flats`, and `also`, the keys besides those of teacher and method in which the
+        two differ: what else a gain may be due to.
+    """
+    found = []
+    for place, flat in enumerate(flats):
+        if not is_taught(flat):
+            continue
+        candidates = []
+        for other, other_flat in enumerate(flats):
+            keys = [key for key in {**flat, **other_flat} if flat.get(key, ...) != other_flat.get(key, ...)]
+            if not is_taught(other_flat) and not any(key.startswith(_SAME) for key in keys):
+                also = sorted(key for key in keys if not key.startswith(_TEACHING))
+                candidates.append((len(also), len(keys), other, also))
+        if candidates:
+            _, _, other, also = min(candidates)
+            found.append({"with": place, "without": other, "also": also})
+    return found

@@ -1,0 +1,175 @@
+"""Faces in the report: what a network is trained on, and the pairs it finds hardest.
+
+Pictures of a dataset are shown where its terms begin with "none", as those of generated faces do; of any other
+one only when they are asked for, since a report is soon handed on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.config.build import build
+from kdface.config.locate import locate
+from kdface.config.method import build_augmentation
+from kdface.datasets.loading import TrainingSet
+from kdface.errors import DataError, UserError
+from kdface.evaluation import Verification, bin_verification, lfw_verification, random_verification
+from kdface.faces import FaceSet, Image
+from kdface.randomness import generator
+from kdface.reports.html.runs import Run
+
+_SIDE = 72  # pixels of a thumbnail's longer side
+_PEOPLE = 5  # of a contact sheet
+_EPOCHS = 2
+_HARDEST = 6  # pairs of each kind
+_SHEETS = 12
+_PAIRS = (lfw_verification, bin_verification, random_verification)
+
+
+def free(card: Any) -> bool:
+    """Whether pictures may be shown without being asked for."""
+    return isinstance(card, Mapping) and str(card.get("terms", "")).strip().lower().startswith("none")
+
+
+def thumbnail(image: Image) -> str:
+    """A small WebP as an address that holds it."""
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    _, data = cv2.imencode(".webp", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, 70])
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def contact_sheets(members: Sequence[Sequence[Run]], asked: bool) -> list[dict[str, Any]]:
+    """For each dataset and augmentation of the runs: `rows` of pictures as the first two epochs show them.
+
+    `note` says why there are none. A row is a person's image as it lies in the dataset, then each view, twice.
+    """
+    sheets: dict[str, dict[str, Any]] = {}
+    for number, found in enumerate(members):
+        config = found[0].config
+        text = json.dumps([config.get("dataset"), config.get("augmentation")], sort_keys=True)
+        if text in sheets:
+            sheets[text]["groups"].append(number)
+        elif len(sheets) < _SHEETS and config.get("augmentation"):
+            card = found[0].data.get("train") or {}
+            sheets[text] = {
+                "dataset": str(card.get("name") or config["dataset"].get("_target_")),
+                "augmentation": str(config["augmentation"].get("_target_")).rpartition(".")[2],
+                "groups": [number],
+                **(_sheet(text, found[0].seed) if asked or free(card) else {"note": _kept_back(card)}),
+            }
+    return list(sheets.values())
+
+
+@lru_cache(maxsize=_SHEETS)  # for a page that is written again
+def _sheet(text: str, seed: int) -> dict[str, Any]:
+    dataset, augmentation_node = json.loads(text)
+    try:
+        faces: FaceSet = build(dataset, "dataset")
+        augmentation = build_augmentation({"augmentation": augmentation_node}, faces.preprocessing)
+        training = TrainingSet(faces, augmentation, seed)
+        rows = []
+        people = generator(0, "report", "contact sheet").permutation(len(faces.people))[:_PEOPLE]
+        for index in (int(np.flatnonzero(np.asarray(faces.labels) == person)[0]) for person in sorted(people)):
+            shown = [thumbnail(faces[index].image)]
+            for epoch in range(_EPOCHS):
+                item = training[epoch, index]
+                if isinstance(item, DataError | str):
+                    break
+                shown += [thumbnail(item[0][view]) for view in augmentation.views]
+            rows.append(shown)
+    except (UserError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        return {"note": f"not shown: {_first_line(error)}"}
+    heads = [f"{view}, epoch {epoch + 1}" for epoch in range(_EPOCHS) for view in augmentation.views]
+    return {"rows": rows, "heads": ["dataset", *heads], "seed": seed}
+
+
+def hardest_pairs(members: Sequence[Sequence[Run]], drawn: Sequence[int], asked: bool) -> dict[str, dict[str, Any]]:
+    """test -> configuration -> the impostor pairs of highest and the genuine pairs of lowest score.
+
+    The score of a pair is the mean over the configuration's seeds. Pictures are in `pictures` of the test, once each.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for test in sorted({test for number in drawn for run in members[number] for test in run.scores}):
+        with_test = [(number, [run for run in members[number] if test in run.scores]) for number in drawn]
+        with_test = [(number, runs) for number, runs in with_test if runs and _is_list(runs[0].tests.get(test))]
+        if not with_test:
+            continue
+        first = with_test[0][1][0]
+        cards = [card for key, card in first.data.items() if f"{key}.".startswith(f"evaluation.{test}.")]
+        if not asked and not (cards and all(map(free, cards))):
+            found[test] = {"note": _kept_back(next((card for card in cards if not free(card)), {}))}
+            continue
+        pictures: dict[str, str] = {}
+        groups: dict[str, Any] = {}
+        try:
+            for number, runs in with_test:
+                protocol = _built(json.dumps(runs[0].tests[test], sort_keys=True))
+                groups[str(number)] = _hardest(protocol, runs, test, pictures)
+        except (UserError, OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+            found[test] = {"note": f"not shown: {_first_line(error)}"}
+            continue
+        found[test] = {"pictures": pictures, "groups": groups}
+    return found
+
+
+@lru_cache(maxsize=8)  # configurations share their tests, and so do pages that are written again
+def _built(text: str) -> Verification:
+    found = build(json.loads(text), shared={})
+    assert isinstance(found, Verification)
+    return found
+
+
+def _is_list(node: Any) -> bool:
+    """Whether a test is a list of pairs, whose order is that of its scores."""
+    try:
+        return isinstance(node, Mapping) and locate(str(node.get("_target_"))) in _PAIRS
+    except UserError:
+        return False
+
+
+def _hardest(protocol: Verification, runs: Sequence[Run], test: str, pictures: dict[str, str]) -> dict[str, Any]:
+    same = protocol.pairs.same
+    scores = []
+    for run in runs:
+        with np.load(run.scores[test], allow_pickle=False) as arrays:
+            if not np.array_equal(arrays["same"], same):
+                raise ValueError(f"the pairs of {test} are others today")
+            scores.append(arrays["scores"])
+    mean: NDArray[np.float64] = np.mean(scores, axis=0)
+    order = np.argsort(mean, kind="stable")
+    chosen = {"impostor": order[~same[order]][::-1][:_HARDEST], "genuine": order[same[order]][:_HARDEST]}
+    sides = protocol.sides()
+    return {
+        kind: [
+            {"score": float(f"{mean[pair]:.4g}"), "faces": [_picture(side[pair], pictures) for side in sides]}
+            for pair in pairs.tolist()
+        ]
+        for kind, pairs in chosen.items()
+    }
+
+
+def _picture(where: tuple[FaceSet, str], pictures: dict[str, str]) -> str:
+    faces, key = where
+    name = f"{faces.name}/{key}/{faces.preprocessing.size}"
+    if name not in pictures:
+        pictures[name] = thumbnail(faces[list(faces.keys).index(key)].image)
+    return name
+
+
+def _kept_back(card: Any) -> str:
+    terms = str(card.get("terms") or "") if isinstance(card, Mapping) else ""
+    return f"kept back, since its terms {f'are: {terms}' if terms else 'are not known'} (kdface report --images)"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

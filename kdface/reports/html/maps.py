@@ -1,0 +1,72 @@
+"""Where a network puts the people of a test: a map of the few embeddings that a run keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.reports.html.curves import short
+from kdface.reports.html.runs import Run
+
+
+def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """test -> configuration -> map, of the lowest seed of those `drawn` that keep embeddings."""
+    found: dict[str, dict[str, Any]] = {}
+    for number in drawn:
+        for run in sorted(members[number], key=lambda run: run.seed):
+            for test, file in run.scores.items():
+                if str(number) in found.get(test, {}):
+                    continue
+                made = _map(file, file.stat().st_mtime_ns)
+                if made is not None:
+                    found.setdefault(test, {})[str(number)] = {**made, "seed": run.seed}
+    return found
+
+
+@lru_cache(maxsize=256)
+def _map(file: Path, changed: int) -> dict[str, Any] | None:
+    """`changed` is the time of the file: a page that is written again need not draw what it had."""
+    del changed
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "sample" not in arrays:
+                return None
+            rows, people = arrays["sample"].astype(np.float64), arrays["sample_people"].astype(np.int64)
+    except (OSError, ValueError, KeyError, EOFError):
+        return None  # told with the run
+    where = flat(rows)
+    return {
+        "x": short(where[:, 0]),
+        "y": short(where[:, 1]),
+        "person": people.tolist(),
+        "nearest": nearest_is_same(rows, people),
+    }
+
+
+def flat(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(images, D) unit embeddings -> (images, 2): t-SNE of their cosine distances (van der Maaten, Hinton 2008)."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise UserError(
+            "kdface report draws embedding maps with scikit-learn, which is not installed.",
+            mend='pip install "kdface[report]"',
+        ) from None
+    distances = np.clip(1.0 - rows @ rows.T, 0.0, None)
+    np.fill_diagonal(distances, 0.0)
+    perplexity = min(12.0, (len(rows) - 1) / 3)
+    made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=0, max_iter=750)
+    return np.asarray(made.fit_transform(distances), dtype=np.float64)
+
+
+def nearest_is_same(rows: NDArray[np.float64], people: NDArray[np.int64]) -> float:
+    """The share of images whose nearest other one, by cosine in all dimensions, shows the same person."""
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -np.inf)
+    return float((people[cosines.argmax(axis=1)] == people).mean())
