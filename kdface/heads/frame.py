@@ -84,6 +84,14 @@ class HeadOutput(NamedTuple):
         nearest = self.cosine.argmax(1) if self.nearest is None else self.nearest
         return (nearest == label).float().mean()
 
+    def metrics(self, label: Tensor) -> dict[str, Tensor]:
+        """What a record tells of it: `accuracy`, and `target_cosine`, the mean cosine of an embedding and its own
+        class, where `cosine` holds all classes."""
+        told = {"accuracy": self.accuracy(label)}
+        if self.nearest is None:
+            told["target_cosine"] = self.cosine.gather(1, label[:, None]).mean()
+        return told
+
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
     """A tensor that equals `value` exactly and passes its gradient to `source` unchanged."""

@@ -79,7 +79,7 @@ class Distillation(Method):
             output = self.head(embedding, batch.label)
             logits = output.logits
             terms["classification"] = Term(output.loss)
-            metrics["accuracy"] = output.accuracy(batch.label)
+            metrics = output.metrics(batch.label)
         weight = self.weight(terms)
         if weight > 0 and self.transfer is not None:
             shown = self._shown(self.transfer, batch.views[self.views.teacher], batch.label)

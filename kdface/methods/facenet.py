@@ -110,7 +110,7 @@ class FaceNet(Method):
         if self.head is not None:
             output = self.head(embedding, batch.label)
             terms["classification"] = Term(output.loss, self.head_weight)
-            self.last_metrics["accuracy"] = output.accuracy(batch.label)
+            self.last_metrics |= output.metrics(batch.label)
         return terms
 
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

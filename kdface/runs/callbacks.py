@@ -24,6 +24,7 @@ from kdface.runs.folder import RunFolder, write_atomic
 from kdface.runs.records import Records, read
 
 log = logging.getLogger("kdface")
+_FOLDED = -0.5  # a mean cosine to the own class that training which learns never has
 
 
 class Recorder(pl.Callback):
@@ -37,6 +38,7 @@ class Recorder(pl.Callback):
         self.batch_size = batch_size
         self.meter: Meter | None = None
         self._last_step = -1
+        self._told = False
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,6 +76,17 @@ class Recorder(pl.Callback):
             )
         if not trainer.is_global_zero:
             return
+        cosine = float(method.last_metrics.get("target_cosine", 0.0))
+        if cosine < _FOLDED and not self._told:
+            self._told = True
+            log.warning(
+                "step %d: embeddings point away from their own class (mean cosine %.2f). A margin cos(theta + m) rises "
+                "again beyond pi - m, so the loss has a false minimum where all classes are one direction and all "
+                "embeddings its opposite. Usual mends: head.monotone=true (ElasticFace), a smaller head.margin, a "
+                "smaller optimizer.lr",
+                step,
+                cosine,
+            )
         now = time.monotonic()
         rate = (step - self._since[1]) * self.batch_size / max(1e-9, now - self._since[0])
         self._since = (now, step)

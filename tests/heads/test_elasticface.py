@@ -171,3 +171,21 @@ def test_weights_start_as_published() -> None:
 def test_impossible_parameters(build: Callable[[], Head], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         build()
+
+
+def test_the_false_minimum_beyond_the_fold() -> None:
+    """All classes in one direction and all embeddings in the opposite one: the margin turns the own class's cosine of
+    -1 into cos(pi + m) = -cos m, so the loss is log(1 + (C - 1) exp(-s (1 - cos m))), far under log C of a guess."""
+    classes, scale, margin = 90, 30.0, 0.3
+    label = torch.arange(5)
+    losses = {}
+    for monotone in (False, True):
+        head = ElasticFaceArc(4, classes, scale=scale, margin=margin, sigma=0.0, monotone=monotone).double()
+        with torch.no_grad():
+            head.weight.copy_(torch.tensor([1.0, 0, 0, 0]).expand(classes, 4))
+        output = head(torch.tensor([[-2.0, 0, 0, 0]], dtype=torch.float64).expand(5, 4), label)
+        losses[monotone] = output.loss.item()
+        assert output.metrics(label)["target_cosine"].item() == pytest.approx(-1.0)
+    folded = math.log(1 + (classes - 1) * math.exp(-scale * (1 - math.cos(margin))))
+    assert losses[False] == pytest.approx(folded, rel=1e-6) and folded < math.log(classes) - 1
+    assert losses[True] == pytest.approx(math.log(1 + (classes - 1) * math.exp(scale * margin * math.sin(margin))))

@@ -28,7 +28,7 @@ SMALL = Preprocessing(size=(32, 32))
 VIEWS = Views(student="masked", teacher="clean")
 
 
-def _network(size: int = 8, seed: int = 0) -> nn.Module:
+def small_network(size: int = 8, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return iresnet_nano(size, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)).eval()
 
@@ -46,14 +46,14 @@ def _pixels(images: torch.Tensor) -> torch.Tensor:
 
 
 def _method(teacher: Teacher, **options: Any) -> Distillation:
-    return Distillation(_network(), CosFace(8, 3), SMALL, VIEWS, teacher, **options)
+    return Distillation(small_network(), CosFace(8, 3), SMALL, VIEWS, teacher, **options)
 
 
 def test_both_terms_by_hand() -> None:
-    teacher, batch = Teacher(_network(seed=7), SMALL), _batch()
+    teacher, batch = Teacher(small_network(seed=7), SMALL), _batch()
     terms = _method(teacher, guidance=100.0).terms(batch)
-    student = _network()(_pixels(batch.views["masked"]))
-    target = _network(seed=7)(_pixels(batch.views["clean"]))
+    student = small_network()(_pixels(batch.views["masked"]))
+    target = small_network(seed=7)(_pixels(batch.views["clean"]))
     total = 0.0
     for one, other in zip(student.tolist(), target.tolist(), strict=True):
         length = [sum(v * v for v in each) ** 0.5 for each in (one, other)]
@@ -64,16 +64,16 @@ def test_both_terms_by_hand() -> None:
 
 
 def test_guidance_of_zero_is_training_without_a_teacher() -> None:
-    assert set(_method(Teacher(_network(), SMALL), guidance=0.0).terms(_batch())) == {"classification"}
+    assert set(_method(Teacher(small_network(), SMALL), guidance=0.0).terms(_batch())) == {"classification"}
 
 
 def test_without_a_reference_size_the_weight_is_lambda() -> None:
-    method = _method(Teacher(_network(), SMALL), guidance=3.0, reference_size=None)
+    method = _method(Teacher(small_network(), SMALL), guidance=3.0, reference_size=None)
     assert method.terms(_batch())["distillation"].weight == 3.0
 
 
 def test_the_teacher_is_frozen_and_no_part_of_the_method() -> None:
-    network = _network(seed=7).train()
+    network = small_network(seed=7).train()
     teacher = Teacher(network, SMALL)
     method = _method(teacher)
     own = {id(each) for each in method.parameters()}
@@ -90,7 +90,7 @@ def test_the_teacher_is_frozen_and_no_part_of_the_method() -> None:
 
 
 def test_embeddings_of_another_size_are_projected() -> None:
-    method = _method(Teacher(_network(12, seed=7), SMALL), guidance=1.0)
+    method = _method(Teacher(small_network(12, seed=7), SMALL), guidance=1.0)
     projection = method.projection
     assert isinstance(projection, nn.Linear) and projection.weight.shape == (12, 8)
     assert method.terms(_batch())["distillation"].weight == 12 / 512
@@ -100,7 +100,15 @@ def test_embeddings_of_another_size_are_projected() -> None:
 @pytest.mark.parametrize("options", [{}, {"raise_epoch": 1, "raise_when_stable": 5}])
 def test_there_is_one_rule_for_raising_the_guidance(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="just one of the two"):
-        MaskInv(_network(), CosFace(8, 3), SMALL, VIEWS, Teacher(_network(), SMALL), raised_guidance=3000.0, **options)
+        MaskInv(
+            small_network(),
+            CosFace(8, 3),
+            SMALL,
+            VIEWS,
+            Teacher(small_network(), SMALL),
+            raised_guidance=3000.0,
+            **options,
+        )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,13 @@ def test_there_is_one_rule_for_raising_the_guidance(options: dict[str, Any]) -> 
 )
 def test_the_stable_rule_by_hand(losses: list[float], raised_from: int | None) -> None:
     method = MaskInv(
-        _network(), CosFace(8, 3), SMALL, VIEWS, Teacher(_network(), SMALL), raised_guidance=9.0, raise_when_stable=2
+        small_network(),
+        CosFace(8, 3),
+        SMALL,
+        VIEWS,
+        Teacher(small_network(), SMALL),
+        raised_guidance=9.0,
+        raise_when_stable=2,
     )
     seen = [method._stable(torch.tensor(loss)) for loss in losses]
     expected = len(losses) + 1 if raised_from is None else raised_from
@@ -158,7 +172,7 @@ def test_high_guidance_begins_at_its_epoch_and_survives_a_kill(teacher_run: Path
 @pytest.mark.parametrize("options", [{"raise_epoch": 1}, {"raise_when_stable": 5}])
 def test_when_to_raise_without_what_to_raise_to(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="raised_guidance = null"):
-        MaskInv(_network(), CosFace(8, 3), SMALL, VIEWS, Teacher(_network(), SMALL), **options)
+        MaskInv(small_network(), CosFace(8, 3), SMALL, VIEWS, Teacher(small_network(), SMALL), **options)
 
 
 def test_a_raise_that_would_never_come(kdface: Kdface, teacher_run: Path) -> None:
