@@ -3,7 +3,7 @@
 from kdface.evaluation.ckd import CKDVerification, ClusterSeparation, CrossModalVerification
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.folds import Identification, ckd_identification, fold_identification
-from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
+from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.protocol import (
     EvaluationProtocol,
     Metric,
@@ -11,6 +11,7 @@ from kdface.evaluation.protocol import (
     Verification,
     bin_verification,
     lfw_verification,
+    mfr2_verification,
     random_verification,
 )
 from kdface.evaluation.quality import QualityEDC
@@ -33,7 +34,9 @@ __all__ = [
     "ckd_identification",
     "fold_identification",
     "lfw_verification",
+    "mfr2_verification",
     "random_pairs",
     "random_verification",
     "read_lfw_pairs",
+    "read_mfr2_pairs",
 ]

@@ -74,18 +74,14 @@ def read_lfw_pairs(path: str | Path) -> PairList:
     Raises:
         DataError: the file cannot be read, or a line (named) is not what its place in the list asks for.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of pairs ({error})") from error
-    rows = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = _rows(path)
     head = rows.pop(0)[1] if rows else []
     folds, per_kind = _header(path, head)
 
     left, right, same = [], [], []
     for place, (number, fields) in enumerate(rows):
         is_same = (place // per_kind) % 2 == 0
-        one, other = _pair(f"{path}, line {number}", fields, is_same)
+        one, other = _pair(f"{path}, line {number}", fields, is_same, "jpg")
         left.append(one)
         right.append(other)
         same.append(is_same)
@@ -94,6 +90,33 @@ def read_lfw_pairs(path: str | Path) -> PairList:
         raise DataError(f"{path}: holds {len(rows)} pairs, its first line announces {wanted}")
     fold = np.arange(wanted, dtype=np.int64) // (2 * per_kind) if folds else None
     return PairList(tuple(left), tuple(right), np.array(same, dtype=np.bool_), fold)
+
+
+def read_mfr2_pairs(path: str | Path) -> PairList:
+    """Read the list of MFR2, masked faces in the real world (Anwar, Raychowdhury, "Masked Face Recognition for Secure
+    Authentication", 2020): 848 lines without a head, in any order.
+
+    `Name i j` is one person, `Name i Other j` are two. Image i of Name has the key `Name/Name_000i.png`.
+
+    Raises:
+        DataError: the file cannot be read or holds no pairs, or a line (named) is none of the two.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path}: holds no pairs", expected="lines 'Name i j' and 'Name i Other j'")
+    same = [len(fields) == 3 for _, fields in rows]
+    pairs = [_pair(f"{path}, line {number}", each, len(each) == 3, "png") for number, each in rows]
+    left, right = zip(*pairs, strict=True)
+    return PairList(left, right, np.array(same, dtype=np.bool_), None)
+
+
+def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not empty, with their numbers from 1, as words."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of pairs ({error})") from error
+    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _is_count(text: str) -> bool:
@@ -109,14 +132,14 @@ def _header(path: str | Path, fields: list[str]) -> tuple[int | None, int]:
     return (int(fields[0]) if len(fields) == 2 else None), int(fields[-1])
 
 
-def _pair(where: str, fields: list[str], same: bool) -> tuple[str, str]:
+def _pair(where: str, fields: list[str], same: bool, suffix: str) -> tuple[str, str]:
     names, numbers = ([fields[0]] * 2, fields[1:]) if same else (fields[0::2], fields[1::2])
     if len(fields) != (3 if same else 4) or not all(map(_is_count, numbers)):
         expected = "Name<TAB>i<TAB>j, same person" if same else "Name<TAB>i<TAB>Other<TAB>j, different people"
         raise DataError(f"{where}: {' '.join(fields)!r} is not a pair", expected=f"{expected}, i and j from 1")
     if not same and names[0] == names[1]:
         raise DataError(f"{where}: stands among the pairs of different people but names {names[0]} twice")
-    left, right = (f"{name}/{name}_{int(text):04d}.jpg" for name, text in zip(names, numbers, strict=True))
+    left, right = (f"{name}/{name}_{int(text):04d}.{suffix}" for name, text in zip(names, numbers, strict=True))
     if left == right:
         raise DataError(f"{where}: pairs {left} with itself")
     return left, right

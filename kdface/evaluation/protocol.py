@@ -15,7 +15,7 @@ from kdface.errors import UserError
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
-from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
+from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.people import people_of, sample_of_people
 from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
@@ -235,14 +235,24 @@ def lfw_verification(
 
     View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks.
     """
-    listed = read_lfw_pairs(pairs)
-    if listed.fold is None:
-        fold = np.empty(len(listed), dtype=np.int64)
-        for kind in (True, False):
-            rows = np.flatnonzero(listed.same == kind)
-            fold[rows] = consecutive_folds(len(rows))
-        listed = replace(listed, fold=fold)
+    listed = _in_folds(read_lfw_pairs(pairs))
     return Verification(dataset, listed, fars, probes, official_half_split, recognition, probe_recognition)
+
+
+def mfr2_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
+    """Verification over the pair list of MFR2, real masks in the wild: each kind of pair is cut into ten blocks."""
+    return Verification(dataset, _in_folds(read_mfr2_pairs(pairs)), fars)
+
+
+def _in_folds(listed: PairList) -> PairList:
+    """Ten folds where the list brings none: consecutive blocks of each kind."""
+    if listed.fold is not None:
+        return listed
+    fold = np.empty(len(listed), dtype=np.int64)
+    for kind in (True, False):
+        rows = np.flatnonzero(listed.same == kind)
+        fold[rows] = consecutive_folds(len(rows))
+    return replace(listed, fold=fold)
 
 
 def bin_verification(dataset: Any, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:

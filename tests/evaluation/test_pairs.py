@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kdface.errors import DataError, UserError
-from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs
+from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 
 Labels = NDArray[np.int64]
 
@@ -106,6 +106,26 @@ def test_the_lists_of_lfw() -> None:
         view1 = read_lfw_pairs(folder / name)
         assert (len(view1), int(view1.same.sum())) == (pairs, pairs // 2)
         assert all((folder / "lfw" / key).is_file() for key in view1.keys()[::50])
+
+
+def test_the_list_of_mfr2_has_no_head_and_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("Ann 1 Bob 2\nAnn 1 3\nBob\t2\t10\n")
+    found = read_mfr2_pairs(path)
+    assert found.left == ("Ann/Ann_0001.png", "Ann/Ann_0001.png", "Bob/Bob_0002.png")
+    assert found.right == ("Bob/Bob_0002.png", "Ann/Ann_0003.png", "Bob/Bob_0010.png")
+    assert found.same.tolist() == [False, True, True] and found.fold is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("", "holds no pairs"), ("Ann 1\n", "line 1"), ("Ann 1 2\nAnn x Bob 1\n", "line 2"), ("Ann 1 Ann 2\n", "twice")],
+)
+def test_what_is_no_list_of_mfr2(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_mfr2_pairs(path)
 
 
 def test_columns_must_be_equally_long() -> None:
