@@ -87,6 +87,6 @@ def evaluate_golden() -> Callable[[Head], tuple[HeadOutput, Tensor, Tensor]]:
         x = torch.tensor([[1.0, 2.0, 2.0], [0.0, -3.0, 4.0]], dtype=torch.float64, requires_grad=True)
         out = head(x, torch.tensor([2, 1]))
         x_grad, w_grad = torch.autograd.grad(out.loss, [x, head.weight])
-        return HeadOutput(*(tensor.detach() for tensor in out)), x_grad, w_grad
+        return HeadOutput(out.loss.detach(), out.logits.detach(), out.cosine), x_grad, w_grad
 
     return evaluate
