@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-PAPERS := spherefacer facenet maskinv aikd ckd
+PAPERS := spherefacer facenet maskinv ckd
 
 .PHONY: help install demo test test-slow lint format bench tables clean
 .DEFAULT_GOAL := help
@@ -40,7 +40,7 @@ format: $(STAMP) ## rewrite the code in the house style
 bench: $(STAMP) ## measure speed side by side, as ratios
 	$(BIN)/python -m benchmarks
 
-tables: $(STAMP) ## train and write the small tables of the five papers (KDFACE_DATA=FOLDER; hours on two cores, resumable)
+tables: $(STAMP) ## train and write the small tables of experiments/ (KDFACE_DATA=FOLDER; hours on two cores, resumable)
 	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) --run --figures hydra.launcher.n_jobs=$(shell nproc)
 
 clean: ## remove .venv, caches and the demo's runs

@@ -97,7 +97,7 @@ class Session:
         return entry(ledger.runs, run_folder(composed), composed.tree, list(overrides), self.swept)
 
     def _ledger(self) -> Ledger:
-        if self.ledger is None:  # of all that is composed by now
+        if self.ledger is None:
             known = [each.tree for each in self._composed.values()]
             if len({tree["paths"]["runs"] for tree in known}) > 1:
                 raise UserError(
@@ -114,6 +114,11 @@ class Session:
         needs = {job.number: _needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         self._drive(source, launcher, jobs, len(jobs))
+        if source.jobs:
+            names = ", ".join(str(job.folder.root) for job in source.jobs)
+            raise UserError(
+                f"these runs wait for one another, so none was started: {names}.", mend="another teacher.run"
+            )
         returns = []
         for job, each in zip(jobs, overrides, strict=True):
             returned = JobReturn(overrides=each, status=JobStatus.COMPLETED)
