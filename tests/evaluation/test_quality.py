@@ -13,8 +13,10 @@ from kdface.evaluation.embed import Embedder
 from kdface.evaluation.protocol import Verification, random_verification
 from kdface.evaluation.quality import QualityEDC, QualityOutcome, spearman
 from kdface.evaluation.scores import cosine_scores
-from kdface.faces import Preprocessing, Sample
+from kdface.faces import FaceSet, Preprocessing, Sample
+from kdface.teachers import Teacher
 from tests.datasets.test_loading import Noise
+from tests.methods.test_distillation import small_network
 
 POLICY = DiscardPolicy(fmr=0.25)  # two of eight impostor pairs
 
@@ -40,6 +42,10 @@ def _network(images: torch.Tensor, kind: Preprocessing | None = None) -> torch.T
 
 def _brightness(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
     return images.float().mean(dim=(1, 2, 3))
+
+
+def _contrast(teacher: Teacher, faces: FaceSet) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.array([faces[row].image.std() for row in range(len(faces))])
 
 
 def _embedder() -> Embedder:
@@ -147,6 +153,17 @@ def test_a_frozen_network_recognises_once_for_all_evaluations() -> None:
     assert np.array_equal(first.scores, second.scores) and not np.allclose(first.scores, own.scores)
     assert first.pair_quality == pytest.approx(own.pair_quality)
     assert first.choices["recognition"] == "weights abc" and own.choices["recognition"] == "the run's own network"
+
+
+def test_a_source_grades_in_place_of_the_network() -> None:
+    grader = Teacher(small_network(), Noise().preprocessing, quality=_contrast)
+    own = QualityEDC(_test(), policy=POLICY, resamples=0).evaluate(_embedder())
+    graded = QualityEDC(_test(), grader=grader, policy=POLICY, resamples=0).evaluate(_embedder())
+    dataset = Noise()
+    expected = [float(dataset[dataset.keys.index(key)].image.std()) for key in graded.keys]
+    np.testing.assert_allclose(graded.quality, expected, rtol=1e-12)
+    assert graded.choices["grader"] == "function"
+    np.testing.assert_array_equal(graded.scores, own.scores)
 
 
 def test_a_recognition_network_for_other_crops_is_refused() -> None:
