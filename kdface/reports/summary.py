@@ -44,8 +44,8 @@ def summary(folder: RunFolder) -> str:
 def table_of(metrics: dict[str, Any], untrained: dict[str, Any] | None = None) -> Table:
     """Metrics, one row each; a column for the untrained network where it was evaluated."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("test set")
-    table.add_column("metric")
+    table.add_column("test set", overflow="fold")
+    table.add_column("metric", overflow="fold")  # never cut: its end tells it from the next
     if untrained:
         table.add_column("untrained", justify="right")
     table.add_column("trained", justify="right")
@@ -75,7 +75,7 @@ def number(metric: dict[str, Any] | None) -> str:
 def render(table: Table) -> str:
     """A table as text, without trailing blanks."""
     buffer = io.StringIO()
-    Console(file=buffer, width=100, no_color=True).print(table)
+    Console(file=buffer, width=110, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,7 +30,8 @@ _FOLDED = -0.5  # a mean cosine to the own class that training which learns neve
 
 class Recorder(pl.Callback):
     """Writes a record every few steps and shows progress. Values are those of the step itself, not of a window, so
-    that a resumed run writes what an uninterrupted one writes."""
+    that a resumed run writes what an uninterrupted one writes; over ranks they are means, each rank having as many
+    images. Of an accumulated batch they are those of its last part."""
 
     def __init__(self, records: Records, every: int, total_steps: int, batch_size: int) -> None:
         self.records = records
@@ -67,7 +69,12 @@ class Recorder(pl.Callback):
 
     def _record(self, trainer: pl.Trainer, method: Method, step: int) -> None:
         assert method.last_loss is not None
-        loss = float(method.last_loss)
+        recorded, terms, metrics = _over_ranks(
+            {"loss": float(method.last_loss)},
+            {name: float(term.value) for name, term in method.last_terms.items()},
+            {name: float(value) for name, value in method.last_metrics.items()},
+        )
+        loss = recorded["loss"]
         if loss != loss or loss in (float("inf"), float("-inf")):
             raise UserError(
                 f"the loss is {loss} at step {step}: training has diverged.",
@@ -76,7 +83,7 @@ class Recorder(pl.Callback):
             )
         if not trainer.is_global_zero:
             return
-        cosine = float(method.last_metrics.get("target_cosine", 0.0))
+        cosine = metrics.get("target_cosine", 0.0)
         if cosine < _FOLDED and not self._told:
             self._told = True
             log.warning(
@@ -96,10 +103,10 @@ class Recorder(pl.Callback):
             epoch=trainer.current_epoch,
             loss=loss,
             terms={
-                name: {"raw": float(term.value), "weighted": float(term.value) * term.weight}
-                for name, term in method.last_terms.items()
+                name: {"raw": value, "weighted": value * method.last_terms[name].weight}
+                for name, value in terms.items()
             },
-            **{name: float(value) for name, value in method.last_metrics.items()},
+            **metrics,
             lr=float(trainer.optimizers[0].param_groups[0]["lr"]),
             images_per_second=round(rate, 1),
         )
@@ -109,6 +116,18 @@ class Recorder(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.meter is not None:
             self.meter.close()
+
+
+def _over_ranks(*values: dict[str, float]) -> list[dict[str, float]]:
+    """Each value's mean over the ranks that have it, the same on every rank."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return list(values)
+    of_ranks: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(of_ranks, values)
+    return [
+        {name: fmean(each[name] for each in group if name in each) for name in own}
+        for own, group in zip(values, zip(*of_ranks, strict=True), strict=True)
+    ]
 
 
 class Evaluations(pl.Callback):

@@ -17,6 +17,7 @@ from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.hardware import detect
+from kdface.runs.records import read
 from kdface.runs.settings import TrainerSettings
 from kdface.runs.train import require_whole_gradients
 from tests.conftest import TINY, command, only_run
@@ -64,6 +65,11 @@ def test_two_ranks_with_half_the_batch_each_come_to_the_weights_of_one_rank(tmp_
     preprocessing = Preprocessing.from_dict(one["kdface"]["preprocessing"])
     untrained = build_method(one["kdface"]["config"], preprocessing, 8, None).named_parameters()
     assert max(float((one["state_dict"][name] - each).abs().max().detach()) for name, each in untrained) > 5e-3
+    records = [[each for each in read(run / "metrics.jsonl") if each["kind"] == "train"] for run in runs]
+    assert [each["step"] for each in records[1]] == list(range(1, 21))
+    for ours, whole in zip(records[1], records[0], strict=True):
+        assert ours["loss"] == pytest.approx(whole["loss"], abs=1e-5)
+        assert ours["accuracy"] == pytest.approx(whole["accuracy"], abs=1e-6)
     # The weights of two ranks, evaluated by two ranks and by one.
     single = command("evaluate", f"run={runs[1]}", cwd=tmp_path)
     assert single.returncode == 0, single.stderr
