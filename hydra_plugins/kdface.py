@@ -58,11 +58,11 @@ class SlurmLauncher(KdfaceLauncher):
 
     def __init__(
         self,
-        n_jobs: Annotated[int, Ge(1)] = 64,
+        n_jobs: Annotated[int, Ge(1)] | None = None,
         partition: str | None = None,
         minutes: Annotated[int, Ge(1)] = 1440,
-        cores: Annotated[int, Ge(1)] = 4,
-        gpus: Annotated[int, Ge(0)] = 0,
+        cores: Annotated[int, Ge(1)] | None = None,
+        gpus: Annotated[int, Ge(0)] | None = None,
         memory_gb: Annotated[float, Gt(0)] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class SlurmLauncher(KdfaceLauncher):
     def backend(self, ledger: Ledger, devices: int) -> Backend:
         from kdface.sweeps.slurm import Slurm
 
-        return Slurm(ledger, self.n_jobs, options=self.options, **self.wanted)  # type: ignore[arg-type]
+        return Slurm(ledger, self.n_jobs, devices, options=self.options, **self.wanted)  # type: ignore[arg-type]
 
 
 class RayLauncher(KdfaceLauncher):
@@ -81,10 +81,10 @@ class RayLauncher(KdfaceLauncher):
 
     def __init__(
         self,
-        n_jobs: Annotated[int, Ge(1)] = 64,
+        n_jobs: Annotated[int, Ge(1)] | None = None,
         address: str | None = None,
-        cores: Annotated[float, Gt(0)] = 1,
-        gpus: Annotated[float, Ge(0)] = 0,
+        cores: Annotated[float, Gt(0)] | None = None,
+        gpus: Annotated[float, Ge(0)] | None = None,
     ) -> None:
         self.n_jobs = n_jobs
         self.address = address
@@ -94,7 +94,7 @@ class RayLauncher(KdfaceLauncher):
     def backend(self, ledger: Ledger, devices: int) -> Backend:
         from kdface.sweeps.ray import Ray
 
-        return Ray(self.n_jobs, self.address, self.cores, self.gpus)
+        return Ray(self.n_jobs, self.address, self.cores, self.gpus, devices)
 
 
 class _KdfaceSweeper(Sweeper):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from kdface.cli import main
 
@@ -91,6 +92,14 @@ def only_run(runs: Path) -> Path:
     found = [file.parent for file in runs.rglob("config.yaml")]
     assert len(found) == 1, found
     return found[0]
+
+
+def teach_otherwise(run: Path) -> None:
+    """As if a run had been trained anew and come to other weights."""
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    for weight in content["state_dict"].values():
+        weight += 1
+    torch.save(content, run / "checkpoints" / "last.ckpt")
 
 
 @pytest.fixture

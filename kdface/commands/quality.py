@@ -1,59 +1,143 @@
-"""kdface quality FOLDER run=PATH: a quality score for each image of a folder, and a contact sheet sorted by it."""
+"""kdface quality FOLDER run=PATH [-o FOLDER]: a quality score for each image, and a contact sheet sorted by it."""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import io
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kdface.errors import DataError, UserError
 
+if TYPE_CHECKING:
+    from kdface.faces import Image
+
+_BATCH = 64  # images in one forward pass
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"kdface quality: {message}.", mend="kdface quality --help")
+
 
 def run(words: list[str]) -> int:
-    folders = [word for word in words if not word.startswith("run=") and not word.startswith("-")]
-    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
-    strange = [word for word in words if word.startswith("-")]
-    if strange or len(folders) != 1 or len(runs) != 1:
+    parser = _Parser(
+        prog="kdface quality",
+        description="Grade each image of a folder of aligned crops, those in folders below it too. Crops of another "
+        "size are resized where the run was trained on resized crops of their shape.",
+    )
+    parser.add_argument("words", nargs="*", metavar="FOLDER|run=PATH", help="the images, and the run that grades them")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write; default: this folder"
+    )
+    given = parser.parse_intermixed_args(words)
+    runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
+    folders = [word for word in given.words if not word.startswith("run=")]
+    if len(folders) != 1 or len(runs) != 1:
         raise UserError(
             f"kdface quality {' '.join(words)}: what to grade and by which run is not clear.",
             expected="one folder of aligned face crops, and one run",
             mend="kdface quality FOLDER run=runs/aikd/...",
         )
-    return _grade(Path(folders[0]).expanduser(), runs[0])
+    return _grade(Path(folders[0]).expanduser(), runs[0], given.output.expanduser())
 
 
-def _grade(folder: Path, run_path: str) -> int:
+def _grade(folder: Path, run_path: str, output: Path) -> int:
     import numpy as np
     import torch
 
     from kdface.config.load import load_run
-    from kdface.datasets.images import SUFFIXES, decode, read_bytes
+    from kdface.datasets.images import SUFFIXES
+    from kdface.hardware import detect
     from kdface.progress import track
     from kdface.reports.figures import save
-    from kdface.reports.quality_figures import quality_sheet
+    from kdface.reports.quality_figures import quality_sheet, spread
     from kdface.reports.summary import shown
+    from kdface.runs.folder import write_text
 
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.", mend="kdface quality FOLDER run=PATH")
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(f"{folder} holds no images.", expected=", ".join(sorted(SUFFIXES)))
-    method = load_run(run_path).method
-    size = method.preprocessing.size
-    images = [decode(read_bytes(each), str(each), size) for each in track(files, "reading", total=len(files))]
+    loaded = load_run(run_path)
+    device = torch.device("cuda" if detect().accelerator == "gpu" else "cpu")
+    method = loaded.method.to(device)
+    size, resizes = method.preprocessing.size, _resizes(loaded.config["dataset"])
+    graded: list[Path] = []
     scores: list[float] = []
-    for start in track(range(0, len(images), 64), "grading", unit=64, total=len(images)):
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.stack(images[start : start + 64]))
-            scores += method.quality(batch, method.preprocessing).float().tolist()
-    ranked = sorted(zip(scores, files, strict=True), key=lambda each: (-each[0], str(each[1])))
-    table, sheet = Path(f"quality_{folder.name}.csv"), Path(f"quality_{folder.name}.png")
-    with open(table, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["key", "quality"])
-        rows.writerows([[each.relative_to(folder).as_posix(), f"{score:.6f}"] for score, each in ranked])
-    save(quality_sheet(images, np.asarray(scores)), sheet)
-    for score, each in (*ranked[:3], *ranked[-3:]):
+    broken: list[DataError] = []
+    images: list[Image]
+    resized = 0
+    for start in track(range(0, len(files), _BATCH), "grading", unit=_BATCH, total=len(files)):
+        images = []
+        for file in files[start : start + _BATCH]:
+            try:
+                image, was_resized = _read(file, size, resizes)
+            except DataError as error:
+                broken.append(error)
+                continue
+            images.append(image)
+            graded.append(file)
+            resized += was_resized
+        if images:
+            with torch.inference_mode():
+                batch = torch.from_numpy(np.stack(images)).to(device)
+                scores += method.quality(batch, method.preprocessing).float().tolist()
+    if not graded:
+        raise broken[0]
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"{run_path} gives {int((~np.isfinite(scores)).sum())} of {len(scores)} images no finite quality.",
+            mend="take another run: the training of this one has probably diverged",
+        )
+    ranked = sorted(zip(scores, graded, strict=True), key=lambda each: (-each[0], str(each[1])))
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["key", "quality"])
+    rows.writerows([[each.relative_to(folder).as_posix(), f"{score:.6f}"] for score, each in ranked])
+    stem = f"quality_{folder.resolve().name}"
+    table, sheet = output / f"{stem}.csv", output / f"{stem}.png"
+    write_text(table, text.getvalue())
+    rows_shown = spread(np.asarray(scores))  # read again: a folder may be larger than the memory
+    images = [_read(graded[row], size, resizes)[0] for row in rows_shown]
+    save(quality_sheet(images, np.asarray(scores)[rows_shown]), sheet)
+    for score, each in ranked if len(ranked) <= 6 else (*ranked[:3], *ranked[-3:]):
         print(f"{score:8.4f}  {each.relative_to(folder)}")
-    print(f"written  {shown(table)}  ({len(files)} images, best first)")
+    if resized:
+        print(f"resized  {resized} images to {size[0]}x{size[1]}, as the run's training images were")
+    for reason in broken:
+        expected = f" (expected: {reason.expected})" if reason.expected else ""
+        print(f"left out  {reason.problem}{expected}", file=sys.stderr)
+    if broken:
+        print(f"left out  {len(broken)} broken files")
+    print(f"written  {shown(table)}  ({len(graded)} images, best first)")
     print(f"written  {shown(sheet)}")
     return 0
+
+
+def _resizes(node: Mapping[str, Any]) -> bool:
+    """Whether a dataset is a `Resized` one, or is made of one."""
+    from kdface.config.locate import locate
+    from kdface.datasets import Resized
+
+    return locate(node["_target_"]) is Resized or any(
+        _resizes(each) for each in node.values() if isinstance(each, Mapping) and "_target_" in each
+    )
+
+
+def _read(file: Path, size: tuple[int, int], resizes: bool) -> tuple[Image, bool]:
+    """A crop at (height, width) pixels, and whether it was resized to that. Raises `DataError` where it cannot be."""
+    from kdface.datasets.images import decode, read_bytes
+    from kdface.datasets.resized import resize
+
+    data = read_bytes(file)
+    if resizes:
+        image = decode(data, str(file))
+        height, width = image.shape[:2]
+        if (height, width) != size and height * size[1] == width * size[0]:
+            return resize(image, size), True
+    return decode(data, str(file), size), False

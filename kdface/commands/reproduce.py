@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,14 @@ def run(words: list[str]) -> int:
     return 0 if again(find_run(things[0]), now) else 1
 
 
-def again(first: RunFolder, data: str | None, evaluation: str = "", metric: str = "") -> bool:
+def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Sequence[str] = ()) -> bool:
     """Run it again, tell what differs, and return whether nothing does that counts.
 
     Args:
         first: a finished run.
         data: where its data lies now; None: where it lay.
-        evaluation: what `kdface evaluate` is to measure on the second run too, and `metric` is read from it.
-        metric: its key in results.json.
+        evaluation: what `kdface evaluate` is to measure on the second run too, and `metrics` are read from it.
+        metrics: their keys in results.json.
     """
     from kdface.runs.folder import RunFolder, prepare
 
@@ -62,7 +62,9 @@ def again(first: RunFolder, data: str | None, evaluation: str = "", metric: str 
     if evaluation:
         where = f"paths.data={tree['paths']['data']}"
         _call(second.root, "evaluate", f"run={second.root}", f"evaluation={evaluation}", where, origin=str(first.root))
-        rows.append((f"evaluation {evaluation}", _values(_measured(first, metric), _measured(second, metric)), True))
+        rows.append(
+            (f"evaluation {evaluation}", _values(*(_measured(each, metrics) for each in (first, second))), True)
+        )
     same = True
     for what, difference, decides in rows:
         print(f"{what:<13} {difference or 'identical'}")
@@ -93,12 +95,12 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
         print(f"seed {each.seed} is {each.why}: {each}", file=sys.stderr)
     if not runs:
         raise UserError(f"{name}: there is no run behind this cell.", mend=str(table.missing[0]))
-    metric = column.metric.replace("{test}", row.test)
+    metrics = column.metrics_of(row)
     same = []
     for seed, folder in runs.items():
         print(f"seed {seed}")
-        later = metric not in folder.read_results()["metrics"]
-        same.append(again(folder, data, column.evaluation if later else "", metric))
+        later = [each for each in metrics if each not in folder.read_results()["metrics"]]
+        same.append(again(folder, data, column.evaluation if later else "", later))
     print(f"{name}: {sum(same)} of {len(same)} runs are identical")
     return all(same)
 
@@ -113,13 +115,14 @@ def _call(folder: Path, *words: str, origin: str) -> None:
         )
 
 
-def _measured(run: RunFolder, metric: str) -> dict[str, Any]:
-    """A metric of a later `kdface evaluate`, as the table reads it."""
+def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
+    """Metrics of a later `kdface evaluate`, each from the file that the table reads it from."""
+    measured: dict[str, Any] = {}
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         found = _json(file)
-        if metric in found["metrics"] and Path(found["checkpoint"]).name == run.last.name:
-            return {metric: found["metrics"][metric]}
-    return {}
+        if Path(found["checkpoint"]).name == run.last.name:
+            measured = {key: found["metrics"][key] for key in metrics if key in found["metrics"]} | measured
+    return measured
 
 
 def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, Any]:

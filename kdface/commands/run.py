@@ -6,12 +6,19 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from kdface.commands.taught import require_same_teachers
 from kdface.errors import UserError
 from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
+from kdface.runs.ranks import LAUNCHER, launched_rank
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
+from kdface.sweeps.lifeline import die_with_parent
+
+_RANKS = ("trainer.devices", "trainer.nodes")
 
 
 class BusyError(UserError):
@@ -19,9 +26,15 @@ class BusyError(UserError):
 
 
 def run(words: list[str]) -> int:
-    """Train the run in a folder. `-` in its place: serve a sweep, which sends one folder after the other."""
-    if len(words) != 1:
-        raise UserError("kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d")
+    """Train the run in a folder, on other ranks than it was configured for where overrides say so. `-` in the place of
+    the folder: serve a sweep, which sends one folder after the other."""
+    if not words or "=" in words[0]:
+        raise UserError(
+            "kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
+        )
+    ranks = _ranks(words[1:])
+    if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # it may have ended while this rank was starting
+        die_with_parent(int(os.environ[LAUNCHER]))
     path: str | None = words[0]
     if path == "-":
         from kdface.sweeps.server import serve
@@ -30,21 +43,42 @@ def run(words: list[str]) -> int:
     if path is None:
         return 0
     try:
-        return execute(find_run(path))
+        return execute(find_run(path), ranks)
     except BusyError as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY
 
 
-def execute(folder: RunFolder) -> int:
-    """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks."""
+def _ranks(words: Sequence[str]) -> dict[str, int]:
+    """What a run may go on with: another number of ranks."""
+    found = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in _RANKS or not value.isdigit():
+            raise UserError(
+                f"{word}: a run goes on as it is configured, but for its ranks.",
+                expected=" or ".join(f"{each}=N" for each in _RANKS),
+                origin=f"command line: {word}",
+            )
+        found[key.partition(".")[2]] = int(value)
+    return found
+
+
+def execute(folder: RunFolder, ranks: Mapping[str, int] = MappingProxyType({})) -> int:
+    """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks.
+
+    Args:
+        folder: a prepared run folder.
+        ranks: trainer.devices, trainer.nodes in the place of the configured ones. config.yaml stays what names the run;
+            environment.json tells of them.
+    """
     from kdface.reports.summary import summary
-    from kdface.runs.train import launched_rank
 
     if folder.done:
-        _require_same_teacher(folder)
-        print(f"this run is finished: {folder.root}")
-        print(summary(folder))
+        require_same_teachers([folder])
+        if launched_rank() == 0:
+            print(f"this run is finished: {folder.root}")
+            print(summary(folder))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kdface").setLevel(logging.INFO)
@@ -56,26 +90,28 @@ def execute(folder: RunFolder) -> int:
                 raise BusyError(error.problem, mend=error.mend) from None
             marks.forget_failure(folder)
         elif "LOCAL_RANK" in os.environ:
-            from kdface.sweeps.lifeline import die_with_parent
-
             die_with_parent(os.getppid())  # a rank without its launcher would wait for the others for half an hour
+        if "LOCAL_RANK" not in os.environ:
+            os.environ[LAUNCHER] = str(os.getpid())  # of the ranks that Lightning starts from here
+            stack.callback(os.environ.pop, LAUNCHER, None)
         try:
-            return _train(folder)
+            return _train(folder, ranks)
         except Exception as error:
             marks.note_failure(folder, str(error) or type(error).__name__)
             raise
 
 
-def _train(folder: RunFolder) -> int:
+def _train(folder: RunFolder, ranks: Mapping[str, int]) -> int:
     from kdface.config.assemble import assemble
     from kdface.config.check import check_tree
     from kdface.config.origin import Origins
     from kdface.config.schema import Configuration
     from kdface.reports.draw import draw_run
     from kdface.reports.summary import shown, summary
-    from kdface.runs.train import launched_rank, train
+    from kdface.runs.train import train
 
     tree = folder.read_config()
+    tree["trainer"] = {**tree["trainer"], **ranks}
     check_tree(tree, Configuration, Origins())
     job = assemble(tree)
     rank_zero = launched_rank() == 0
@@ -84,7 +120,7 @@ def _train(folder: RunFolder) -> int:
         marks.note_plan(folder, job.optimization.total_steps)
         print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
-    sys.argv = [sys.argv[0], "run", str(folder.root)]
+    sys.argv = [sys.argv[0], "run", str(folder.root), *(f"trainer.{key}={value}" for key, value in ranks.items())]
     train(job, folder)
     if rank_zero:
         try:
@@ -137,28 +173,3 @@ def sets_of(protocols: dict[str, Any]) -> dict[str, Any]:
         for place, faces in enumerate(protocol.datasets):
             sets[f"{name}.{faces.name}" if place else name] = faces
     return sets
-
-
-def _require_same_teacher(folder: RunFolder) -> None:
-    """A finished run whose teacher is another one today is not the run that was asked for."""
-    import json
-
-    tree = folder.read_config()
-    if tree["teacher"] is None:
-        return
-    known = json.loads((folder.root / "data.json").read_text(encoding="utf-8")).get("teacher")
-    if known is None:
-        return
-    from kdface.config.build import build
-    from kdface.config.load import load_network
-    from kdface.teachers.quality.labels import identity
-
-    try:
-        now = identity(build(tree["teacher"], "teacher", load_network=load_network))
-    except UserError:
-        return  # it is not there any more: what it taught is
-    if now != known["fingerprint"]:
-        raise UserError(
-            f"{folder.root} is finished, and its teacher has changed since: it taught with other weights or labels.",
-            mend=f"restore the teacher, or train anew: rm -r {folder.root}",
-        )

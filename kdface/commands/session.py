@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from kdface.commands.arguments import Arguments
 from kdface.commands.prepare import prepare_run, run_folder
+from kdface.commands.taught import require_same_teachers
 from kdface.config.check import convert
 from kdface.config.compose import Composed, compose_in, load
 from kdface.config.locate import parameters
@@ -24,7 +25,7 @@ from kdface.errors import UserError
 from kdface.reports.summary import shown
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
-from kdface.sweeps.search import Make, Search, check_settings
+from kdface.sweeps.search import Make, Search, check_measured, check_settings
 from kdface.sweeps.space import Space
 from kdface.sweeps.table import write_results
 from kdface.sweeps.view import Watcher
@@ -34,11 +35,18 @@ _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class Session:
-    """One sweep as it is composed and run; Hydra's launcher and sweeper call it back."""
+    """One sweep as it is composed and run; Hydra's launcher and sweeper call it back.
 
-    def __init__(self, hydra: Hydra, arguments: Arguments) -> None:
+    Args:
+        hydra: an open context.
+        arguments: the command line.
+        name: of the ledger; empty: the name of its runs.
+    """
+
+    def __init__(self, hydra: Hydra, arguments: Arguments, name: str = "") -> None:
         self.hydra = hydra
         self.arguments = arguments
+        self.name = name
         self.swept: list[str] = []
         self.ledger: Ledger | None = None
         self.failed: list[str] = []
@@ -71,13 +79,21 @@ class Session:
         space = Space.parse(given)
         self.swept = space.keys
         for job in space.corners():
-            self.compose(job)
+            tree = self.compose(job).tree
+            if "objectives" in sweeper:
+                check_measured(tree, sweeper.objectives, sweeper.pruner)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """A job's configuration, composed once a command: a seed that is drawn stays drawn."""
         key = tuple(overrides)
         if key not in self._composed:
-            self._composed[key] = compose_in(self.hydra, list(overrides))
+            composed = compose_in(self.hydra, list(overrides))
+            if (nodes := composed.tree["trainer"]["nodes"]) > 1:
+                raise UserError(
+                    f"trainer.nodes = {nodes} in a sweep: its jobs are started on one machine each.",
+                    mend="trainer.nodes=1, or each run by itself: srun kdface train ..., torchrun -m kdface train ...",
+                )
+            self._composed[key] = composed
         return self._composed[key]
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
@@ -103,7 +119,14 @@ class Session:
                 raise UserError(
                     "paths.runs cannot be swept over: a sweep lies in one folder.", mend="paths.runs=FOLDER"
                 )
-            self.ledger = Ledger.of(Path(known[0]["paths"]["runs"]), [tree["name"] for tree in known], self.swept)
+            runs = Path(known[0]["paths"]["runs"])
+            names = [tree["name"] for tree in known]
+            if self.name:
+                names = [self.name]
+            elif not self.swept:  # the run itself: what is swept tells it from no other
+                names = [run_folder(each).root.relative_to(runs).as_posix() for each in self._composed.values()]
+            self.ledger = Ledger.of(runs, names, self.swept)
+            self.ledger.note_launcher(launcher_words(self.arguments.overrides))
         return self.ledger
 
     def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
@@ -111,9 +134,10 @@ class Session:
         counts as completed."""
         trees = [self.compose(each).tree for each in overrides]
         jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
-        needs = {job.number: _needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
+        needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         self._drive(source, launcher, jobs, len(jobs))
+        require_same_teachers(job.folder for job in jobs)  # one of them may have been trained anew just now
         if source.jobs:
             names = ", ".join(str(job.folder.root) for job in source.jobs)
             raise UserError(
@@ -130,7 +154,9 @@ class Session:
         """Run jobs that a search chooses as it goes."""
         corner = space.corners()[0]
         ledger = self._ledger()
-        search = source(ledger, self.job, self._entry(ledger, self.compose(corner), corner).base)
+        base = self._entry(ledger, self.compose(corner), corner).base
+        require_same_teachers(ledger.folder(each) for each in ledger.entries() if each.base == base)
+        search = source(ledger, self.job, base)
         try:
             self._drive(search, launcher, [], search.n_trials)
         finally:
@@ -140,6 +166,7 @@ class Session:
     def _drive(self, source: Source, launcher: Any, jobs: Sequence[Job], total: int) -> None:
         assert self.ledger is not None
         done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
+        require_same_teachers(job.folder for job in jobs)
         print(f"{total} jobs, {done} of them finished already; ledger {shown(self.ledger.root)}", flush=True)
         devices = max((int(each.tree["trainer"]["devices"]) for each in self._composed.values()), default=1)
         watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
@@ -161,7 +188,7 @@ def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Wa
     return watcher
 
 
-def _needed(tree: Mapping[str, Any], job: Job, jobs: Sequence[Job]) -> set[int]:
+def needed(tree: Mapping[str, Any], job: Job, jobs: Sequence[Job]) -> set[int]:
     """The jobs whose run folders a configuration names, as a whole or up to the seed: a teacher's, for one."""
     named = set(_texts(tree))
     folders = {each.number: str(each.folder.root) for each in jobs if each.folder != job.folder}
@@ -174,6 +201,11 @@ def _texts(tree: Any) -> Iterator[str]:
     elif isinstance(tree, Mapping | list):
         for each in tree.values() if isinstance(tree, Mapping) else tree:
             yield from _texts(each)
+
+
+def launcher_words(overrides: Sequence[str]) -> list[str]:
+    """What a command line says of where jobs run."""
+    return [each for each in overrides if each.startswith(("hydra/launcher=", "hydra.launcher."))]
 
 
 def is_swept(override: str) -> bool:

@@ -74,8 +74,8 @@ def _stop(ledger: Ledger) -> int:
 
 
 def _retry(ledger: Ledger, overrides: list[str]) -> int:
-    """Run what failed once more, from the configurations that lie in the run folders."""
-    from kdface.commands.session import drive_in, plugin, tell
+    """Run what failed once more, from the configurations that lie in the run folders, where the sweep ran last."""
+    from kdface.commands.session import drive_in, launcher_words, needed, plugin, tell
     from kdface.config.compose import hydra_context, load
     from kdface.reports.summary import shown
     from kdface.sweeps.engine import Job, Listed
@@ -85,14 +85,22 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     print(f"{len(failed)} failed jobs are run once more" if failed else "no job of this sweep failed", flush=True)
     if not failed:
         return 0
+    elsewhere = any(each.startswith("hydra/launcher=") for each in overrides)
+    where = [*([] if elsewhere else ledger.launcher), *launcher_words(overrides)]
+    if len(launcher_words(overrides)) != len(overrides):
+        raise UserError(
+            f"kdface sweep retry: {' '.join(overrides)}: failed jobs are run again as they are.",
+            expected="overrides of hydra/launcher and hydra.launcher alone",
+        )
     with hydra_context([]) as hydra:
-        config = load(hydra, overrides)
-        launcher = plugin(config, "launcher")
-    jobs = []
+        launcher = plugin(load(hydra, where), "launcher")
+    ledger.note_launcher(where)
+    jobs, trees = [], []
     for number, each in enumerate(failed):
         folder = ledger.folder(each)
-        devices = int(folder.read_config()["trainer"]["devices"])
-        jobs.append(Job(number, each, folder, lambda: None, devices, retry=True))
+        trees.append(folder.read_config())
+        jobs.append(Job(number, each, folder, lambda: None, int(trees[-1]["trainer"]["devices"]), retry=True))
+    needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
     backend = launcher.backend(ledger, max(job.devices for job in jobs))
-    watcher = drive_in(ledger, Listed(jobs), backend, len(jobs))
+    watcher = drive_in(ledger, Listed(jobs, needs), backend, len(jobs))
     return tell(watcher.failed, watcher.unfinished, shown(ledger.root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -47,10 +48,12 @@ def run(words: list[str]) -> int:
 
     tables, failed = now(), False
     if given.run:
-        failed = _train(_missing("train", tables), launcher, given.config_dir)
+        _require_same_teachers(tables)
+        failed = _train(_missing("train", tables), launcher, given.config_dir, paths)
         tables = now()  # what can be evaluated is known only now
         failed |= _evaluate(_missing("evaluate", tables), overrides, given.config_dir)
         tables = now()
+        _require_same_teachers(tables)
     for table, path in zip(tables, paths, strict=True):
         _write(table, given.output or path.parent, path.stem, given.figures)
     return 1 if failed or (given.run and any(table.missing for table in tables)) else 0
@@ -103,13 +106,23 @@ def _draw(table: Table, stem: Path) -> None:
                 save(bar_figure(table, column), stem.with_name(f"{stem.name}_{number}{suffix}"))
 
 
+def _require_same_teachers(tables: Sequence[Table]) -> None:
+    from kdface.commands.taught import require_same_teachers
+
+    cells = [cell for table in tables for row in table.cells for cell in row]
+    require_same_teachers({run.root: run for cell in cells for run in cell.runs.values()}.values())
+
+
 def _missing(what: str, tables: Sequence[Table]) -> list[tuple[str, ...]]:
     """The commands of a kind that fill cells, each once."""
     return list(dict.fromkeys(m.command for table in tables for m in table.missing if m.command[1] == what))
 
 
-def _train(commands: Sequence[Sequence[str]], launcher: Sequence[str], config_dirs: list[Path]) -> bool:
-    """Run `kdface train` commands as one sweep, whose ledger stands in RUNS/sweeps. Returns whether one failed."""
+def _train(
+    commands: Sequence[Sequence[str]], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]
+) -> bool:
+    """Run `kdface train` commands as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether
+    one failed."""
     from kdface.commands.arguments import Arguments
     from kdface.commands.session import Session, plugin
     from kdface.config.compose import hydra_context, load
@@ -117,7 +130,10 @@ def _train(commands: Sequence[Sequence[str]], launcher: Sequence[str], config_di
     if not commands:
         return False
     with hydra_context(config_dirs) as hydra:
-        session = Session(hydra, Arguments(config_dirs=config_dirs))
+        name = "+".join(dict.fromkeys(f"{path.absolute().parent.name}-{path.stem}" for path in paths))
+        if len(name) > 100:  # a folder's name has a limit
+            name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        session = Session(hydra, Arguments(list(launcher), config_dirs), name)
         session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), [each[2:] for each in commands], 0)
     return session.tell() != 0
 

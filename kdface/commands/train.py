@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdface.commands.arguments import Arguments, parse
+from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
@@ -12,7 +13,6 @@ def run(words: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from kdface.config.compose import CONFIG, hydra_context, load
-    from kdface.errors import UserError
 
     if arguments.cfg or arguments.info:
         with hydra_context(arguments.config_dirs) as hydra:
@@ -39,12 +39,20 @@ def run(words: list[str]) -> int:
 
 
 def _train_one(arguments: Arguments) -> int:
+    """Also what torchrun and srun start on each rank: rank 0 makes the run folder, the others wait for it."""
     from kdface.commands.prepare import prepare_run, run_folder
     from kdface.commands.run import execute
     from kdface.config.assemble import assemble
     from kdface.config.compose import compose
+    from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
     composed = compose(arguments.overrides, arguments.config_dirs)
+    if launched_world() > 1:
+        require_launched(composed.tree["trainer"]["devices"], composed.tree["trainer"]["nodes"])
+        if composed.tree["seed"] is None:
+            raise UserError("seed=null: each of several ranks would draw another seed.", mend="seed=0")
+        if launched_rank() != 0:
+            return execute(await_configuration(run_folder(composed), composed.tree))
     if not run_folder(composed).done:
         assemble(composed.tree)  # data that is not there is told of before a folder is made
     return execute(prepare_run(composed, arguments))

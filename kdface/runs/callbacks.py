@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,14 +18,18 @@ from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.evaluation.health import Unhealthy
 from kdface.faces import FaceSet
+from kdface.heads import Head
 from kdface.methods import Method
 from kdface.progress import Meter
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT
-from kdface.runs.folder import RunFolder, write_atomic
+from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.interruption import Interruption
 from kdface.runs.records import Records, read
 
 log = logging.getLogger("kdface")
+_LOOK_EVERY = 10  # steps between looks of several ranks, which each cost a message
 _FOLDED = -0.5  # a mean cosine to the own class that training which learns never has
+_ZEROS = "zero_embeddings"  # a metric of heads: told of, and recorded, only where it is not 0
 
 
 class Recorder(pl.Callback):
@@ -41,6 +45,8 @@ class Recorder(pl.Callback):
         self.meter: Meter | None = None
         self._last_step = -1
         self._told = False
+        self._zeros: torch.Tensor | int = 0
+        self._told_of_zeros = False
         self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,12 +55,16 @@ class Recorder(pl.Callback):
             self.meter = Meter("training", self.total * self.batch_size, done)
         self._since = (time.monotonic(), trainer.global_step)
         self._last_step = trainer.global_step
+        for name, head in heads_of(pl_module).items():
+            if trainer.is_global_zero:
+                log.info("%s (%s): loss scale %.4g", name, type(head).__name__, head.loss_scale)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Method)
         step = trainer.global_step
+        self._zeros = self._zeros + pl_module.last_metrics.get(_ZEROS, 0)  # a tensor: reading it would wait for a GPU
         if batch.skipped:
             log.warning("left out %d broken image(s): %s", len(batch.skipped), "; ".join(batch.skipped))
             if trainer.is_global_zero:
@@ -62,6 +72,8 @@ class Recorder(pl.Callback):
         if step == self._last_step:
             return  # a part of an accumulated batch
         self._last_step = step
+        if step == 1 and trainer.is_global_zero and (heads := heads_of(pl_module)):
+            self.records.write("heads", step, loss_scale={name: head.loss_scale for name, head in heads.items()})
         if step % self.every == 0 or step == self.total:
             self._record(trainer, pl_module, step)
         if self.meter is not None:
@@ -83,6 +95,16 @@ class Recorder(pl.Callback):
             )
         if not trainer.is_global_zero:
             return
+        if (zeros := int(self._zeros)) and not self._told_of_zeros:
+            self._told_of_zeros = True
+            log.warning(
+                "up to step %d: %d embedding(s) of zeros. They have no direction, so the head learns nothing from "
+                "them. Usual causes: dead ReLUs after too large an optimizer.lr, overflow in half precision",
+                step,
+                zeros,
+            )
+        if not metrics.get(_ZEROS, 0):
+            metrics.pop(_ZEROS, None)
         cosine = metrics.get("target_cosine", 0.0)
         if cosine < _FOLDED and not self._told:
             self._told = True
@@ -116,6 +138,11 @@ class Recorder(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.meter is not None:
             self.meter.close()
+
+
+def heads_of(method: pl.LightningModule) -> dict[str, Head]:
+    """A method's heads by where they stand in it."""
+    return {name: each for name, each in method.named_modules() if isinstance(each, Head)}
 
 
 def _over_ranks(*values: dict[str, float]) -> list[dict[str, float]]:
@@ -214,31 +241,49 @@ def skipped_images(folder: RunFolder) -> list[str]:
 
 
 class SameConfiguration(pl.Callback):
-    """Every rank must have read the same configuration file: their SHA-256 are compared before the first step."""
+    """Every rank must train the same configuration: their SHA-256 are compared before the first step.
 
-    def __init__(self, config: Path) -> None:
+    Those of several ranks, of the JSON with sorted keys, are kept in ranks.json: {"config": [of rank 0, ...]}.
+    """
+
+    def __init__(self, folder: RunFolder, config: dict[str, Any]) -> None:
+        self.folder = folder
         self.config = config
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        mine = hashlib.sha256(self.config.read_bytes()).hexdigest() if self.config.is_file() else ""
-        first = trainer.strategy.broadcast(mine)
-        if first != mine:
+        if trainer.world_size == 1:
+            return
+        text = json.dumps(self.config, sort_keys=True)
+        of_ranks: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(of_ranks, hashlib.sha256(text.encode()).hexdigest())
+        other = next((rank for rank, each in enumerate(of_ranks) if each != of_ranks[0]), None)
+        if other is not None:
             raise UserError(
-                f"rank {trainer.global_rank} read another {self.config} than rank 0.",
+                f"rank {other} read another {self.folder.config} than rank 0.",
                 mend="give all machines one shared folder of runs",
             )
+        if trainer.is_global_zero:
+            write_json(self.folder.root / "ranks.json", {"config": of_ranks})
 
 
 class Checkpoints(pl.Callback):
-    """Writes checkpoints/last.ckpt atomically, every few steps and after each epoch.
+    """Writes checkpoints/last.ckpt atomically, every few steps, after each epoch, and when the run is asked to end:
+    after the step, and then it raises `KeyboardInterrupt`. Several ranks look together whether one is, every few steps.
 
     Besides Lightning's state the file holds plain values under `kdface`: format, configuration, preprocessing, step.
     No generator's state is needed: every draw is a function of (seed, step) or (seed, epoch, key).
     """
 
     def __init__(
-        self, folder: RunFolder, config: dict[str, Any], faces: FaceSet, loader: ResumableLoader, every: int | None
+        self,
+        folder: RunFolder,
+        config: dict[str, Any],
+        faces: FaceSet,
+        loader: ResumableLoader,
+        every: int | None,
+        interruption: Interruption,
     ) -> None:
+        self.interruption = interruption
         self.folder = folder
         self.config = config
         self.faces = faces
@@ -248,6 +293,7 @@ class Checkpoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last_step = trainer.global_step
+        self.interruption.listen()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -270,11 +316,22 @@ class Checkpoints(pl.Callback):
         step = trainer.global_step
         stepped, self._last_step = step != self._last_step, step
         last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
-        if self.every is not None and stepped and step % self.every == 0 and not last_of_epoch:
+        if not stepped or last_of_epoch:
+            return
+        asked = self._asked(trainer) if trainer.world_size == 1 or step % _LOOK_EVERY == 0 else False
+        if asked or (self.every is not None and step % self.every == 0):
             self._save(trainer)
+        if asked:
+            raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
+        if self._asked(trainer):
+            raise KeyboardInterrupt
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        """Whether any rank is asked to end: all of them save, or none."""
+        return trainer.strategy.reduce_boolean_decision(self.interruption.asked, all=False)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Every rank takes part (sharded state is gathered); rank 0 writes."""

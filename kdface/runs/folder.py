@@ -13,13 +13,15 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError
 
 
@@ -113,19 +115,33 @@ class RunFolder:
         found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
         return found
 
+    def require_final(self, step: int) -> None:
+        """Raise `UserError` where the run is finished and its checkpoint, of so many steps, is not that of its end."""
+        final = self.read_results().get("step", step) if self.done and self.results.is_file() else step
+        if step != final:
+            raise UserError(
+                f"{self.root} is marked as finished after {final} steps, and its checkpoint is of step {step}: files "
+                "of an unfinished copy were laid over it.",
+                mend=f"copy the finished folder whole, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
+            )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; a second one is told who holds it. The lock dies with the process."""
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise HeldError(
-                    f"{self.root} is being written by process {lock.read().strip() or '?'}.",
-                    mend="wait for it, or stop it",
-                ) from None
+            for last_try in (False, False, False, False, True):  # who asks whether it is held, holds it for a moment
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if last_try:
+                        lock.seek(0)
+                        raise HeldError(
+                            f"{self.root} is being written by process {lock.read().strip() or '?'}.",
+                            mend="wait for it, or stop it",
+                        ) from None
+                time.sleep(0.03)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -161,11 +177,21 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
     if strange and not folder.config.is_file():
         raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
     with folder.locked():
+        if folder.config.is_file() and fingerprint(before := folder.read_config()) != fingerprint(tree):
+            key, then, now = next(row for row in difference(before, tree) if not row[0].startswith("paths."))
+            raise UserError(
+                f"{root} holds another run ({key}: {then} there, {now} here).", mend="paths.runs=ANOTHER_FOLDER"
+            )
         for left_over in root.rglob(".*.tmp"):  # of writes that a kill cut off
             left_over.unlink(missing_ok=True)
         write_json(root / "origin.json", origins)
-        write_text(folder.config, yaml.safe_dump(tree, sort_keys=True, allow_unicode=True))
+        write_text(folder.config, config_text(tree))
     return folder
+
+
+def config_text(tree: Mapping[str, Any]) -> str:
+    """What config.yaml holds of a resolved configuration."""
+    return yaml.safe_dump(dict(tree), sort_keys=True, allow_unicode=True)
 
 
 def find_run(path: str | Path) -> RunFolder:

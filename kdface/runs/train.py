@@ -34,7 +34,9 @@ from kdface.runs.callbacks import (
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
+from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Logger, Records
 from kdface.runs.settings import TrainerSettings
 
@@ -48,6 +50,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     same hardware and number of ranks.
     """
     settings = job.settings
+    require_launched(settings.devices, settings.nodes)
     profile, threads = machine(settings)
     quiet_libraries()
     # Deterministic mode also fills fresh memory with NaN, which costs 6 % here and guards against nothing of ours.
@@ -70,7 +73,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     if method.teacher is not None:
         local = os.environ.get("LOCAL_RANK", "0")
         method.teacher.to(f"cuda:{local}" if profile.accelerator == "gpu" else "cpu")
-    method.before_training(job.training.faces)
+    method.before_training(job.training)
 
     name = f"{folder.root.parent.name}/{folder.root.name}"
     sink = _open_logger(job, folder, name) if rank_zero else None
@@ -82,14 +85,15 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
 
     batches = BatchOrder(job.order, settings.accumulate, rank, settings.devices * settings.nodes)
     loader = ResumableLoader(job.training, batches, settings.workers, pin_memory=profile.accelerator == "gpu")
+    interruption = Interruption()
     trainer = make_trainer(
         settings,
         profile,
         [
             recorder,
             Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
-            SameConfiguration(folder.config),
-            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps),
+            SameConfiguration(folder, job.config),
+            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps, interruption),
         ],
     )
 
@@ -107,10 +111,15 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     began = time.monotonic()
     try:
         try:
-            trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
+            with interruption.restored():
+                trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
         except SystemExit as leave:
             if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
                 raise KeyboardInterrupt from leave
+            raise
+        except Exception as error:
+            if interruption.asked:  # loader processes were asked too, and have gone
+                raise KeyboardInterrupt from error
             raise
         spent = time.monotonic() - began
         method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained
@@ -161,20 +170,6 @@ def _open_logger(job: Job, folder: RunFolder, name: str) -> Logger | None:
     except Exception as error:
         log.warning("the logger cannot start and is left out (%s); metrics.jsonl has everything", error)
         return None
-
-
-def launched_rank() -> int:
-    """This process's rank over all machines, known from its launcher before Lightning starts.
-
-    torchrun sets RANK, srun sets SLURM_PROCID; Lightning sets NODE_RANK and LOCAL_RANK for the ranks it starts.
-    """
-    found = os.environ
-    if "RANK" in found:
-        return int(found["RANK"])
-    if int(found.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in found:
-        return int(found["SLURM_PROCID"])
-    per_node = int(found.get("LOCAL_WORLD_SIZE", "1"))
-    return int(found.get("NODE_RANK", "0")) * per_node + int(found.get("LOCAL_RANK", "0"))
 
 
 def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -257,7 +252,8 @@ def _save_arrays(arrays: dict[str, Any], path: Path) -> None:
 
 
 def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
-    """Write environment.json at the first start; later, tell what differs, since bits may differ with it."""
+    """Write environment.json at the first start; later, tell what differs, since bits may differ with it, and keep it
+    under `resumed`."""
     path = folder.root / "environment.json"
     if not path.is_file():
         write_json(path, now)
@@ -268,6 +264,9 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
     ]
     if differ:
         log.warning("this run began with other %s: it goes on, but not bit for bit", ", ".join(differ))
+        later = [*before.get("resumed", []), {key: now[key] for key in differ}]
+        if later[-1:] != later[-2:-1]:
+            write_json(path, {**before, "resumed": later})
 
 
 def quiet_libraries() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 
 from kdface.sweeps.lifeline import die_with_parent
 from kdface.sweeps.slots import RANK_VARIABLES, claimed_cores
+
+_running: list[int] = []  # the process id of the child, while it runs
 
 
 def run_child(folder: str, cores: int | None = None) -> int:
@@ -29,7 +33,7 @@ def _run(folder: str, cores: list[int] | None) -> int:
 
     def prepare() -> None:
         die_with_parent(worker)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings are for the worker
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings; they count once it trains
             signal.signal(number, signal.SIG_IGN)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
@@ -37,12 +41,33 @@ def _run(folder: str, cores: list[int] | None) -> int:
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     if cores is not None:
         environment["OMP_NUM_THREADS"] = str(len(cores))
-    with open(os.path.join(folder, "output.log"), "ab") as log:
-        return subprocess.run(
+    with (
+        open(os.path.join(folder, "output.log"), "ab") as log,
+        subprocess.Popen(
             [sys.executable, "-m", "kdface", "run", folder],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
             preexec_fn=prepare,
-        ).returncode
+        ) as process,
+    ):
+        _running.append(process.pid)
+        try:
+            return process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _running.remove(process.pid)
+
+
+def stop_running(seconds: float) -> None:
+    """Ask the child of this process to save its step and to end, and wait for it so long. For signal handlers: the
+    child is not reaped, who waits for it does that."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended, and is reaped already
+        for pid in list(_running):
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + seconds
+            while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+                time.sleep(0.1)

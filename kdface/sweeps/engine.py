@@ -163,7 +163,7 @@ class _Drive:
         starting: list[Job] = []
         exhausted = False
         most = self.backend.at_once if self.source.adaptive else self.backend.capacity
-        while len(self.running) + len(starting) < most:
+        while len(self.running) + len(starting) + self._asked_for() < most:
             job = self.again.pop(0) if self.again else self.source.next()
             if job is None:
                 exhausted = True
@@ -194,6 +194,10 @@ class _Drive:
                 self.running[job.number] = (job, time.monotonic())
                 self.view.started(job)
         return exhausted
+
+    def _asked_for(self) -> int:
+        """Jobs of a search that somebody else runs: they count, or it would be asked for points without an end."""
+        return len(self.elsewhere) if self.source.adaptive else 0
 
     def _wanted(self, job: Job, state: State) -> bool:
         """Whether a job that nobody runs is to be run. A grid runs to the end what only a search has given up."""

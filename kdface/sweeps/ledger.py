@@ -1,13 +1,14 @@
 """The ledger: which jobs belong to a sweep. How far each came is read from its run folder and written nowhere else.
 
     RUNS/sweeps/NAME-HASH/
-        sweep.json                what is swept, over which name
+        sweep.json                what is swept, over which name, and where the last command ran it
         jobs/KEY.json             one job: its run folder below RUNS, its overrides, its point of the sweep
         parents/HOST-PID          held while a process runs this sweep
         results.csv results.json  what came out
 
 A job's key is its run folder: configuration fingerprint x seed. There is a file for each job, no absolute path and no
-time: two ledgers merge by copying their folders of runs into one.
+time: two ledgers merge by copying their folders of runs into one, whole run folders that are not there yet. Where both
+have a run, files of an unfinished one must not be laid over a finished one: what is loaded is checked for that.
 """
 
 from __future__ import annotations
@@ -113,13 +114,27 @@ class Ledger:
         digest = hashlib.sha256(json.dumps(sorted(swept)).encode()).hexdigest()[:8]
         ledger = cls(runs / "sweeps" / f"{name}-{digest}")
         if not (ledger.root / "sweep.json").is_file():
-            try:
-                write_json(ledger.root / "sweep.json", {"name": name, "swept": sorted(swept)})
-            except OSError as error:
-                raise UserError(
-                    f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER"
-                ) from None
+            ledger._describe({"name": name, "swept": sorted(swept)})
         return ledger
+
+    def note_launcher(self, overrides: list[str]) -> None:
+        """Keep what the last command said of where jobs run, for those that are retried."""
+        about = _about(self.root)
+        if about.get("launcher", []) != overrides:
+            self._describe({**about, "launcher": overrides})
+
+    @property
+    def launcher(self) -> list[str]:
+        """The overrides of hydra.launcher that the last command gave."""
+        return [str(each) for each in _about(self.root).get("launcher", [])]
+
+    def _describe(self, about: dict[str, Any]) -> None:
+        try:
+            write_json(self.root / "sweep.json", about)
+        except OSError as error:
+            raise UserError(
+                f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER"
+            ) from None
 
     @classmethod
     def at(cls, path: str) -> Ledger:
@@ -221,6 +236,15 @@ class Ledger:
                     else:
                         elsewhere.append(f"process {pid} on {host}")
         return asked, elsewhere
+
+
+def _about(root: Path) -> dict[str, Any]:
+    file = root / "sweep.json"
+    try:
+        found: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} cannot be read: {error}.", mend=f"rm {file}; the same command writes it") from None
+    return found
 
 
 def _read(file: Path) -> Entry:

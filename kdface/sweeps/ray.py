@@ -14,12 +14,17 @@ from typing import Any
 from kdface.errors import UserError
 from kdface.sweeps.child import run_child
 from kdface.sweeps.engine import Ended, Job
+from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
 
 
 class Ray:
-    """See conf/hydra/launcher/ray.yaml for the arguments."""
+    """See conf/hydra/launcher/ray.yaml for the arguments; `devices` is the most ranks that one job has."""
 
-    def __init__(self, n_jobs: int, address: str | None, cores: float, gpus: float) -> None:
+    def __init__(
+        self, n_jobs: int | None, address: str | None, cores: float | None, gpus: float | None, devices: int
+    ) -> None:
+        cores = share(cores, devices, 1, "hydra.launcher.cores")
+        wanted = share(gpus, devices, 1, "hydra.launcher.gpus")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
@@ -27,7 +32,7 @@ class Ray:
         except ImportError:
             raise UserError("hydra/launcher=ray: Ray is not installed.", mend='pip install "kdface[ray]"') from None
         self._ray = ray
-        self.capacity = self.at_once = n_jobs
+        self.capacity, self.at_once = n_jobs or AT_ONCE, n_jobs or SEARCHED_AT_ONCE
         self.running: dict[Any, Job] = {}
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -37,8 +42,11 @@ class Ray:
                 expected="auto, ray://HOST:10001, or null for a Ray of this machine",
                 mend="ray start --head",
             ) from None
+        resources: Any = ray.cluster_resources  # untyped
+        if gpus is None and not resources().get("GPU"):
+            wanted = 0
         self._cores = max(1, int(cores))
-        self._task: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(run_child)
+        self._task: Any = ray.remote(num_cpus=cores, num_gpus=wanted, max_retries=0)(run_child)
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

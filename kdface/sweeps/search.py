@@ -257,6 +257,27 @@ def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
     _optuna()
 
 
+def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], pruner: str) -> None:
+    """Raises `UserError` where runs of a configuration do not measure what a search needs of them."""
+    tests = list(tree["evaluation"] or {})
+    for name in objectives:
+        test = name.partition("/")[0]
+        if test not in tests:
+            raise UserError(
+                f"hydra.sweeper.objectives names {name!r}, and there is no evaluation.{test}.",
+                expected=f"TEST/PROTOCOL/METRIC, TEST being one of {', '.join(tests) or 'none: evaluation=none'}",
+                nearest=nearest(test, tests),
+            )
+    every, epochs = tree["trainer"]["evaluate_epochs"], tree["trainer"]["max_epochs"]
+    if pruner != "none" and (every is None or every >= epochs):
+        raise UserError(
+            f"hydra.sweeper.pruner={pruner} compares trials by what they evaluate on their way, and with "
+            f"trainer.evaluate_epochs={'null' if every is None else every} trainer.max_epochs={epochs} they do so at "
+            "their end alone.",
+            mend="trainer.evaluate_epochs=1, or hydra.sweeper.pruner=none",
+        )
+
+
 def _optuna() -> Any:
     try:
         import optuna

@@ -1,9 +1,9 @@
 """A process that has imported everything and forks once per job, so that the start of a job costs no imports.
 
-It speaks JSON lines: {"id", "folder", "cores", "environment"} starts a job, {"stop": id, "signal": number} signals it
-with all it started; it answers {"ready": pid}, then {"id", "code"} as jobs end (a negative code is a signal). Nothing
-but imports happens before a fork: no CUDA context, no random draw, and no thread except those of OpenBLAS, which ends
-them itself before a fork. The server dies with its parent, its jobs die with it.
+It speaks JSON lines: {"id", "folder", "cores", "environment"} starts a job, {"stop": id, "signal": number} signals it;
+what it has started ends with it. It answers {"ready": pid}, then {"id", "code"} as jobs end (a negative code is a
+signal). Nothing but imports happens before a fork: no CUDA context, no random draw, and no thread except those of
+OpenBLAS, which ends them itself before a fork. The server dies with its parent, its jobs die with it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve() -> str | None:
                 if "stop" in order:
                     for pid, number in children.items():
                         if number == order["stop"]:
-                            signal_group(pid, int(order["signal"]))
+                            os.kill(pid, int(order["signal"]))  # its ranks and loader processes end with it
                     continue
                 pid = os.fork()
                 if pid == 0:
@@ -79,6 +79,7 @@ def serve() -> str | None:
             if pid == 0:
                 break
             if pid in children:
+                signal_group(pid, signal.SIGKILL)  # ranks and loader processes that it left
                 _answer(answers, {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
     for pid in children:
         signal_group(pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from kdface.errors import UserError
 from kdface.hardware import cores
 
 # What tells a process that it is one rank of several; a job starts its own ranks and must not believe its parent's.
@@ -30,6 +31,7 @@ RANK_VARIABLES = (
     "SLURM_LOCALID",
     "SLURM_NTASKS_PER_NODE",
     "SLURM_TASKS_PER_NODE",
+    "KDFACE_LAUNCHER",
 )
 
 
@@ -54,8 +56,15 @@ def divide(n_jobs: int | None, devices: int) -> list[Slot]:
     Args:
         n_jobs: jobs at a time; None: one for each group of `devices` GPUs, or one where there are no GPUs.
         devices: the most ranks that one job has.
+
+    Raises `UserError` where a job has more ranks than there are GPUs; without any, ranks share the cores.
     """
     gpus = visible_gpus()
+    if 0 < len(gpus) < devices:
+        raise UserError(
+            f"trainer.devices = {devices}, and this machine has {len(gpus)} GPU(s).",
+            mend=f"trainer.devices={len(gpus)}",
+        )
     groups = [tuple(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
     count = n_jobs or len(groups) or 1
     shares = shared_out(usable_cores(), count)
@@ -91,6 +100,21 @@ def claimed_cores(count: int) -> Iterator[list[int]]:
         others = [core for core in usable if core not in mine]
         start = os.getpid() % max(1, len(others))
         yield sorted([*mine, *(others[start:] + others[:start])[: count - len(mine)]])
+
+
+AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # jobs of a cluster, where nothing is said; a search learns from those that ended
+
+
+def share(given: float | None, devices: int, of_a_rank: int, key: str) -> float:
+    """What a job of so many ranks asks a cluster for: what is given, else so much for each rank.
+
+    Raises `UserError` where that is less than one for each rank, and not none at all.
+    """
+    if given is None:
+        return devices * of_a_rank
+    if 0 < given < devices and devices > 1:
+        raise UserError(f"{key} = {given:g}, and trainer.devices = {devices}.", mend=f"{key}={devices}, or {key}=null")
+    return given
 
 
 def visible_gpus() -> list[str]:

@@ -18,52 +18,80 @@ from typing import Any
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 from kdface.sweeps import marks
-from kdface.sweeps.child import run_child
+from kdface.sweeps.child import run_child, stop_running
 from kdface.sweeps.engine import BUSY, Ended, Job
 from kdface.sweeps.ledger import Ledger
 from kdface.sweeps.lifeline import said, was_stopped
+from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
 
 _ASK = 2.0  # seconds between questions to squeue
 _ANSWER = 60.0  # seconds that squeue has to answer
 _SILENT = 1800.0  # seconds without an answer after which a sweep gives up; its jobs stay in the queue
-_WARNED = 60  # seconds before its time limit at which a job is put into the queue again
+_WARNED = 120  # seconds before its time limit at which a job is asked to save and put into the queue again
+_TRIES = 3  # times that a job may run out of time without a newer checkpoint
+_CORES = 4  # of each rank, where nothing is said
 _REQUEUES = 1000  # times a job may run out of time
 _ASKED_TO_STOP = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 _UNTIL_KILLED = 600.0  # seconds; SIGKILL follows SIGTERM after the grace time of the cluster
 
 
 class Task:
-    """What a task of the array does. SLURM may stop it at any moment: it then goes into the queue again."""
+    """What a task of the array does. SLURM may stop it at any moment: it then goes into the queue again.
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    Args:
+        folder: the run folder.
+        saving: seconds that the run has to save its step when its time is up.
+        stuck: tries before this one, one after the other, that ended without a newer checkpoint.
+    """
+
+    def __init__(self, folder: str, saving: float, stuck: int = 0) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.saving = saving
+        self.stuck = stuck
+        self._found: int | None = None
 
     def __call__(self) -> int:
-        code = run_child(self.folder)
+        if self.stuck >= _TRIES:
+            marks.note_failure(
+                self.folder,
+                f"its time was up {self.stuck} times without a newer checkpoint: a step, the way to the first one, or "
+                "the evaluation takes longer than hydra.launcher.minutes",
+            )
+            return 1
+        self._found = self._saved()
+        code = run_child(str(self.folder.root))
         if code in _ASKED_TO_STOP:
             time.sleep(_UNTIL_KILLED)  # a task that ends by itself when it is preempted would not be queued again
         if code not in (0, BUSY) and not was_stopped(code):
-            marks.note_failure(RunFolder(Path(self.folder)), said(code))
+            marks.note_failure(self.folder, said(code))
         return code
 
     def checkpoint(self) -> Any:
+        """Called when its time is nearly up: what goes into the queue in its place."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        stop_running(self.saving)
+        stuck = self.stuck + 1 if self._saved() == self._found else 0
+        return submitit.helpers.DelayedSubmission(Task(str(self.folder.root), self.saving, stuck))
+
+    def _saved(self) -> int | None:
+        """When the checkpoint was written, in nanoseconds."""
+        return self.folder.last.stat().st_mtime_ns if self.folder.last.is_file() else None
 
 
 class Slurm:
-    """See conf/hydra/launcher/slurm.yaml for the arguments."""
+    """See conf/hydra/launcher/slurm.yaml for the arguments; `devices` is the most ranks that one job has."""
 
     def __init__(
         self,
         ledger: Ledger,
-        n_jobs: int,
+        n_jobs: int | None,
+        devices: int,
         *,
         partition: str | None,
         minutes: int,
-        cores: int,
-        gpus: int,
+        cores: int | None,
+        gpus: int | None,
         memory_gb: float | None,
         options: Mapping[str, Any],
     ) -> None:
@@ -81,7 +109,10 @@ class Slurm:
             )
         self.ledger = ledger
         self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
-        self.at_once = n_jobs
+        self.at_once = n_jobs or SEARCHED_AT_ONCE
+        wanted_gpus = int(share(gpus, devices, 1, "hydra.launcher.gpus"))
+        if gpus is None and (any(each.startswith(("gpus", "gres")) for each in options) or not _has_gpus(partition)):
+            wanted_gpus = 0
         self.running: dict[str, Job] = {}
         self._asked = 0.0
         self._heard: float | None = None  # when the queue was last known
@@ -89,16 +120,18 @@ class Slurm:
         self._executor = submitit.AutoExecutor(
             folder=ledger.root / "slurm" / "%j", cluster="slurm", slurm_max_num_timeout=_REQUEUES
         )
+        warned = min(_WARNED, minutes * 30)
+        self._saving = 0.75 * warned
         wanted: dict[str, Any] = {
             "name": ledger.root.name,
             "timeout_min": minutes,
-            "cpus_per_task": cores,
-            "slurm_array_parallelism": n_jobs,
-            "slurm_signal_delay_s": min(_WARNED, minutes * 30),
+            "cpus_per_task": int(share(cores, devices, _CORES, "hydra.launcher.cores")),
+            "slurm_array_parallelism": n_jobs or AT_ONCE,
+            "slurm_signal_delay_s": warned,
             "slurm_additional_parameters": {"requeue": True, "open_mode": "append", **options},
         }
         wanted |= {"slurm_partition": partition} if partition else {}
-        wanted |= {"gpus_per_node": gpus} if gpus else {}
+        wanted |= {"gpus_per_node": wanted_gpus} if wanted_gpus else {}
         wanted |= {"mem_gb": memory_gb} if memory_gb else {}
         self._executor.update_parameters(**wanted)
 
@@ -106,7 +139,7 @@ class Slurm:
         """Submit jobs as one array."""
         try:
             with self._executor.batch():
-                submitted = [self._executor.submit(Task(str(job.folder.root))) for job in jobs]
+                submitted = [self._executor.submit(Task(str(job.folder.root), self._saving)) for job in jobs]
         except Exception as error:
             raise UserError(f"sbatch refused the jobs: {_last_line(error)}", mend="see hydra.launcher.*") from None
         tickets = [each.job_id for each in submitted]
@@ -179,6 +212,15 @@ def queued(name: str) -> set[str]:
     if said.returncode:
         raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", mend="is slurmctld running?")
     return set(said.stdout.split())
+
+
+def _has_gpus(partition: str | None) -> bool:
+    """Whether a partition, or the cluster, lists GPUs."""
+    words = ["sinfo", "--noheader", "--format", "%G", *(["--partition", partition] if partition else [])]
+    try:
+        return "gpu" in subprocess.run(words, capture_output=True, text=True, timeout=_ANSWER).stdout
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def cancel(tickets: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from kdface.commands.prepare import run_folder
 from kdface.config.compose import compose
 from kdface.errors import UserError
 from kdface.reports.tables import read_definition
-from tests.conftest import TINY
+from tests.conftest import TINY, teach_otherwise
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 DEFINITIONS = sorted(file for file in EXPERIMENTS.glob("*/*.yaml") if "rows:" in file.read_text(encoding="utf-8"))
@@ -67,6 +67,11 @@ def test_a_row_waits_for_the_run_of_its_teacher(tmp_path: Path) -> None:
     assert table.run([str(path), "--run", "hydra.launcher.n_jobs=2"]) == 0
     assert "| teacher |" in (tmp_path / "tiny.md").read_text()
     assert len(list((tmp_path / "runs").glob("*/*/DONE"))) == 2
+    (ledger,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert ledger.name.startswith(f"{tmp_path.name}-tiny-")  # a table's own, so that stopping one stops no other
+    teach_otherwise(next((tmp_path / "runs").glob("teacher/*")))
+    with pytest.raises(UserError, match=r"student/seed0-.*: finished, and its teacher has changed"):
+        table.run([str(path), "--run"])
 
 
 def test_several_tables_are_made_at_once(tmp_path: Path) -> None:

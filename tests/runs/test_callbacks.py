@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +13,18 @@ import pytest
 import torch
 
 from kdface.heads import CosFace
+from kdface.heads import SphereFaceR as SphereFaceRHead
 from kdface.methods import SphereFaceR, Views
-from kdface.runs.callbacks import Recorder
-from kdface.runs.records import Records
+from kdface.runs.callbacks import Checkpoints, Recorder
+from kdface.runs.folder import RunFolder
+from kdface.runs.interruption import Interruption
+from kdface.runs.records import Records, read
 from tests.methods.test_distillation import SMALL, small_network
 
 
-def _step(recorder: Recorder, method: SphereFaceR, step: int, cosine: float) -> None:
+def _step(recorder: Recorder, method: SphereFaceR, step: int, cosine: float, **metrics: torch.Tensor) -> None:
     method.last_loss = torch.tensor(3.2)
-    method.last_metrics = {"target_cosine": torch.tensor(cosine)}
+    method.last_metrics = {"target_cosine": torch.tensor(cosine), **metrics}
     optimizer: Any = SimpleNamespace(param_groups=[{"lr": 0.1}])
     trainer: Any = SimpleNamespace(global_step=step, current_epoch=0, is_global_zero=True, optimizers=[optimizer])
     recorder.on_train_batch_end(trainer, method, None, SimpleNamespace(skipped=[]), 0)  # type: ignore[arg-type]
@@ -35,3 +40,53 @@ def test_a_margin_past_its_fold_is_told_once(tmp_path: Path, caplog: pytest.LogC
         _step(recorder, method, 3, -0.99)
     assert len(caplog.records) == 1
     assert "step 2" in caplog.messages[0] and "head.monotone=true" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_is_heeded_when_the_step_has_been_saved(tmp_path: Path, number: int) -> None:
+    folder, interruption = RunFolder(tmp_path), Interruption()
+    parts: Any = {"config": {}, "faces": None, "loader": None, "every": None, "interruption": interruption}
+    checkpoints = Checkpoints(folder, **parts)
+    saved: list[int] = []
+
+    def save(path: str) -> None:
+        saved.append(trainer.global_step)
+        Path(path).write_text("weights")
+
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+    trainer: Any = SimpleNamespace(
+        global_step=0, num_training_batches=9, world_size=1, save_checkpoint=save, strategy=strategy
+    )
+    before = signal.getsignal(number)
+    with interruption.restored():
+        checkpoints.on_train_start(trainer, None)  # type: ignore[arg-type]
+        trainer.global_step = 1
+        checkpoints.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+        assert saved == []
+        os.kill(os.getpid(), number)  # in the middle of the second step, which goes on
+        trainer.global_step = 2
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.on_train_batch_end(trainer, None, None, None, 1)  # type: ignore[arg-type]
+    assert saved == [2] and folder.last.is_file()
+    assert signal.getsignal(number) == before
+
+
+def test_embeddings_of_zeros_are_counted_and_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    method = SphereFaceR(small_network(), CosFace(8, 3), SMALL, Views("image"))
+    recorder = Recorder(Records(tmp_path / "metrics.jsonl"), 2, 10, 4)  # between records they count too
+    with caplog.at_level(logging.WARNING, logger="kdface"):
+        for step, zeros in enumerate([0, 0, 3, 2, 4, 1], 1):
+            _step(recorder, method, step, 0.4, zero_embeddings=torch.tensor(zeros))
+    assert len(caplog.records) == 1
+    assert "up to step 4: 5 embedding(s) of zeros" in caplog.messages[0]
+    rows = [row for row in read(tmp_path / "metrics.jsonl") if row["kind"] == "train"]
+    assert [row.get("zero_embeddings") for row in rows] == [None, 2.0, 1.0]
+
+
+def test_the_record_says_once_by_how_much_each_loss_is_scaled(tmp_path: Path) -> None:
+    method = SphereFaceR(small_network(), SphereFaceRHead(8, 3), SMALL, Views("image"))
+    recorder = Recorder(Records(tmp_path / "metrics.jsonl"), 1, 10, 4)
+    for step in (1, 2):
+        _step(recorder, method, step, 0.4)
+    (row,) = (row for row in read(tmp_path / "metrics.jsonl") if row["kind"] == "heads")
+    assert row["step"] == 1 and row["loss_scale"] == {"head": pytest.approx(50 / 60)}

@@ -14,7 +14,7 @@ import yaml
 
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint
-from kdface.runs.folder import find_run, write_json
+from kdface.runs.folder import find_run, prepare, write_json
 from kdface.runs.records import Records, read
 from tests.conftest import TINY, Kdface, command, only_run
 
@@ -84,6 +84,18 @@ def test_a_test_set_follows_the_size_of_the_runs_images(finished: Path, kdface: 
 def test_a_run_cannot_be_evaluated_as_something_else(finished: Path, kdface: Kdface) -> None:
     said = kdface("evaluate", f"run={finished}", "backbone=iresnet18")
     assert said.code == 2 and "as it was trained" in said.err
+
+
+def test_a_finished_run_with_the_checkpoint_of_an_unfinished_one_is_not_loaded(finished: Path, kdface: Kdface) -> None:
+    """As where two folders of runs were merged by copying the older files over the newer ones."""
+    content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    content["kdface"]["step"] = 5
+    torch.save(content, finished / "checkpoints" / "last.ckpt")
+    for word in (f"run={finished}", f"run={finished}/checkpoints/last.ckpt"):
+        said = kdface("export", word, "network.pt")
+        assert said.code == 2 and "finished after 8 steps, and its checkpoint is of step 5" in said.err
+    (finished / "DONE").unlink()
+    assert kdface("export", f"run={finished}", "network.pt").code == 0
 
 
 def test_data_that_has_changed_stops_a_resume(finished: Path, kdface: Kdface) -> None:
@@ -157,6 +169,18 @@ def test_a_folder_that_is_not_ours_is_never_written_into(kdface: Kdface, tmp_pat
     said = kdface(*words)
     assert said.code == 2 and "is not a run of kdface" in said.err
     assert (run / "thesis.txt").read_text() == "mine"
+
+
+def test_a_folder_of_the_same_name_with_another_configuration_is_kept(finished: Path) -> None:
+    tree = yaml.safe_load((finished / "config.yaml").read_text())
+    (finished / "DONE").unlink()
+    before = (finished / "config.yaml").read_bytes()
+    other = {**tree, "optimizer": {**tree["optimizer"], "lr": 0.5}}
+    with pytest.raises(UserError, match=r"optimizer.lr: 0.01 there, 0.5 here"):
+        prepare(finished, other, {})
+    assert (finished / "config.yaml").read_bytes() == before
+    elsewhere = {**tree, "paths": {**tree["paths"], "runs": "/another/folder"}}
+    assert prepare(finished, elsewhere, {}).read_config() == elsewhere  # where it lies does not make it another
 
 
 def test_a_record_cut_off_by_a_kill_is_left_out_and_written_again(tmp_path: Path) -> None:

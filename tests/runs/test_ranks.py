@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from kdface.hardware import detect
 from kdface.runs.records import read
 from kdface.runs.settings import TrainerSettings
 from kdface.runs.train import require_whole_gradients
-from tests.conftest import TINY, command, only_run
+from tests.conftest import TINY, Kdface, command, only_run
 
 _TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 
@@ -95,11 +96,14 @@ def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path
             run = only_run(tmp_path / "parts")
         else:
             config = yaml.safe_load((run / "config.yaml").read_text())
-            config["trainer"].update(max_epochs=epochs, devices=devices, strategy="ddp" if devices > 1 else "auto")
+            config["trainer"]["max_epochs"] = epochs  # the run was cut off at the end of an epoch, so to say
             (run / "config.yaml").write_text(yaml.safe_dump(config))
             (run / "DONE").unlink()
-            said = command("run", str(run), cwd=tmp_path)
+            said = command("run", str(run), *([f"trainer.devices={devices}"] if devices > 1 else []), cwd=tmp_path)
+            assert ("not bit for bit" in said.stderr) == (devices > 1)
         assert said.returncode == 0, said.stderr
+    about = json.loads((run / "environment.json").read_text())
+    assert about["world_size"] == 1 and [each["world_size"] for each in about["resumed"]] == [2]
     said = command("train", *words, "trainer.max_epochs=3", f"paths.runs={tmp_path}/straight", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     straight = only_run(tmp_path / "straight")
@@ -125,13 +129,27 @@ def test_what_needs_all_gradients_is_refused_with_divided_class_weights(word: st
         require_whole_gradients(settings, profile)
 
 
-def test_a_sweep_over_numbers_of_ranks_trains_each_job_as_told(tmp_path: Path) -> None:
-    """Extra ranks read the job's file, so they can neither start the sweep again nor inherit another job's rank."""
+def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(tmp_path: Path) -> None:
+    """Extra ranks read the job's file, so they can neither shuffle the grid again nor inherit another job's values."""
     words = ["train", "-m", *TINY, "trainer.max_steps=2", f"paths.runs={tmp_path}/runs"]
-    said = command(*words, "trainer.devices=2,1", "head.margin=1.4,1.2", cwd=tmp_path)
+    said = command(*words, "trainer.devices=shuffle(1,2)", "head.margin=shuffle(1.4,1.2)", cwd=tmp_path)
     assert said.returncode == 0, said.stdout + said.stderr
     runs = [file.parent for file in (tmp_path / "runs").rglob("config.yaml")]
-    assert len(runs) == 4
-    assert all((run / "DONE").is_file() for run in runs)
-    worlds = sorted(json.loads((run / "environment.json").read_text())["world_size"] for run in runs)
-    assert worlds == [1, 1, 2, 2]
+    found = []
+    for run in runs:
+        assert (run / "DONE").is_file()
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        devices = config["trainer"]["devices"]
+        found.append((devices, config["head"]["margin"]))
+        assert json.loads((run / "environment.json").read_text())["world_size"] == devices
+        assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["kdface"]["config"] == config
+        if devices > 1:
+            expected = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+            assert json.loads((run / "ranks.json").read_text()) == {"config": [expected] * devices}
+    assert sorted(found) == [(1, 1.2), (1, 1.4), (2, 1.2), (2, 1.4)]
+
+
+def test_a_run_goes_on_as_it_is_configured_but_for_its_ranks(kdface: Kdface, tmp_path: Path) -> None:
+    for word in ("trainer.max_epochs=3", "trainer.devices=many"):
+        said = kdface("run", str(tmp_path), word)
+        assert said.code == 2 and "but for its ranks" in said.err

@@ -139,7 +139,8 @@ def test_a_run_that_another_process_writes_is_left_alone(kdface: Kdface, tmp_pat
     assert "is being written by process" in said.err
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_its_step_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "kdface", "train", *TINY, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs"],
         cwd=tmp_path,
@@ -149,7 +150,10 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     )
     while process.poll() is None and not list(tmp_path.rglob("metrics.jsonl")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command goes on" in said and "Traceback" not in said
+    run = only_run(tmp_path / "runs")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"]
+    assert saved == records(run)[-1]["step"]  # no step is lost

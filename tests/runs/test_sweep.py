@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import TINY, Kdface, command
+from tests.conftest import TINY, Kdface, command, teach_otherwise
 
 
 def test_a_sweep_runs_each_job_once_and_overlaps_reuse_them(tmp_path: Path) -> None:
@@ -140,3 +140,22 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path: Path, how:
         with open(lock) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where a job still runs
     assert "1 interrupted, 1 waiting" in command("sweep", "status", str(ledger), cwd=tmp_path).stdout
+
+
+def test_students_of_a_teacher_that_has_changed_are_not_called_done(tmp_path: Path) -> None:
+    tiny = [*TINY, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]
+    assert command("train", *tiny, "name=teacher", cwd=tmp_path).returncode == 0
+    words = ["train", "-m", *tiny, "name=student", "method=distillation", "teacher.run=runs/teacher", "seed=0,1"]
+    first = command(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    teach_otherwise(next((tmp_path / "runs").glob("teacher/*")))
+    again = command(*words, cwd=tmp_path)
+    assert again.returncode == 2 and "its teacher has changed since" in again.stderr
+    assert "student/seed0-" in again.stderr and "student/seed1-" in again.stderr  # both are named at once
+    assert "done already" not in again.stdout
+
+
+def test_a_sweep_over_runs_of_several_machines_is_refused(kdface: Kdface, tmp_path: Path) -> None:
+    said = kdface("train", "-m", *TINY, "trainer.nodes=1,2", f"paths.runs={tmp_path}/runs")
+    assert said.code == 2 and "trainer.nodes = 2 in a sweep" in said.err
+    assert not (tmp_path / "runs").exists()

@@ -234,3 +234,33 @@ def test_a_grid_runs_what_a_search_gave_up(ledger: Ledger) -> None:
     assert _drive(ledger, [job], backend).told == [(0, State.DONE)]
     found = ledger.find(job.entry.run)
     assert backend.batches == [[0]] and found is not None and not found.pruned
+
+
+def test_a_search_is_asked_for_no_more_than_fits_though_points_repeat(ledger: Ledger) -> None:
+    """Four slots, and a source that always gives one point: three wait for the first, and no fifth is asked for."""
+    (job,) = _jobs(ledger, 1)
+    asked: list[int] = []
+
+    class Repeating(Listed):
+        adaptive = True
+
+        def next(self) -> Job | None:
+            if len(asked) == 20:
+                return None
+            asked.append(len(asked))
+            return replace(job, number=len(asked))
+
+    class Looking(Pretended):
+        def start(self, jobs: Sequence[Job]) -> None:
+            super().start(jobs)
+            assert len(asked) <= 4
+
+        def ended(self, seconds: float) -> list[Ended]:
+            if not job.folder.done:
+                assert len(asked) == 4
+            return super().ended(seconds)
+
+    backend, view = Looking(capacity=4), Silent()
+    drive(Repeating([]), backend, ledger, view)
+    assert len(backend.batches) == 1 and len(view.told) == 20
+    assert {state for _, state in view.told} == {State.DONE}

@@ -16,8 +16,9 @@ from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 from kdface.sweeps.engine import Ended, Job, drive
 from kdface.sweeps.ledger import Entry, Ledger, State
-from kdface.sweeps.search import Search, check_settings
+from kdface.sweeps.search import Search, check_measured, check_settings
 from kdface.sweeps.space import Space
+from tests.conftest import TINY, Kdface
 
 Objective = Callable[[Mapping[str, float]], dict[str, float]]
 
@@ -252,3 +253,30 @@ def test_settings_that_no_search_can_have_are_told_of() -> None:
     with pytest.raises(UserError, match="2 objectives"):
         check_settings({"a": "minimize", "b": "maximize"}, "median")
     check_settings({"a": "minimize"}, "median")
+
+
+def test_what_the_runs_do_not_measure_is_told_before_the_first_one() -> None:
+    def tree(every: int | None) -> dict[str, Any]:
+        return {"evaluation": {"toy_pairs": {}}, "trainer": {"evaluate_epochs": every, "max_epochs": 3}}
+
+    check_measured(tree(None), {"toy_pairs/roc/auc": "maximize"}, "none")
+    with pytest.raises(UserError, match=r"no evaluation\.toy_pair") as told:
+        check_measured(tree(None), {"toy_pair/roc/auc": "maximize"}, "none")
+    assert told.value.nearest == "toy_pairs"
+    check_measured(tree(2), {"toy_pairs/roc/auc": "maximize"}, "median")
+    for never in (None, 3):  # nothing is evaluated before the end, so nothing could be pruned
+        with pytest.raises(UserError, match="at their end alone"):
+            check_measured(tree(never), {"toy_pairs/roc/auc": "maximize"}, "hyperband")
+
+
+def test_a_search_that_could_not_prune_is_refused(kdface: Kdface) -> None:
+    words = [
+        "train",
+        "-m",
+        *TINY,
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.pruner=median",
+        "optimizer.lr=interval(0.1,1)",
+    ]
+    said = kdface(*words, "hydra.sweeper.objectives={toy_pairs/roc/auc: maximize}")
+    assert said.code == 2 and "trainer.evaluate_epochs=1" in said.err

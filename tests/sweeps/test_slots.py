@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kdface.errors import UserError
 from kdface.sweeps import child, slots
 from kdface.sweeps.lifeline import said, was_stopped
-from kdface.sweeps.slots import Slot, claimed_cores, divide, shared_out
+from kdface.sweeps.slots import Slot, claimed_cores, divide, share, shared_out
 
 
 @pytest.mark.parametrize(("cores", "count"), [(8, 1), (8, 2), (8, 3), (7, 4), (2, 2)])
@@ -31,6 +32,22 @@ def test_one_slot_for_each_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [each.gpus for each in divide(3, 2)] == [("1", "3"), ("GPU-a", "6"), ("1", "3")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert [each.gpus for each in divide(None, 1)] == [()]
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(UserError, match=r"trainer.devices = 3, and this machine has 2"):
+        divide(None, 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert len(divide(None, 3)) == 1
+
+
+def test_a_job_asks_a_cluster_for_what_its_ranks_need() -> None:
+    assert share(None, 2, 4, "hydra.launcher.cores") == 8
+    assert share(0.25, 1, 1, "hydra.launcher.gpus") == 0.25
+    assert share(0, 2, 1, "hydra.launcher.gpus") == 0  # ranks without GPUs
+    with pytest.raises(UserError, match=r"hydra.launcher.gpus = 1, and trainer.devices = 2"):
+        share(1, 2, 1, "hydra.launcher.gpus")
 
 
 def test_a_jobs_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
-from kdface.sweeps import slurm
+from kdface.sweeps import child, marks, slurm
 from kdface.sweeps.engine import Job
 from kdface.sweeps.ledger import Entry, Ledger
 
@@ -60,3 +63,52 @@ def test_a_queue_that_never_answered_is_an_error(queue: slurm.Slurm, monkeypatch
     for told in ("Unable to contact", "has not answered"):
         with pytest.raises(UserError, match=told):
             queue.adopt(job)
+
+
+def test_a_job_that_runs_out_of_time_without_progress_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason='pip install "kdface[slurm]"')
+    folder = RunFolder(tmp_path / "runs" / "m" / "seed0-0")
+    folder.last.parent.mkdir(parents=True)
+    progress = [True, False, False, False]
+    tries = []
+    task = slurm.Task(str(folder.root), saving=0.0)
+
+    def out_of_time(path: str) -> int:
+        tries.append(path)
+        if progress.pop(0):
+            folder.last.write_text("weights")
+        raise SystemExit  # as SLURM's signal ends it
+
+    monkeypatch.setattr(slurm, "run_child", out_of_time)
+    while len(tries) < 4:
+        with pytest.raises(SystemExit):
+            task()
+        task = pickle.loads(pickle.dumps(task.checkpoint().function))
+    assert task() == 1 and len(tries) == 4  # the fifth time nothing is started
+    assert "3 times without a newer checkpoint" in str(marks.failure(folder))
+
+
+def test_a_child_is_asked_to_save_before_its_worker_goes_into_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler of the cluster's signal waits for the child, while the worker waits for it too."""
+    says = tmp_path / "python"
+    says.write_text(
+        f"#!{sys.executable}\nimport os, pathlib, signal, time\n"
+        f"def save(*_): time.sleep(0.5); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); os._exit(130)\n"
+        "signal.signal(signal.SIGTERM, save)\nos.kill(os.getppid(), signal.SIGUSR2)\ntime.sleep(60)\n"
+    )
+    says.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(says))
+    saved = []
+
+    def handler(number: int, frame: object) -> None:
+        child.stop_running(30.0)
+        saved.append((tmp_path / "saved").is_file())
+
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        assert child.run_child(str(tmp_path)) == 130
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert saved == [True]

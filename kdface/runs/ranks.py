@@ -1,0 +1,69 @@
+"""Which rank of several this process is, and how ranks that torchrun or srun started come to one run folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kdface.config.fingerprint import difference
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder, config_text
+
+LAUNCHER = "KDFACE_LAUNCHER"  # the process that started this rank, for ranks that kdface itself starts
+_PATIENCE = 600.0  # seconds that rank 0 has to look at its data and write the configuration
+
+
+def launched_rank() -> int:
+    """This process's rank over all machines, known from its launcher before Lightning starts.
+
+    torchrun sets RANK, srun sets SLURM_PROCID; Lightning sets NODE_RANK and LOCAL_RANK for the ranks it starts.
+    """
+    found = os.environ
+    if "RANK" in found:
+        return int(found["RANK"])
+    if int(found.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in found:
+        return int(found["SLURM_PROCID"])
+    per_node = int(found.get("LOCAL_WORLD_SIZE", "1"))
+    return int(found.get("NODE_RANK", "0")) * per_node + int(found.get("LOCAL_RANK", "0"))
+
+
+def launched_world() -> int:
+    """How many ranks torchrun or srun started; 1 where kdface is to start them itself."""
+    found = os.environ
+    if "RANK" in found:
+        return int(found.get("WORLD_SIZE", "1"))
+    return int(found.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in found else 1
+
+
+def require_launched(devices: int, nodes: int) -> None:
+    """Raise `UserError` where torchrun started another number of ranks than the configuration has."""
+    if "RANK" in os.environ and launched_world() != devices * nodes:
+        raise UserError(
+            f"{launched_world()} ranks were started, and trainer.devices x trainer.nodes = {devices * nodes}.",
+            mend="trainer.devices=RANKS_OF_A_MACHINE trainer.nodes=MACHINES",
+        )
+
+
+def await_configuration(folder: RunFolder, tree: Mapping[str, Any], seconds: float = _PATIENCE) -> RunFolder:
+    """On a further rank: wait until rank 0 has written the configuration that this rank has composed too.
+
+    Raises `UserError` where it writes none, or another one: the machines see other files or other variables.
+    """
+    mine = config_text(tree)
+    deadline = time.monotonic() + seconds
+    while not folder.done:
+        written = folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""
+        if written == mine:
+            break
+        if time.monotonic() > deadline:
+            rows = difference(folder.read_config(), tree) if written else []
+            differs = f" ({rows[0][0]}: {rows[0][1]} there, {rows[0][2]} here)" if rows else ""
+            raise UserError(
+                f"rank {launched_rank()} has waited {seconds:g} s for rank 0 to write its configuration into "
+                f"{folder.root}{differs}.",
+                mend="see what rank 0 says; give all machines one shared paths.runs, and the same paths.data",
+            )
+        time.sleep(0.1)
+    return folder
