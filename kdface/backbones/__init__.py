@@ -5,7 +5,7 @@ from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.inception_resnet_v1 import inception_resnet_v1
 from kdface.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano
 from kdface.backbones.mobilefacenet import mobilefacenet
-from kdface.backbones.nn2 import nn2
+from kdface.backbones.nn2 import nn2, nn4, nns2
 from kdface.backbones.sfnet import sfnet4, sfnet10, sfnet20, sfnet36, sfnet64
 from kdface.backbones.weights import load_weights
 
@@ -21,6 +21,8 @@ __all__ = [
     "load_weights",
     "mobilefacenet",
     "nn2",
+    "nn4",
+    "nns2",
     "sfnet4",
     "sfnet10",
     "sfnet20",

@@ -1,8 +1,12 @@
-"""NN2, the Inception network of FaceNet (Schroff et al. 2015, table 2); at 160x160 it is the paper's NN3."""
+"""NN2, the Inception network of FaceNet (Schroff et al. 2015, table 2), and its smaller kin NN4 and NNS2.
+
+At 160x160 NN2 is the paper's NN3.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -13,7 +17,7 @@ from kdface.backbones.backbone import Backbone, EmbeddingSize, ImageSize
 
 
 class Row(NamedTuple):
-    """One row of the paper's table, in channels. A 0 leaves out the 1x1 branch or the projection."""
+    """One row of the paper's table, in channels. A 0 leaves out the 1x1 branch, the 5x5 branch or the projection."""
 
     single: int
     reduce3: int
@@ -28,7 +32,11 @@ class Row(NamedTuple):
         return self.single + self.conv3 + self.conv5 + (self.project or inputs)
 
 
-TABLE = {
+Table = Mapping[str, tuple[Row, ...]]
+Stem = tuple[int, int, int]  # channels of conv1 and of the two convolutions of Inception 2
+
+STEM: Stem = (64, 64, 192)
+TABLE: Table = {
     "inception3": (  # 3a, 3b, 3c
         Row(64, 96, 128, 16, 32, 32, "max", stride=1),
         Row(64, 96, 128, 32, 64, 64, "l2", stride=1),
@@ -46,6 +54,41 @@ TABLE = {
         Row(384, 192, 384, 48, 128, 128, "max", stride=1),
     ),
 }
+
+
+def without_5x5(table: Table, rows: Mapping[str, tuple[int, ...]]) -> Table:
+    """The table without the 5x5 branches of some rows, stage -> places in it."""
+    return {
+        name: tuple(
+            row._replace(reduce5=0, conv5=0) if place in rows.get(name, ()) else row for place, row in enumerate(stage)
+        )
+        for name, stage in table.items()
+    }
+
+
+def thinned(channels: int, divisor: int) -> int:
+    """The even number nearest to a share of the channels, at least 2; 0 stays 0."""
+    return max(2, 2 * round(channels / divisor / 2)) if channels else 0
+
+
+def thinned_table(table: Table, divisor: int) -> Table:
+    """The table with a share of each branch's channels."""
+    return {
+        name: tuple(
+            Row(
+                thinned(row.single, divisor),
+                thinned(row.reduce3, divisor),
+                thinned(row.conv3, divisor),
+                thinned(row.reduce5, divisor),
+                thinned(row.conv5, divisor),
+                thinned(row.project, divisor),
+                row.pool,
+                row.stride,
+            )
+            for row in stage
+        )
+        for name, stage in table.items()
+    }
 
 
 class L2Pool(nn.Module):
@@ -76,9 +119,10 @@ class Inception(nn.Module):
         self.branches["3x3"] = nn.Sequential(
             _conv(inputs, row.reduce3, 1), _conv(row.reduce3, row.conv3, 3, row.stride)
         )
-        self.branches["5x5"] = nn.Sequential(
-            _conv(inputs, row.reduce5, 1), _conv(row.reduce5, row.conv5, 5, row.stride)
-        )
+        if row.conv5:
+            self.branches["5x5"] = nn.Sequential(
+                _conv(inputs, row.reduce5, 1), _conv(row.reduce5, row.conv5, 5, row.stride)
+            )
         pooled = nn.Sequential(L2Pool() if row.pool == "l2" else nn.MaxPool2d(3, row.stride, padding=1))
         if row.project:
             # An L2 pool sums nine squares: a third of the scale keeps the variance level.
@@ -96,25 +140,25 @@ class NN2(Backbone):
     0.75).
     """
 
-    def __init__(self, embedding_size: int, image_size: ImageSize) -> None:
+    def __init__(self, embedding_size: int, image_size: ImageSize, table: Table = TABLE, stem: Stem = STEM) -> None:
         super().__init__(
             embedding_size,
             image_size,
             smallest=32,
             layout={
                 "stem": ("conv1", "pool1", "norm1", "inception2", "norm2", "pool2"),
-                **{name: (name,) for name in TABLE},
+                **{name: (name,) for name in table},
                 "embedding": ("average", "flatten", "fc"),
             },
         )
-        self.conv1 = _conv(3, 64, 7, 2)
+        first, reduced, width = stem
+        self.conv1 = _conv(3, first, 7, 2)
         self.pool1 = nn.MaxPool2d(3, 2, padding=1)
         self.norm1 = nn.LocalResponseNorm(5)
-        self.inception2 = nn.Sequential(_conv(64, 64, 1), _conv(64, 192, 3))
+        self.inception2 = nn.Sequential(_conv(first, reduced, 1), _conv(reduced, width, 3))
         self.norm2 = nn.LocalResponseNorm(5)
         self.pool2 = nn.MaxPool2d(3, 2, padding=1)
-        width = 192
-        for name, rows in TABLE.items():
+        for name, rows in table.items():
             modules = nn.Sequential()
             for row in rows:
                 modules.append(Inception(width, row))
@@ -128,3 +172,22 @@ class NN2(Backbone):
 def nn2(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (224, 224)) -> NN2:
     """NN2: 7,456,304 parameters and 1,596 million multiply-adds at 128-d and 224x224."""
     return NN2(embedding_size, image_size)
+
+
+def nn4(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (96, 96)) -> NN2:
+    """NN4, NN2 at 96x96 without 5x5 convolutions in its last rows: 6,607,888 parameters, 285 million multiply-adds.
+
+    The paper says "in the higher layers" and not which. Without those of 4e, 5a and 5b the network has the 285 million
+    multiply-adds that the paper gives for NN4 and the 6.6 million parameters that it gives for its smallest Inception;
+    without 5a's and 5b's alone it would have 289 million, without 4d's as well 281 million.
+    """
+    return NN2(embedding_size, image_size, without_5x5(TABLE, {"inception4": (4,), "inception5": (0, 1)}))
+
+
+def nns2(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (140, 116)) -> NN2:
+    """A tiny Inception after NNS2: NN2 with a sixth of its channels, 228,580 parameters, 20.5 million multiply-adds.
+
+    Of NNS2 the paper gives the input, 140x116, 20 million multiply-adds and 4.3 million parameters, and not the layers.
+    This one has its input and its cost; with NN2's rows that cost leaves it no more than these parameters.
+    """
+    return NN2(embedding_size, image_size, thinned_table(TABLE, 6), (thinned(64, 6), thinned(64, 6), thinned(192, 6)))

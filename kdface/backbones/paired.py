@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdface.backbones.backbone import Backbone
 from kdface.backbones.pooled_norm import PooledBatchNorm
+from kdface.backbones.synchronised_norm import synchronise
 from kdface.errors import UserError
 
 Norm = Literal["pooled", "modality_statistics", "modality_specific", "frozen"]
@@ -40,7 +41,8 @@ class Paired(nn.Module):
             order in which modalities are computed.
         shared: how many stages (`Backbone.stages`, the stem being the first) are shared. 0: none.
         norm: see above.
-        synchronised: pool statistics over all ranks too.
+        synchronised: take all statistics, of the shared stages and of the others, over all ranks
+            (`kdface.backbones.synchronised_norm.synchronise` does the same to a pair that is there).
 
     Raises:
         UserError: the networks are not of one kind, or a stage to be shared does not fit both.
@@ -72,17 +74,22 @@ class Paired(nn.Module):
                 for role, network in self.networks.items()
             }
         )
-        self._frozen = [each for each in held if norm == "frozen" and isinstance(each, _BatchNorm)]
         self._branch_names = [name for part in first.layout.values() for name in part if name not in names]
         self._trunk: list[fx.GraphModule] = []  # in a list, so that its layers are not registered twice
         if norm == "pooled" and names:
             trunk = nn.Sequential(OrderedDict((name, first.get_submodule(name)) for name in names))
-            self._trunk.append(lockstep(trunk, list(self.networks), synchronised))
+            self._trunk.append(lockstep(trunk, list(self.networks)))
         self.train(self.training)
+        if synchronised:
+            synchronise(self)
 
     def path(self, role: str) -> Backbone:
         """One modality's whole network, an ordinary backbone that holds the shared layers themselves."""
         return self.networks[role]
+
+    def unregistered(self) -> list[nn.Module]:
+        """What it computes with, whose layers `shared` and `own` hold."""
+        return [*self.networks.values(), *self._trunk]
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """role -> (N, 3, H, W) normalised images of that role's size, to role -> (N, D) embeddings, not normalised.
@@ -109,12 +116,13 @@ class Paired(nn.Module):
         super().train(mode)
         for network in self.networks.values():
             network.train(mode)
-        for each in self._frozen:
-            each.eval()
+        for each in self.shared.modules():
+            if self.norm == "frozen" and isinstance(each, _BatchNorm):
+                each.eval()
         return self
 
 
-def lockstep(trunk: nn.Module, roles: list[str], synchronised: bool = False) -> fx.GraphModule:
+def lockstep(trunk: nn.Module, roles: list[str]) -> fx.GraphModule:
     """`trunk` for several inputs at once: (x_1, ..., x_k) -> (y_1, ..., y_k), batch normalisations pooled.
 
     The trunk is traced once. Every operation is written out for each input, and each batch normalisation becomes one
@@ -137,7 +145,7 @@ def lockstep(trunk: nn.Module, roles: list[str], synchronised: bool = False) -> 
             rectified = len(node.users) == 1 and _is_relu(after, layers)
             readers = (after if rectified else node).users
             owned = all(isinstance(layers.get(str(each.target)), nn.Conv2d) for each in readers)
-            norms[node.target] = PooledBatchNorm(layer, rectified, synchronised, owned)
+            norms[node.target] = PooledBatchNorm(layer, rectified, owned=owned)
             together = joint.call_module(node.target, tuple(made[node.args[0]]))
             made[node] = [joint.call_function(operator.getitem, (together, k)) for k in range(len(roles))]
             if rectified:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,14 +42,38 @@ class SynchronisedBatchNorm(_BatchNorm):
         return nn.functional.batch_norm(features, *known, eps=self.eps)
 
 
-@torch.no_grad()
+@runtime_checkable
+class Unregistered(Protocol):
+    """A module that computes with modules that are not its children, whose layers its children hold."""
+
+    def unregistered(self) -> Sequence[nn.Module]: ...
+
+
 def synchronise(module: nn.Module) -> nn.Module:
-    """Replace the batch normalisations in a module by synchronised ones. Returns it, or what replaces it itself."""
-    if isinstance(module, PooledBatchNorm):
-        module.synchronised = True
+    """Replace the batch normalisations in a module by synchronised ones. Returns it, or what replaces it itself.
+
+    One that stands in several places is replaced by one, in `Unregistered` parts too; statistics that are pooled over
+    modalities are pooled over ranks as well.
+    """
+    return _synchronised(module, {})
+
+
+@torch.no_grad()
+def _synchronised(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
+    """`known`: what stands in the place of every module that was seen."""
+    if module in known:
+        return known[module]
+    known[module] = module
+    if isinstance(module, SynchronisedBatchNorm):
         return module
     if isinstance(module, _BatchNorm):
-        return SynchronisedBatchNorm(module)
+        known[module] = SynchronisedBatchNorm(module)
+        return known[module]
+    if isinstance(module, PooledBatchNorm):
+        module.synchronised = True
     for name, child in module.named_children():
-        setattr(module, name, synchronise(child))
+        setattr(module, name, _synchronised(child, known))
+    if isinstance(module, Unregistered):
+        for part in module.unregistered():
+            _synchronised(part, known)
     return module

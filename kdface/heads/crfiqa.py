@@ -8,6 +8,7 @@ from torch.nn.functional import linear, smooth_l1_loss
 
 from kdface.heads.frame import (
     EmbeddingSize,
+    GradientRule,
     HeadOutput,
     MarginSoftmax,
     NonNegative,
@@ -50,6 +51,7 @@ class CRFIQA(MarginSoftmax):
         scale: s.
         margin: m in radians.
         quality_weight: lambda.
+        gradient: see `MarginSoftmax`; P and CR are the same under both rules.
     """
 
     projected = False
@@ -62,8 +64,9 @@ class CRFIQA(MarginSoftmax):
         scale: Positive = 64.0,
         margin: NonNegative = 0.5,
         quality_weight: NonNegative = 10.0,
+        gradient: GradientRule = "exact",
     ) -> None:
-        super().__init__(embedding_size, num_classes, scale=scale)
+        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
         nn.init.normal_(self.weight, std=0.01)  # as published
         self.margin = margin
         self.quality_weight = quality_weight

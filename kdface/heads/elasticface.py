@@ -126,8 +126,6 @@ class ElasticFaceArc(_ElasticFace):
 class ElasticFaceCos(_ElasticFace):
     """ElasticFace-Cos and -Cos+: psi = cos(theta) - E, E ~ N(m, sigma^2) drawn per sample and step.
 
-    Both gradient rules coincide, as d psi / d cos = 1.
-
     Args:
         embedding_size: D, injected.
         num_classes: C, injected.
@@ -136,6 +134,7 @@ class ElasticFaceCos(_ElasticFace):
         sigma: standard deviation of the margin; 0.05, and for Cos+ 0.025 in the paper, 0.02 in the
             released configuration.
         plus_permutation: None for -Cos; for -Cos+ see `reorder_margins`.
+        gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
 
     @checked
@@ -147,6 +146,7 @@ class ElasticFaceCos(_ElasticFace):
         margin: NonNegative = 0.35,
         sigma: NonNegative = 0.05,
         plus_permutation: PlusPermutation | None = None,
+        gradient: GradientRule = "exact",
     ) -> None:
         super().__init__(
             embedding_size,
@@ -155,7 +155,7 @@ class ElasticFaceCos(_ElasticFace):
             margin=margin,
             sigma=sigma,
             plus_permutation=plus_permutation,
-            gradient="exact",
+            gradient=gradient,
         )
 
     def psi(self, cosine: Tensor) -> Tensor:

@@ -72,12 +72,14 @@ class HeadOutput(NamedTuple):
         logits: (N, C), those that the loss saw, margin included.
         cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
         nearest: (N,), the class of the largest cosine, where `cosine` does not hold all classes.
+        zeros: int64 scalar, how many embeddings had no direction (`polar`).
     """
 
     loss: Tensor
     logits: Tensor
     cosine: Tensor
     nearest: Tensor | None = None
+    zeros: Tensor | None = None
 
     def accuracy(self, label: Tensor) -> Tensor:
         """The share of the labels (N,) whose class has the largest cosine."""
@@ -85,9 +87,11 @@ class HeadOutput(NamedTuple):
         return (nearest == label).float().mean()
 
     def metrics(self, label: Tensor) -> dict[str, Tensor]:
-        """What a record tells of it: `accuracy`, and `target_cosine`, the mean cosine of an embedding and its own
-        class, where `cosine` holds all classes."""
+        """What a record tells of it: `accuracy`; `target_cosine`, the mean cosine of an embedding and its own
+        class, where `cosine` holds all classes; `zero_embeddings`, how many had no direction."""
         told = {"accuracy": self.accuracy(label)}
+        if self.zeros is not None:
+            told["zero_embeddings"] = self.zeros
         if self.nearest is None:
             told["target_cosine"] = self.cosine.gather(1, label[:, None]).mean()
         return told
@@ -110,6 +114,12 @@ def angle(cosine: Tensor) -> Tensor:
         return theta
     sine = ((1.0 - value) * (1.0 + value)).sqrt().clamp_min(_MIN_SINE)
     return theta - (cosine - cosine.detach()) / sine
+
+
+def without_direction(embedding: Tensor) -> Tensor:
+    """How many embeddings (N, D) have a norm below 1e-8, as an int64 scalar."""
+    short: Tensor = torch.linalg.vector_norm(embedding.detach(), dim=1) < _MIN_NORM
+    return short.sum()
 
 
 def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +180,8 @@ class Head(nn.Module, ABC):
             )
         dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(embedding.device.type, enabled=False):
-            return self.classify(embedding.to(dtype), label)
+            embedding = embedding.to(dtype)
+            return self.classify(embedding, label)._replace(zeros=without_direction(embedding))
 
     @abstractmethod
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
@@ -229,7 +240,7 @@ class MarginSoftmax(Head):
         return None
 
     def advance(self) -> None:
-        """Called once in each forward pass in training mode, before anything else: schedules count here."""
+        """Called in each forward pass in training mode, before anything else: schedules count here."""
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
         if self.training:

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from kdface.heads.frame import (
     EmbeddingSize,
+    GradientRule,
     Head,
     HeadOutput,
     NonNegative,
@@ -40,6 +41,8 @@ class MagFace(Head):
         norms: (l_a, u_a), the range of norms.
         margins: (l_m, u_m) in radians, the margins at its ends.
         norm_weight: lambda_g; 35 in the released run, 20 by default in the released code.
+        gradient: "exact" differentiates psi; "detached" puts 1 in the place of d psi / d cos. The gradient of psi
+            with respect to m(a), from which the norm learns, is the true one under both rules.
     """
 
     projected = False
@@ -53,6 +56,7 @@ class MagFace(Head):
         norms: tuple[Positive, Positive] = (10.0, 110.0),
         margins: tuple[NonNegative, NonNegative] = (0.45, 0.8),
         norm_weight: NonNegative = 35.0,
+        gradient: GradientRule = "exact",
     ) -> None:
         if norms[0] >= norms[1] or margins[0] > margins[1]:
             raise ValueError(f"MagFace: norms are {norms} and margins {margins}; each must rise.")
@@ -64,6 +68,7 @@ class MagFace(Head):
         self.norms = norms
         self.margins = margins
         self.norm_weight = norm_weight
+        self.gradient = gradient
 
     def quality(self, embedding: Tensor) -> Tensor:
         """(N, D) embeddings, not normalised -> (N,) their norms, not clipped; higher is better."""
@@ -78,6 +83,9 @@ class MagFace(Head):
         cosine = direction @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         own = cosine.gather(1, target)
-        logits = self.scale * cosine.scatter(1, target, torch.where(own > 0, torch.cos(angle(own) + margin), own))
+        psi = torch.cos(angle(own if self.gradient == "exact" else own.detach()) + margin)
+        if self.gradient == "detached":
+            psi = psi + (own - own.detach())
+        logits = self.scale * cosine.scatter(1, target, torch.where(own > 0, psi, own))
         penalty = (length / high**2 + 1.0 / length).mean()
         return HeadOutput(cross_entropy(logits, label) + self.norm_weight * penalty, logits, cosine.detach())

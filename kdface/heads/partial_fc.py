@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize, pad
 
-from kdface.heads.frame import HeadOutput, MarginSoftmax, polar, straight_through
+from kdface.heads.frame import HeadOutput, MarginSoftmax, polar, straight_through, without_direction
 from kdface.heads.sphereface import SphereFacePlus
 
 
@@ -135,7 +135,7 @@ class PartialFC(nn.Module):
             loss = loss + straight_through(extra, extra / self.world)
         start = sum(counts[: self.rank])
         nearest = self._nearest(cosine.detach(), taken + first)[start : start + len(label)]
-        return HeadOutput(loss, logits, cosine.detach(), nearest)
+        return HeadOutput(loss, logits, cosine.detach(), nearest, without_direction(embedding))
 
     def _taken(self, positive: Tensor) -> Tensor:
         """The rows of this rank that a step sees, rising: those of `positive`, and as many others as it takes."""

@@ -30,8 +30,9 @@ class ScheduledMarginSoftmax(MarginSoftmax):
     """`MarginSoftmax` with a schedule.
 
     Attributes:
-        iteration: int64 scalar, the forward passes made in training mode, the current one included (the
-            first sees 1), as the published codes count; with gradient accumulation each micro-batch is one.
+        iteration: int64 scalar, the training step that the schedule stands at; the first is 1, as the published
+            codes count. By itself the head counts its forward passes in training mode, which are the steps of a plain
+            loop; whoever takes several passes a step (gradient accumulation) says the step: `stand_at`.
             A buffer of the state_dict: a resumed run goes on where it stopped. Eval mode leaves it.
     """
 
@@ -48,8 +49,16 @@ class ScheduledMarginSoftmax(MarginSoftmax):
     ) -> None:
         super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient, loss_scale=loss_scale)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
+        self._counts = True
+
+    def stand_at(self, step: int) -> None:
+        """Hold the schedule at a training step, from 1 on, until the next call: forward passes no longer count."""
+        self._counts = False
+        self.iteration.fill_(step)
 
     def advance(self) -> None:
+        if not self._counts:
+            return
         # Not in place: a compiled backward pass may recompute the margin from the buffer it was read from and would
         # find it advanced (pytorch/pytorch#197039).
         self.iteration = self.iteration + 1

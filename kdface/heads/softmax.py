@@ -30,12 +30,27 @@ class Softmax(Head):
         embedding_size: D, injected.
         num_classes: C, injected.
         bias: learn b (C,), zero at first. OpenSphere's first branch has it, its main branch has not.
+        gradient: without effect, as there is no margin whose gradient could be left out.
+        init_std: start w at N(0, init_std^2) and b at U(-1/sqrt(D), 1/sqrt(D)), torch's own; CKD's official code has
+            0.01. None: Xavier and zero.
     """
 
     @checked
-    def __init__(self, embedding_size: EmbeddingSize, num_classes: NumClasses, bias: bool = True) -> None:
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        bias: bool = True,
+        gradient: GradientRule = "exact",
+        init_std: Positive | None = None,
+    ) -> None:
         super().__init__(embedding_size, num_classes)
+        self.gradient = gradient
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+        if init_std is not None:
+            nn.init.normal_(self.weight, std=init_std)
+            if self.bias is not None:
+                nn.init.uniform_(self.bias, -(embedding_size**-0.5), embedding_size**-0.5)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
         weight = self.weight.to(embedding.dtype)
@@ -56,15 +71,22 @@ class NormFace(MarginSoftmax):
         embedding_size: D, injected.
         num_classes: C, injected.
         scale: s.
+        gradient: without effect, as psi and eta are the cosine itself.
     """
 
     @checked
-    def __init__(self, embedding_size: EmbeddingSize, num_classes: NumClasses, scale: Positive = 30.0) -> None:
-        super().__init__(embedding_size, num_classes, scale=scale)
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 30.0,
+        gradient: GradientRule = "exact",
+    ) -> None:
+        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
 
 
 class CosFace(MarginSoftmax):
-    """Additive cosine margin: psi = cos(theta) - m. Both gradient rules coincide, as d psi / d cos = 1.
+    """Additive cosine margin: psi = cos(theta) - m.
 
     Follows Wang et al., "CosFace" (CVPR 2018), also known as AM-Softmax.
 
@@ -73,6 +95,7 @@ class CosFace(MarginSoftmax):
         num_classes: C, injected.
         scale: s.
         margin: m.
+        gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
 
     @checked
@@ -82,8 +105,9 @@ class CosFace(MarginSoftmax):
         num_classes: NumClasses,
         scale: Positive = 64.0,
         margin: NonNegative = 0.35,
+        gradient: GradientRule = "detached",
     ) -> None:
-        super().__init__(embedding_size, num_classes, scale=scale)
+        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:

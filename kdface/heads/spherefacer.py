@@ -22,6 +22,12 @@ from kdface.heads.frame import (
 from kdface.heads.schedules import ScheduledMarginSoftmax, stepped_margin
 from kdface.heads.sphereface import monotone_cosine
 
+FeatureNorm = Literal["none", "hard", "soft"]
+
+# (s, lw) as published for each regime: OpenSphere's one configuration (hard) and the defaults of its classes. The
+# regime "none" has no s: the value stands for nothing there.
+PUBLISHED: dict[FeatureNorm, tuple[float, float]] = {"none": (60.0, 1.0), "hard": (60.0, 50.0), "soft": (30.0, 50.0)}
+
 
 class SphereFaceR(ScheduledMarginSoftmax):
     """SphereFace-R: a multiplicative margin in three forms, under three regimes of feature normalisation.
@@ -39,8 +45,8 @@ class SphereFaceR(ScheduledMarginSoftmax):
         soft (SFN)    |x|  (lw / s) CE + t mean penalty(|x|, s)  lw / s
 
     Follows Liu et al., "SphereFace Revived" (TPAMI 2023), as OpenSphere codes it. The defaults are those of
-    the only published configuration (HFN, v2, s = 60, m = 1.4, lw = 50). OpenSphere's default lw is 1 for
-    "none"; its authors call their NFN and SFN code not fully tested.
+    the only published configuration (HFN, v2, s = 60, m = 1.4, lw = 50), s and lw those of each regime; OpenSphere's
+    authors call their NFN and SFN code not fully tested.
 
     Args:
         embedding_size: D, injected.
@@ -48,11 +54,11 @@ class SphereFaceR(ScheduledMarginSoftmax):
         form: the margin's form, as above.
         feature_norm: the regime, as above.
         scale: s: the logits' scale (hard), or the norm that features are drawn to (soft). Without effect
-            for "none".
+            for "none". None: as published, 60 (hard) or 30 (soft).
         margin: m >= 1, the final margin.
         margin_steps: the margin rises from 1 to `margin` in equal parts, one after each of these training
             steps (`stepped_margin`); empty: it is `margin` from the start.
-        loss_weight: lw.
+        loss_weight: lw. None: as published, 50 (hard, soft) or 1 (none).
         penalty: for "soft": "l1", ||x| - s|, as in OpenSphere, or "squared", (|x| - s)^2.
         penalty_weight: t. Only "soft" uses it.
         gradient: see `MarginSoftmax`.
@@ -64,15 +70,18 @@ class SphereFaceR(ScheduledMarginSoftmax):
         embedding_size: EmbeddingSize,
         num_classes: NumClasses,
         form: Literal["v0", "v1", "v2"] = "v2",
-        feature_norm: Literal["none", "hard", "soft"] = "hard",
-        scale: Positive = 60.0,
+        feature_norm: FeatureNorm = "hard",
+        scale: Positive | None = None,
         margin: AngleFactor = 1.4,
         margin_steps: tuple[Annotated[int, Ge(0)], ...] = (),
-        loss_weight: Positive = 50.0,
+        loss_weight: Positive | None = None,
         penalty: Literal["l1", "squared"] = "l1",
         penalty_weight: NonNegative = 0.01,
         gradient: GradientRule = "detached",
     ) -> None:
+        published_scale, published_weight = PUBLISHED[feature_norm]
+        scale = published_scale if scale is None else scale
+        loss_weight = published_weight if loss_weight is None else loss_weight
         super().__init__(
             embedding_size,
             num_classes,

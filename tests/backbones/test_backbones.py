@@ -44,7 +44,8 @@ class Row:
 BN = {"norm": True, "order": "add_relu"}
 # iResNet and SFNet: the counts of their published code. Squeeze-and-excitation adds 2 keys and
 # C^2 / 8 weights a block: 2 (64^2 + 128^2 + 256^2 + 512^2) / 8 for two blocks a layer.
-# iresnet_nano, mobilefacenet: closed forms in their own test files. nn2: table 2 of FaceNet, with biases.
+# iresnet_nano, mobilefacenet: closed forms in their own test files. nn2: table 2 of FaceNet, with biases;
+# nn4, nns2: counted by hand in test_nn2.
 ROWS = [
     Row("iresnet18", 187, 24_025_600),
     Row("iresnet18", 187 + 2 * 8, 24_025_600 + 87_040, options={"squeeze_excitation": True}),
@@ -63,6 +64,8 @@ ROWS = [
     Row("mobilefacenet", 333, 1_200_512),
     Row("inception_resnet_v1", 714, 23_482_624, small=(75, 91)),
     Row("nn2", 120, 7_456_304, small=(96, 64)),
+    Row("nn4", 120 - 3 * 4, 6_607_888, small=(64, 96)),
+    Row("nns2", 120, 228_580, small=(96, 64)),
     # 170 = stem 6, eight blocks of 16, four shortcuts of 6, end 12; the spec counts a classifier of 1054 people along
     Row("ckd_resnet18", 170, 28_581_718 - 1054 * 513, small=(32, 48)),
 ]

@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kdface.backbones.ckd_resnet import CKDResNet, ckd_resnet18
+from kdface.config.paths import conf_folder
 from kdface.heads import Softmax
 
 FACE, PERIOCULAR = (128, 128), (48, 128)
@@ -91,8 +93,14 @@ def test_forward_follows_the_sheet(image_size: tuple[int, int]) -> None:
 
 
 def test_start_of_the_sheet() -> None:
+    """Of the classifier too, with the head's values of `experiment=ckd/official`."""
+    official = yaml.safe_load((conf_folder() / "experiment" / "ckd" / "official.yaml").read_text("utf-8"))
     torch.manual_seed(0)
-    net = ckd_resnet18(image_size=(16, 32))
+    net = nn.Sequential(ckd_resnet18(image_size=(16, 32)), nn.Module())
+    net[1].linear = nn.Linear(512, 1054)  # holds the head's weights where the loop looks for them
+    head = Softmax(512, 1054, **official["head"])
+    assert head.bias is not None
+    net[1].linear.weight, net[1].linear.bias = head.weight, head.bias
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             deviation = math.sqrt(2 / (module.out_channels * math.prod(module.kernel_size)))

@@ -1,4 +1,4 @@
-"""NN2 against table 2 of the FaceNet paper."""
+"""NN2 against table 2 of the FaceNet paper; NN4 and NNS2 against what the paper says of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdface.backbones import nn2
+from kdface.backbones import nn2, nn4, nns2
 from kdface.backbones.nn2 import NN2, L2Pool
 
 
@@ -117,3 +117,99 @@ def test_signal_keeps_its_size_through_the_depth() -> None:
             features = stage(features)
             sizes.append(features.square().mean().sqrt().item())
     assert all(0.1 < size < 20 for size in sizes), sizes
+
+
+# 1x1, 3x3 reduced, 3x3, 5x5 reduced, 5x5, projection, stride: table 2 once more
+ROWS = [
+    (64, 96, 128, 16, 32, 32, 1),
+    (64, 96, 128, 32, 64, 64, 1),
+    (0, 128, 256, 32, 64, 0, 2),
+    (256, 96, 192, 32, 64, 128, 1),
+    (224, 112, 224, 32, 64, 128, 1),
+    (192, 128, 256, 32, 64, 128, 1),
+    (160, 144, 288, 32, 64, 128, 1),
+    (0, 160, 256, 64, 128, 0, 2),
+    (384, 192, 384, 48, 128, 128, 1),
+    (384, 192, 384, 48, 128, 128, 1),
+]
+# The same in sixths, each the nearest even number
+SIXTHS = [
+    (10, 16, 22, 2, 6, 6, 1),
+    (10, 16, 22, 6, 10, 10, 1),
+    (0, 22, 42, 6, 10, 0, 2),
+    (42, 16, 32, 6, 10, 22, 1),
+    (38, 18, 38, 6, 10, 22, 1),
+    (32, 22, 42, 6, 10, 22, 1),
+    (26, 24, 48, 6, 10, 22, 1),
+    (0, 26, 42, 10, 22, 0, 2),
+    (64, 32, 64, 8, 22, 22, 1),
+    (64, 32, 64, 8, 22, 22, 1),
+]
+Rows = list[tuple[int, int, int, int, int, int, int]]
+
+
+def counted(rows: Rows, stem: tuple[int, int, int], height: int, width: int) -> tuple[int, int]:
+    """(parameters, multiply-adds of the convolutions) of a table at 128-d, added up row by row."""
+    parameters = multiply_adds = 0
+
+    def conv(inputs: int, outputs: int, kernel: int, cells: int) -> None:
+        nonlocal parameters, multiply_adds
+        parameters += outputs * (inputs * kernel**2 + 1)
+        multiply_adds += outputs * inputs * kernel**2 * cells
+
+    def half(cells: int) -> int:
+        return (cells + 1) // 2
+
+    height, width = half(height), half(width)
+    conv(3, stem[0], 7, height * width)
+    height, width = half(height), half(width)
+    conv(stem[0], stem[1], 1, height * width)
+    conv(stem[1], stem[2], 3, height * width)
+    height, width = half(height), half(width)
+    channels = stem[2]
+    for single, reduce3, conv3, reduce5, conv5, project, stride in rows:
+        before = height * width
+        if stride == 2:
+            height, width = half(height), half(width)
+        conv(channels, single, 1, before)
+        conv(channels, reduce3, 1, before)
+        conv(reduce3, conv3, 3, height * width)
+        conv(channels, reduce5, 1, before)
+        conv(reduce5, conv5, 5, height * width)
+        conv(channels, project, 1, before)
+        channels = single + conv3 + conv5 + (project or channels)
+    return parameters + 128 * (channels + 1), multiply_adds
+
+
+def without_5x5(first: int) -> Rows:
+    return [row if place < first else (*row[:3], 0, 0, *row[5:]) for place, row in enumerate(ROWS)]
+
+
+def measured(net: NN2) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, 3, *net.image_size, device="meta"))
+    parameters = sum(p.numel() for p in net.parameters())
+    return parameters, counter.get_total_flops() // 2 - net.fc.in_features * 128
+
+
+def test_nn4_costs_what_the_paper_says() -> None:
+    with torch.device("meta"):
+        net = nn4()
+    assert net.image_size == (96, 96)
+    assert measured(net) == counted(without_5x5(7), (64, 64, 192), 96, 96) == (6_607_888, 284_626_944)
+    assert round(284_626_944 / 1e6) == 285 and round(6_607_888 / 1e6, 1) == 6.6  # table 3, and the text on Inception
+    for first in (8, 6):  # no other row to start from gives the paper's 285 million
+        assert round(counted(without_5x5(first), (64, 64, 192), 96, 96)[1] / 1e6) != 285
+    kernels = {name: tuple(p.shape[2:]) for name, p in net.named_parameters() if p.ndim == 4}
+    assert {name[:12] for name, kernel in kernels.items() if kernel == (5, 5)} == {"inception3.0", "inception3.1"} | {
+        "inception3.2",
+        *(f"inception4.{row}" for row in range(4)),
+    }
+
+
+def test_nns2_has_a_sixth_of_the_channels_and_the_papers_cost() -> None:
+    with torch.device("meta"):
+        net = nns2()
+    assert net.image_size == (140, 116)
+    assert measured(net) == counted(SIXTHS, (10, 10, 32), 140, 116)
+    assert 19.5e6 < measured(net)[1] < 20.6e6  # 20 million

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdface.backbones import iresnet_nano, mobilefacenet, sfnet20
 from kdface.backbones.backbone import Backbone
 from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.paired import Norm, Paired
+from kdface.backbones.synchronised_norm import SynchronisedBatchNorm, synchronise
 from kdface.errors import UserError
 
 SIZES = {"teacher": (32, 32), "student": (32, 64)}
@@ -229,6 +232,70 @@ def test_a_pair_can_be_loaded_copied_and_moved() -> None:
     with torch.no_grad():
         for role in SIZES:
             assert torch.equal(pair.path(role)(given[role]), fresh.path(role)(given[role]))
+
+
+NORMS: list[Norm] = ["pooled", "modality_statistics", "modality_specific", "frozen"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_synchronised_layers_are_used_registered_and_loaded_alike(norm: Norm) -> None:
+    """Without ranks it computes what it did, in the layers that the state dict holds, wherever they were moved."""
+    plain = paired(norm=norm).double()
+    pair = paired(norm=norm)
+    keys = list(pair.state_dict())
+    assert synchronise(pair) is pair
+    pair = pair.double().train()
+    assert list(pair.state_dict()) == keys
+    assert {type(each) for each in pair.modules() if isinstance(each, _BatchNorm)} == {SynchronisedBatchNorm}
+    given = images(torch.float64)
+    require_equal(pair, pair(given), plain, plain(given))  # running buffers of the state dict too
+    for role in SIZES:
+        for name, layer in pair.path(role).named_modules():
+            if isinstance(layer, _BatchNorm):
+                own = f"own.{role}.{name}" if f"own.{role}.{name}.weight" in keys else f"shared.{name}"
+                assert layer is pair.get_submodule(own) and type(layer) is SynchronisedBatchNorm
+    made = Paired({role: nano(size) for role, size in SIZES.items()}, 4, norm, synchronised=True)
+    assert {type(each) for each in made.modules() if isinstance(each, _BatchNorm)} == {SynchronisedBatchNorm}
+
+
+def _weighted(found: dict[str, Tensor], rows: slice) -> Tensor:
+    wanted = torch.randn(5, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return torch.stack([(found[role] * wanted[rows] * (1 + k)).sum() for k, role in enumerate(SIZES)]).sum()
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    rows = slice(0, 2) if rank == 0 else slice(2, 5)  # unequal parts
+    found = {}
+    for norm in NORMS:
+        pair = paired(norm=norm).double()
+        synchronise(pair)
+        out = pair({role: each[rows] for role, each in images(torch.float64, 5).items()})
+        _weighted(out, rows).backward()  # type: ignore[no-untyped-call]
+        gradients = [weight.grad for weight in pair.parameters() if weight.requires_grad]
+        out = {role: each.detach() for role, each in out.items()}
+        found[norm] = {"out": out, "gradients": gradients, "state": pair.state_dict()}
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_are_one_batch_with_every_norm(tmp_path: Path) -> None:
+    spawn(_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for norm in NORMS:
+        pair = paired(norm=norm).double()
+        found = pair(images(torch.float64, 5))
+        _weighted(found, slice(None)).backward()  # type: ignore[no-untyped-call]
+        for role in SIZES:
+            torch.testing.assert_close(torch.cat([each[norm]["out"][role] for each in ranks]), found[role].detach())
+        weights = [weight for weight in pair.parameters() if weight.requires_grad]
+        for place, weight in enumerate(weights):
+            total = ranks[0][norm]["gradients"][place] + ranks[1][norm]["gradients"][place]
+            torch.testing.assert_close(total, weight.grad, rtol=1e-6, atol=1e-8)
+        for rank in ranks:
+            for name, value in pair.state_dict().items():
+                torch.testing.assert_close(rank[norm]["state"][name], value, msg=f"{norm} {name}")
 
 
 def test_sizes_of_the_sheet() -> None:

@@ -54,7 +54,14 @@ def test_a_pooled_normalisation_is_synchronised_and_kept() -> None:
     pooled = nn.Sequential(PooledBatchNorm(nn.BatchNorm2d(3)))
     synchronise(pooled)
     assert isinstance(pooled[0], PooledBatchNorm) and pooled[0].synchronised
-    assert type(pooled[0].norm) is nn.BatchNorm2d
+    assert type(pooled[0].norm) is SynchronisedBatchNorm
+
+
+def test_one_normalisation_in_two_places_stays_one() -> None:
+    norm = nn.BatchNorm1d(3)
+    twice = synchronise(nn.Sequential(norm, nn.Sequential(nn.ReLU(), norm)))
+    assert isinstance(twice[0], SynchronisedBatchNorm) and twice[0] is twice[1][1]  # type: ignore[index]
+    assert synchronise(twice) is twice and type(twice[0]) is SynchronisedBatchNorm  # type: ignore[index]
 
 
 def test_a_normalisation_that_it_cannot_replace_is_told_of() -> None:

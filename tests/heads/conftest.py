@@ -59,7 +59,9 @@ HEADS: dict[str, MakeHead] = {
     "elasticface_cos": ElasticFaceCos,
     "elasticface_cos_plus": partial(ElasticFaceCos, sigma=0.025, plus_permutation="official"),
     "magface": MagFace,
+    "magface_detached": partial(MagFace, gradient="detached"),
     "crfiqa": CRFIQA,
+    "crfiqa_detached": partial(CRFIQA, gradient="detached"),
 }
 
 

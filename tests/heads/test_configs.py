@@ -50,6 +50,7 @@ def test_choice(name: str) -> None:
     expected = {**defaults, **VARIANTS.get(name, {})}
     assert {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} == expected
 
+    assert values["gradient"] in ("exact", "detached")
     head = target(embedding_size=8, num_classes=5, **values)
     assert isinstance(head, Head)
     assert torch.isfinite(head(torch.ones(2, 8), torch.tensor([0, 4])).loss)

@@ -140,6 +140,14 @@ def test_zero_embedding_gives_a_finite_loss_and_no_gradient(make_head: MakeHead)
         assert x_grad[1].norm() > 0
 
 
+def test_embeddings_without_a_direction_are_counted(make_head: MakeHead) -> None:
+    head = seeded(make_head, 8, 5)
+    x, y = batch(6, 8, 5)
+    assert int(head(x, y).metrics(y)["zero_embeddings"]) == 0
+    x[2], x[4] = 0.0, 1e-9 / math.sqrt(8)
+    assert int(head(x, y).metrics(y)["zero_embeddings"]) == 2
+
+
 def test_autocast_does_not_reach_the_head(make_head: MakeHead) -> None:
     head = seeded(make_head, 32, 10)
     x, y = batch(12, 32, 10)

@@ -134,3 +134,38 @@ def test_class_weights_start_at_unit_norm_without_a_preferred_side() -> None:
 def test_impossible_parameters(build: Callable[[], Head], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_detached_leaves_out_the_slope_of_psi_and_nothing_else() -> None:
+    """d loss / d x of both rules by the chain rule, number by number; where cos <= 0 they are the same."""
+    x, y = batch()
+    exact = made()
+    detached = MagFace(6, 4, scale=8.0, norms=(2.0, 5.0), gradient="detached").double()
+    detached.load_state_dict(exact.state_dict())
+    for head, rule in ((exact, "exact"), (detached, "detached")):
+        given = x.clone().requires_grad_()
+        out = head(given, y)
+        (gradient,) = torch.autograd.grad(out.loss, given)
+        share = out.logits.detach().softmax(1)
+        (l_a, u_a), (l_m, u_m) = head.norms, head.margins
+        for i in range(len(x)):
+            length = float(x[i].norm())
+            unit = x[i] / length
+            a, inside = min(max(length, l_a), u_a), l_a <= length <= u_a
+            rate = (u_m - l_m) / (u_a - l_a)
+            margin = l_m + rate * (a - l_a)
+            expected = torch.zeros(6, dtype=torch.float64)
+            for j, row in enumerate(head.weight.detach()):
+                w = row / row.norm()
+                c = float(unit @ w)
+                g = 8.0 * (float(share[i, j]) - float(j == y[i])) / len(x)
+                to_cosine = (w - c * unit) / length
+                if j == y[i] and c > 0:
+                    theta = math.acos(c)
+                    slope = math.sin(theta + margin) / math.sin(theta) if rule == "exact" else 1.0
+                    expected += g * slope * to_cosine
+                    expected -= g * math.sin(theta + margin) * rate * inside * unit
+                else:
+                    expected += g * to_cosine
+            expected += head.norm_weight * (1 / u_a**2 - 1 / a**2) * inside * unit / len(x)
+            torch.testing.assert_close(gradient[i], expected, atol=1e-9, rtol=1e-7)

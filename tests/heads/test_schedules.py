@@ -110,3 +110,15 @@ def test_a_count_survives_a_change_of_precision() -> None:
     head = build("sphereface2017")
     head.iteration.fill_(30_001)
     assert head.half().iteration.item() == 30_001
+
+
+@pytest.mark.parametrize("kind", ["sphereface2017", "spherefacer"])
+def test_a_step_of_several_passes_advances_the_schedule_once(kind: str) -> None:
+    plain, held = build(kind), build(kind)
+    held.load_state_dict(plain.state_dict())
+    for step in range(1, 8):
+        expected = trained(plain, 1)
+        held.stand_at(step)
+        for _ in range(3):
+            torch.testing.assert_close(trained(held, 1), expected, atol=1e-12, rtol=0.0)
+        assert held.iteration.item() == plain.iteration.item() == step

@@ -301,6 +301,23 @@ def test_soft_is_none_plus_the_penalty(
 
 
 @pytest.mark.parametrize(
+    ("feature_norm", "scale", "loss_scale"),
+    # OpenSphere: NFN lw = 1; HFN's one configuration s = 60, lw = 50; SFN's class s = 30, lw = 50
+    [("none", None, 1.0), ("hard", 60.0, 50 / 60), ("soft", 30.0, 50 / 30)],
+)
+def test_each_regime_starts_with_its_published_loss_scale(
+    feature_norm: Literal["none", "hard", "soft"], scale: float | None, loss_scale: float
+) -> None:
+    head = SphereFaceR(8, 5, feature_norm=feature_norm)
+    assert head.loss_scale == pytest.approx(loss_scale, rel=1e-12)
+    assert head.scale == (scale if feature_norm == "hard" else None)
+    if scale is not None:
+        assert head.target_norm == scale
+    given = SphereFaceR(8, 5, feature_norm=feature_norm, scale=20.0, loss_weight=5.0)
+    assert given.loss_scale == (5.0 if feature_norm == "none" else 0.25)
+
+
+@pytest.mark.parametrize(
     ("build", "name"),
     [
         (lambda: SphereFaceR(8, 5, margin=0.99), "margin"),
