@@ -1,6 +1,7 @@
 """Evaluation: embeddings -> scores -> curves -> protocol results. NumPy and torch only."""
 
 from kdface.evaluation.ckd import CKDVerification, ClusterSeparation, CrossModalVerification
+from kdface.evaluation.clustering import Clustering
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.folds import Identification, ckd_identification, fold_identification
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
@@ -20,6 +21,7 @@ from kdface.evaluation.quantise import Quantised
 __all__ = [
     "CKDVerification",
     "ClusterSeparation",
+    "Clustering",
     "CrossModalVerification",
     "Embedder",
     "EvaluationProtocol",

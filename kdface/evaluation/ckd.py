@@ -1,55 +1,68 @@
-"""CKD's other measures: equal error rates over four images of each person, and how compact people's clusters are."""
+"""CKD's other measures: equal error rates over a few images of each person, and how compact people's clusters are.
+
+As in the official code an image is embedded alone, unless its mirror image is asked for (`mirror`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import eer, eer_midpoint, roc
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import files_of, require_same, symptoms_of, without_direction
-from kdface.evaluation.people import people_of
+from kdface.evaluation.folds import require_same, symptoms_of, without_direction
+from kdface.evaluation.people import files_of, people_of
 from kdface.evaluation.protocol import Metric, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
 from kdface.faces import FaceSet
 
+Images = Annotated[int, Ge(2)]
+
 
 class CKDVerification:
-    """Equal error rate over all pairs of four images of each person.
+    """Equal error rate over all pairs of k images of each person, four in the official code.
 
-    The four are those at 0, o, 2o and 3o, o = floor(n / 4), of a person's n keys in their order. `ckd/eer` compares
-    each two images once and none with itself, on the exact curve; people with fewer than four images are left out of
-    it and counted. `ckd/eer_official` is for comparison with published numbers: the whole matrix of scores, in which a
-    quarter of the genuine ones compare an image with itself, at the vertex of scikit-learn's curve with the smallest
-    |FPR - FNR|; people with fewer than four images stand in it with one image four times. But for these and for the
-    steps of the curve, official <= clean <= 4/3 official. The matrix of n people takes 128 n^2 bytes, its curve
-    several times as much.
+    They are those at 0, o, 2o, ..., o = floor(n / k), of a person's n keys in their order. Of near copies, such as the
+    frames of a video (`group`), only the first is among the n. `ckd/eer` compares each two images once and none with
+    itself, on the exact curve; people with fewer than k images are left out of it and counted. `ckd/eer_official` is
+    for comparison with published numbers: the whole matrix of scores, in which one genuine score of k compares an image
+    with itself, at the vertex of scikit-learn's curve with the smallest |FPR - FNR|; people with fewer than k images
+    stand in it with one image k times. But for these and for the steps of the curve,
+    official <= clean <= k / (k - 1) official. The matrix of p people takes 8 (k p)^2 bytes, its curve several times as
+    much.
 
     Args:
         dataset: the images.
+        images: k; numbers are the official code's for 4 only.
+        group: a regular expression for the part of a key that near copies have in common, see
+            `kdface.evaluation.people.files_of`; none: no image is taken for a copy.
+        mirror: add the embedding of the mirror image to that of each image; the official code does not.
 
     Raises:
-        UserError: fewer than two people have four images.
+        UserError: fewer than two people have k images.
     """
 
-    def __init__(self, dataset: FaceSet) -> None:
+    def __init__(self, dataset: FaceSet, images: Images = 4, group: str | None = None, mirror: bool = False) -> None:
         self.dataset = dataset
         self.datasets = (dataset,)
-        self.official = {person: _four(keys) for person, keys in files_of(dataset).items()}
-        self.chosen = four_each(dataset)
+        self.images = images
+        self.mirror = mirror
+        self.official = {person: _spaced(keys, images) for person, keys in first_of_groups(dataset, group).items()}
+        self.chosen = images_each(dataset, images, group)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed the chosen images, score all pairs, measure."""
-        keys = sorted({key for four in self.official.values() for key in four})
+        keys = sorted({key for those in self.official.values() for key in those})
         place = {key: row for row, key in enumerate(keys)}
-        embeddings = embed(self.dataset, keys)
+        embeddings = embed(self.dataset, keys, self.mirror)
         everyone, clean = (
-            ([place[key] for four in some.values() for key in four], [name for name in some for _ in range(4)])
+            ([place[key] for those in some.values() for key in those], [name for name in some for _ in some[name]])
             for some in (self.official, self.chosen)
         )
         counts = {
@@ -61,42 +74,54 @@ class CKDVerification:
         }
         names = people_of(self.dataset)
         symptoms = symptoms_of(embeddings, [names[key] for key in keys])
+        choices = {"mirror": self.mirror, "images_per_person": self.images}
         if without_direction(embeddings):
-            return Outcome({"ckd/eer": Metric(None), "ckd/eer_official": Metric(None)}, counts, symptoms)
+            none = {"ckd/eer": Metric(None), "ckd/eer_official": Metric(None)}
+            return Outcome(none, counts, symptoms, choices=choices)
         official = eer_midpoint(roc(*all_pair_scores_with_self(embeddings[everyone[0]], everyone[1])))
         scores, same = all_pair_scores(embeddings[clean[0]], clean[1])
         metrics = {"ckd/eer": Metric(eer(roc(scores, same))), "ckd/eer_official": Metric(official)}
-        return Outcome(metrics, counts, symptoms, scores, same)
+        return Outcome(metrics, counts, symptoms, scores, same, choices)
 
 
 class CrossModalVerification:
     """Equal error rate of one modality against the other: `ckd/cross/eer`.
 
-    Four images of each person, chosen as in `CKDVerification`: each in `dataset` against each other one in `probes`. An
+    k images of each person, chosen as in `CKDVerification`: each in `dataset` against each other one in `probes`. An
     image is never compared with itself in the other modality; (a, b) and (b, a) are two comparisons, since the two
-    sides see different pictures. People with fewer than four images are left out and counted.
+    sides see different pictures. People with fewer than k images are left out and counted.
 
     Args:
         dataset: one modality, e.g. faces.
         probes: the same images by key in the other, e.g. the periocular view.
+        images, group, mirror: see `CKDVerification`.
 
     Raises:
-        UserError: fewer than two people have four images, or `probes` lacks images or names other people.
+        UserError: fewer than two people have k images, or `probes` lacks images or names other people.
     """
 
-    def __init__(self, dataset: FaceSet, probes: FaceSet) -> None:
+    def __init__(
+        self,
+        dataset: FaceSet,
+        probes: FaceSet,
+        images: Images = 4,
+        group: str | None = None,
+        mirror: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.probes = probes
         self.datasets = (dataset, probes)
-        self.chosen = four_each(dataset)
+        self.images = images
+        self.mirror = mirror
+        self.chosen = images_each(dataset, images, group)
         self.people = len(files_of(dataset))
-        require_same(dataset, probes, [key for four in self.chosen.values() for key in four])
+        require_same(dataset, probes, [key for those in self.chosen.values() for key in those])
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed the chosen images on both sides, score all pairs of different images, measure."""
-        keys = [key for four in self.chosen.values() for key in four]
-        people = np.array([person for person in self.chosen for _ in range(4)])
-        left, right = embed(self.dataset, keys), embed(self.probes, keys)
+        keys = [key for those in self.chosen.values() for key in those]
+        people = np.array([person for person, those in self.chosen.items() for _ in those])
+        left, right = (embed(side, keys, self.mirror) for side in self.datasets)
         rows = np.concatenate([left, right])
         counts = {
             "images": len(keys),
@@ -106,12 +131,13 @@ class CrossModalVerification:
             "pairs": len(keys) * (len(keys) - 1),
         }
         symptoms = symptoms_of(rows, [*people, *people])
+        choices = {"mirror": self.mirror, "images_per_person": self.images}
         if without_direction(rows):
-            return Outcome({"ckd/cross/eer": Metric(None)}, counts, symptoms)
+            return Outcome({"ckd/cross/eer": Metric(None)}, counts, symptoms, choices=choices)
         other = ~np.eye(len(keys), dtype=np.bool_)
         scores = np.clip(unit(left) @ unit(right).T, -1.0, 1.0)[other]
         same = (people[:, None] == people[None, :])[other]
-        return Outcome({"ckd/cross/eer": Metric(eer(roc(scores, same)))}, counts, symptoms, scores, same)
+        return Outcome({"ckd/cross/eer": Metric(eer(roc(scores, same)))}, counts, symptoms, scores, same, choices)
 
 
 class ClusterSeparation:
@@ -119,26 +145,29 @@ class ClusterSeparation:
 
     Args:
         dataset: the images.
+        group: as in `CKDVerification`: of near copies, which would make people compact, the first alone is taken.
+        mirror: see `CKDVerification`.
 
     Raises:
         UserError: fewer than two people.
     """
 
-    def __init__(self, dataset: FaceSet) -> None:
+    def __init__(self, dataset: FaceSet, group: str | None = None, mirror: bool = False) -> None:
         self.dataset = dataset
         self.datasets = (dataset,)
-        self.people = people_of(dataset)
+        self.mirror = mirror
+        self.people = {key: person for person, keys in first_of_groups(dataset, group).items() for key in keys}
         if len(set(self.people.values())) < 2:
             raise UserError(f"{dataset.name} has one person, and nobody to be apart from.", expected="two or more")
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed everything, measure."""
-        embeddings, people = embed(self.dataset, list(self.people)), list(self.people.values())
+        embeddings, people = embed(self.dataset, list(self.people), self.mirror), list(self.people.values())
         counts = {"images": len(people), "images_embedded": len(embeddings), "people": len(set(people))}
         symptoms = symptoms_of(embeddings, people)
         found = None if without_direction(embeddings) else davies_bouldin(embeddings, people)
         value = found if found is not None and np.isfinite(found) else None
-        return Outcome({"ckd/davies_bouldin": Metric(value)}, counts, symptoms)
+        return Outcome({"ckd/davies_bouldin": Metric(value)}, counts, symptoms, choices={"mirror": self.mirror})
 
 
 def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any]) -> float:
@@ -172,17 +201,31 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
     return float(ratios.max(axis=1).mean())
 
 
-def four_each(dataset: FaceSet) -> dict[str, list[str]]:
-    """Four keys of each person who has as many, chosen as CKD does. Raises `UserError` for fewer than two people."""
-    files = files_of(dataset)
-    able = {person: _four(keys) for person, keys in files.items() if len(keys) >= 4}
+def first_of_groups(dataset: FaceSet, group: str | None) -> dict[str, list[str]]:
+    """Each person's keys, sorted, without the near copies of another one; see `kdface.evaluation.people.files_of`."""
+    return {person: [keys[0] for keys in groups] for person, groups in files_of(dataset, group).items()}
+
+
+def images_each(dataset: FaceSet, images: int, group: str | None = None) -> dict[str, list[str]]:
+    """As many keys of each person who has them, chosen as in `CKDVerification`.
+
+    Raises:
+        UserError: fewer than two people.
+    """
+    if images < 2:
+        raise UserError(f"images={images}: there is nothing to compare an image with.", expected="at least 2")
+    files = first_of_groups(dataset, group)
+    able = {person: _spaced(keys, images) for person, keys in files.items() if len(keys) >= images}
     if len(able) < 2:
         raise UserError(
-            f"{dataset.name}: {len(able)} of {len(files)} people have four images.", expected="two people or more"
+            f"{dataset.name}: {len(able)} of {len(files)} people have {images} images"
+            f"{'' if group is None else ' that are no near copies'}.",
+            expected="two people or more",
+            mend="ask for fewer images of each person",
         )
     return able
 
 
-def _four(keys: Sequence[str]) -> list[str]:
-    step = len(keys) // 4
-    return [keys[place * step] for place in range(4)]
+def _spaced(keys: Sequence[str], images: int) -> list[str]:
+    step = len(keys) // images
+    return [keys[place * step] for place in range(images)]

@@ -1,4 +1,4 @@
-"""Embeddings: computed once per (weights, dataset), original plus mirror, by key, complete or not at all."""
+"""Embeddings: computed once per (weights, dataset), with the mirror image or without, by key, all or none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Embedder:
         network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
         quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
         device: where the network lives.
-        batch_size: images per forward pass (each is also mirrored).
+        batch_size: images per forward pass (and as many mirror images).
         rank, world: the batches this process embeds, each whole, so that every row has the bits that it has on one
             rank; the parts are gathered by row and asserted complete.
     """
@@ -63,22 +63,35 @@ class Embedder:
         self.rank = rank
         self.world = world
         self._known: Known = {}
+        self._alone: Known = {}
         self._qualities: Known = {}
 
-    def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        """(len(keys), D): f(image) + f(mirrored image) of each key, not normalised.
+    def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
+        """(len(keys), D): f(image) + f(mirrored image) of each key, or f(image) alone; not normalised.
 
         The sum is InsightFace's; its direction is that of the mean. Rows are exactly those of `keys`, whatever the
         number of ranks. Raises `kdface.errors.DataError` for an image that cannot be read and `KeyError` for a key
         that the dataset lacks.
         """
-        return self._recall(self._known, self._both, dataset, keys)
+        if mirror:
+            return self._recall(self._known, self._both, dataset, keys)
+        return self._recall(self._alone, self._one, dataset, keys)
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
         """(len(keys),): the quality of each image, higher is better; of the image itself, not of its mirror."""
         if self.quality_network is None:
             raise UserError("this network gives no face-image quality.")
         return self._recall(self._qualities, self._quality, dataset, keys)[:, 0].astype(np.float64)
+
+    def frozen(self, network: Recognition) -> Embedder:
+        """What embeds by a frozen network, on this one's device; test sets that share the network share the work."""
+        network.to(self.device)
+        if network not in _FROZEN:
+            held = weakref.proxy(network)
+            _FROZEN[network] = Embedder(
+                lambda images, _: held.embed(images), self.device, self.batch_size, self.rank, self.world
+            )
+        return _FROZEN[network]
 
     def _recall(
         self, store: Known, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, keys: Sequence[str]
@@ -94,6 +107,9 @@ class Embedder:
     def _both(self, batch: Tensor, dataset: FaceSet) -> Tensor:
         kind = dataset.preprocessing
         return self.network(batch, kind).float() + self.network(batch.flip(2), kind).float()
+
+    def _one(self, batch: Tensor, dataset: FaceSet) -> Tensor:
+        return self.network(batch, dataset.preprocessing).float()
 
     def _quality(self, batch: Tensor, dataset: FaceSet) -> Tensor:
         assert self.quality_network is not None
@@ -125,21 +141,13 @@ class Embedder:
         return np.asarray(whole[np.argsort(order)], dtype=np.float32)
 
 
-# Embedders of frozen networks, which test sets that share a network share too, as long as it lives.
+# Embedders of frozen networks, each as long as its network lives.
 _FROZEN: weakref.WeakKeyDictionary[Recognition, Embedder] = weakref.WeakKeyDictionary()
 
 
 def embedder_of(network: Recognition | None, own: Embedder) -> Embedder:
-    """The run's own embedder where no network is given; else the network's, which remembers what it embedded."""
-    if network is None:
-        return own
-    network.to(own.device)
-    if network not in _FROZEN:
-        frozen = weakref.proxy(network)
-        _FROZEN[network] = Embedder(
-            lambda images, _: frozen.embed(images), own.device, own.batch_size, own.rank, own.world
-        )
-    return _FROZEN[network]
+    """The run's own embedder where no network is given; else the network's."""
+    return own if network is None else own.frozen(network)
 
 
 def require_sees(network: Recognition, faces: FaceSet) -> None:

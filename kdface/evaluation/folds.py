@@ -1,7 +1,7 @@
 """Identification over folds of images, as CKD's official code does it (Jung et al., arXiv 2012.06746).
 
-People are the same where their names are, never by the number a set gives them. Each image's embedding is the
-embedder's, which adds that of the mirror image; the official code takes the image's alone.
+People are the same where their names are, never by the number a set gives them. As in the official code an image is
+embedded alone, unless its mirror image is asked for (`mirror`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.identification import cmc, mate_ranks
-from kdface.evaluation.people import people_of, sample_of_people
+from kdface.evaluation.people import files_of, people_of, sample_of_people
 from kdface.evaluation.protocol import Metric, Outcome
 from kdface.faces import FaceSet
 from kdface.randomness import generator
@@ -62,17 +62,25 @@ class Identification:
         probes: name -> images that stand for the fold of that name when it is probed, e.g. the periocular images where
             `folds` has the faces; by default the same.
         left_out: people who were left out on the way here, for the record.
+        mirror: add the embedding of the mirror image to that of each image; the official code does not.
 
     Raises:
         UserError: fewer than two folds, other names in `probes`, an empty fold, or a probe's person who is missing
             from a gallery.
     """
 
-    def __init__(self, folds: Mapping[str, Fold], probes: Mapping[str, Fold] | None = None, left_out: int = 0) -> None:
+    def __init__(
+        self,
+        folds: Mapping[str, Fold],
+        probes: Mapping[str, Fold] | None = None,
+        left_out: int = 0,
+        mirror: bool = False,
+    ) -> None:
         self.cross = probes is not None
         self.galleries = dict(folds)
         self.probes = dict(folds if probes is None else probes)
         self.left_out = left_out
+        self.mirror = mirror
         if len(folds) < 2 or set(self.probes) != set(folds):
             raise UserError(
                 f"gallery folds: {', '.join(folds) or 'none'}; probe folds: {', '.join(self.probes) or 'none'}.",
@@ -102,10 +110,8 @@ class Identification:
         """Embed every fold once, rank, average."""
         prefix = "ckd/cross/" if self.cross else "ckd/"
         names = [f"{prefix}rank1" if rank == 1 else f"{prefix}cmc@{rank}" for rank in _RANKS]
-        galleries = {name: (embed(fold.dataset, fold.keys), fold.people) for name, fold in self.galleries.items()}
-        probes = galleries
-        if self.cross:
-            probes = {name: (embed(fold.dataset, fold.keys), fold.people) for name, fold in self.probes.items()}
+        galleries = self._embedded(embed, self.galleries)
+        probes = self._embedded(embed, self.probes) if self.cross else galleries
         seen = [*galleries.values(), *(probes.values() if self.cross else ())]
         rows = np.concatenate([rows for rows, _ in seen])
         people = [name for _, names_of in seen for name in names_of]
@@ -117,8 +123,9 @@ class Identification:
             "fold_pairs": len(galleries) * (len(galleries) - 1),
         }
         symptoms = symptoms_of(rows, people)
+        choices = {"mirror": self.mirror}
         if without_direction(rows):
-            return Outcome({name: Metric(None) for name in names}, counts, symptoms)
+            return Outcome({name: Metric(None) for name in names}, counts, symptoms, choices=choices)
         curves = np.array(
             [cmc(mate_ranks(*galleries[a], *probes[b]), max(_RANKS)) for a, b in permutations(galleries, 2)]
         )
@@ -126,9 +133,13 @@ class Identification:
         metrics = {
             name: Metric(float(mean[rank - 1]), float(std[rank - 1])) for name, rank in zip(names, _RANKS, strict=True)
         }
-        outcome = Outcome(metrics, counts, symptoms, cmc=mean)
+        outcome = Outcome(metrics, counts, symptoms, choices=choices, cmc=mean)
         outcome.sample, outcome.sample_people = sample_of_people(rows, people)
         return outcome
+
+    def _embedded(self, embed: Embedder, folds: Mapping[str, Fold]) -> dict[str, tuple[NDArray[np.float32], list[str]]]:
+        """Each fold's embeddings and people."""
+        return {name: (embed(fold.dataset, fold.keys, self.mirror), fold.people) for name, fold in folds.items()}
 
 
 def fold_identification(
@@ -136,44 +147,52 @@ def fold_identification(
     folds: Annotated[int, Ge(2)] = 2,
     seed: Annotated[int, Ge(0)] = 0,
     probes: FaceSet | None = None,
+    group: str | None = None,
+    mirror: bool = False,
 ) -> Identification:
     """Identification over one dataset: each person's images are dealt to the folds at random, as evenly as they go.
 
-    The deal depends on the seed, the person's name and its keys alone. People with fewer images than folds are left out
-    and counted.
+    The deal depends on the seed, the person's name and its keys alone. Groups of near copies, such as the frames of a
+    video, are dealt whole, so that no probe is sought among its own copies. People with fewer groups than folds are
+    left out and counted.
 
     Args:
         dataset: the images; the galleries are taken from here.
         folds: number of folds.
         seed: of the deal.
         probes: the same images by key, seen in another modality: then the probes are taken from here.
+        group: a regular expression for the part of a key that near copies have in common, see
+            `kdface.evaluation.people.files_of`; none: each image is dealt by itself.
+        mirror: see `Identification`.
 
     Raises:
-        UserError: fewer than two people have an image for each fold, or `probes` lacks images.
+        UserError: fewer than two people have an image (or group) for each fold, or `probes` lacks images.
     """
     if folds < 2:
         raise UserError(f"folds={folds}: there is no gallery beside the probes.", expected="at least 2")
     dealt: list[list[str]] = [[] for _ in range(folds)]
-    files = files_of(dataset)
-    able = {person: keys for person, keys in files.items() if len(keys) >= folds}
+    files = files_of(dataset, group)
+    able = {person: groups for person, groups in files.items() if len(groups) >= folds}
     if len(able) < 2:
         raise UserError(
-            f"{dataset.name}: {len(able)} of {len(files)} people have an image for each of {folds} folds.",
+            f"{dataset.name}: {len(able)} of {len(files)} people have {'an image' if group is None else 'a group'} "
+            f"for each of {folds} folds.",
             expected="two people or more",
             mend="ask for fewer folds, or give more images per person",
         )
-    for person, keys in able.items():
+    for person, groups in able.items():
         rng = generator(seed, "identification folds", person)
         first = int(rng.integers(folds))  # else the first folds would get everybody's odd image
-        for place, index in enumerate(rng.permutation(len(keys))):
-            dealt[(first + place) % folds].append(keys[int(index)])
+        for place, index in enumerate(rng.permutation(len(groups))):
+            dealt[(first + place) % folds] += groups[int(index)]
     names = [f"fold{number}" for number in range(1, folds + 1)]
     parts = {name: tuple(sorted(keys)) for name, keys in zip(names, dealt, strict=True)}
     other = None
     if probes is not None:
         require_same(dataset, probes, [key for keys in parts.values() for key in keys])
         other = {name: Fold(probes, keys) for name, keys in parts.items()}
-    return Identification({name: Fold(dataset, parts[name]) for name in names}, other, len(files) - len(able))
+    own = {name: Fold(dataset, keys) for name, keys in parts.items()}
+    return Identification(own, other, len(files) - len(able), mirror)
 
 
 def ckd_identification(
@@ -183,6 +202,7 @@ def ckd_identification(
     probe: Literal["face", "periocular"] = "periocular",
     face_size: Size = (128, 128),
     periocular_size: Size = (48, 128),
+    mirror: bool = False,
 ) -> Identification:
     """Identification over folds that are folders below `root`, as CKD's test sets have them (`CKDFolders`).
 
@@ -191,21 +211,14 @@ def ckd_identification(
         folds: its folds, e.g. gallery, blur, exp_illum, occlude, scarf.
         gallery, probe: which images the galleries and the probes are.
         face_size, periocular_size: (height, width) in pixels.
+        mirror: see `Identification`.
     """
     sizes = {"face": face_size, "periocular": periocular_size}
 
     def side(modality: Literal["face", "periocular"]) -> dict[str, Fold]:
         return {fold: whole(CKDFolders(root, fold, modality, sizes[modality])) for fold in folds}
 
-    return Identification(side(gallery), None if probe == gallery else side(probe))
-
-
-def files_of(dataset: FaceSet) -> dict[str, list[str]]:
-    """Each person's keys, sorted; people in the order of their names."""
-    found: dict[str, list[str]] = {}
-    for key, person in sorted(people_of(dataset).items()):
-        found.setdefault(person, []).append(key)
-    return dict(sorted(found.items()))
+    return Identification(side(gallery), None if probe == gallery else side(probe), mirror=mirror)
 
 
 def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:

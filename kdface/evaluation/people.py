@@ -1,12 +1,14 @@
-"""The people of a test set by name, and a few of them whose embeddings are kept to be looked at."""
+"""The people of a test set by name, their images, and a few whose embeddings are kept to be looked at."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.errors import UserError
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
@@ -14,6 +16,48 @@ from kdface.faces import FaceSet
 def people_of(dataset: FaceSet) -> dict[str, str]:
     """Each key's person."""
     return {key: dataset.people[int(label)] for key, label in zip(dataset.keys, dataset.labels, strict=True)}
+
+
+def files_of(dataset: FaceSet, group: str | None = None) -> dict[str, list[list[str]]]:
+    """Each person's keys, sorted, in groups of near copies such as the frames of one video; people by name.
+
+    Args:
+        dataset: the images.
+        group: a regular expression with one group, searched in each key: images of a person with the same text there
+            belong together, e.g. `_(\\d+)_\\d+\\.jpg$` for `name_VIDEO_FRAME.jpg`. None: each image by itself.
+
+    Raises:
+        UserError: it is no such expression, or a key does not match it.
+    """
+    pattern = _pattern(group)
+    found: dict[str, dict[str, list[str]]] = {}
+    for key, person in sorted(people_of(dataset).items()):
+        name = key
+        if pattern is not None:
+            match = pattern.search(key)
+            if match is None or match[1] is None:
+                raise UserError(
+                    f"{dataset.name}: the key {key} does not match group={group!r}.",
+                    expected="a regular expression whose group is in every key",
+                )
+            name = match[1]
+        found.setdefault(person, {}).setdefault(name, []).append(key)
+    return {person: list(groups.values()) for person, groups in sorted(found.items())}
+
+
+def _pattern(group: str | None) -> re.Pattern[str] | None:
+    if group is None:
+        return None
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise UserError(f"group={group!r} is no regular expression: {error}.") from error
+    if pattern.groups != 1:
+        raise UserError(
+            f"group={group!r} has {pattern.groups} groups in parentheses.",
+            expected="one, around the part of the key that images of one group have in common",
+        )
+    return pattern
 
 
 def sample_of_people(

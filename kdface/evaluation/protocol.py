@@ -18,7 +18,8 @@ from kdface.evaluation.health import diagnose
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.people import people_of, sample_of_people
 from kdface.evaluation.scores import cosine_scores, squared_distances
-from kdface.evaluation.verification import consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
+from kdface.evaluation.validation import val_at_far
+from kdface.evaluation.verification import FoldRate, consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
 from kdface.faces import FaceSet
 
 FAR = Annotated[float, Gt(0), Lt(1)]
@@ -28,6 +29,9 @@ FAR = Annotated[float, Gt(0), Lt(1)]
 class Metric:
     """A value, a fraction unless its name says otherwise; `std` over folds where there are folds.
 
+    `standard_error` is that of the folds' mean, the sample standard deviation over sqrt(folds): the +- of LFW's report
+    and of FaceNet, where `std`, the population's, is InsightFace's.
+
     `value` is None where the data cannot resolve it (a FAR below one over the number of impostor pairs). `low` and
     `high` bound an interval, where the protocol gives one.
     """
@@ -36,9 +40,10 @@ class Metric:
     std: float | None = None
     low: float | None = None
     high: float | None = None
+    standard_error: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        rest = {"std": self.std, "low": self.low, "high": self.high}
+        rest = {"std": self.std, "low": self.low, "high": self.high, "standard_error": self.standard_error}
         return {"value": self.value, **{name: value for name, value in rest.items() if value is not None}}
 
 
@@ -88,15 +93,18 @@ class Verification:
 
     Metrics: `10fold/accuracy` is InsightFace's (thresholds 0, 0.01, ..., 3.99 on the squared distance);
     `10fold/accuracy_exact` chooses among all thresholds; `roc/eer`, `roc/auc`, `roc/tar@far=X` are computed on the
-    exact curve. `std` is the population standard deviation over the folds. With `scores/...` come the numbers of the
-    masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an FMR of at most 1 % and 0.1 %;
-    `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
+    exact curve. `10fold/val@far=X` is FaceNet's VAL at a FAR, its threshold chosen on the other folds, and
+    `10fold/reached_far@far=X` the FAR that the folds themselves have there (`kdface.evaluation.validation`). `std` is
+    the population standard deviation over the folds, `standard_error` that of their mean.
+
+    With `scores/...` come the numbers of the masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an
+    FMR of at most 1 % and 0.1 %; `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
     (genuine_mean - impostor_mean)^2 / (genuine variance + impostor variance).
 
     Args:
         dataset: the images; with `probes`, of the first image of each pair only.
         pairs: keys of the images to compare; its folds, or ten consecutive blocks.
-        fars: the false-accept rates at which the true-accept rate is told.
+        fars: the false-accept rates at which the true-accept rate and VAL are told.
         probes: where the second image of each pair is taken from, such as the same faces with masks
             (`kdface.datasets.Seen`); null: from `dataset` as well.
         official_half_split: for comparison with the published MaskInv code only, whose "mask against no mask" takes
@@ -118,7 +126,7 @@ class Verification:
     ) -> None:
         self.dataset = dataset
         self.probes = dataset if probes is None else probes
-        self.datasets = (dataset,) if probes is None else (dataset, probes)
+        self.datasets: tuple[FaceSet, ...] = (dataset,) if probes is None else (dataset, probes)
         self.pairs = pairs
         self.fars = tuple(fars)
         self.networks = (recognition, probe_recognition)
@@ -162,8 +170,9 @@ class Verification:
         published = tenfold_accuracy(distances, same, self.pairs.fold)
         exact = tenfold_accuracy_exact(distances, same, self.pairs.fold)
         metrics = {
-            "10fold/accuracy": Metric(published.mean, published.std),
-            "10fold/accuracy_exact": Metric(exact.mean, exact.std),
+            "10fold/accuracy": _over_folds(published),
+            "10fold/accuracy_exact": _over_folds(exact),
+            **self._validation(distances),
             "roc/eer": Metric(eer(curve)),
             "roc/auc": Metric(auc(curve)),
             **{f"roc/tar@far={far:g}": Metric(tar_at_far(curve, far)) for far in self.fars},
@@ -174,6 +183,14 @@ class Verification:
         outcome = Outcome(metrics, counts, symptoms, np.asarray(scores), same)
         outcome.sample, outcome.sample_people = sample_of_people(embeddings, self._people())
         return outcome
+
+    def _validation(self, distances: NDArray[np.float64]) -> dict[str, Metric]:
+        metrics = {}
+        for far in self.fars:
+            found = val_at_far(distances, self.pairs.same, far, self.pairs.fold)
+            for name, rate in (("val", found and found.val), ("reached_far", found and found.far)):
+                metrics[f"10fold/{name}@far={far:g}"] = _over_folds(rate)
+        return metrics
 
     def sides(self) -> tuple[list[tuple[FaceSet, str]], list[tuple[FaceSet, str]]]:
         """The left image of each pair, and the right one: the set it is taken from, and its key."""
@@ -208,6 +225,10 @@ class Verification:
 
         embeddings = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return embeddings, places(self.pairs.left, self._left), places(self.pairs.right, self._right)
+
+
+def _over_folds(rate: FoldRate | None) -> Metric:
+    return Metric(None) if rate is None else Metric(rate.mean, rate.std, standard_error=rate.standard_error)
 
 
 def _separation(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, Metric]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.evaluation.embed import Embedder
+from kdface.evaluation.embed import Embedder, Recognition
 from kdface.evaluation.protocol import EvaluationProtocol, Outcome
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
@@ -35,17 +35,40 @@ def dequantise(codes: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 class QuantisedEmbedder(Embedder):
-    """Embeddings as another embedder gives them, after a pass through one byte per number."""
+    """Embeddings as another embedder gives them, after a pass through one byte per number.
+
+    So are those of frozen networks that a protocol compares them with. Embeddings without a direction are handed on as
+    they are, for the protocol to tell of. Face-image quality is not quantised.
+    """
 
     def __init__(self, embed: Embedder) -> None:
+        super().__init__(
+            embed.network,
+            embed.device,
+            embed.batch_size,
+            embed.rank,
+            embed.world,
+            quality_network=embed.quality_network,
+        )
         self.embed = embed
 
-    def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        return dequantise(quantise(self.embed(dataset, keys)))
+    def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
+        rows = self.embed(dataset, keys, mirror).copy()
+        directed = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+        rows[directed] = dequantise(quantise(rows[directed]))
+        return rows
+
+    def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
+        return self.embed.quality(dataset, keys)
+
+    def frozen(self, network: Recognition) -> Embedder:
+        return QuantisedEmbedder(self.embed.frozen(network))
 
 
 class Quantised:
     """A protocol on quantised embeddings; beside the plain one it shows what a byte per number costs.
+
+    Every embedding that the protocol compares is quantised, those of its frozen networks too.
 
     Args:
         protocol: what is measured.
@@ -56,4 +79,6 @@ class Quantised:
         self.datasets = protocol.datasets
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        return self.protocol.evaluate(QuantisedEmbedder(embed))
+        outcome = self.protocol.evaluate(QuantisedEmbedder(embed))
+        outcome.choices["quantised"] = "round(127 f / max|f_i|), one byte per number"
+        return outcome

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.evaluation.curves import roc, threshold_at_far
 from kdface.evaluation.scores import Same, checked
+from kdface.evaluation.verification import FoldRate, Folds, in_folds
 
 
 class Validation(NamedTuple):
@@ -38,3 +40,55 @@ def val_far(distances: NDArray[np.floating[Any]], same: Same, threshold: float) 
     """
     accepted = checked(distances, same) <= threshold
     return Validation(float(accepted[same].mean()), float(accepted[~same].mean()))
+
+
+class FoldValidation(NamedTuple):
+    """VAL and FAR of each fold at the threshold chosen on the others.
+
+    Attributes:
+        val: validation rate; its `standard_error` is the +- of the paper's tables.
+        far: the false accept rate that the fold itself has there, near the one asked for.
+    """
+
+    val: FoldRate
+    far: FoldRate
+
+
+def val_at_far(
+    distances: NDArray[np.floating[Any]], same: Same, far: float, fold: Folds | None = None
+) -> FoldValidation | None:
+    """VAL at a FAR as it can be had of unseen people: the threshold is chosen on the other folds.
+
+    For each fold d is the largest distance of the other folds at which their FAR does not exceed `far`; VAL(d) and
+    FAR(d) are those of the fold. So a list of pairs shows rates that one fold has too few impostors to fix a threshold
+    for. FaceNet gives means and standard errors over five splits, with 10^10 pairs each, and does not say on which of
+    them a threshold was chosen.
+
+    Args:
+        distances: (pairs,) squared distances, see `squared_distances`.
+        same: (pairs,).
+        far: over 0 and up to 1.
+        fold: (pairs,) the fold of each pair; ten consecutive blocks where not given.
+
+    Returns:
+        None, not available, where all folds but one have fewer than 1 / `far` impostor pairs, or a fold has pairs of
+        one kind only.
+
+    Raises:
+        UserError: as `tenfold_accuracy`.
+    """
+    values, number = in_folds(distances, same, fold)
+    thresholds: list[float] = []
+    found: list[Validation] = []
+    for each in range(number.max() + 1):
+        own = number == each
+        if same[own].all() or not same[own].any() or same[~own].all() or not same[~own].any():
+            return None
+        score = threshold_at_far(roc(-values[~own], same[~own]), far)
+        if score is None:
+            return None
+        thresholds.append(-score)
+        found.append(val_far(values[own], same[own], -score))
+    chosen = np.array(thresholds)
+    vals, fars = np.array(found).T
+    return FoldValidation(FoldRate(vals, chosen), FoldRate(fars, chosen))

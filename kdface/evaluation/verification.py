@@ -19,12 +19,12 @@ INSIGHTFACE_THRESHOLDS = np.arange(0.0, 4.0, 0.01)
 
 
 @dataclass(frozen=True, eq=False)
-class FoldAccuracy:
-    """Accuracy on each fold at the threshold chosen on the others.
+class FoldRate:
+    """A rate on each fold at the threshold chosen on the others, such as the share of its pairs judged rightly.
 
     Attributes:
-        per_fold: (folds,) share of the fold's pairs judged rightly.
-        thresholds: (folds,) on the squared distance; a pair is accepted when its distance is smaller.
+        per_fold: (folds,).
+        thresholds: (folds,) on the squared distance.
     """
 
     per_fold: NDArray[np.float64]
@@ -56,7 +56,7 @@ def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
     return np.repeat(np.arange(folds, dtype=np.int64), [size + (fold < longer) for fold in range(folds)])
 
 
-def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldAccuracy:
+def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldRate:
     """LFW accuracy as InsightFace computes it.
 
     A pair is accepted when its squared distance is smaller than the threshold. For each fold the threshold
@@ -73,7 +73,7 @@ def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Fol
         UserError: a distance is not finite, genuine or impostor pairs are missing, or there are fewer than
             two folds.
     """
-    values, number = _prepared(distances, same, fold)
+    values, number = in_folds(distances, same, fold)
     correct = np.array(
         [
             _correct_below(INSIGHTFACE_THRESHOLDS, values[number == f], same[number == f])
@@ -82,17 +82,17 @@ def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Fol
     )
     best = np.argmax(correct.sum(axis=0) - correct, axis=1)
     right = correct[np.arange(len(best)), best]
-    return FoldAccuracy(right / np.bincount(number), INSIGHTFACE_THRESHOLDS[best])
+    return FoldRate(right / np.bincount(number), INSIGHTFACE_THRESHOLDS[best])
 
 
-def tenfold_accuracy_exact(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldAccuracy:
+def tenfold_accuracy_exact(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldRate:
     """As `tenfold_accuracy`, with the threshold chosen among all that the other folds can tell apart.
 
     The candidates are the midpoints between neighbouring distinct distances of the other folds, and the two
     thresholds that accept none (0) and all (infinity) of them. Of equally accurate ones the smallest, which
     accepts fewest, is taken.
     """
-    values, number = _prepared(distances, same, fold)
+    values, number = in_folds(distances, same, fold)
     order = np.argsort(values, kind="stable")
     ranked, genuine, number_ranked = values[order], same[order], number[order]
     right, thresholds = [], []
@@ -102,7 +102,7 @@ def tenfold_accuracy_exact(distances: NDArray[np.floating[Any]], same: Same, fol
         held_out = ~others
         right.append(np.count_nonzero((ranked[held_out] < threshold) == genuine[held_out]))
         thresholds.append(threshold)
-    return FoldAccuracy(np.array(right) / np.bincount(number), np.array(thresholds))
+    return FoldRate(np.array(right) / np.bincount(number), np.array(thresholds))
 
 
 def best_threshold_accuracy(curve: RocCurve) -> float:
@@ -115,7 +115,8 @@ def best_threshold_accuracy(curve: RocCurve) -> float:
     return int(right.max()) / (curve.n_genuine + curve.n_impostor)
 
 
-def _prepared(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None) -> tuple[Scores, Folds]:
+def in_folds(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None) -> tuple[Scores, Folds]:
+    """The distances, checked, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
     values = checked(distances, same)
     if fold is None:
         return values, consecutive_folds(len(values))

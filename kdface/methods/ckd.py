@@ -15,7 +15,7 @@ from kdface.backbones.paired import Norm, Paired, Stages
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import HeadOutput, PartialFC
+from kdface.heads import HeadOutput, PartialFC, Softmax
 from kdface.losses import tempered_kl
 from kdface.methods.base import Method, Term, Views
 from kdface.pixels import normalised
@@ -30,21 +30,24 @@ class CKD(Method):
           + kl_face_to_periocular t^2 KL(sg(p_f^t) || p_p^t) + kl_periocular_to_face t^2 KL(sg(p_p^t) || p_f^t)
 
     with z the heads' logits, p^t = softmax(z / t), sg the stop-gradient, CE a head's own loss and each KL a mean over
-    the batch. A term of weight 0 is left out and not computed. The first stages of the two networks are one
+    the batch. The logits are those that the loss sees: a margin head's hold its margin, on both sides. A term of
+    weight 0 is left out and not computed. The first stages of the two networks are one
     (`kdface.backbones.paired.Paired`). The student, periocular, is what is evaluated and shipped; the teacher, face, is
     trained beside it. Test sets of either kind of image are embedded, each by its own network.
 
     Jung, Park, Low, Chai, Tiong, Teoh, "Periocular Embedding Learning with Consistent Knowledge Distillation from
     Face", arXiv 2012.06746, after the official code.
 
-    Its record holds the accuracies of both, and of the periocular head `learned_smoothing` and `sparsity`, see
-    `as_label_smoothing`.
+    Its record holds, of each head, its `accuracy_...` (the share of the batch whose largest logit is the right one; of
+    a margin head whose largest cosine is, without margin), and `learned_smoothing_...` and `sparsity_...`, the parts
+    of its loss by `as_label_smoothing`. They are there where its cross-entropy and its divergence have weight 1 and the
+    other head is detached in it: otherwise these are not the parts of what it learns by.
 
     Args:
         networks, heads, inputs: by role, student and teacher: networks of one kind, their heads, their images.
         shared: how many stages of the networks are shared, the stem counted; 0 makes it deep mutual learning.
         norm: what batch normalisation does in the shared stages, see `Paired`.
-        synchronised: pool its statistics over all ranks.
+        synchronised: take the statistics of both networks over all ranks, as trainer.sync_batchnorm does.
         temperature: t.
         ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face: weights of the terms.
         detach_face, detach_periocular: stop the gradient into that modality where it teaches the other.
@@ -146,17 +149,27 @@ class CKD(Method):
             target = periocular.logits.detach() if self.detach_periocular else periocular.logits
             divergence = tempered_kl(face.logits, target, self.temperature)
             terms["kl_periocular_to_face"] = Term(divergence, self.kl_periocular_to_face)
-        self.last_metrics = {
-            "accuracy_periocular": (periocular.cosine.argmax(1) == batch.label).float().mean(),
-            "accuracy_face": (face.cosine.argmax(1) == batch.label).float().mean(),
-        }
-        if self.kl_face_to_periocular:
-            with torch.no_grad():
-                smoothing, sparsity, _ = as_label_smoothing(
-                    periocular.logits, face.logits, batch.label, self.temperature
-                )
-            self.last_metrics |= {"learned_smoothing": smoothing, "sparsity": sparsity}
+        self.last_metrics = self._record(periocular, face, batch.label)
         return terms
+
+    @torch.no_grad()
+    def _record(self, periocular: HeadOutput, face: HeadOutput, label: Tensor) -> dict[str, Tensor]:
+        learns_by_parts = {
+            "periocular": self.detach_face and self.ce_periocular == self.kl_face_to_periocular == 1,
+            "face": self.detach_periocular and self.ce_face == self.kl_periocular_to_face == 1,
+        }
+        record: dict[str, Tensor] = {}
+        for name, head, mine, other in (
+            ("periocular", self.head, periocular, face),
+            ("face", self.teacher_head, face, periocular),
+        ):
+            # A linear classifier decides by norms and biases too; a margin is for training and decides nothing.
+            decides = mine.logits if isinstance(head, Softmax) else mine.cosine
+            record[f"accuracy_{name}"] = (decides.argmax(1) == label).float().mean()
+            if learns_by_parts[name]:
+                smoothing, sparsity, _ = as_label_smoothing(mine.logits, other.logits, label, self.temperature)
+                record |= {f"learned_smoothing_{name}": smoothing, f"sparsity_{name}": sparsity}
+        return record
 
 
 def as_label_smoothing(

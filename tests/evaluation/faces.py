@@ -40,9 +40,11 @@ class Given(Embedder):
         super().__init__(lambda images, kind: images)
         self.rows = {id(dataset): rows for dataset, rows in known}
         self.asked: list[tuple[str, ...]] = []
+        self.mirrored: list[bool] = []
 
-    def __call__(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+    def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
         self.asked.append(tuple(keys))
+        self.mirrored.append(mirror)
         return np.array([self.rows[id(dataset)][key] for key in keys], dtype=np.float32)
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import davies_bouldin_score, roc_curve
 
+from kdface.config.paths import conf_folder
 from kdface.errors import UserError
 from kdface.evaluation import EvaluationProtocol
-from kdface.evaluation.ckd import CKDVerification, ClusterSeparation, CrossModalVerification, davies_bouldin, four_each
+from kdface.evaluation.ckd import (
+    CKDVerification,
+    ClusterSeparation,
+    CrossModalVerification,
+    davies_bouldin,
+    images_each,
+)
 from tests.evaluation.faces import Given, Listed, noise
 
 
@@ -38,13 +48,13 @@ def slow_eer(genuine: list[float], impostor: list[float]) -> float:
 def test_the_four_images_of_a_person() -> None:
     """At 0, o, 2o, 3o of the sorted names, o = floor(n / 4): for 11 images 0, 2, 4, 6."""
     dataset = people({"ada": 11, "bo": 3, "cy": 4, "di": 8})
-    assert four_each(dataset) == {
+    assert images_each(dataset, 4) == {
         "ada": ["ada/00", "ada/02", "ada/04", "ada/06"],
         "cy": ["cy/00", "cy/01", "cy/02", "cy/03"],
         "di": ["di/00", "di/02", "di/04", "di/06"],
     }
     backwards = Listed([(key.split("/")[0], key) for key in reversed(dataset.keys)], ["di", "cy", "bo", "ada"])
-    assert four_each(backwards) == four_each(dataset)
+    assert images_each(backwards, 4) == images_each(dataset, 4)
 
 
 def official(chosen: list[tuple[str, NDArray[np.float64]]]) -> float:
@@ -67,7 +77,7 @@ def test_both_error_rates_and_how_far_they_can_lie_apart(seed: int, spread: floa
     assert isinstance(protocol, EvaluationProtocol)
     embed = Given((dataset, rows))
     outcome = protocol.evaluate(embed)
-    chosen = [(person, rows[key]) for person, four in four_each(dataset).items() for key in four]
+    chosen = [(person, rows[key]) for person, four in images_each(dataset, 4).items() for key in four]
     genuine = [cosine(a, b) for i, (x, a) in enumerate(chosen) for y, b in chosen[:i] if x == y]
     impostor = [cosine(a, b) for i, (x, a) in enumerate(chosen) for y, b in chosen[:i] if x != y]
     assert (len(genuine), len(impostor)) == (6 * 20, 8 * 20 * 19)
@@ -87,7 +97,7 @@ def test_both_error_rates_and_how_far_they_can_lie_apart(seed: int, spread: floa
         "people_left_out": 0,
         "pairs": 80 * 79 // 2,
     }
-    assert embed.asked == [tuple(sorted(key for four in four_each(dataset).values() for key in four))]
+    assert embed.asked == [tuple(sorted(key for four in images_each(dataset, 4).values() for key in four))]
     assert outcome.symptoms == []
 
 
@@ -117,10 +127,10 @@ def test_people_with_fewer_than_four_images() -> None:
         "people_left_out": 2,
         "pairs": 28,
     }
-    keys = [*four_each(dataset)["ada"], *four_each(dataset)["bo"], *["cy/00"] * 4, *["di/00"] * 4]
+    keys = [*images_each(dataset, 4)["ada"], *images_each(dataset, 4)["bo"], *["cy/00"] * 4, *["di/00"] * 4]
     assert outcome.metrics["ckd/eer_official"].value == pytest.approx(official([(key[:2], rows[key]) for key in keys]))
     assert len(outcome.scores) == 28 and int(outcome.same.sum()) == 12
-    with pytest.raises(UserError, match="1 of 2 people have four images"):
+    with pytest.raises(UserError, match="1 of 2 people have 4 images"):
         CKDVerification(people({"ada": 4, "bo": 3}))
 
 
@@ -131,7 +141,7 @@ def test_across_modalities_against_a_loop() -> None:
     protocol = CrossModalVerification(faces, eyes)
     assert protocol.datasets == (faces, eyes)
     outcome = protocol.evaluate(Given((faces, left), (eyes, right)))
-    keys = [key for four in four_each(faces).values() for key in four]
+    keys = [key for four in images_each(faces, 4).values() for key in four]
     pairs = [(a, b) for a in keys for b in keys if a != b]
     genuine = [cosine(left[a], right[b]) for a, b in pairs if a[:2] == b[:2]]
     impostor = [cosine(left[a], right[b]) for a, b in pairs if a[:2] != b[:2]]
@@ -183,3 +193,87 @@ def test_cluster_separation_takes_every_image() -> None:
     assert outcome.counts == {"images": 10, "images_embedded": 10, "people": 3}
     with pytest.raises(UserError, match="one person"):
         ClusterSeparation(people({"ada": 5}))
+
+
+VIDEO = r"_(\d)\d\.jpg$"  # of person/person_VIDEO_FRAME.jpg
+
+
+def videos(counts: dict[str, int], frames: int = 2) -> Listed:
+    """So many videos of each person, named person/person_VF.jpg for video V and frame F."""
+    images = [
+        (who, f"{who}/{who}_{v}{f}.jpg") for who, count in counts.items() for v in range(count) for f in range(frames)
+    ]
+    return Listed(images)
+
+
+def test_of_a_video_one_frame_is_compared() -> None:
+    """All frames of a video are one vector, and each video has an axis of its own: no genuine pair is alike."""
+    dataset = videos({"ada": 3, "bo": 4, "cy": 2})
+    assert images_each(dataset, 3, VIDEO) == {
+        "ada": ["ada/ada_00.jpg", "ada/ada_10.jpg", "ada/ada_20.jpg"],
+        "bo": ["bo/bo_00.jpg", "bo/bo_10.jpg", "bo/bo_20.jpg"],  # floor(4 / 3) = 1: every video, as far as they go
+    }
+    names = sorted({key[:-5] for key in dataset.keys})
+    rows = {key: np.eye(9)[names.index(key[:-5])] for key in dataset.keys}
+    given = Given((dataset, rows))
+    plain = CKDVerification(dataset).evaluate(given)  # 0, o, 2o, 3o: of ada frames 0, 1, 2, 3 of six, two and two alike
+    assert int(plain.same.sum()) == 18 and int((plain.scores[plain.same] > 0.99).sum()) == 2 + 0 + 2
+    grouped = CKDVerification(dataset, images=3, group=VIDEO).evaluate(given)
+    assert int(grouped.same.sum()) == 2 * 3 and not grouped.scores.any()
+    assert grouped.counts["people"] == 2 and grouped.counts["people_left_out"] == 1
+    chosen = [("ada", "ada_0"), ("ada", "ada_1"), ("ada", "ada_2"), ("bo", "bo_0"), ("bo", "bo_1"), ("bo", "bo_2")]
+    matrix = [(who, rows[f"{who}/{video}0.jpg"]) for who, video in [*chosen, *[("cy", "cy_0")] * 3]]
+    assert grouped.metrics["ckd/eer_official"].value == pytest.approx(official(matrix))
+    cross = CrossModalVerification(dataset, dataset, images=3, group=VIDEO).evaluate(given)
+    assert int(cross.same.sum()) == 2 * 6 and not cross.scores.any()
+    with pytest.raises(UserError, match="1 of 3 people have 4 images that are no near copies"):
+        CKDVerification(dataset, group=VIDEO)
+    with pytest.raises(UserError, match="images=1"):
+        CKDVerification(dataset, images=1)
+
+
+def test_near_copies_do_not_make_people_compact() -> None:
+    dataset = videos({"ada": 2, "bo": 3}, frames=4)
+    names = sorted({key[:-5] for key in dataset.keys})
+    rng = np.random.default_rng(0)
+    of_video = {name: rng.normal(size=4) for name in names}
+    rows = {key: of_video[key[:-5]] + 5 * int(key[-5]) for key in dataset.keys}  # the first frames alone are of_video
+    outcome = ClusterSeparation(dataset, group=VIDEO).evaluate(Given((dataset, rows)))
+    matrix = np.array([of_video[name] for name in names]).astype(np.float32).astype(float)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    wanted = davies_bouldin_score(matrix, [name[:2] for name in names])
+    assert outcome.metrics["ckd/davies_bouldin"].value == pytest.approx(wanted)
+    assert outcome.counts == {"images": 5, "images_embedded": 5, "people": 2}
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_mirror_image_is_added_where_it_is_asked_for(mirror: bool) -> None:
+    dataset = people({"ada": 4, "bo": 4})
+    given = Given((dataset, noise(dataset, 0, 0, 0.5)))
+    for protocol in (
+        CKDVerification(dataset, mirror=mirror),
+        CrossModalVerification(dataset, dataset, mirror=mirror),
+        ClusterSeparation(dataset, mirror=mirror),
+    ):
+        assert protocol.evaluate(given).choices["mirror"] is mirror
+    assert given.mirrored == [mirror] * 4
+
+
+def test_the_official_protocols_embed_each_image_alone() -> None:
+    """The official code embeds no mirror image (CKD sheet 5)."""
+    dataset = people({"ada": 4, "bo": 4})
+    given = Given((dataset, noise(dataset, 0, 0, 0.5)))
+    outcomes = [each.evaluate(given) for each in (CKDVerification(dataset), ClusterSeparation(dataset))]
+    assert given.mirrored == [False, False] and all(each.choices["mirror"] is False for each in outcomes)
+
+
+@pytest.mark.parametrize("choice", ["periocular", "whole_faces", "eyes_and_faces"])
+def test_shipped_choices_keep_the_frames_of_a_video_together(choice: str) -> None:
+    """ytf347 names its frames person_VF.jpg: V the video, F the frame; frames of one video are near copies."""
+    tests = yaml.safe_load((conf_folder() / "evaluation" / f"{choice}.yaml").read_text("utf-8"))
+    found = {name: node for name, node in tests.items() if name.startswith("ytf_")}
+    assert len(found) >= 2
+    for node in found.values():
+        video = [re.search(node["group"], f"Ann_Lee/Ann_Lee_{number}.jpg") for number in ("30", "32", "02")]
+        assert [each and each[1] for each in video] == ["3", "3", "0"]
+        assert node["mirror"] is False

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import yaml
 
+from kdface.config.locate import parameters
+from kdface.config.paths import conf_folder
 from kdface.errors import UserError
-from kdface.evaluation.clustering import agglomerative, bcubed_f, pairwise_f
+from kdface.evaluation.clustering import Clustering, agglomerative, bcubed_f, pairwise_f
+from kdface.evaluation.protocol import Metric
 from kdface.evaluation.scores import unit
+from tests.evaluation.faces import Given, Listed
 
 # Seven images of people a (4), b (2), c (1) in clusters 0: a a a b, 1: a b, 2: c.
 CLUSTERS = [0, 0, 0, 0, 1, 1, 2]
@@ -88,3 +95,80 @@ def test_clusters_are_those_of_scikit_learn(link: str) -> None:
 def test_fewer_than_two_embeddings_are_told() -> None:
     with pytest.raises(UserError, match="1 embeddings cannot be clustered"):
         agglomerative(np.ones((1, 4)), 1.0)
+
+
+# Angles in degrees of a's, b's and c's images; squared distances: 10 degrees .0304, 30 .2679, 40 .4679.
+ANGLES = {"a0": 0.0, "a1": 10.0, "b0": 40.0, "b1": 130.0, "c0": 135.0}
+FACES = [(key[0], key) for key in ANGLES]
+
+
+def _outcome(thresholds: tuple[float, ...], link: str = "average", angles: dict[str, float] | None = None) -> Any:
+    faces = Listed(FACES)
+    rows = {
+        key: [3 * np.cos(np.radians(each)), 3 * np.sin(np.radians(each))] for key, each in (angles or ANGLES).items()
+    }
+    return Clustering(faces, thresholds, link).evaluate(Given((faces, rows)))  # type: ignore[arg-type]
+
+
+def test_the_protocol_by_hand() -> None:
+    """At .1: a a | b | b c, one right pair of 2, of 2. At .4: a a b | b c is average, (.2679 + .4679) / 2 = .3679."""
+    outcome = _outcome((0.1, 0.4))
+    values = {name.removeprefix("cluster/"): metric.value for name, metric in outcome.metrics.items()}
+    assert list(outcome.metrics)[:3] == [
+        "cluster/bcubed_f@0.1",
+        "cluster/bcubed_precision@0.1",
+        "cluster/bcubed_recall@0.1",
+    ]
+    # Images a0 a1 b0 b1 c0, of their clusters 1 1 1 1/2 1/2 are theirs, of their people 1 1 1/2 1/2 1.
+    assert values.pop("bcubed_precision@0.1") == pytest.approx(4 / 5)
+    assert values.pop("bcubed_recall@0.1") == pytest.approx(4 / 5)
+    assert values.pop("bcubed_f@0.1") == pytest.approx(4 / 5)
+    assert [values.pop(f"pairwise_{each}@0.1") for each in ("f", "precision", "recall")] == pytest.approx([1 / 2] * 3)
+    # Then 2/3 2/3 1/3 1/2 1/2, recall as before; pairs a a, a b, a b, b c: one of 4 right, of 2 that belong together.
+    assert values.pop("bcubed_precision@0.4") == pytest.approx(8 / 3 / 5)
+    assert values.pop("bcubed_recall@0.4") == pytest.approx(4 / 5)
+    assert values.pop("bcubed_f@0.4") == pytest.approx(2 * (8 / 15) * (4 / 5) / (8 / 15 + 4 / 5))
+    assert values.pop("pairwise_precision@0.4") == pytest.approx(1 / 4)
+    assert values.pop("pairwise_recall@0.4") == pytest.approx(1 / 2)
+    assert values.pop("pairwise_f@0.4") == pytest.approx(1 / 3)
+    assert values == {}
+    found = {"images": 5, "images_embedded": 5, "people": 3, "clusters@0.1": 3, "clusters@0.4": 2}
+    assert outcome.counts == found and outcome.symptoms == []
+
+
+def test_the_link_is_the_protocols() -> None:
+    """b0 is .2679 from a1 and .4679 from a0: within .3 by the nearest pair alone."""
+    assert _outcome((0.3,), "single").counts["clusters@0.3"] == 2
+    assert _outcome((0.3,), "average").counts["clusters@0.3"] == 3
+
+
+def test_embeddings_without_a_direction_give_no_clusters() -> None:
+    outcome = _outcome((0.1, 0.4), angles={**ANGLES, "b0": np.nan})
+    assert len(outcome.metrics) == 12 and set(outcome.metrics.values()) == {Metric(None)}
+    assert "NaN" in outcome.symptoms[0]
+
+
+def test_a_collapsed_network_has_symptoms() -> None:
+    assert "one vector" in _outcome((0.1,), angles=dict.fromkeys(ANGLES, 0.0)).symptoms[0]
+
+
+@pytest.mark.parametrize("people", [["a", "a"], ["a", "b"]])
+def test_people_that_cannot_be_told_apart_or_put_together(people: list[str]) -> None:
+    with pytest.raises(UserError, match="2 images of"):
+        Clustering(Listed([(name, f"{place}") for place, name in enumerate(people)]))
+
+
+@pytest.mark.parametrize("thresholds", [(), (1.0, 1.0)])
+def test_thresholds_that_are_none_or_equal(thresholds: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="thresholds"):
+        Clustering(Listed(FACES), thresholds)
+
+
+@pytest.mark.parametrize("name", ["lfw_clusters", "toy_clusters"])
+def test_the_shipped_tests_state_every_option_with_its_default(name: str) -> None:
+    stated = yaml.safe_load((conf_folder() / "evaluation" / f"{name}.yaml").read_text("utf-8"))[name]
+    known = {key: each.default for key, each in parameters(Clustering).items() if not each.required}
+    assert {key: value for key, value in stated.items() if key not in ("_target_", "dataset")} == {
+        **known,
+        "thresholds": list(known["thresholds"]),
+    }

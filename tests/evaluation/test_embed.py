@@ -30,6 +30,22 @@ def test_rows_are_those_of_the_keys_original_plus_mirror_each_image_once() -> No
     assert sum(seen) == 2 * 3  # 07, 02 and 11, each with its mirror
 
 
+def test_an_image_alone_is_remembered_apart_from_its_sum_with_the_mirror() -> None:
+    faces, seen = Noise(), 0
+
+    def network(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
+        nonlocal seen
+        seen += len(images)
+        return images[:, 0, :2, 0].float()
+
+    embed = Embedder(network)
+    line = faces[7].image[0, :, 0].astype(np.float32)
+    for _ in range(2):
+        assert embed(faces, ["07"], mirror=False)[0] == pytest.approx(line[:2])
+        assert embed(faces, ["07"])[0] == pytest.approx(line[:2] + line[::-1][:2])
+    assert seen == 1 + 2
+
+
 def test_a_key_that_the_dataset_lacks() -> None:
     with pytest.raises(KeyError):
         Embedder(lambda images, kind: images[:, 0, :, 0].float())(Noise(), ["99"])

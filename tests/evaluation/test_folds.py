@@ -196,3 +196,31 @@ def test_folders_of_ckd(tmp_path: Path) -> None:
     cross = ckd_identification(tmp_path, gallery="face", probe="periocular", face_size=(24, 24))
     assert [each.preprocessing.size for each in cross.datasets] == [(24, 24), (24, 24), (48, 128), (48, 128)]
     assert cross.evaluate(Embedder(network)).metrics["ckd/cross/rank1"].value == 1.0
+
+
+def test_videos_are_dealt_whole() -> None:
+    """Frames of a video are one vector and each video has its own axis: by single frames everybody is found."""
+    images = [(who, f"{who}/{who}_{v}{f}.jpg") for who in ("ada", "bo", "cy", "di") for v in range(3) for f in range(6)]
+    dataset = Listed(images)
+    names = sorted({key[:-5] for key in dataset.keys})
+    rows = {key: np.eye(len(names))[names.index(key[:-5])] for key in dataset.keys}
+    embed = Given((dataset, rows))
+    single = fold_identification(dataset, folds=2).evaluate(embed).metrics["ckd/rank1"].value
+    assert single is not None and single > 0.9
+    protocol = fold_identification(dataset, folds=2, group=r"_(\d)\d\.jpg$")
+    dealt = [{key[:-5] for key in fold.keys} for fold in protocol.galleries.values()]
+    assert not dealt[0] & dealt[1] and sorted(dealt[0] | dealt[1]) == names
+    assert sum(len(fold.keys) for fold in protocol.galleries.values()) == len(images)
+    assert all(sum(name.startswith(who) for name in side) in (1, 2) for side in dealt for who in ("ada", "bo"))
+    assert protocol.evaluate(embed).metrics["ckd/rank1"].value == 0.0  # nobody's videos are alike
+    with pytest.raises(UserError, match="0 of 4 people have a group for each of 4 folds"):
+        fold_identification(dataset, folds=4, group=r"_(\d)\d\.jpg$")
+
+
+@pytest.mark.parametrize("mirror", [None, True])
+def test_an_image_is_embedded_alone_unless_its_mirror_is_asked_for(mirror: bool | None) -> None:
+    dataset = mixed({"ada": 4, "bo": 4})
+    given = Given((dataset, noise(dataset, 0, 0, 0.5)))
+    protocol = fold_identification(dataset) if mirror is None else fold_identification(dataset, mirror=mirror)
+    outcome = protocol.evaluate(given)
+    assert given.mirrored == [bool(mirror)] * 2 and outcome.choices == {"mirror": bool(mirror)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kdface.errors import UserError
 from kdface.evaluation import fold_identification, random_verification
 from kdface.evaluation.identification import cmc, mate_ranks
-from kdface.evaluation.people import sample_of_people
+from kdface.evaluation.people import files_of, sample_of_people
 from tests.evaluation.faces import Given, Listed, noise
 
 PEOPLE = ["bo"] * 5 + ["ada"] * 3 + ["cy"] * 3 + ["di"]
@@ -65,3 +66,30 @@ def test_identification_keeps_its_whole_curve() -> None:
     one, two = cmc(mate_ranks(*sides[0], *sides[1])), cmc(mate_ranks(*sides[1], *sides[0]))
     assert arrays["cmc"] == pytest.approx((one + two) / 2)
     assert len(arrays["cmc"]) == 20 and set(arrays) == {"cmc", "sample", "sample_people"}
+
+
+def test_images_by_person_in_groups() -> None:
+    keys = ["bo/b_11.jpg", "ada/a_2.jpg", "bo/b_10.jpg", "bo/b_00.jpg", "ada/a_1.jpg"]
+    faces = Listed([(key.split("/")[0], key) for key in keys], ["bo", "ada"])
+    alone = {"ada": [["ada/a_1.jpg"], ["ada/a_2.jpg"]], "bo": [["bo/b_00.jpg"], ["bo/b_10.jpg"], ["bo/b_11.jpg"]]}
+    assert files_of(faces) == alone and list(files_of(faces)) == ["ada", "bo"]
+    assert files_of(faces, r"_(\d)") == {**alone, "bo": [["bo/b_00.jpg"], ["bo/b_10.jpg", "bo/b_11.jpg"]]}
+    # What two people's keys have in common groups nothing.
+    assert files_of(faces, r"(_)") == {
+        person: [[key for group in groups for key in group]] for person, groups in alone.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "told"),
+    [
+        ("(", "is no regular expression"),
+        (r"_\d", "has 0 groups"),
+        (r"(_)(\d)", "has 2 groups"),
+        (r"_(\d)\d", r"the key .*/0 does not match"),
+        (r"(x)?/", r"the key .*/0 does not match"),
+    ],
+)
+def test_patterns_that_name_no_group_are_told(group: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        files_of(_faces(), group)

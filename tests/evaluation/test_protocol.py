@@ -30,9 +30,13 @@ def test_a_perfect_network() -> None:
     separation = {key: values.pop(f"scores/{key}") for key in ("genuine_mean", "impostor_mean", "fdr")}
     assert separation["genuine_mean"] == pytest.approx(1.0, abs=0.01)
     assert separation["impostor_mean"] == pytest.approx(0.0, abs=0.02)
+    assert 0 <= values.pop("10fold/reached_far@far=0.25") <= 1  # type: ignore[operator]
     assert values == {
         "10fold/accuracy": 1.0,
         "10fold/accuracy_exact": 1.0,
+        "10fold/val@far=0.25": 1.0,
+        "10fold/val@far=0.001": None,
+        "10fold/reached_far@far=0.001": None,
         "roc/eer": 0.0,
         "roc/auc": 1.0,
         "roc/tar@far=0.25": 1.0,
@@ -167,3 +171,24 @@ def test_a_frozen_network_for_other_images_or_with_longer_embeddings() -> None:
     mixed = Verification(faces, pairs, probe_recognition=Turned(30, length=3))
     with pytest.raises(UserError, match="have 2 and 3 numbers"):
         mixed.evaluate(Embedder(_pointing))
+
+
+def test_val_at_a_far_has_a_spread_and_a_standard_error_over_the_folds() -> None:
+    """Angles of two folds: genuine 10 and 50, 20 and 60, impostors 40 and 90, 30 and 80; distances rise with the angle.
+
+    FAR .5 lets in one impostor of the other fold: fold 0 is judged at 60, the last under the impostor of 80; fold 1 at
+    50, the last under 90. VAL: 2/2 and 1/2, FAR 1/2 and 1/2.
+    """
+    faces = Angles([0, 10, 50, 20, 60, 40, 90, 30, 80], "faces")
+    pairs = PairList(
+        ("00",) * 8,
+        tuple(f"{place:02d}" for place in range(1, 9)),
+        np.repeat([True, False], 4),
+        np.tile(np.repeat([0, 1], 2), 2),
+    )
+    metrics = Verification(faces, pairs, fars=(0.5,)).evaluate(Embedder(_pointing)).metrics
+    val, reached = metrics["10fold/val@far=0.5"].to_dict(), metrics["10fold/reached_far@far=0.5"]
+    assert val == pytest.approx({"value": 0.75, "std": 0.25, "standard_error": 0.25})
+    assert (reached.value, reached.std) == (0.5, 0.0)
+    accuracy = metrics["10fold/accuracy_exact"]
+    assert accuracy.std is not None and accuracy.standard_error == pytest.approx(accuracy.std)  # of two folds

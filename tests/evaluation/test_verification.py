@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.evaluation.curves import roc
 from kdface.evaluation.verification import (
-    FoldAccuracy,
+    FoldRate,
     best_threshold_accuracy,
     consecutive_folds,
     tenfold_accuracy,
@@ -98,7 +98,7 @@ def test_exact_thresholds(distances: Array, same: Same) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [tenfold_accuracy, tenfold_accuracy_exact])
-def test_given_folds_need_not_lie_in_order(accuracy: Callable[..., FoldAccuracy]) -> None:
+def test_given_folds_need_not_lie_in_order(accuracy: Callable[..., FoldRate]) -> None:
     distances, same = _draw(5, 103, on_grid=False)
     fold = consecutive_folds(103)
     order = np.random.default_rng(0).permutation(103)
@@ -169,7 +169,7 @@ def test_one_fold_has_no_others() -> None:
 
 
 @pytest.mark.parametrize("accuracy", [tenfold_accuracy, tenfold_accuracy_exact])
-def test_bad_input_is_told(accuracy: Callable[..., FoldAccuracy]) -> None:
+def test_bad_input_is_told(accuracy: Callable[..., FoldRate]) -> None:
     distances, same = _draw(0, 20, on_grid=False)
     distances[4] = np.nan
     with pytest.raises(UserError, match="1 of 20 scores are not finite, first pair 4"):

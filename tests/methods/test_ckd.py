@@ -13,18 +13,21 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from kdface.backbones import iresnet_nano
+from kdface.config.compose import compose
 from kdface.config.locate import parameters
 from kdface.config.paths import conf_folder
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import Softmax
+from kdface.heads import CosFace, Softmax
 from kdface.methods import Method, Views
 from kdface.methods.ckd import CKD, as_label_smoothing
 from tests.conftest import TINY, Kdface, only_run
+from tests.datasets.test_image_folder import encoded, picture
 
 FACE, PERIOCULAR = Preprocessing(size=(32, 48)), Preprocessing(size=(32, 64), template="periocular")
 INPUTS = {"student": PERIOCULAR, "teacher": FACE}
+VIEWS = {"student": "periocular", "teacher": "face"}
 TERMS = ("ce_face", "ce_periocular", "kl_face_to_periocular", "kl_periocular_to_face")
 
 
@@ -85,11 +88,29 @@ def test_terms_of_the_sheet() -> None:
     for name, term in terms.items():
         assert term.value.item() == pytest.approx(expected[name], rel=1e-5), name
         assert term.weight == 1.0
-    record = method.last_metrics
-    for name, z, head in (("periocular", periocular, method.head), ("face", face, method.teacher_head)):
-        assert isinstance(head, Softmax)
-        cosines = z / head.weight.norm(dim=1)  # biases start at 0; the length of an embedding ranks nothing
-        assert float(record[f"accuracy_{name}"]) == pytest.approx((cosines.argmax(1) == given.label).double().mean())
+
+
+def test_accuracies_are_those_of_the_classifiers() -> None:
+    """Official top-1: the largest logit, with bias and norm. A margin head has neither, and its margin is left out."""
+    method, given = ckd(), batch()
+    for bias, share in ((0.0, None), (1e6, 1 / 3)):  # class 0 by bias alone: two of six labels
+        for head in (method.head, method.teacher_head):
+            assert isinstance(head, Softmax) and head.bias is not None
+            head.bias.data[0] = bias
+        method.terms(given)
+        for name, z in zip(("periocular", "face"), logits(method, given), strict=True):
+            wanted = (z.argmax(1) == given.label).double().mean()
+            assert float(method.last_metrics[f"accuracy_{name}"]) == pytest.approx(float(wanted))
+            assert share is None or float(wanted) == pytest.approx(share)
+    method.head = CosFace(8, 5, margin=1.9)  # no target's logit survives this margin
+    with torch.no_grad():
+        method.head.weight.copy_(torch.eye(5, 8))
+    method.terms(given)
+    embeddings = method.backbone(
+        {role: (given.views[view].permute(0, 3, 1, 2).float() - 127.5) / 127.5 for role, view in VIEWS.items()}
+    )
+    wanted = (embeddings["student"][:, :5].argmax(1) == given.label).double().mean()
+    assert float(method.last_metrics["accuracy_periocular"]) == pytest.approx(float(wanted))
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -161,18 +182,37 @@ def test_ckd_is_learned_label_smoothing_with_a_sparsity_regulariser(classes: int
     assert float(sparsity) == pytest.approx(0, abs=1e-12) if tau == 1 else float(sparsity) > 0.1
 
 
-def test_its_parts_are_recorded_for_the_periocular_head() -> None:
+PARTS = ("learned_smoothing", "sparsity")
+
+
+def test_the_parts_of_either_head_s_loss_are_recorded() -> None:
     method, given = ckd(), batch()
     terms = method.terms(given)
-    face = logits(method, given)[1].detach()
-    q = (face / 2.5).softmax(1)
-    entropy = -(2.5**2) * float((q * q.log()).sum(1).mean())
     record = method.last_metrics
-    sum_of_terms = (terms["ce_periocular"].value + terms["kl_face_to_periocular"].value).item()
-    assert float(record["learned_smoothing"] + record["sparsity"]) - entropy == pytest.approx(sum_of_terms, rel=1e-5)
-    method = ckd(kl_face_to_periocular=0.0)
-    method.terms(given)
-    assert set(method.last_metrics) == {"accuracy_periocular", "accuracy_face"}
+    periocular, face = (each.detach() for each in logits(method, given))
+    for name, other, divergence in (("periocular", face, TERMS[2]), ("face", periocular, TERMS[3])):
+        q = (other / 2.5).softmax(1)
+        entropy = -(2.5**2) * float((q * q.log()).sum(1).mean())
+        found = float(sum(record[f"{part}_{name}"] for part in PARTS)) - entropy
+        assert found == pytest.approx((terms[f"ce_{name}"].value + terms[divergence].value).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "heads"),
+    [
+        ({}, {"periocular", "face"}),
+        ({"kl_face_to_periocular": 0.0}, {"face"}),
+        ({"kl_periocular_to_face": 0.5}, {"periocular"}),
+        ({"ce_face": 2.0}, {"periocular"}),
+        ({"detach_face": False}, {"face"}),
+        ({"detach_periocular": False}, {"periocular"}),
+    ],
+)
+def test_parts_are_recorded_where_they_are_what_a_head_learns_by(options: dict[str, Any], heads: set[str]) -> None:
+    method = ckd(**options)
+    method.terms(batch())
+    parts = {f"{part}_{name}" for part in PARTS for name in heads}
+    assert set(method.last_metrics) == {"accuracy_periocular", "accuracy_face"} | parts
 
 
 def test_images_of_either_kind_are_embedded_by_their_own_network() -> None:
@@ -259,7 +299,15 @@ OFFICIAL = [
     "shared_ocular",
     "without_shared_batchnorm",
 ]
-EXPERIMENTS = [*OFFICIAL, "shared_network_only_ce", "shared_network_only_p2f", "specific_batchnorm"]
+EXPERIMENTS = [
+    *OFFICIAL,
+    "shared_network_only_ce",
+    "shared_network_only_p2f",
+    "specific_batchnorm",
+    "frozen_teacher",
+    "official",
+    "pins90_small",
+]
 SMALL = [
     *(
         word
@@ -271,7 +319,26 @@ SMALL = [
 ]
 
 
+ROOT = ["dataset.root=faces"]
+
+
 def small(experiment: str) -> list[str]:
+    """Steps of eight small images. The network of `official` is replaced, its data, losses and tests are not."""
+    steps = ["trainer.max_steps=4", "trainer.checkpoint_steps=2", "trainer.ema_decay=0.9"]
+    if experiment == "pins90_small":
+        return [f"experiment=ckd/{experiment}", "dataset=toy_faces", "evaluation=none", *SMALL, *steps]
+    if experiment == "official":
+        return [
+            f"experiment=ckd/{experiment}",
+            *(word for word in SMALL if not word.startswith("dataset")),
+            "dataset.root=faces",
+            "backbone=iresnet_nano",
+            "dataset.size=[48,48]",
+            "evaluation.ckd_periocular_rank1.root=faces",
+            "evaluation.ckd_cross_rank1.face_size=[48,48]",
+            "evaluation.ckd_cross_eer.dataset.size=[48,48]",
+            *steps,
+        ]
     test = "toy_pairs" if experiment == "face_ce" else "periocular"
     sizes = [] if experiment == "face_ce" else [f"evaluation.{test}.dataset.augmentation.size=[32,64]"]
     faces = f"evaluation.{test}.dataset" + ("" if experiment == "face_ce" else ".dataset")
@@ -285,14 +352,41 @@ def small(experiment: str) -> list[str]:
         f"evaluation.{test}.folds=2",
         f"evaluation.{test}.pairs_per_fold=8",
         f"evaluation.{test}.fars=[0.25]",
-        "trainer.max_steps=4",
-        "trainer.checkpoint_steps=2",
-        "trainer.ema_decay=0.9",
+        *steps,
     ]
+
+
+def stored_crops(root: Path) -> None:
+    """A training set and a test set in the official layout: train, gallery and probe, of noise."""
+    splits = (("train", 4, 9), ("gallery", 2, 4), ("probe", 2, 4))
+    for number, (split, people, images) in enumerate(splits):
+        for person in range(people):
+            for image in range(images):
+                for kind, (height, width) in (("face", (48, 48)), ("periocular", (32, 64))):
+                    file = root / split / f"p{person}" / kind / f"{image}.png"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(encoded(picture(100 * number + 10 * person + image, height, width)))
 
 
 def weights(run: Path) -> dict[str, Any]:
     return dict(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+
+
+@pytest.mark.parametrize("experiment", [each for each in OFFICIAL if each != "ckd"])
+def test_official_configurations_differ_in_the_method_alone(experiment: str) -> None:
+    """CKD sheet 6: the seven have one budget and data; each is to `official` what its small namesake is to `ckd`."""
+    small_one, official, plain = (
+        compose([f"experiment=ckd/{name}", *given]).tree
+        for name, given in ((experiment, []), (f"official_{experiment}", ROOT), ("official", ROOT))
+    )
+    assert official["method"] == small_one["method"]
+    assert {key for key in plain if plain[key] != official[key]} - {"name"} <= {"method", "evaluation"}
+    assert official["trainer"]["max_epochs"] == 90 and official["trainer"]["batch_size"] == 16
+    seen = {name.split("_")[1] for name in official["evaluation"]}
+    if experiment == "face_ce":
+        assert seen == {"face"}
+    else:
+        assert seen == {"periocular"} | (set() if experiment in ("ocular_ce", "shared_ocular") else {"cross"})
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -300,6 +394,12 @@ def test_every_experiment_trains_is_evaluated_and_resumes_exactly(
     kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
 ) -> None:
     words = ("train", *small(experiment))
+    if experiment == "official":
+        stored_crops(tmp_path / "faces")
+    if experiment == "frozen_teacher":
+        said = kdface("train", *small("face_ce"), f"paths.runs={tmp_path}/taught")
+        assert said.code == 0, said
+        words = (*words, f"teacher.run={only_run(tmp_path / 'taught')}")
     said = kdface(*words, f"paths.runs={tmp_path}/runs")
     assert said.code == 0, said
     run = only_run(tmp_path / "runs")
@@ -312,9 +412,15 @@ def test_every_experiment_trains_is_evaluated_and_resumes_exactly(
         "shared_network_only_f2p": set(TERMS) - {"kl_periocular_to_face"},
         "shared_network_only_p2f": set(TERMS) - {"kl_face_to_periocular"},
         "shared_network_only_ce": {"ce_face", "ce_periocular"},
+        "frozen_teacher": {"classification", "distillation"},
     }.get(experiment, set(TERMS))
     assert all(set(record["terms"]) == expected for record in steps)
     assert (run / "DONE").is_file()
+    if experiment == "official":
+        metrics = json.loads((run / "results.json").read_text())["metrics"]
+        told = {f"ckd_{name}" for name in ("periocular_rank1/ckd/rank1", "periocular_eer/ckd/eer_official")}
+        told |= {"ckd_cross_rank1/ckd/cross/rank1", "ckd_cross_eer/ckd/cross/eer"}
+        assert told | {"ckd_periocular_clusters/ckd/davies_bouldin"} <= set(metrics)
 
     def interrupted(method: Method, given: Batch, index: int) -> Tensor:
         if method.trainer.global_step == 3:  # the checkpoint is that of step 2
