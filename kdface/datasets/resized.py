@@ -10,7 +10,7 @@ import numpy as np
 from kdface.datasets.derived import Derived
 from kdface.datasets.images import Size
 from kdface.errors import UserError
-from kdface.faces import FaceSet, Preprocessing, Sample
+from kdface.faces import FaceSet, Image, Preprocessing, Sample
 
 
 class Resized(Derived):
@@ -33,14 +33,18 @@ class Resized(Derived):
             )
         super().__init__(dataset)
         self.preprocessing: Preprocessing = replace(dataset.preprocessing, size=(size[0], size[1]))
-        self._interpolation = cv2.INTER_AREA if size[0] < height else cv2.INTER_LINEAR
         self._factor = size[0] / height
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        height, width = self.preprocessing.size
-        image = cv2.resize(sample.image, (width, height), interpolation=self._interpolation)
+        image = resize(sample.image, self.preprocessing.size)
         # Pixel centres: (x + 0.5) f - 0.5 is where cv2.resize puts what was at x.
         points = None if sample.landmarks is None else (sample.landmarks + 0.5) * self._factor - 0.5
         landmarks = None if points is None else points.astype(np.float32)
-        return Sample(np.asarray(image, dtype=np.uint8), sample.label, sample.key, landmarks)
+        return Sample(image, sample.label, sample.key, landmarks)
+
+
+def resize(image: Image, size: tuple[int, int]) -> Image:
+    """The image at (height, width) pixels; shrinking averages areas."""
+    interpolation = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), dtype=np.uint8)

@@ -18,6 +18,7 @@ from kdface.reports.figures import BASELINE, INK, PALETTE, check_runs, draw_line
 Values = NDArray[np.floating[Any]]
 
 _ACROSS = 10  # images in a row of a sheet
+_SHOWN = 60  # images on a sheet at most
 
 
 def edc_figure(
@@ -109,7 +110,7 @@ def consistency_figure(
     return figure
 
 
-def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = 60) -> Figure:
+def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN) -> Figure:
     """A contact sheet of images from the lowest quality, top left, to the highest, ten in a row.
 
     Args:
@@ -119,9 +120,7 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = 60) ->
     """
     if len(images) != len(scores) or not len(images) or not np.isfinite(scores).all():
         raise UserError(f"{len(images)} images and {len(scores)} qualities: need as many, all finite.")
-    order = np.argsort(scores, kind="stable")
-    if len(order) > most:
-        order = order[np.linspace(0, len(order) - 1, most).round().astype(np.int64)]
+    order = spread(scores, most)
     rows: list[list[Image | None]] = []
     titles = []
     columns = min(_ACROSS, len(order))
@@ -131,3 +130,9 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = 60) ->
         first, last = (f"{float(scores[row]):.3g}" for row in (chosen[0], chosen[-1]))
         titles.append(first if first == last else f"{first} to {last}")
     return contact_sheet(rows, titles, [""] * columns)
+
+
+def spread(scores: Values, most: int = _SHOWN) -> NDArray[np.int64]:
+    """The rows that a sheet shows: all in the order of their scores, or `most` evenly spaced in it."""
+    order = np.argsort(scores, kind="stable")
+    return order if len(order) <= most else order[np.linspace(0, len(order) - 1, most).round().astype(np.int64)]

@@ -124,6 +124,65 @@ columns: [{label: a, metric: lfw/10fold/accuracy, better: lower}]
     assert table.cells[1][0].wins
 
 
+MEAN = """
+title: t
+seeds: [0, 1]
+rows: [{label: arc, overrides: [head=arcface]}]
+columns:
+  - {label: LFW, metric: lfw/10fold/accuracy}
+  - {label: mean, metric: [lfw/10fold/accuracy, ytf/10fold/accuracy]}
+"""
+
+
+def _two_sets(runs: Path, seed: int, **changes: Any) -> dict[str, Any]:
+    tests = {"lfw": {"_target_": "a", "pairs": "p"}, "ytf": {"_target_": "b", "pairs": "q"}}
+    return _tree(runs, "arcface", seed, evaluation={**tests, **changes})
+
+
+def _found(folders: dict[int, Path]) -> Any:
+    return lambda overrides: RunFolder(folders[int(overrides[-1].removeprefix("seed="))])
+
+
+def test_a_column_of_several_metrics_is_their_mean_within_each_run(tmp_path: Path) -> None:
+    runs, other = tmp_path / "runs", "ytf/10fold/accuracy"
+    values = {0: (0.9, 0.5), 1: (0.8, 0.7)}
+    folders = {s: make_run(runs, _two_sets(runs, s), {ACCURACY: a, other: b}) for s, (a, b) in values.items()}
+    definition = _definition(tmp_path, MEAN)
+    table = tabulate(definition, collect(definition, _found(folders)), tmp_path)
+    lfw, mean = table.cells[0]
+    assert lfw.values == {0: 0.9, 1: 0.8}
+    assert mean.values == pytest.approx({0: 0.7, 1: 0.75})
+    assert mean.summary is not None
+    # the spread is that of the two means: |.75 - .7| / sqrt 2
+    assert (mean.summary.mean, mean.summary.spread) == pytest.approx((0.725, 0.05 / 2**0.5))
+    (row,) = [row for row in csv.DictReader(io.StringIO(csv_text(table))) if row["column"] == "mean"]
+    assert row["metric"] == "lfw/10fold/accuracy ytf/10fold/accuracy"
+
+
+def test_a_mean_that_lacks_a_part_has_no_value(tmp_path: Path) -> None:
+    runs, other = tmp_path / "runs", "ytf/10fold/accuracy"
+    folders = {0: make_run(runs, _two_sets(runs, 0), {ACCURACY: 0.9, other: None})}
+    folders[1] = make_run(runs, _two_sets(runs, 1), {ACCURACY: 0.8, other: 0.6})
+    definition = _definition(tmp_path, MEAN)
+    mean = tabulate(definition, collect(definition, _found(folders)), tmp_path).cells[0][1]
+    assert mean.unresolved and mean.values == pytest.approx({1: 0.7})
+
+
+def test_a_mean_of_a_metric_that_no_run_has_is_told(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    folders = {s: make_run(runs, _two_sets(runs, s), {ACCURACY: 0.9}) for s in (0, 1)}
+    with pytest.raises(UserError, match=r"no metric 'ytf/10fold/accuracy'"):
+        collect(_definition(tmp_path, MEAN), _found(folders))
+
+
+def test_means_over_other_protocols_refuse_to_share_a_column(tmp_path: Path) -> None:
+    runs, values = tmp_path / "runs", {ACCURACY: 0.9, "ytf/10fold/accuracy": 0.6}
+    folders = {0: make_run(runs, _two_sets(runs, 0), values)}
+    folders[1] = make_run(runs, _two_sets(runs, 1, ytf={"_target_": "b", "pairs": "r"}), values)
+    with pytest.raises(UserError, match=r"column 'mean': .* different protocols \(lfw\+ytf\.ytf\.pairs: 'q' and 'r'\)"):
+        collect(_definition(tmp_path, MEAN), _found(folders))
+
+
 def test_missing_cells_say_the_command(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     _fill(runs, ["arcface", "cosface"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from kdface.config.fingerprint import difference
@@ -26,8 +27,8 @@ class Measured:
     Attributes:
         value: None where the data could not resolve it.
         run: the run folder.
-        test: the test set's name in the configuration.
-        protocol: that test set's configuration, without what belongs to the tested side.
+        test: the test set's name in the configuration; of a mean, those of its parts.
+        protocol: that test set's configuration, without what belongs to the tested side; of a mean, test -> that.
         test_data, train_data, teacher_data: fingerprints; `test_data` of every set of the test.
         training, teacher: the training set's configuration, and the teacher's.
     """
@@ -98,18 +99,40 @@ def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: Ru
     sources = _sources(run)
     asked: set[str] = set()
     for c, column in enumerate(definition.columns):
-        if not column.metric:
+        metrics = column.metrics_of(row)
+        if not metrics:
             continue
-        metric = column.metric.replace("{test}", row.test)
-        source = next((each for each in sources if metric in each.metrics and each.holds(metric)), None)
-        if source is not None:
-            found.values.setdefault((r, c), {})[seed] = source.measured(metric)
+        parts: list[Measured] = []
+        lacking = ""
+        for metric in metrics:
+            source = next((each for each in sources if metric in each.metrics and each.holds(metric)), None)
+            if source is None:
+                lacking = lacking or metric
+            else:
+                parts.append(source.measured(metric))
+        if not lacking:
+            found.values.setdefault((r, c), {})[seed] = _mean(parts)
         elif not column.evaluation:
-            raise _no_metric(run, column, metric, sources)
+            raise _no_metric(run, column, lacking, sources)
         elif column.evaluation not in asked:
             asked.add(column.evaluation)
             command = ("kdface", "evaluate", f"run={_shown(run.root)}", f"evaluation={column.evaluation}")
             found.missing.append(Missing(row, seed, "not evaluated", command))
+
+
+def _mean(parts: Sequence[Measured]) -> Measured:
+    """The mean of several numbers of one run; it shares a column where all its parts do."""
+    if len(parts) == 1:
+        return parts[0]
+    values = [each.value for each in parts if each.value is not None]
+    tests = {each.test: each for each in parts}
+    return replace(
+        parts[0],
+        value=fmean(values) if len(values) == len(parts) else None,
+        test="+".join(tests),
+        protocol={test: each.protocol for test, each in tests.items()},
+        test_data="; ".join(each.test_data for each in tests.values()),
+    )
 
 
 @dataclass(frozen=True)

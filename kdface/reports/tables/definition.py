@@ -9,6 +9,7 @@
       - {label: ArcFace, overrides: [head=arcface], published: {method: ArcFace}}
     columns:
       - {label: LFW, metric: lfw/10fold/accuracy, published: {dataset: LFW}}
+      - {label: mean, metric: [lfw/10fold/accuracy, cfp/10fold/accuracy]}
     published: {file: published.csv, where: {table: III}}
 
 A row is found by what it is: its overrides are composed, and the fingerprint names the run folder. A row without
@@ -55,7 +56,8 @@ class Row(_Strict):
 class Column(_Strict):
     """Attributes:
     label, group: its heading, and the heading over it.
-    metric: key in results.json (`lfw/10fold/accuracy`); `{test}` is the row's test.
+    metric: key in results.json (`lfw/10fold/accuracy`), or several, whose mean within each run is shown, without a
+        value where one of them has none; `{test}` is the row's test.
     evaluation: the choice that `kdface evaluate` takes to measure it; "": training's own evaluation does.
     better: which values win.
     unit: how the fraction is shown.
@@ -65,12 +67,17 @@ class Column(_Strict):
 
     label: str
     group: str = ""
-    metric: str = ""
+    metric: str | Annotated[tuple[str, ...], Len(2)] = ""
     evaluation: str = ""
     better: Literal["higher", "lower"] = "higher"
     unit: Literal["percent", "fraction"] = "percent"
     digits: Annotated[int, Ge(0), Lt(9)] = 2
     published: dict[str, str] = {}
+
+    def metrics_of(self, row: Row) -> tuple[str, ...]:
+        """The keys in results.json; empty where the column has no metric."""
+        given = (self.metric,) if isinstance(self.metric, str) else self.metric
+        return tuple(each.replace("{test}", row.test) for each in given if each)
 
     @property
     def scale(self) -> float:
@@ -149,7 +156,7 @@ def _check(definition: Definition, path: Path) -> None:
             raise UserError(f"{path}: two rows are called {row.label!r}.", expected="a label of its own for each")
         seen.add((row.group, row.label))
         for column in definition.columns:
-            if "{test}" in column.metric and row.overrides is not None and not row.test:
+            if "{test}" in "".join(column.metric) and row.overrides is not None and not row.test:
                 raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
     headings = [column.heading for column in definition.columns]
     if double := {each for each in headings if headings.count(each) > 1}:

@@ -28,7 +28,7 @@ def csv_text(table: Table) -> str:
                     row.group,
                     row.label,
                     column.heading,
-                    column.metric.replace("{test}", row.test) if cell.expected else "",
+                    " ".join(column.metrics_of(row)) if cell.expected else "",
                     *((summary.mean, summary.spread, summary.n) if summary else ("", "", 0)),
                     " ".join(map(str, seeds)),
                     " ".join(repr(cell.values[seed]) for seed in seeds),

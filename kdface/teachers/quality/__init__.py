@@ -11,6 +11,7 @@ from kdface.teachers.quality.embedding_norm import EmbeddingNorm
 from kdface.teachers.quality.faceqan import FaceQAN
 from kdface.teachers.quality.froq import FROQ
 from kdface.teachers.quality.grafiqs import GraFIQs
+from kdface.teachers.quality.head_score import HeadScore
 from kdface.teachers.quality.label_file import LabelFile
 from kdface.teachers.quality.mated_cosine import MatedCosine
 from kdface.teachers.quality.sddfiqa import SDDFIQA
@@ -25,6 +26,7 @@ __all__ = [
     "EmbeddingNorm",
     "FaceQAN",
     "GraFIQs",
+    "HeadScore",
     "LabelFile",
     "MatedCosine",
     "QualitySource",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.teachers.quality.people import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
@@ -17,39 +19,100 @@ if TYPE_CHECKING:
 
 EPS = 1e-9  # of the paper
 _BLOCK = 1 << 24  # cosines in one block of work: 128 MiB
+_SURE = 0.75  # share of people who lie closer to their own class than to the average one
 
 
 @dataclass(frozen=True)
 class CRFIQA(Options):
-    """q = CCS / (NNCCS + 1 + 1e-9), with class centres from the data. One forward pass an image.
+    """q = CCS / (NNCCS + 1 + 1e-9). One forward pass an image.
 
-    CCS is the cosine to the centre of the image's own person, NNCCS the largest to any other centre; a centre is the
-    direction of the mean of the person's unit embeddings. This is the paper's form. The released code leaves out the
-    + 1, and divides by nearly zero where all other centres lie more than 90 degrees away.
+    CCS is the cosine to the centre of the image's own person, NNCCS the largest to any other centre. This is the
+    paper's form. The released code leaves out the + 1, and divides by nearly zero where all other centres lie more than
+    90 degrees away.
 
-    An image is a part of its own centre, which lifts its CCS the more the fewer images the person has.
+    A centre from the data is the direction of the mean of the person's unit embeddings. An image is a part of its own
+    centre, which lifts its CCS the more the fewer images the person has.
+
+    Attributes:
+        centres: "data": see above; any network, any people. "classifier": the class weights that the network was
+            trained with, for the people whom it was trained on.
 
     Raises:
-        DataError: a person has one image only (which would be its own centre), or there is one person.
+        DataError: centres from the data, and a person has one image only (which would be its own centre), or there is
+            one person.
+        UserError: centres of the classifier, and the teacher has none, or its classes are not these people.
     """
 
-    needs_mates: ClassVar[bool] = True  # of each image, another one of the same person
+    centres: Literal["data", "classifier"] = "data"
+
+    @property
+    def needs_mates(self) -> bool:
+        """Whether it needs, of each image, another one of the same person."""
+        return self.centres == "data"
+
+    @property
+    def asks_head(self) -> bool:
+        """Whether the scores depend on the teacher's head too."""
+        return self.centres == "classifier"
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
-        people = rows_of_people(faces)
-        require_mates(people, faces, "CRFIQA", others=True)
-        unit = unit_embeddings(teacher, faces)
-        centres = np.stack([unit[rows].astype(np.float64).mean(0) for rows in people])
+        if self.centres == "classifier":
+            centres = _class_weights(teacher, faces)
+            owner = np.asarray(faces.labels)
+            unit = unit_embeddings(teacher, faces)
+        else:
+            people = rows_of_people(faces)
+            require_mates(people, faces, "CRFIQA", others=True)
+            unit = unit_embeddings(teacher, faces)
+            centres = np.stack([unit[rows].astype(np.float64).mean(0) for rows in people])
+            owner = np.empty(len(unit), dtype=np.int64)
+            for person, rows in enumerate(people):
+                owner[rows] = person
         centres /= np.linalg.norm(centres, axis=1, keepdims=True).clip(np.finfo(np.float64).tiny)
-        owner = np.empty(len(unit), dtype=np.intp)
-        for person, rows in enumerate(people):
-            owner[rows] = person
-        found = np.empty(len(unit))
+        found, closer = np.empty(len(unit)), np.empty(len(unit))
         step = max(1, _BLOCK // len(centres))
         for start in range(0, len(unit), step):
             rows = np.arange(start, min(start + step, len(unit)))
             cosine = np.clip(unit[rows].astype(np.float64) @ centres.T, -1.0, 1.0)
             own = cosine[np.arange(len(rows)), owner[rows]]
+            closer[rows] = own - cosine.mean(1)
             cosine[np.arange(len(rows)), owner[rows]] = -np.inf
             found[rows] = own / (cosine.max(1) + 1.0 + EPS)
+        if self.centres == "classifier":
+            _require_own_classes(closer, owner, faces)
         return found
+
+
+def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+    """(C, D) weights of the classifier that a network was trained with, one class for each person of the set."""
+    weight = getattr(teacher.head, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise UserError(
+            "CRFIQA with centres=classifier takes the class weights of the teacher's training, and this teacher has "
+            "none.",
+            expected="a run with a head, trained on the people of the dataset",
+            mend="teacher.quality.centres=data",
+        )
+    if weight.shape != (len(faces.people), teacher.embedding_size):
+        raise UserError(
+            f"CRFIQA with centres=classifier: the teacher was trained on {weight.shape[0]} classes of "
+            f"{weight.shape[1]} numbers, and {faces.name} has {len(faces.people)} people with embeddings of "
+            f"{teacher.embedding_size}.",
+            expected="a teacher trained on this very dataset",
+            mend="teacher.quality.centres=data",
+        )
+    return weight.detach().double().cpu().numpy().copy()
+
+
+def _require_own_classes(closer: NDArray[np.float64], owner: NDArray[np.int64], faces: FaceSet) -> None:
+    """Equal numbers of classes and people may still be other people; to a wrong class, half of them would lie closer
+    than to the average one."""
+    images = np.bincount(owner)
+    of_people = np.bincount(owner, closer)[images > 0] > 0
+    if of_people.mean() < _SURE:
+        raise UserError(
+            f"CRFIQA with centres=classifier: {int((~of_people).sum())} of the {len(of_people)} people of "
+            f"{faces.name} lie no closer to their own class of the teacher's classifier than to its others.",
+            expected="a teacher trained on this very dataset, to the end",
+            mend="teacher.quality.centres=data",
+        )

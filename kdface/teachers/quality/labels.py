@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import inspect
 import json
+import logging
 import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,12 +22,12 @@ from kdface.datasets.checks import fingerprint
 from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher, fingerprint_of
 from kdface.teachers.quality import people, source
 from kdface.teachers.quality.people import mated_cosine, rows_of_people
 from kdface.teachers.quality.source import QualitySource, unit_embeddings
 
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
+log = logging.getLogger("kdface")
 
 
 class QualityLabels(NamedTuple):
@@ -58,8 +59,11 @@ def quality_labels(
     """The quality labels of a set of faces, by a source and the network it asks.
 
     Scores of sources that are dataclasses, on images as they are stored, are kept in a file, whose name is the SHA-256
-    of the source (its class, its code, its options, and the bytes of files they name), the weights, the data and both
-    preprocessings.
+    of the source (its class, its code, its options, and the bytes of files they name), the weights (and those of the
+    head, where it is asked), the data and both preprocessings.
+
+    Where the direction of the scores cannot be checked (see `QualityLabels.rho`; with up to four images, no order of
+    them is surely wrong), a warning says so.
 
     Args:
         quality: the source.
@@ -80,7 +84,7 @@ def quality_labels(
             _save(path, found)
     else:
         found = _make(quality, teacher, faces)
-    _check_direction(found, quality)
+    _check_direction(found, quality, faces)
     low, high = float(found.scores.min()), float(found.scores.max())
     if not high > low:
         raise DataError(
@@ -97,6 +101,8 @@ def identity(teacher: Teacher) -> str:
     about: dict[str, object] = {"weights": teacher.fingerprint}
     if quality is not None:
         about["source"] = f"{type(quality).__module__}.{type(quality).__qualname__}"
+    if head := _head(quality, teacher):
+        about["head"] = head
     if is_dataclass(quality):
         about["options"] = {field.name: _option(getattr(quality, field.name)) for field in fields(quality)}
     return _sha256(json.dumps(about, sort_keys=True).encode())
@@ -128,8 +134,16 @@ def _agreement(scores: NDArray[np.float64], teacher: Teacher, faces: FaceSet) ->
     return float(spearmanr(scores[used], mated[used]).statistic), compared
 
 
-def _check_direction(found: _Scores, quality: QualitySource) -> None:
-    if found.compared == 0 or not found.rho < -2.0 / found.compared**0.5:
+def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet) -> None:
+    if found.compared <= 4 or np.isnan(found.rho):
+        why = (
+            f"{found.compared} of {len(faces)} images have another one of the same person"
+            if found.compared <= 4
+            else f"the scores, or the mean mated cosines, of {found.compared} images are all equal"
+        )
+        log.warning("%s on %s: not checked that higher scores mean better images: %s", _name(quality), faces.name, why)
+        return
+    if not found.rho < -2.0 / found.compared**0.5:
         return
     if hasattr(quality, "flip"):
         mend = f"set teacher.quality.flip={str(not quality.flip).lower()}"
@@ -157,14 +171,22 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
     """Of everything that the scores depend on; the order of the images is a part of it."""
     assert is_dataclass(quality)
     kind = type(quality)
-    about = {
+    about: dict[str, object] = {
         "source": f"{kind.__module__}.{kind.__qualname__}",
         "code": [_sha256(Path(inspect.getfile(each)).read_bytes()) for each in (kind, source, people)],
         "options": {field.name: _option(getattr(quality, field.name)) for field in fields(quality)},
         "teacher": [teacher.fingerprint, teacher.preprocessing.to_dict()],
         "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
     }
+    if head := _head(quality, teacher):
+        about["head"] = head
     return _sha256(json.dumps(about, sort_keys=True).encode())
+
+
+def _head(quality: QualitySource | None, teacher: Teacher) -> str:
+    """SHA-256 of the teacher's head where the source asks it."""
+    asks = getattr(quality, "asks_head", False)
+    return fingerprint_of(teacher.head) if asks and teacher.head is not None else ""
 
 
 def _option(value: object) -> str:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 class SDDFIQA(Options):
     """The distance between an image's cosines to its own person and to other people. One forward pass an image.
 
-    Of each image, m cosines to images of the same person and m to images of others are drawn without replacement,
-    m = K or as many as there are. Their Wasserstein-1 distance is WD = mean |a_(r) - b_(r)| over the sorted cosines.
-    Each repeat draws anew and is scaled to [0, 100] over the whole set; q is the mean of the repeats.
+    Of each image, m cosines a to images of the same person and n cosines b to images of others are drawn without
+    replacement, m and n each K, or as many as there are. Their Wasserstein-1 distance is WD = integral over u in
+    [0, 1] of |A(u) - B(u)|, with the quantile functions A and B of either side: mean |a_(r) - b_(r)| over the sorted
+    cosines where m = n. Each repeat draws anew and is scaled to [0, 100] over the whole set; q is the mean of the
+    repeats.
 
     Attributes:
         pairs: K.
@@ -54,15 +56,17 @@ class SDDFIQA(Options):
         distance = np.empty((len(unit), self.repeats))
         first = 0
         for rows in track(people, "quality by SDD-FIQA", total=len(people)):
+            own = len(rows)
+            width, a, b = _steps(min(self.pairs, own - 1), min(self.pairs, len(order) - own))
             for place, row in enumerate(rows):
-                mates, strangers = self._draw(faces.keys[row], place, first, len(rows), len(order))
+                mates, strangers = self._draw(faces.keys[row], place, first, own, len(order))
                 mated, other = (
                     np.sort(unit[order[drawn]] @ unit[row], axis=1).astype(np.float64) for drawn in (mates, strangers)
                 )
-                distance[row] = np.abs(mated - other).mean(1)
+                distance[row] = np.abs(mated[:, a] - other[:, b]) @ width
                 if self.signed:
                     distance[row] *= np.sign(mated.mean(1) - other.mean(1))
-            first += len(rows)
+            first += own
         low, high = distance.min(0), distance.max(0)
         if not (high > low).all():
             raise DataError(f"{faces.name}: all images have the same SDD-FIQA distance, {low[0]:.6g}.")
@@ -71,10 +75,17 @@ class SDDFIQA(Options):
     def _draw(
         self, key: str, place: int, first: int, own: int, total: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places (repeats, m) of mates and of strangers in the order of people, for image `place` of the person whose
-        `own` images start at `first`."""
+        """Places (repeats, m) of mates and (repeats, n) of strangers in the order of people, for image `place` of the
+        person whose `own` images start at `first`."""
         rng = generator(self.seed, "sddfiqa", key)
-        count = min(self.pairs, own - 1, total - own)
-        mates = np.stack([rng.choice(own - 1, count, replace=False) for _ in range(self.repeats)])
-        strangers = np.stack([rng.choice(total - own, count, replace=False) for _ in range(self.repeats)])
+        m, n = min(self.pairs, own - 1), min(self.pairs, total - own)
+        mates = np.stack([rng.choice(own - 1, m, replace=False) for _ in range(self.repeats)])
+        strangers = np.stack([rng.choice(total - own, n, replace=False) for _ in range(self.repeats)])
         return first + mates + (mates >= place), strangers + own * (strangers >= first)
+
+
+def _steps(m: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Where the quantile functions of m and of n values are both constant: the width of each such step, and which of
+    the sorted m and of the sorted n values holds there."""
+    edges = np.union1d(np.arange(m + 1) * n, np.arange(n + 1) * m)  # in units of 1 / (m n), so that they are whole
+    return np.diff(edges) / (m * n), edges[:-1] // n, edges[:-1] // m

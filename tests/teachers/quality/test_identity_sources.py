@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
+from torch import nn
 
-from kdface.errors import DataError
+from kdface.errors import DataError, UserError
 from kdface.teachers.quality import CRFIQA, SDDFIQA, MatedCosine, QualitySource
 from tests.teachers.quality.stand_ins import Faces, cosine, faces_of, flat_teacher
 
@@ -54,6 +56,37 @@ def test_certainty_ratio_in_closed_form() -> None:
     assert CRFIQA()(flat_teacher(), opposite).tolist() == pytest.approx([1e9] * 4, rel=1e-6)
 
 
+class Classifier(nn.Module):
+    """A head's class weights (C, D)."""
+
+    def __init__(self, weight: NDArray[np.float64]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+
+def test_certainty_ratio_to_the_class_weights() -> None:
+    counts = {"a": 2, "b": 5, "c": 3, "d": 1}  # d has no mate, which a classifier does not mind
+    faces, z, who = drawn(counts)
+    weight = np.array([z[who.index(name)] * (2 + row) for row, name in enumerate("abcd")]) + 3.0
+    teacher = flat_teacher()
+    source = CRFIQA(centres="classifier")
+    with pytest.raises(UserError, match="this teacher has none"):
+        source(teacher, faces)
+    teacher.head = Classifier(weight)
+    expected = [
+        cosine(z[i], weight["abcd".index(who[i])])
+        / (max(cosine(z[i], weight[c]) for c in range(4) if "abcd"[c] != who[i]) + 1 + 1e-9)
+        for i in range(len(z))
+    ]
+    assert source(teacher, faces).tolist() == pytest.approx(expected, rel=1e-5)
+    teacher.head = Classifier(weight[[1, 2, 3, 0]])
+    with pytest.raises(UserError, match="of the 4 people of stand_ins lie no closer to their own class"):
+        source(teacher, faces)
+    teacher.head = Classifier(weight[:3])
+    with pytest.raises(UserError, match="trained on 3 classes of 6 numbers, and stand_ins has 4 people"):
+        source(teacher, faces)
+
+
 def test_sdd_fiqa() -> None:
     faces, z, who = drawn({"a": 2, "b": 6, "c": 4}, reach=90)  # cosines of mates and strangers overlap
     source = SDDFIQA(pairs=3, repeats=5, seed=2)
@@ -63,11 +96,11 @@ def test_sdd_fiqa() -> None:
         own = [i for i in order if who[i] == name]
         for i in own:
             mates, strangers = source._draw(faces.keys[i], own.index(i), order.index(own[0]), len(own), len(z))
-            assert mates.shape == strangers.shape == (5, min(3, len(own) - 1))
+            assert mates.shape == (5, min(3, len(own) - 1)) and strangers.shape == (5, 3)  # all have 6 strangers
             for r in range(5):
                 assert {who[order[j]] for j in mates[r]} == {name} and i not in [order[j] for j in mates[r]]
                 assert name not in {who[order[j]] for j in strangers[r]}
-                assert len(set(mates[r])) == len(set(strangers[r])) == mates.shape[1]
+                assert len(set(mates[r])) == mates.shape[1] and len(set(strangers[r])) == strangers.shape[1]
                 a = [cosine(z[i], z[order[j]]) for j in mates[r]]
                 b = [cosine(z[i], z[order[j]]) for j in strangers[r]]
                 distance[i, r] = wasserstein_distance(a, b)
@@ -87,12 +120,22 @@ def test_sdd_fiqa_draws_every_mate_and_stranger_alike() -> None:
         assert np.abs(counts[places] - 3000 * share).max() < 5 * math.sqrt(3000 * share * (1 - share))
 
 
+def test_sdd_fiqa_of_unequal_sides_in_closed_form() -> None:
+    # a has one mate, at cosine 1, and three strangers, at 0, .6 and .8: WD = (1 + .4 + .2) / 3. b's cosines to its own
+    # are {.6, .8}, {.8, .96} and {.6, .96}, to a's {0, 0}, {.6, .6} and {.8, .8}: WD = .7, .28 and .18.
+    vectors = [[100, 0], [100, 0], [0, 100], [60, 80], [80, 60]]
+    faces = faces_of([[*each, 0, 0, 0, 0] for each in vectors], list("aabbb"))
+    distance = [1.6 / 3, 1.6 / 3, 0.7, 0.28, 0.18]
+    scaled = [100 * (each - 0.18) / 0.52 for each in distance]
+    assert SDDFIQA(pairs=3, repeats=2)(flat_teacher(), faces).tolist() == pytest.approx(scaled, abs=1e-4)
+
+
 def test_the_sign_of_sdd_fiqa() -> None:
     # The last image of a looks like b.
     x, y = [100, 0, 0, 0, 0, 0], [60, 80, 0, 0, 0, 0]
     faces = faces_of([x, x, x, y, y, y, y], list("aaaabbb"))
     # WD of the three like x: {1, 1, .6} against {.6, .6, .6}, .8 / 3; of the odd one: .6 against 1, .4 whatever is
-    # drawn; of b: {1, 1} against two of {.6, .6, .6, 1}, .4 or .2
+    # drawn; of b: {1, 1} against three of {.6, .6, .6, 1}, .4 or .8 / 3
     unsigned = SDDFIQA(pairs=3, repeats=20)(flat_teacher(), faces)
     signed = SDDFIQA(pairs=3, repeats=20, signed=True)(flat_teacher(), faces)
     assert unsigned.argmax() == 3 and unsigned[3] == pytest.approx(100.0)

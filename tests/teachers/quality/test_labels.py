@@ -53,6 +53,20 @@ def teacher(seed: int = 1) -> Teacher:
     return Teacher(Linear((4, 6), seed=seed), strangers(1).preprocessing)
 
 
+def test_a_direction_that_cannot_be_checked_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    quality_labels(Given([3.0, -1.0, 7.0, 1.0, 2.0]), teacher(), strangers(5))
+    assert "Given on stand_ins: not checked that higher scores mean better images: 0 of 5 images have" in caplog.text
+    caplog.clear()
+    # each person's images are equal: all mean mated cosines are 1
+    alike = faces_of([[9, 0, 0, 0, 0, 0]] * 3 + [[0, 9, 0, 0, 0, 0]] * 3, list("aaabbb"))
+    quality_labels(Given([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), flat_teacher(), alike)
+    assert "mean mated cosines, of 6 images are all equal" in caplog.text
+    caplog.clear()
+    faces, network, mated = agreeing()
+    quality_labels(Given(mated.tolist()), network, faces)
+    assert "not checked" not in caplog.text
+
+
 def ranks(values: Sequence[float]) -> list[float]:
     return [sum(b < a for b in values) + (sum(b == a for b in values) - 1) / 2 for a in values]
 

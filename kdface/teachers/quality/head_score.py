@@ -1,0 +1,46 @@
+"""The score of the head that the network was trained with: the joint form of CR-FIQA and MagFace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdface.errors import UserError
+from kdface.faces import FaceSet
+from kdface.teachers.quality.source import Options, batches
+
+if TYPE_CHECKING:
+    from kdface.teachers.frozen import Teacher
+
+
+@dataclass(frozen=True)
+class HeadScore(Options):
+    """q = `head.quality(f)` of the embedding f. One forward pass an image.
+
+    For a network trained with `kdface.heads.CRFIQA` that is the certainty ratio that the head predicts, with
+    `kdface.heads.MagFace` the norm |f|_2.
+
+    Raises:
+        UserError: the teacher has no head, or one that does not grade.
+    """
+
+    asks_head: ClassVar[bool] = True  # the scores depend on the teacher's head too
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        grade = getattr(teacher.head, "quality", None)
+        if grade is None:
+            has = "has no head" if teacher.head is None else f"was trained with {type(teacher.head).__name__}"
+            raise UserError(
+                f"HeadScore asks the head that the teacher was trained with for quality, and this teacher {has}.",
+                expected="a run of head=crfiqa or head=magface",
+                mend="teacher.run=FOLDER of such a run, or another source (kdface list teacher)",
+            )
+        found = np.empty(len(faces))
+        with torch.no_grad():
+            for rows, images in batches(teacher, faces, "quality by the head"):
+                found[rows] = grade(teacher.embed(images)).double().cpu().numpy()
+        return found
