@@ -17,7 +17,7 @@ from kdface.config.locate import locate, parameters
 from kdface.config.method import build_augmentation, build_method
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
-from kdface.evaluation import EvaluationProtocol, QualityEDC
+from kdface.evaluation import EvaluationProtocol, QualityEDC, Quantised
 from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
@@ -104,7 +104,8 @@ def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]
     for name, node in (tree["evaluation"] or {}).items():
         made = build(node, shared=shared, load_network=load_network)
         protocols[name] = made
-        if isinstance(made, QualityEDC) and made.grader is None and not method.grades:
+        test = made.protocol if isinstance(made, Quantised) else made
+        if isinstance(test, QualityEDC) and test.grader is None and not method.grades:
             raise UserError(
                 f"evaluation.{name} tests face-image quality, and the run's network gives none.",
                 mend=f"method=aikd, head=magface, head=crfiqa, or a source: evaluation.{name}.grader=...",

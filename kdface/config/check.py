@@ -32,7 +32,7 @@ INJECTED: dict[str, tuple[str, ...]] = {
 # Handed to any part, wherever it stands, that has a parameter of the name.
 EVERYWHERE = ("load_network",)
 # Handed to the parts nested in a group's part too.
-INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"]}
+INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
@@ -82,7 +82,7 @@ def _check_parameters(
                 expected=f"one of {', '.join(valid)}" if valid else "no keys here",
                 nearest=_join(path, nearest(str(key), valid)),
                 origin=origins.of(full),
-                mend=_rename(full, _join(path, nearest(str(key), valid))),
+                mend=_rename(full, _join(path, nearest(str(key), valid)), origins.of(full)),
             )
         _check_value(known[str(key)].hint, value, full, origins)
     missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
@@ -228,5 +228,7 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _rename(given: str, near: str) -> str:
-    return f"write {near} in place of {given}" if near else f"remove {given}"
+def _rename(given: str, near: str, origin: str) -> str:
+    if near:
+        return f"write {near} in place of {given}"
+    return f"remove {given}" if origin.startswith("command line") else f"add ~{given} to the command line"

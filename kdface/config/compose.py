@@ -18,13 +18,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdface.config import views
 from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.origin import Origins, trace
 from kdface.config.paths import choices, conf_folder, groups
+from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
 
+views.register()
 CONFIG = "config"
 # What an evaluation of a finished run may set for itself.
 _OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "logger")
@@ -81,6 +84,8 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     }
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    if any(each.lstrip("+").startswith("dataset=") for each in overrides) and chosen.get("experiment"):
+        _use_own_dataset(hydra, config, overrides, chosen, origins)
     for key, value in (around or {}).items():
         if key not in _OWN_OF_AN_EVALUATION:
             config[key] = {} if value is None and key in groups() else value
@@ -94,6 +99,21 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     if tree["name"] is None:
         tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
     return Composed(tree, chosen, origins)
+
+
+def _use_own_dataset(
+    hydra: Hydra, config: DictConfig, overrides: list[str], chosen: dict[str, str], origins: Origins
+) -> None:
+    """Where the command line names another dataset than the experiment does, take that one's values and origins."""
+    loader = hydra.config_loader
+    defaults = loader.compute_defaults_list(config_name=CONFIG, overrides=overrides, run_mode=RunMode.RUN).defaults
+    without = left_out(loader, defaults, chosen["dataset"])
+    if not without:
+        return
+    alone = overrides_of_dataset(overrides, without)
+    config["dataset"] = OmegaConf.to_container(load(hydra, alone)["dataset"], resolve=False)
+    origins.take("dataset", trace(loader, CONFIG, alone, RunMode.RUN))
+    tell(chosen["dataset"], ", ".join(f"{key}={value}" for key, value in without.items()))
 
 
 def _absolute_paths(config: DictConfig, origins: Origins) -> None:
@@ -181,6 +201,8 @@ def _bad_override(hydra: Hydra, error: Exception, overrides: list[str]) -> UserE
     if name in INJECTED.get(group, ()):
         return given_by_framework(key, given.partition("=")[2], f"command line: {given}")
     near = nearest(key, [each for each in valid if not each.startswith("hydra")] or valid)
+    if "." in key and not nearest(key.rpartition(".")[2], [near.rpartition(".")[2]]):
+        near = ""  # alike in the group's name alone
     value = given.partition("=")[2]
     return UserError(
         f"unknown key {key!r}.",

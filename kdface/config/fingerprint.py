@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from kdface.heads.spherefacer import PUBLISHED
 from kdface.runs.settings import TrainerSettings
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
@@ -16,11 +17,20 @@ _IRRELEVANT = {
     "trainer": ("threads", "workers", "log_steps", "checkpoint_steps"),
 }
 _DEFAULTS = {field.name: field.default for field in fields(TrainerSettings)}
+# Keys that parts were given later, with the value that says what they did before.
+_LATER: dict[str, dict[str, Any]] = {
+    "kdface.heads.CRFIQA": {"gradient": "exact"},
+    "kdface.heads.CosFace": {"gradient": "detached"},
+    "kdface.heads.ElasticFaceCos": {"gradient": "exact"},
+    "kdface.heads.MagFace": {"gradient": "exact"},
+    "kdface.heads.NormFace": {"gradient": "exact"},
+    "kdface.heads.Softmax": {"gradient": "exact", "init_std": None},
+}
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
-    kept = {key: value for key, value in tree.items() if key not in _IRRELEVANT[""]}
+    kept = {key: _as_before(value) for key, value in tree.items() if key not in _IRRELEVANT[""]}
     kept["trainer"] = {
         key: value
         for key, value in kept["trainer"].items()
@@ -30,6 +40,21 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
     for root in ("data", "runs"):
         text = text.replace(str(tree["paths"][root]), f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _as_before(node: Any) -> Any:
+    """A value as it was written when its parts had fewer keys, so that runs of before keep their name."""
+    if isinstance(node, list):
+        return [_as_before(each) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    later = _LATER.get(str(node.get("_target_")), {})
+    kept = {key: _as_before(value) for key, value in node.items() if key not in later or value != later[key]}
+    if kept.get("_target_") == "kdface.heads.SphereFaceR" and kept.get("feature_norm") in PUBLISHED:
+        for key, published in zip(("scale", "loss_weight"), PUBLISHED[kept["feature_norm"]], strict=True):
+            if key in kept and kept[key] is None:  # null stands for what used to be written out
+                kept[key] = published
+    return kept
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

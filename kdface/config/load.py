@@ -45,6 +45,8 @@ def load_run(path: str | Path) -> LoadedRun:
     config = folder.read_config()
     check_tree(config, Configuration, Origins())
     about = read_checkpoint(checkpoint)["kdface"]
+    if checkpoint.name == folder.last.name:
+        folder.require_final(int(about["step"]))
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
     method = build_method(config, preprocessing, int(about["num_classes"]), load_network=None)
     if config["trainer"]["ema_decay"] is not None:

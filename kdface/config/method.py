@@ -48,7 +48,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     networks = {role: build(tree["backbone"], "backbone", image_size=inputs[role].size) for role in roles}
     heads = {role: _head(tree, network, num_classes) for role, network in networks.items()}
     known |= {"networks": networks, "heads": heads, "backbone": networks["student"], "head": heads["student"]}
-    known |= {"teacher": None, "load_network": load_network}
+    known |= {"teacher": None, "load_network": load_network, "embedding_size": networks["student"].embedding_size}
     if tree["teacher"] is not None and load_network is not None:
         known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
         _require_fit(known["teacher"].preprocessing, inputs.get("teacher"), views)

@@ -34,6 +34,15 @@ class Origins:
             self.earlier.setdefault(key, []).append(self.where[key])
         self.where[key] = origin
 
+    def take(self, key: str, other: Origins) -> None:
+        """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
+        prefix = f"{key}."
+        for each in [each for each in self.where if each.startswith(prefix)]:
+            del self.where[each]
+            self.earlier.pop(each, None)
+        self.where.update({each: origin for each, origin in other.where.items() if each.startswith(prefix)})
+        self.earlier.update({each: origins for each, origins in other.earlier.items() if each.startswith(prefix)})
+
     def under(self, key: str) -> list[str]:
         """The known keys at and below a dotted key."""
         return sorted(each for each in self.where if each == key or each.startswith(key + "."))

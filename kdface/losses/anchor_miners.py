@@ -69,18 +69,18 @@ class EasyPositive:
 class DistanceWeighted:
     """One negative of each ordered pair, drawn against the density of distances on the sphere.
 
-    With d the unsquared distance of anchor and negative, points spread evenly over the unit sphere of R^dimension have
-    the density q(d) ~ d^(dimension - 2) (1 - d^2 / 4)^((dimension - 3) / 2), and a negative is drawn with probability
-    proportional to 1 / q(max(d, cutoff)), or 0 from `nonzero_loss_cutoff` on. Pairs whose anchor has no negative nearer
-    than that are left out. Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017.
+    With d the unsquared distance of anchor and negative, points spread evenly over the unit sphere of R^n have the
+    density q(d) ~ d^(n - 2) (1 - d^2 / 4)^((n - 3) / 2), and a negative is drawn with probability proportional to
+    1 / q(max(d, cutoff)), or 0 from `nonzero_loss_cutoff` on. Pairs whose anchor has no negative nearer than that are
+    left out. Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017.
 
     Args:
-        dimension: of the embedding.
+        embedding_size: n; the framework gives it to a method's miner.
         cutoff: distances below it are weighted as if at it, which bounds the weight of the nearest negatives.
         nonzero_loss_cutoff: distance beyond which a negative is taken to have no loss.
     """
 
-    dimension: Annotated[int, Ge(2)]
+    embedding_size: Annotated[int, Ge(2)]
     cutoff: Annotated[float, Gt(0), Lt(2)] = 0.5
     nonzero_loss_cutoff: Annotated[float, Gt(0), Le(2)] = 1.4
 
@@ -104,7 +104,8 @@ class DistanceWeighted:
         squared = distances.double()
         eligible = ~same_person(labels) & (squared < self.nonzero_loss_cutoff**2)
         bounded = squared.clamp_min(self.cutoff**2).masked_fill(~eligible, 1.0)
-        log = (2 - self.dimension) / 2 * bounded.log() - (self.dimension - 3) / 2 * (1 - bounded / 4).log()
+        n = self.embedding_size
+        log = (2 - n) / 2 * bounded.log() - (n - 3) / 2 * (1 - bounded / 4).log()
         log = log.masked_fill(~eligible, -torch.inf)
         peak = log.amax(dim=1, keepdim=True).nan_to_num(neginf=0.0)
         return (log - peak).exp()

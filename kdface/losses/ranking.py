@@ -8,11 +8,12 @@ few (N, N) matrices, never that of the triplets.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdface.losses.triplet import Triplets
+from kdface.losses.triplet import Margin, Triplets
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,29 @@ def rank_negatives(distances: Tensor, labels: Tensor) -> Negatives:
     same = same_person(labels)
     distance, index = distances.masked_fill(same, torch.inf).sort(dim=1, stable=True)
     return Negatives(distance, index, (~same).sum(dim=1))
+
+
+class Kinds(NamedTuple):
+    """Shares of all triplets of a batch, which add up to 1; NaN where it has none. See `kdface.losses.miners`.
+
+    Attributes:
+        hard: the negative is not farther than the positive.
+        semi_hard: it is, and within the margin.
+        easy: it is beyond; the hinge is 0.
+    """
+
+    hard: Tensor
+    semi_hard: Tensor
+    easy: Tensor
+
+
+def kinds(distances: Tensor, labels: Tensor, margin: Margin) -> Kinds:
+    """How hard a batch is, whatever a miner takes from it: of (N, N) squared distances and (N,) labels."""
+    pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+    whole = negatives.count[pairs.anchor].sum()
+    hard = negatives.within(pairs, pairs.distance, inclusive=True).sum() / whole
+    violating = negatives.within(pairs, pairs.distance + margin).sum() / whole
+    return Kinds(hard, violating - hard, 1 - violating)
 
 
 def one_of(count: Tensor, generator: torch.Generator) -> Tensor:

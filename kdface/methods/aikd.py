@@ -12,9 +12,10 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, l1_loss, smooth_l1_loss
 
-from kdface.datasets.loading import Batch
+from kdface.datasets.loading import Batch, TrainingSet
+from kdface.datasets.readable import Readable
 from kdface.errors import UserError, nearest
-from kdface.faces import FaceSet, Preprocessing
+from kdface.faces import Preprocessing
 from kdface.losses import cosine_consistency
 from kdface.methods.base import Method, Term, Views
 from kdface.teachers import Teacher
@@ -76,8 +77,9 @@ class AIKD(Method):
         quality_loss, beta: see above.
         hidden: width of the quality head.
         start: the student starts with the teacher's weights, or with its own drawn ones.
-        trainable: names in the backbone (layer4, layer3.23, fc, ...) whose parameters are trained; all else is frozen,
-            its normalisation statistics too. Null: everything is trained.
+        trainable: names in the backbone, of parts (layer4, layer3.23, fc, ...) whose parameters are trained or of
+            single parameters (layer3.22.bn3.bias); all else is frozen, its normalisation statistics too. Null:
+            everything is trained.
         backbone_group: how the backbone's parameters move; null: as the quality head's.
     """
 
@@ -102,7 +104,7 @@ class AIKD(Method):
         if representation_weight == 0 and quality_weight == 0:
             raise UserError("both weights of AI-KD's loss are 0.", expected="at least one term")
         if teacher is not None and start == "teacher":
-            _copy(teacher.network, backbone)
+            _copy(teacher, backbone, preprocessing)
         if teacher is not None and representation_weight > 0 and teacher.embedding_size != backbone.embedding_size:
             raise UserError(
                 f"the embedding of the student has {backbone.embedding_size} numbers, its teacher's "
@@ -124,8 +126,11 @@ class AIKD(Method):
         if quality_weight == 0:  # ranks would wait for its gradient
             self.backbone.regression.requires_grad_(False)
 
-    def before_training(self, training: FaceSet) -> None:
-        """Label every training image, aligned as the dataset gives it; from the cache where that was done before."""
+    def before_training(self, training: TrainingSet) -> None:
+        """Label every training image, aligned as the dataset gives it; from the cache where that was done before.
+
+        Broken images are left out where training leaves them out (`on_error=skip`).
+        """
         if self.quality_weight == 0:
             return
         assert self.teacher is not None
@@ -134,11 +139,12 @@ class AIKD(Method):
                 "method=aikd learns quality labels, and its teacher has no source of them.",
                 mend="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
             )
-        labels = quality_labels(self.teacher.quality, self.teacher, training)
-        self.labels = dict(zip(training.keys, labels.quality.tolist(), strict=True))
+        faces = Readable(training.faces) if training.on_error == "skip" else training.faces
+        labels = quality_labels(self.teacher.quality, self.teacher, faces)
+        self.labels = dict(zip(faces.keys, labels.quality.tolist(), strict=True))
         log.info(
             "quality labels of %s: rank correlation with the mean mated cosine %.3f over %d images",
-            training.name,
+            faces.name,
             labels.rho,
             labels.compared,
         )
@@ -194,12 +200,18 @@ class AIKD(Method):
         return self
 
 
-def _copy(source: nn.Module, target: nn.Module) -> None:
+def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
     """Copy weights between equal architectures. Raises `UserError` where they are not equal."""
     try:
-        target.load_state_dict(source.state_dict(), strict=True)
+        student.load_state_dict(teacher.network.state_dict(), strict=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
+        if seen.size != teacher.preprocessing.size:
+            raise UserError(
+                f"the student starts as a copy of its teacher, and sees images of {seen.size[0]}x{seen.size[1]}, its "
+                f"teacher of {teacher.preprocessing.size[0]}x{teacher.preprocessing.size[1]}: {first}",
+                mend="method.start=scratch",
+            ) from None
         raise UserError(
             f"the student starts as a copy of its teacher, and their backbones differ: {first}",
             expected="the backbone (and its options) that the teacher's run was trained with",
@@ -209,12 +221,13 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Module]:
     """Freeze every parameter that none of the names leads to; returns the modules that must stay in eval mode."""
-    known = [name for name, _ in backbone.named_modules() if name]
+    parts = [name for name, _ in backbone.named_modules() if name]
+    known = [*parts, *(name for name, _ in backbone.named_parameters())]
     for name in names:
         if name not in known:
             raise UserError(
                 f"method.trainable holds {name!r}, and the backbone has no such part.",
-                expected=f"names of its parts, such as {', '.join(known[:6])}",
+                expected=f"names of its parts, such as {', '.join(parts[:6])}",
                 nearest=nearest(name, known),
             )
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdface.datasets.loading import Batch, Order, shuffled
+from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError
-from kdface.faces import FaceSet, Preprocessing
+from kdface.faces import Preprocessing
 from kdface.heads import PartialFC
+from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.pixels import normalised
 from kdface.randomness import derive
 from kdface.teachers import Teacher
@@ -145,8 +146,8 @@ class Method(pl.LightningModule, ABC):
         score: Tensor = grade(self.embedder(self.pixels(images)))
         return score
 
-    def before_training(self, training: FaceSet) -> None:
-        """Called once the networks are where they will be trained, with the faces as the dataset gives them."""
+    def before_training(self, training: TrainingSet) -> None:
+        """Called once the networks are where they will be trained; `training.faces` are as the dataset gives them."""
         del training
 
     def on_fit_start(self) -> None:
@@ -183,8 +184,14 @@ class Method(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state."""
+        """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state.
+
+        Schedules of heads stand at the optimiser step, however many parts its batch has.
+        """
         del batch
+        for each in self.modules():
+            if isinstance(each, ScheduledMarginSoftmax):
+                each.stand_at(self.trainer.global_step + 1)
         torch.manual_seed(derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

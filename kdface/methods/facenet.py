@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -17,14 +18,19 @@ from kdface.evaluation.health import Unhealthy
 from kdface.faces import Preprocessing
 from kdface.heads.frame import polar
 from kdface.losses import Miner, Triplets, squared_distances, triplet_hinges
-from kdface.losses.ranking import same_person
+from kdface.losses.ranking import Kinds, kinds, same_person
 from kdface.losses.triplet import Margin, Reduction, reduced
 from kdface.methods.base import Method, Term, Views
 from kdface.randomness import derive
 
-# A batch whose farthest two embeddings are nearer than this (squared distance, at most 4) has no people in it to tell
-# apart. Untrained networks spread a batch over 0.04 (NN2, which has no batch norm) to 2.7 (residual ones).
-_COLLAPSED = 0.01
+log = logging.getLogger("kdface")
+
+# Nearer than this (squared distance, at most 4) two images of different people are one point, and a batch in which so
+# large a share of such pairs are one point has nobody in it to tell apart. Not all pairs: one outlier among 40 equal
+# images is in 5 % of them. In untrained networks 90 % of them are nearer than 0.016 (NN2, which has no batch norm) to
+# 2.4 (residual ones).
+_ONE_POINT = 0.003
+_COLLAPSED = 0.9
 # Batches in a row: one may be so by chance of its images, and a network may pass through such a state.
 _PATIENCE = 20
 
@@ -41,8 +47,10 @@ class FaceNet(Method):
     embeddings; with a head, + head_weight * the head's loss. Triplets are mined with the weights of the step itself,
     from the batches of all ranks together; with trainer.accumulate, from each part of a batch by itself.
 
-    Its record holds, of each step: `triplets` mined, `active_fraction` (the share of them with a loss above 0),
-    `distance_positive` and `distance_negative` (means over all pairs of the batch of one person and of two).
+    Its record holds, of each step: `triplets` mined and `active_fraction`, the share of them with a loss above 0, which
+    is 1 for miners that take no others; `hard_fraction` and `semi_hard_fraction` of all triplets that the batch offers,
+    mined or not, whose sum is the share with a loss above 0; `distance_positive` and `distance_negative`, means over
+    all pairs of the batch of one person and of two.
 
     Args:
         miner: which triplets the loss sees, see `kdface.losses`.
@@ -79,6 +87,8 @@ class FaceNet(Method):
         self.draws = torch.Generator().manual_seed(0)
         self.batches_near: Tensor
         self.register_buffer("batches_near", torch.zeros((), dtype=torch.int64))  # saved: a resume goes on counting
+        self._idle = 0  # batches in a row without a triplet; not saved, for a warning stops nothing
+        self._told_of_idleness = False
 
     def order(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> Order:
         """P people with K images in each batch. Raises `UserError` where P * K is not `batch_size`."""
@@ -102,10 +112,12 @@ class FaceNet(Method):
         distances = squared_distances(points)
         with torch.no_grad():
             self._require_pairs(label)
-            self._watch(distances)
+            self._watch(distances, label)
             triplets = self.mined(distances.detach(), label)
+            found = kinds(distances.detach(), label, self.margin)
+        self._tell_of_idleness(triplets, found)
         hinges = triplet_hinges(distances, triplets, self.margin)
-        self.last_metrics = self._metrics(distances.detach(), label, triplets, hinges.detach())
+        self.last_metrics = self._metrics(distances.detach(), label, triplets, hinges.detach(), found)
         terms = {"triplet": Term(reduced(hinges, self.reduction))}
         if self.head is not None:
             output = self.head(embedding, batch.label)
@@ -149,34 +161,58 @@ class FaceNet(Method):
                 mend="a smaller trainer.accumulate, more people per batch, or data with several images of each person",
             )
 
-    def _watch(self, distances: Tensor) -> None:
-        """Raise `Unhealthy` where embeddings are not finite, or have been one point for many batches."""
-        farthest = distances.amax()  # NaN where any is
-        if not torch.isfinite(farthest):
+    def _watch(self, distances: Tensor, label: Tensor) -> None:
+        """Raise `Unhealthy` where embeddings are not finite, or people have been one point for many batches."""
+        if not torch.isfinite(distances.amax()):  # NaN where any is
             raise Unhealthy(
                 "the embeddings hold NaN or infinity: training has diverged.",
                 mend="a smaller optimizer.lr, a longer warm-up, or trainer.clip_norm=5",
             )
-        self.batches_near.copy_(torch.where(farthest < _COLLAPSED, self.batches_near + 1, 0))
+        other = ~same_person(label)
+        near = ((distances < _ONE_POINT) & other).sum() / other.sum()
+        self.batches_near.copy_(torch.where(near >= _COLLAPSED, self.batches_near + 1, 0))
         if int(self.batches_near) >= _PATIENCE:
             raise Unhealthy(
-                f"the embedding has collapsed: for {_PATIENCE} batches no two images have been farther apart than "
-                f"{_COLLAPSED} (squared distance, at most 4; now {float(farthest):.1e}). A constant embedding has a "
-                f"loss of {self.margin:g}, the margin, for every triplet and almost no gradient. Usual causes: the "
-                "hardest negatives from the start, too high a learning rate, mislabelled images, too few people in "
-                "a batch, or weight decay that outweighs the loss.",
+                f"the embedding has collapsed: for {_PATIENCE} batches at least {_COLLAPSED:.0%} of all pairs of two "
+                f"people have been nearer than {_ONE_POINT} (squared distance, at most 4; now {float(near):.1%} of "
+                f"them). A constant embedding has a loss of {self.margin:g}, the margin, for every triplet and almost "
+                "no gradient. Usual causes: the hardest negatives from the start, too high a learning rate, "
+                "mislabelled images, too few people in a batch, or weight decay that outweighs the loss.",
                 mend="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or a head's loss beside "
                 "the triplets at first (head=cosface)",
             )
 
+    def _tell_of_idleness(self, triplets: Triplets, found: Kinds) -> None:
+        """Warn, once, where many batches in a row yield no triplet: the loss is 0 then, which looks like success."""
+        self._idle = 0 if len(triplets.anchor) else self._idle + 1
+        if self._idle < _PATIENCE or self._told_of_idleness:
+            return
+        self._told_of_idleness = True
+        if self.global_rank:
+            return  # all ranks mine the same triplets
+        shares = f"{float(found.hard):.1%} hard, {float(found.semi_hard):.1%} semi-hard, {float(found.easy):.1%} easy"
+        log.warning(
+            "%d batches in a row have yielded no triplet, so the triplet loss is 0 and teaches nothing. Of all "
+            "triplets of the last one: %s. Mostly easy: the batches have nothing left to teach (more people per "
+            "batch, or a larger method.margin). Mostly hard: the embedding tells nobody apart, and a miner of "
+            "semi-hard negatives cannot begin (+method.miner.fallback=hardest, a smaller optimizer.lr, or "
+            "head=cosface at first)",
+            self._idle,
+            shares,
+        )
+
     @staticmethod
-    def _metrics(distances: Tensor, label: Tensor, triplets: Triplets, hinges: Tensor) -> dict[str, Tensor]:
+    def _metrics(
+        distances: Tensor, label: Tensor, triplets: Triplets, hinges: Tensor, found: Kinds
+    ) -> dict[str, Tensor]:
         same = same_person(label)
         own = same.sum() - len(label)  # pairs of an image with itself, whose distance is 0, left out
         diagonal = distances.diagonal().sum()
         return {
             "triplets": torch.tensor(len(triplets.anchor)),
             "active_fraction": torch.count_nonzero(hinges) / max(1, len(hinges)),
+            "hard_fraction": found.hard,
+            "semi_hard_fraction": found.semi_hard,
             "distance_positive": ((distances * same).sum() - diagonal) / own,
             "distance_negative": (distances * ~same).sum() / (~same).sum(),
         }

@@ -146,10 +146,10 @@ class Harmonic(FaceNet):
         moves = (mined.anchor < new) | (mined.positive < new)
         return Triplets(mined.anchor[moves], mined.positive[moves], mined.negative[moves])
 
-    def _watch(self, distances: Tensor) -> None:
+    def _watch(self, distances: Tensor, label: Tensor) -> None:
         """Of v2 alone: v1, which stays as it is, would hide that all else has become one point."""
         new = len(distances) // 2
-        super()._watch(distances[:new, :new])
+        super()._watch(distances[:new, :new], label[:new])
 
 
 def _start_as(trained: nn.Module, backbone: Backbone) -> None:

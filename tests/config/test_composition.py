@@ -94,12 +94,16 @@ def company(group: str, choice: str) -> list[str]:
     if group == "evaluation" and choice.endswith("_harmonic"):
         given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]
     described = (conf_folder() / group / f"{choice}.yaml").read_text()
-    if "override /dataset: ckd_folders" in described or "override /dataset: image_folder" in described:
+    if (
+        choice.startswith("ckd/official_")
+        or "override /dataset: ckd_folders" in described
+        or "override /dataset: image_folder" in described
+    ):
         given.append("dataset.root=faces")
-    if (group, choice) == ("evaluation", "periocular"):
+    if (group, choice) in (("evaluation", "periocular"), ("evaluation", "eyes_and_faces")):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     text = (conf_folder() / group / f"{choice}.yaml").read_text()
-    if (group == "teacher" and "run: ???" in text) or (
+    if (group in ("teacher", "experiment") and "run: ???" in text) or (
         group == "method" and choice in ("aikd", "distillation", "harmonic", "maskinv")
     ):
         given.append("teacher.run=runs/teacher")

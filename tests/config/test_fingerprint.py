@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from kdface.config.check import check_tree
 from kdface.config.compose import compose
 from kdface.config.fingerprint import fingerprint
+from kdface.config.origin import Origins
+from kdface.config.schema import Configuration
 from tests.conftest import TINY
 
 
@@ -12,3 +19,45 @@ def test_a_setting_that_came_later_leaves_earlier_runs_their_name() -> None:
     before = {**now, "trainer": {key: value for key, value in now["trainer"].items() if key != "sync_batchnorm"}}
     assert fingerprint(before) == fingerprint(now)
     assert fingerprint(compose([*TINY, "trainer.sync_batchnorm=true"]).tree) != fingerprint(now)
+
+
+# choice -> the head as configurations wrote it before it had the keys of now
+HEADS_OF_BEFORE: dict[str, dict[str, Any]] = {
+    "cosface": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.35},
+    "normface": {"_target_": "kdface.heads.NormFace", "scale": 30.0},
+    "softmax": {"_target_": "kdface.heads.Softmax", "bias": True},
+    "partial_fc": {
+        "_target_": "kdface.heads.PartialFC",
+        "sample_rate": 0.1,
+        "head": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.4},
+    },
+    "spherefacer": {
+        "_target_": "kdface.heads.SphereFaceR",
+        "form": "v2",
+        "feature_norm": "hard",
+        "scale": 60.0,
+        "margin": 1.4,
+        "margin_steps": [],
+        "loss_weight": 50.0,
+        "penalty": "l1",
+        "penalty_weight": 0.01,
+        "gradient": "detached",
+    },
+}
+
+
+@pytest.mark.parametrize("name", HEADS_OF_BEFORE)
+def test_a_head_that_got_keys_later_leaves_earlier_runs_their_name(name: str) -> None:
+    now = compose([*TINY, f"head={name}"]).tree
+    before = {**now, "head": HEADS_OF_BEFORE[name]}
+    assert before != now
+    check_tree(before, Configuration, Origins())  # and they are still loaded
+    assert fingerprint(before) == fingerprint(now)
+
+
+def test_published_values_of_another_regime_make_another_run() -> None:
+    trees = [
+        compose([*TINY, "head.feature_norm=none", *more]).tree
+        for more in ([], ["head.loss_weight=1.0"], ["head.loss_weight=50"])
+    ]
+    assert fingerprint(trees[0]) == fingerprint(trees[1]) != fingerprint(trees[2])

@@ -1,12 +1,21 @@
-"""The recipes of SphereFace-R and FaceNet hold the published values, which are written here once more by hand."""
+"""The recipes of SphereFace-R and FaceNet hold the published values, which are written here once more by hand. All
+recipes compose with another dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hydra._internal.hydra import Hydra
 
-from kdface.config.compose import compose
+from kdface.config.compose import compose, compose_in, hydra_context
+from kdface.config.fingerprint import fingerprint
+from kdface.config.paths import choices, conf_folder
+from kdface.errors import UserError
+from tests.config.test_composition import company
 
 PLAIN = {"norm": False, "order": "relu_add"}  # OpenSphere's sfnet*_deprecated
 NORMED = {"norm": True, "order": "add_relu"}
@@ -151,3 +160,72 @@ def test_facenet(name: str, side: int, backbone: str, miner: str, reduction: str
     assert _ends_with(tree["optimizer"], "Adagrad")
     assert tree["optimizer"]["lr"] == lr
     assert tree["head"] is None
+
+
+@pytest.fixture(scope="module")
+def hydra() -> Iterator[Hydra]:
+    with hydra_context([]) as opened:
+        yield opened
+
+
+def dataset_file(name: str) -> dict[str, Any]:
+    """What a choice of the group says, read without Hydra, and what conf/config.yaml adds."""
+    values: dict[str, Any] = yaml.safe_load((conf_folder() / "dataset" / f"{name}.yaml").read_text())
+    return {"on_error": "raise", **values}
+
+
+def said_of_dataset(recipe: str) -> tuple[str, dict[str, Any]]:
+    """The dataset that an experiment's file, or those it builds on, names, and the values it gives it."""
+    values = yaml.safe_load((conf_folder() / "experiment" / f"{recipe}.yaml").read_text())
+    name = "toy_faces"
+    given: dict[str, Any] = {}
+    for entry in values["defaults"]:
+        if isinstance(entry, str) and entry != "_self_":
+            name, given = said_of_dataset(entry)
+        elif isinstance(entry, dict) and "override /dataset" in entry:
+            name = entry["override /dataset"]
+    return name, {**given, **values.get("dataset", {})}
+
+
+@pytest.mark.parametrize("recipe", choices("experiment"))
+def test_a_recipe_composes_with_another_dataset(hydra: Hydra, recipe: str) -> None:
+    given = [each for each in company("experiment", recipe) if not each.startswith("dataset.")]
+    composed = compose_in(hydra, [*given, "dataset=toy_faces"])
+    own, values = said_of_dataset(recipe)
+    assert composed.choices["dataset"] == "toy_faces"
+    assert composed.tree["dataset"] == dataset_file("toy_faces") | (values if own == "toy_faces" else {})
+
+
+def test_another_dataset_keeps_its_size_and_takes_the_users_values(hydra: Hydra) -> None:
+    """nn2's recipe asks its dataset for 224x224 and keep_raw; a file of records knows neither."""
+    recipe = "experiment=facenet/vggface2_nn2"
+    own = compose_in(hydra, [recipe]).tree
+    assert (own["dataset"]["size"], own["dataset"]["keep_raw"]) == ([224, 224], False)
+    records = compose_in(hydra, [recipe, "dataset=recordio", "dataset.root=/faces"])
+    assert records.tree["dataset"] == dataset_file("recordio") | {"root": "/faces"}
+    assert {key: own[key] for key in own if key != "dataset"} == {
+        key: value for key, value in records.tree.items() if key != "dataset"
+    }
+    assert not records.origins.under("dataset.size") and records.origins.of("dataset.terms").endswith("recordio.yaml:5")
+    given = compose_in(hydra, [recipe, "dataset=toy_faces", "dataset.size=[96,96]", "~dataset.keep_raw"])
+    assert given.tree["dataset"] == dataset_file("toy_faces") | {"size": [96, 96]}
+    with pytest.raises(UserError, match=r"dataset\.keep_raw") as raised:
+        compose_in(hydra, [recipe, "dataset=toy_faces", "dataset.keep_raw=false"])
+    assert not raised.value.nearest  # dataset.seed is alike in the group's name alone
+    assert compose_in(hydra, [recipe, "dataset=vggface2"]).tree == own
+
+
+@pytest.mark.parametrize("head", ["cosface", "arcface", "normface", "softmax", "magface", "crfiqa", "elasticface_cos"])
+def test_heads_of_one_sweep_take_one_gradient(hydra: Hydra, head: str) -> None:
+    trees = [compose_in(hydra, [f"head={head}", f"head.gradient={rule}"]).tree for rule in ("exact", "detached")]
+    assert [tree["head"]["gradient"] for tree in trees] == ["exact", "detached"]
+    assert fingerprint(trees[0]) != fingerprint(trees[1])
+
+
+def test_a_key_that_a_file_sets_and_nothing_takes_can_be_taken_off(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\n# mine\ndataset:\n  xyz: 1\n")
+    with pytest.raises(UserError, match=r"unknown key 'dataset\.xyz'") as raised:
+        compose(["experiment=mine"], [tmp_path])
+    assert raised.value.mend == "add ~dataset.xyz to the command line"
+    assert compose(["experiment=mine", "~dataset.xyz"], [tmp_path]).tree["dataset"] == dataset_file("toy_faces")

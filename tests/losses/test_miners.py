@@ -26,6 +26,7 @@ from kdface.losses import (
     triplet_hinges,
 )
 from kdface.losses.anchor_miners import one_per_anchor
+from kdface.losses.ranking import kinds
 from tests.losses.slow import Triple, every_triplet, first_of_each_pair, listed, noise, of_kind, toy
 
 MARGIN = 0.2
@@ -101,6 +102,16 @@ def test_kinds_are_a_partition_and_semi_hard_hinges_lie_within_the_margin(
             assert 0 < hinge < MARGIN
         else:
             assert hinge >= MARGIN if triple in hard else hinge == 0
+
+
+@pytest.mark.parametrize(("batch", "seed"), BATCHES)
+def test_shares_of_the_kinds_agree_with_loops(batch: tuple[Tensor, Tensor], seed: int) -> None:
+    embedding, labels = batch
+    distances = squared_distances(embedding)
+    whole = len(list(every_triplet(labels)))
+    shares = [len(of_kind(distances, labels, MARGIN, kind)) / whole for kind in ("hard", "semi-hard", "easy")]
+    assert min(shares) > 0
+    assert [float(share) for share in kinds(distances, labels, MARGIN)] == pytest.approx(shares)
 
 
 @pytest.mark.parametrize(("batch", "seed"), BATCHES)
@@ -216,7 +227,7 @@ def test_distance_weighted_draws_in_proportion_to_one_over_the_density() -> None
         for row, d in away.items()
     }
     shares = {row: value / sum(inverse.values()) for row, value in inverse.items()}
-    miner = DistanceWeighted(dimension=8)
+    miner = DistanceWeighted(embedding_size=8)
     weights = miner.weights(distances, labels)[0]
     torch.testing.assert_close(
         weights / weights.sum(), torch.tensor([0, 0, *shares.values()], dtype=torch.float64), rtol=1e-12, atol=0

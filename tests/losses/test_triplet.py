@@ -13,6 +13,7 @@ from kdface.losses import (
     All,
     AllSemiHard,
     BatchHard,
+    Hard,
     Miner,
     SemiHard,
     Triplets,
@@ -69,6 +70,27 @@ def test_losses_of_the_toy_batch(miner: Miner, reduction: Reduction, value: floa
     distances = squared_distances(embedding)
     loss = triplet_loss(distances, miner(distances, labels, 0.2, DRAWS), 0.2, reduction)
     assert loss.item() == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("miner", "margin", "triplets", "value"),
+    [
+        (All(), 0.2, 36, 0.402469306),
+        (AllSemiHard(), 0.2, 5, 0.058246504),
+        (Hard(), 0.2, 21, 0.484427116),
+        (BatchHard(), 0.2, 6, 0.680654468),
+        (All(), 0.05, 36, 0.334427116),
+    ],
+)
+def test_losses_of_the_toy_batch_on_unsquared_distances(
+    miner: Miner, margin: float, triplets: int, value: float
+) -> None:
+    """What a published package, which does not square, finds: means over the triplets with a loss (sheet 12.1)."""
+    embedding, labels = toy()
+    distances = squared_distances(embedding).sqrt()
+    mined = miner(distances, labels, margin, DRAWS)
+    assert len(listed(mined)) == triplets
+    assert triplet_loss(distances, mined, margin, "mean_active").item() == pytest.approx(value, abs=1e-9)
 
 
 def test_the_published_unit_test_of_the_tensorflow_code() -> None:

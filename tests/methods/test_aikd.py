@@ -13,12 +13,17 @@ import torch
 from torch import nn
 
 from kdface.backbones import iresnet_nano
+from kdface.config.load import load_network
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import AIKD, Views
 from kdface.methods.aikd import BackboneGroup, Graded
+from kdface.runs.folder import RunFolder
+from kdface.runs.job import Job
+from kdface.runs.train import train
 from kdface.teachers import Teacher
+from kdface.teachers.frozen import fingerprint_of
 from tests.conftest import TINY, Kdface, command, only_run
 from tests.runs.test_resume import weights
 
@@ -124,6 +129,11 @@ def test_a_student_of_another_shape_than_its_teacher() -> None:
     with pytest.raises(UserError, match="their backbones differ"):
         AIKD(_network(), SMALL, VIEWS, teacher)
     AIKD(_network(), SMALL, VIEWS, teacher, start="scratch")
+    eyes = Preprocessing(template="periocular", size=(32, 64))
+    student = iresnet_nano(8, image_size=(32, 64), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+    with pytest.raises(UserError, match="sees images of 32x64, its teacher of 32x32") as error:
+        AIKD(student, eyes, VIEWS, Teacher(_network(), SMALL))
+    assert error.value.mend == "method.start=scratch"
 
 
 def test_a_name_that_the_backbone_lacks() -> None:
@@ -169,6 +179,51 @@ def test_from_labels_to_scores(kdface: Kdface, teacher_run: Path, tmp_path: Path
     scores = [float(row["quality"]) for row in table]
     assert scores == sorted(scores, reverse=True)
     assert (tmp_path / "quality_faces.png").stat().st_size > 0
+    large = tmp_path / "large"  # the run was trained on crops as they are: none is resized
+    large.mkdir()
+    cv2.imwrite(str(large / "a.png"), np.zeros((64, 64, 3), dtype=np.uint8))
+    said = kdface("quality", str(large), f"run={run}")
+    assert said.code == 2 and "a.png: the crop is 64 high, 64 wide" in said.err
+
+
+def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
+    kdface: Kdface, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    draw = np.random.default_rng(0)
+    for person in "abc":
+        (tmp_path / "people" / person).mkdir(parents=True)
+        for number in range(6):
+            path = tmp_path / "people" / person / f"{number}.png"
+            cv2.imwrite(str(path), draw.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    broken = tmp_path / "people" / "b" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    jobs: list[Job] = []
+
+    def seen(job: Job, folder: RunFolder) -> dict[str, Any]:
+        jobs.append(job)
+        return train(job, folder)
+
+    monkeypatch.setattr("kdface.runs.train.train", seen)
+    tiny = [each for each in TINY if not each.startswith(("dataset", "evaluation"))]
+    words = [*tiny, "evaluation=none", "dataset=image_folder", "dataset.root=people", "dataset.size=[32,32]"]
+    words += ["method=aikd", "teacher=quality/mated_cosine", f"teacher.run={teacher_run}", "paths.runs=runs"]
+    said = kdface("train", *words, "dataset.on_error=raise")
+    assert said.code == 2 and "3.png: the PNG is cut short" in said.err
+    jobs.clear()
+    said = kdface("train", *words, "dataset.on_error=skip")
+    assert said.code == 0, said.err
+    (job,) = jobs
+    method = job.method
+    assert isinstance(method, AIKD) and method.teacher is not None
+    keys = {key for key in job.training.faces.keys if not key.startswith("b/3")}
+    assert len(keys) == 17 and set(method.labels) == keys
+    # the teacher has the bytes of the run's file, those that it had at the start, and the student has others
+    assert load_network(teacher_run).fingerprint == method.teacher.fingerprint
+    assert fingerprint_of(method.teacher.network) == method.teacher.fingerprint
+    graded = method.backbone
+    assert isinstance(graded, Graded) and fingerprint_of(graded.backbone) != method.teacher.fingerprint
 
 
 def test_quality_labels_need_a_source(kdface: Kdface, teacher_run: Path) -> None:

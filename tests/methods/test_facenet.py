@@ -12,8 +12,10 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from kdface.backbones import nn2
 from kdface.config.locate import parameters
 from kdface.config.paths import conf_folder
+from kdface.datasets import ToyFaces
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.evaluation.health import Unhealthy
@@ -40,7 +42,7 @@ MINERS = {
     "Hard": [],
     "BatchHard": [],
     "EasyPositive": [],
-    "DistanceWeighted": ["+method.miner.dimension=${backbone.embedding_size}"],
+    "DistanceWeighted": [],
     "Random": [],
     "Sandberg": [],
 }
@@ -63,6 +65,7 @@ def test_two_steps_with_every_miner(kdface: Kdface, tmp_path: Path, name: str) -
         assert np.isfinite(record["loss"])
         assert record["loss"] == record["terms"]["triplet"]["raw"]
         assert 0 <= record["active_fraction"] <= 1
+        assert 0 <= record["hard_fraction"] <= record["hard_fraction"] + record["semi_hard_fraction"] <= 1
         assert 0 < record["distance_positive"] < 4 and 0 < record["distance_negative"] < 4
     if name in ("All", "Random", "BatchHard"):
         assert records[0]["triplets"] == {"All": 8 * 6, "Random": 8, "BatchHard": 8}[name]
@@ -93,7 +96,10 @@ def test_a_heads_loss_is_added_with_its_weight(kdface: Kdface, tmp_path: Path) -
         (["method.people_per_batch=1"], ["method.people_per_batch = 1", "greater than or equal to 2"]),
         (["method.reduction=avg"], ["method.reduction = 'avg'"]),
         (["method.miner._target_=kdface.losses.SemiHrd"], ["exports no 'SemiHrd'", "SemiHard"]),
-        (["method.miner._target_=kdface.losses.DistanceWeighted"], ["method.miner.dimension has no value"]),
+        (
+            ["method.miner._target_=kdface.losses.DistanceWeighted", "+method.miner.embedding_size=3"],
+            ["method.miner.embedding_size = 3 is not yours to set", "the backbone"],
+        ),
         (["+method.miner.margin=0.3"], ["unknown key 'method.miner.margin'"]),
         (["method.miner=null"], ["method.miner"]),
     ],
@@ -161,6 +167,8 @@ def test_loss_and_record_of_the_sheets_toy_batch(miner: Miner, loss: float, trip
     record = method.last_metrics
     assert int(record["triplets"]) == triplets
     assert float(record["active_fraction"]) == pytest.approx(active)
+    assert float(record["hard_fraction"]) == pytest.approx(21 / 36)  # whatever is mined
+    assert float(record["semi_hard_fraction"]) == pytest.approx(5 / 36)
     own = [0.0367, 0.5373, 0.3039, 0.0594, 0.7144, 0.3820]
     other = [0.1206, 0.3419, 1.3160, 0.0246, 0.1590, 0.9699, 0.1590, 0.0246, 0.2180]
     assert float(record["distance_positive"]) == pytest.approx(sum(own) / 6, abs=1e-4)
@@ -174,6 +182,7 @@ def test_a_batch_without_active_triplets_has_no_loss_and_no_gradient() -> None:
     torch.autograd.backward(term.value)
     assert term.value.item() == 0
     assert float(method.last_metrics["active_fraction"]) == 0
+    assert float(method.last_metrics["hard_fraction"]) == float(method.last_metrics["semi_hard_fraction"]) == 0
     assert not any(each.grad.any() for each in method.parameters() if each.grad is not None)
 
 
@@ -190,6 +199,63 @@ def test_a_collapsed_embedding_stops_with_a_diagnosis_and_one_that_recovers_does
         method.terms(batch(near, labels))
     for cause in ("learning rate", "hardest negatives", "mislabelled", "SemiHard"):
         assert cause in str(told.value)
+
+
+def test_one_outlier_does_not_hide_a_collapse() -> None:
+    """39 equal embeddings and their opposite, at a distance of 4, of 8 people with 5 images each."""
+    labels = torch.arange(8).repeat_interleave(5)
+    points = torch.tensor([[3.0, 4.0]], dtype=torch.float64).repeat(40, 1)
+    points[17] *= -1
+    method = given(SemiHard())
+    for _ in range(19):
+        method.terms(batch(points, labels))
+    with pytest.raises(Unhealthy, match="at least 90% of all pairs of two people"):
+        method.terms(batch(points, labels))
+
+
+def test_people_who_are_one_point_each_have_not_collapsed() -> None:
+    """A trained network's batch: images of a person coincide, people do not; two of eight people are one point."""
+    labels = torch.arange(8).repeat_interleave(5)
+    points = torch.stack([(labels % 7 * 0.8).cos(), (labels % 7 * 0.8).sin()], dim=1).double()
+    method = given(All())
+    for _ in range(30):
+        method.terms(batch(points, labels))
+    assert int(method.batches_near) == 0
+
+
+def test_an_untrained_network_without_batch_norm_has_not_collapsed() -> None:
+    torch.manual_seed(1)
+    faces = ToyFaces(people=4, images_per_person=4, size=(64, 64))
+    method = FaceNet(nn2(32, image_size=(64, 64)), None, faces.preprocessing, Views("image"), All())
+    images = torch.stack([torch.from_numpy(faces[row].image) for row in range(len(faces))])
+    with torch.no_grad():
+        method.terms(batch(images, torch.tensor(faces.labels)))
+    assert int(method.batches_near) == 0
+    assert float(method.last_metrics["distance_negative"]) < 0.05  # and yet so near
+
+
+APART = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0]], dtype=torch.float64)
+# Of each person one image at 0 and one at 90 degrees: a negative is as near as the positive, or nearer.
+MIXED = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("points", "told"), [(APART, "100.0% easy"), (MIXED, "100.0% hard")])
+def test_batches_that_yield_no_triplet_are_told_of_once(
+    caplog: pytest.LogCaptureFixture, points: Tensor, told: str
+) -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    others, method = batch(toy()[0], toy()[1]), given(SemiHard())
+    with caplog.at_level("WARNING", "kdface"):
+        for _ in range(19):
+            method.terms(batch(points, labels))
+        method.terms(others)  # has triplets
+        for _ in range(19):
+            method.terms(batch(points, labels))
+        assert caplog.messages == []
+        for _ in range(40):
+            method.terms(batch(points, labels))
+    (message,) = caplog.messages
+    assert "20 batches in a row have yielded no triplet" in message and told in message
 
 
 def test_collapse_is_counted_on_after_a_resume() -> None:

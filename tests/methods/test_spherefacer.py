@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +13,9 @@ from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing
 from kdface.heads import CosFace
 from kdface.methods import SphereFaceR, Views
+from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.records import read
+from tests.conftest import TINY, Kdface, only_run
 
 
 def _method(**preprocessing: object) -> SphereFaceR:
@@ -55,3 +61,18 @@ def test_the_averaged_copy_is_what_is_embedded_and_is_never_trained() -> None:
             each.zero_()
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(method.embed(images, method.preprocessing), torch.zeros(2, 8))
+
+
+def test_a_schedule_counts_optimiser_steps_and_the_run_tells_the_loss_scale(
+    kdface: Kdface, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = ["head.feature_norm=soft", "head.margin_steps=[1]"]
+    words = ["train", *TINY, *head, "trainer.accumulate=4", "trainer.max_steps=3", f"paths.runs={tmp_path}/runs"]
+    with caplog.at_level(logging.INFO, logger="kdface"):
+        assert kdface(*words).code == 0
+    run = only_run(tmp_path / "runs")
+    state = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert int(state["head.iteration"]) == 3  # and not the 12 parts that the batches were split in
+    (told,) = [row for row in read(run / "metrics.jsonl") if row["kind"] == "heads"]
+    assert told["loss_scale"] == {"head": pytest.approx(50 / 30)}
+    assert "head (SphereFaceR): loss scale 1.667" in caplog.messages

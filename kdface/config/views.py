@@ -1,0 +1,31 @@
+"""`${view:first}` and `${view:last}` in a configuration: the views of the augmentation that was chosen, by place.
+
+An augmentation lists its views from the face as it is to the face that is hardest to see, so a method whose student
+learns from the hard one follows any augmentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kdface.config.locate import locate
+from kdface.errors import UserError
+
+_PLACES = {"first": 0, "last": -1}
+
+
+def register() -> None:
+    """Teach OmegaConf the interpolation."""
+    OmegaConf.register_new_resolver("view", _view, replace=True)
+
+
+def _view(place: str, *, _root_: Any) -> str:
+    if place not in _PLACES:
+        raise UserError(f"${{view:{place}}} names no view.", expected="${view:first} or ${view:last}")
+    target = _root_.augmentation._target_
+    views: tuple[str, ...] = getattr(locate(target), "views", ())
+    if not views:
+        raise UserError(f"{target} names no views.")
+    return views[_PLACES[place]]

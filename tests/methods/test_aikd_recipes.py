@@ -1,0 +1,79 @@
+"""AI-KD's recipes train what the published code trains, and its views follow the augmentation."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+import yaml
+
+from kdface.backbones import iresnet100
+from kdface.config.compose import compose
+from kdface.config.paths import conf_folder
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.methods import AIKD, Views
+from kdface.methods.aikd import Graded
+
+RECIPES = sorted(path.stem for path in (conf_folder() / "experiment" / "aikd").glob("vggface2_r100_*.yaml"))
+
+
+@cache
+def _graded(trainable: tuple[str, ...]) -> Graded:
+    """The published network, without memory for its 65 million weights."""
+    with torch.device("meta"):
+        method = AIKD(iresnet100(), Preprocessing(), Views("perturbed", "aligned"), None, trainable=trainable)
+    assert isinstance(method.backbone, Graded)
+    return method.backbone
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_last_hundred_tensors_are_trained(name: str) -> None:
+    tree = yaml.safe_load((conf_folder() / "experiment" / "aikd" / f"{name}.yaml").read_text("utf-8"))
+    graded = _graded(tuple(tree["method"]["trainable"]))
+    tensors = dict(graded.backbone.named_parameters())
+    assert (len(tensors), sum(each.numel() for each in tensors.values())) == (463, 65_156_160)
+    last = list(tensors)[-100:]
+    assert last[0] == "layer3.22.bn3.bias"
+    assert sum(tensors[each].numel() for each in last) == 34_236_416
+    # of these, the scale of the last BatchNorm is held at 1
+    trained = [name for name, each in tensors.items() if each.requires_grad]
+    assert trained == [each for each in last if each != "features.weight"]
+
+
+def test_the_quality_head_as_published() -> None:
+    assert sum(each.numel() for each in _graded(("fc",)).regression.parameters()) == 526_337
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "small"])
+def test_every_recipe_composes(name: str) -> None:
+    given = {
+        "from_run": ["teacher.run=folder"],
+        "from_weights": ["teacher.weights=weights.pth"],
+    }
+    text = (conf_folder() / "experiment" / "aikd" / f"{name}.yaml").read_text("utf-8")
+    words = given["from_weights" if "from_weights" in text else "from_run"]
+    words += ["teacher.quality.path=labels.csv"] if "LabelFile" in text else []
+    tree = compose([f"experiment=aikd/{name}", *words]).tree
+    assert tree["method"]["views"] == {"student": "perturbed", "teacher": "aligned"}
+
+
+@pytest.mark.parametrize(
+    ("words", "student", "teacher"),
+    [
+        ([], "perturbed", "aligned"),
+        (["augmentation=synthetic_mask"], "masked", "clean"),
+        (["augmentation=sunglasses"], "masked", "clean"),
+        (["augmentation=periocular"], "periocular", "face"),
+        (["augmentation=synthetic_mask", "method.views.student=clean"], "clean", "clean"),
+    ],
+)
+def test_the_views_follow_the_augmentation(words: list[str], student: str, teacher: str) -> None:
+    tree = compose(["method=aikd", "teacher.run=folder", *words]).tree
+    assert tree["method"]["views"] == {"student": student, "teacher": teacher}
+
+
+def test_a_place_that_no_view_has() -> None:
+    with pytest.raises(UserError, match="names no view"):
+        compose(["method=aikd", "teacher.run=folder", "method.views.student='${view:middle}'"])
