@@ -269,6 +269,7 @@ class SameConfiguration(pl.Callback):
 class Checkpoints(pl.Callback):
     """Writes checkpoints/last.ckpt atomically, every few steps, after each epoch, and when the run is asked to end:
     after the step, and then it raises `KeyboardInterrupt`. Several ranks look together whether one is, every few steps.
+    Ends training after `total` steps.
 
     Besides Lightning's state the file holds plain values under `kdface`: format, configuration, preprocessing, step.
     No generator's state is needed: every draw is a function of (seed, step) or (seed, epoch, key).
@@ -281,9 +282,11 @@ class Checkpoints(pl.Callback):
         faces: FaceSet,
         loader: ResumableLoader,
         every: int | None,
+        total: int,
         interruption: Interruption,
     ) -> None:
         self.interruption = interruption
+        self.total = total
         self.folder = folder
         self.config = config
         self.faces = faces
@@ -315,9 +318,11 @@ class Checkpoints(pl.Callback):
     ) -> None:
         step = trainer.global_step
         stepped, self._last_step = step != self._last_step, step
-        last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
-        if not stepped or last_of_epoch:
-            return
+        ended = step >= self.total
+        if ended:
+            trainer.should_stop = True
+        if not stepped or ended or batch_idx + 1 >= trainer.num_training_batches:
+            return  # the end of the epoch, which follows, saves
         asked = self._asked(trainer) if trainer.world_size == 1 or step % _LOOK_EVERY == 0 else False
         if asked or (self.every is not None and step % self.every == 0):
             self._save(trainer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 import warnings
@@ -78,7 +79,8 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     name = f"{folder.root.parent.name}/{folder.root.name}"
     sink = _open_logger(job, folder, name) if rank_zero else None
     records = Records(folder.metrics, sink, warn=log.warning)
-    recorder = Recorder(records, settings.log_steps, job.optimization.total_steps, settings.batch_size)
+    total = job.optimization.total_steps
+    recorder = Recorder(records, settings.log_steps, total, settings.batch_size)
 
     def run_protocols(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
         return evaluate(job.protocols, module, profile, trainer.global_rank, trainer.world_size)
@@ -93,8 +95,9 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             recorder,
             Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
             SameConfiguration(folder, job.config),
-            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps, interruption),
+            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps, total, interruption),
         ],
+        math.ceil(total / job.optimization.steps_per_epoch),
     )
 
     resume = folder.last if folder.last.is_file() else None
@@ -107,7 +110,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     if rank_zero:
         records.rewind(step)
         if resume is not None:
-            log.info("resuming at step %d of %d", step, job.optimization.total_steps)
+            log.info("resuming at step %d of %d", step, total)
     began = time.monotonic()
     try:
         try:
@@ -172,8 +175,14 @@ def _open_logger(job: Job, folder: RunFolder, name: str) -> Logger | None:
         return None
 
 
-def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer with everything that kdface does itself switched off."""
+def make_trainer(
+    settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback], max_epochs: int
+) -> pl.Trainer:
+    """Lightning's Trainer with everything that kdface does itself switched off.
+
+    Its `max_steps` is not used: with it Lightning takes a checkpoint of the end of an epoch for one of its middle, and
+    goes on with too few steps. `Checkpoints` ends training at the last step.
+    """
     world = settings.devices * settings.nodes
     return pl.Trainer(
         accelerator=profile.accelerator,
@@ -181,8 +190,7 @@ def make_trainer(settings: TrainerSettings, profile: Profile, callbacks: list[pl
         num_nodes=settings.nodes,
         strategy="ddp" if world > 1 else settings.strategy,
         precision=profile.precision,  # type: ignore[arg-type]
-        max_epochs=settings.max_epochs,
-        max_steps=-1 if settings.max_steps is None else settings.max_steps,
+        max_epochs=max_epochs,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip_norm,
         deterministic=settings.deterministic,

@@ -45,7 +45,7 @@ def test_a_margin_past_its_fold_is_told_once(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_is_heeded_when_the_step_has_been_saved(tmp_path: Path, number: int) -> None:
     folder, interruption = RunFolder(tmp_path), Interruption()
-    parts: Any = {"config": {}, "faces": None, "loader": None, "every": None, "interruption": interruption}
+    parts: Any = {"config": {}, "faces": None, "loader": None, "every": None, "total": 9, "interruption": interruption}
     checkpoints = Checkpoints(folder, **parts)
     saved: list[int] = []
 
