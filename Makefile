@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
-PAPERS := spherefacer facenet maskinv ckd
+PAPERS := spherefacer facenet maskinv ckd aikd
 
 .PHONY: help install demo test test-slow lint format bench tables clean
 .DEFAULT_GOAL := help
