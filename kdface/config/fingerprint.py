@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from kdface.heads.spherefacer import PUBLISHED
 from kdface.runs.settings import TrainerSettings
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
@@ -50,8 +49,11 @@ def _as_before(node: Any) -> Any:
         return node
     later = _LATER.get(str(node.get("_target_")), {})
     kept = {key: _as_before(value) for key, value in node.items() if key not in later or value != later[key]}
-    if kept.get("_target_") == "kdface.heads.SphereFaceR" and kept.get("feature_norm") in PUBLISHED:
-        for key, published in zip(("scale", "loss_weight"), PUBLISHED[kept["feature_norm"]], strict=True):
+    if kept.get("_target_") == "kdface.heads.SphereFaceR":
+        from kdface.heads.spherefacer import PUBLISHED  # here: it brings torch, which most commands do without
+
+        scale, weight = PUBLISHED.get(kept.get("feature_norm", "hard"), (None, None))
+        for key, published in (("scale", scale), ("loss_weight", weight)):
             if key in kept and kept[key] is None:  # null stands for what used to be written out
                 kept[key] = published
     return kept
