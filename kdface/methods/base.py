@@ -192,7 +192,9 @@ class Method(pl.LightningModule, ABC):
         for each in self.modules():
             if isinstance(each, ScheduledMarginSoftmax):
                 each.stand_at(self.trainer.global_step + 1)
-        torch.manual_seed(derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank))
+        seed = derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank)
+        # torch.manual_seed asks every kind of device, and writes the call stack down for those that are not there.
+        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
