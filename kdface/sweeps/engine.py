@@ -57,6 +57,9 @@ class Backend(Protocol):
 
     def adopt(self, job: Job) -> bool: ...
 
+    def waiting(self) -> dict[int, str]:
+        """Of jobs that were started and have not begun, by their number: why."""
+
     def stop(self, job: Job) -> None: ...
 
     def close(self) -> None: ...
@@ -81,7 +84,7 @@ class View(Protocol):
 
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None: ...
 
-    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None: ...
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None: ...
 
 
 class Listed:
@@ -156,7 +159,7 @@ class _Drive:
                 waiting, self.elsewhere = self.elsewhere, []
                 for job in waiting:
                     (self.elsewhere if self._busy(job) else self.again).append(job)
-            self.view.tick([job for job, _ in self.running.values()], self.elsewhere)
+            self.view.tick([job for job, _ in self.running.values()], self.elsewhere, self.backend.waiting)
 
     def _fill(self) -> bool:
         """Start jobs on what is free, all at once. Whether the source has no more."""

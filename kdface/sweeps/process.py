@@ -73,6 +73,10 @@ class Processes:
         """Whether a job still runs that an earlier command started: none does, they die with their parent."""
         return False
 
+    def waiting(self) -> dict[int, str]:
+        """None: what is started begins."""
+        return {}
+
     def stop(self, job: Job) -> None:
         self._tell_server({"stop": job.number, "signal": int(signal.SIGTERM)})
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdface.errors import UserError
+from kdface.sweeps import marks
 from kdface.sweeps.child import run_child
 from kdface.sweeps.engine import Ended, Job
 from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
@@ -46,6 +47,7 @@ class Ray:
         if gpus is None and not resources().get("GPU"):
             wanted = 0
         self._cores = max(1, int(cores))
+        self._wanted = f"{cores:g} cores" + (f", {wanted:g} GPUs" if wanted else "")
         self._task: Any = ray.remote(num_cpus=cores, num_gpus=wanted, max_retries=0)(run_child)
 
     def start(self, jobs: Sequence[Job]) -> None:
@@ -70,6 +72,10 @@ class Ray:
     def adopt(self, job: Job) -> bool:
         """Whether a job still runs that an earlier command started: Ray ends them with that command."""
         return False
+
+    def waiting(self) -> dict[int, str]:
+        why = f"Ray has no room yet for {self._wanted}"
+        return {job.number: why for job in self.running.values() if not marks.held(job.folder)}
 
     def stop(self, job: Job) -> None:
         for reference, each in self.running.items():

@@ -31,6 +31,7 @@ _WARNED = 120  # seconds before its time limit at which a job is asked to save a
 _TRIES = 3  # times that a job may run out of time without a newer checkpoint
 _CORES = 4  # of each rank, where nothing is said
 _REQUEUES = 1000  # times a job may run out of time
+_NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")  # reasons that stay
 _ASKED_TO_STOP = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 _UNTIL_KILLED = 600.0  # seconds; SIGKILL follows SIGTERM after the grace time of the cluster
 
@@ -116,7 +117,7 @@ class Slurm:
         self.running: dict[str, Job] = {}
         self._asked = 0.0
         self._heard: float | None = None  # when the queue was last known
-        self._queue: set[str] = set()
+        self._queue: dict[str, str] = {}
         self._executor = submitit.AutoExecutor(
             folder=ledger.root / "slurm" / "%j", cluster="slurm", slurm_max_num_timeout=_REQUEUES
         )
@@ -146,7 +147,7 @@ class Slurm:
         for job, ticket in zip(jobs, tickets, strict=True):
             self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
             self.running[ticket] = job
-        self._queue |= set(tickets)
+        self._queue |= dict.fromkeys(tickets, "")
         self._asked = self._heard = time.monotonic()
 
     def ended(self, seconds: float) -> list[Ended]:
@@ -173,6 +174,9 @@ class Slurm:
         self.running[entry.ticket] = job
         return True
 
+    def waiting(self) -> dict[int, str]:
+        return {job.number: _told(why) for ticket, job in self.running.items() if (why := self._queue.get(ticket))}
+
     def stop(self, job: Job) -> None:
         cancel([ticket for ticket, each in self.running.items() if each == job])
 
@@ -184,7 +188,7 @@ class Slurm:
                 file=sys.stderr,
             )
 
-    def _ask(self) -> set[str]:
+    def _ask(self) -> dict[str, str]:
         """What the queue was when it last answered. That it does not answer says nothing about a job."""
         if time.monotonic() - self._asked > _ASK:
             try:
@@ -198,11 +202,14 @@ class Slurm:
         return self._queue
 
 
-def queued(name: str) -> set[str]:
-    """The tickets of the jobs of a name that wait or run. Raises `UserError` where squeue gives no answer."""
+def queued(name: str) -> dict[str, str]:
+    """Of the jobs of a name that wait or run, by ticket: why it waits, or empty where it runs.
+
+    Raises `UserError` where squeue gives no answer.
+    """
     try:
         said = subprocess.run(
-            ["squeue", "--noheader", "--array", "--me", "--name", name, "--format", "%i"],
+            ["squeue", "--noheader", "--array", "--me", "--name", name, "--format", "%i %t %r"],
             capture_output=True,
             text=True,
             timeout=_ANSWER,
@@ -211,7 +218,13 @@ def queued(name: str) -> set[str]:
         raise UserError(f"squeue has not answered for {_ANSWER:g} s.", mend="is slurmctld running?") from None
     if said.returncode:
         raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", mend="is slurmctld running?")
-    return set(said.stdout.split())
+    found = (line.split(maxsplit=2) for line in said.stdout.splitlines() if line.strip())
+    return {ticket: reason if state == "PD" else "" for ticket, state, reason in found}
+
+
+def _told(reason: str) -> str:
+    mend = ": no machine can take it as it is, see hydra.launcher.cores, gpus, memory_gb and minutes"
+    return reason + mend if reason in _NEVER else reason
 
 
 def _has_gpus(partition: str | None) -> bool:

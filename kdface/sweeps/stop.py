@@ -50,7 +50,7 @@ def _queued(ledger: Ledger) -> list[str]:
         return []
     from kdface.sweeps.slurm import queued
 
-    return sorted(tickets & queued(ledger.root.name))
+    return sorted(tickets & queued(ledger.root.name).keys())
 
 
 def _holder(lock: Path) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich import box
@@ -70,16 +71,20 @@ class Watcher:
         elif state not in (State.DONE, State.PRUNED):
             self.unfinished.append(job.entry.title)
 
-    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None:
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None:
         now = time.monotonic()
         if now - self._said < (_QUIET_SECONDS if self._live is None else _STEP_SECONDS):
             return
         self._said = now
+        reasons = waiting()
+        running = [job for job in running if job.number not in reasons]
+        counted = Counter(reasons.values())
         if self._live is not None:
-            self._live.update(self._table(running, elsewhere))
+            self._live.update(self._table(running, elsewhere, counted))
             return
         parts = [f"[{job.number}] {_told(marks.progress(job.folder))}" for job in running]
         parts += [f"[{job.number}] run by another process" for job in elsewhere]
+        parts += [f"{count} waiting ({why})" for why, count in counted.items()]
         print(f"{self._counted(len(running))}: {'; '.join(parts)}", flush=True)
 
     def _counted(self, running: int) -> str:
@@ -90,7 +95,7 @@ class Watcher:
             parts.append(f"about {clock(rest)} left")
         return ", ".join(parts)
 
-    def _table(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> RenderableType:
+    def _table(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Counter[str]) -> RenderableType:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("job", "", "steps", "left"):
             table.add_column(name, justify="right" if name in ("steps", "left") else "left")
@@ -100,6 +105,8 @@ class Watcher:
             table.add_row(Text(f"[{job.number}] {job.entry.title}"), "running", str(found), left)
         for job in elsewhere:
             table.add_row(Text(f"[{job.number}] {job.entry.title}"), "run by another process", "", "")
+        for why, count in waiting.items():
+            table.add_row(f"{count} more", Text(f"waiting: {why}"), "", "")
         return Group(table, Text(self._counted(len(running))))
 
     def _print(self, line: str) -> None:

@@ -44,6 +44,9 @@ class Pretended:
     def adopt(self, job: Job) -> bool:
         return False
 
+    def waiting(self) -> dict[int, str]:
+        return {}
+
     def stop(self, job: Job) -> None:
         self.stopped.append(job.number)
 
@@ -60,7 +63,7 @@ class Silent:
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
         self.told.append((job.number, state))
 
-    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None: ...
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: object) -> None: ...
 
 
 @pytest.fixture

@@ -61,6 +61,9 @@ class Computed:
     def adopt(self, job: Job) -> bool:
         return False
 
+    def waiting(self) -> dict[int, str]:
+        return {}
+
     def stop(self, job: Job) -> None: ...
 
     def close(self) -> None: ...
@@ -71,7 +74,7 @@ class Silent:
 
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None: ...
 
-    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job]) -> None: ...
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: object) -> None: ...
 
 
 def _search(ledger: Ledger, words: list[str], objectives: dict[str, str], n_trials: int, **settings: Any) -> Search:

@@ -38,7 +38,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> slurm.Slurm:
     ledger = Ledger.of(tmp_path / "runs", ["m"], ["seed"])
     made = object.__new__(slurm.Slurm)  # there need be no SLURM here
     made.ledger, made.running = ledger, {}
-    made._asked, made._heard, made._queue = 0.0, None, set()
+    made._asked, made._heard, made._queue = 0.0, None, {}
     return made
 
 
@@ -49,12 +49,25 @@ def _job(queue: slurm.Slurm) -> Job:
 
 
 def test_a_silent_queue_has_lost_nothing(queue: slurm.Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subprocess.run", Squeue("17_0\n", 1, None, "17_0\n", ""))
+    monkeypatch.setattr("subprocess.run", Squeue("17_0 R None\n", 1, None, "17_0 R None\n", ""))
     job = _job(queue)
     assert queue.adopt(job)
     for _ in range(3):  # refused, timed out, there again
         assert queue.ended(0.0) == []
     assert queue.ended(0.0) == [(job, -15)]  # the queue says that it is gone
+
+
+def test_why_a_job_waits(queue: slurm.Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = ["Resources", "PartitionConfig", "(Nodes required for job are DOWN)"]
+    monkeypatch.setattr("subprocess.run", Squeue(*(f"17_0 PD {reason}\n" for reason in reasons), "17_0 R None\n"))
+    job = _job(queue)
+    assert queue.adopt(job)  # asks once
+    told = [queue.waiting().get(0, "")]
+    for _ in range(3):
+        queue.ended(0.0)
+        told.append(queue.waiting().get(0, ""))
+    assert told[0] == reasons[0] and told[2:] == [reasons[2], ""]
+    assert told[1].startswith("PartitionConfig: ") and "hydra.launcher.cores" in told[1]
 
 
 def test_a_queue_that_never_answered_is_an_error(queue: slurm.Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
