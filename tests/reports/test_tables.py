@@ -287,6 +287,20 @@ def test_other_protocols_refuse_to_share_a_column(tmp_path: Path) -> None:
         collect(definition, found)
 
 
+def test_runs_in_two_folders_with_their_recognition_networks_share_a_column(tmp_path: Path) -> None:
+    folders = {}
+    for seed in (0, 1):
+        runs = tmp_path / f"clone{seed}" / "runs"
+        tree = _tree(runs, "arcface", seed, evaluation__lfw__recognition={"run": f"{runs}/teacher/seed0"})
+        folders[f"seed={seed}"] = make_run(runs, tree, {ACCURACY: 0.9})
+    text = (
+        "title: t\nseeds: [0, 1]\nrows: [{label: a, overrides: [head=arcface]}]\n"
+        "columns: [{label: LFW, metric: lfw/10fold/accuracy}]"
+    )
+    found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[-1]]))
+    assert {seed: each.value for seed, each in found.values[0, 0].items()} == {0: 0.9, 1: 0.9}
+
+
 def test_runs_may_train_on_other_sets_and_image_sizes(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     _fill(runs, ["arcface"])

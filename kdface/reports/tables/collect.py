@@ -17,7 +17,6 @@ from kdface.runs.folder import RunFolder
 
 # The overrides of a run -> its folder, there or not.
 Locate = Callable[[Sequence[str]], RunFolder]
-_DATA = "<data>"
 
 
 @dataclass(frozen=True)
@@ -172,22 +171,22 @@ class _Source:
 
 def _sources(run: RunFolder) -> list[_Source]:
     config = run.read_config()
-    root = str(config["paths"]["data"])
+    paths = config["paths"]
     data = _json(run.root / "data.json")
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
-        _portable(config["dataset"], root),
+        _portable(config["dataset"], paths),
         str(data.get("train", {}).get("fingerprint", "")),
-        _portable(config["teacher"], root),
+        _portable(config["teacher"], paths),
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
-    evaluation = _portable(config["evaluation"] or {}, root)
+    evaluation = _portable(config["evaluation"] or {}, paths)
     sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, *trained)]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
         if Path(later["checkpoint"]).name != run.last.name:
             continue  # of a network on the way there
-        evaluation = _portable(later["evaluation"], str(later["paths"]["data"]))
+        evaluation = _portable(later["evaluation"], {**paths, **later["paths"]})
         sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained))
     return sources
 
@@ -234,9 +233,12 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
     )
 
 
-def _portable(tree: Any, data_root: str) -> Any:
-    """Where the data lies does not tell two configurations apart."""
-    return json.loads(json.dumps(tree).replace(json.dumps(data_root)[1:-1], _DATA))
+def _portable(tree: Any, paths: Mapping[str, Any]) -> Any:
+    """Where the data and the runs lie does not tell two configurations apart."""
+    text = json.dumps(tree)
+    for name, root in sorted(paths.items(), key=lambda each: -len(str(each[1]))):  # one may lie in the other
+        text = text.replace(json.dumps(str(root))[1:-1], f"<{name}>")
+    return json.loads(text)
 
 
 # What is tested, not how: the image size that the network asks for, and the source whose quality is judged.
