@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
     )
-    parser.add_argument("--figures", action="store_true", help="draw each column as bars too (.pdf, .png)")
+    parser.add_argument("--figures", action="store_true", help="draw each column as bars, and EDC curves (.pdf, .png)")
     parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="where to write; default: beside the definition"
@@ -96,14 +96,18 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 
 def _draw(table: Table, stem: Path) -> None:
-    """STEM_1.pdf, STEM_1.png, ... for each column that has values."""
+    """STEM_1, STEM_2, ... for each column that has values, STEM_TEST_edc for each test set of quality; PDF and PNG."""
     from kdface.reports.figures import save
     from kdface.reports.tables.bars import bar_figure
+    from kdface.reports.tables.curves import edc_figures
 
+    figures = {f"{test}_edc": figure for test, figure in edc_figures(table).items()}
     for number, column in enumerate(table.columns, 1):
         if any(cells[number - 1].summary for cells in table.cells):
-            for suffix in (".pdf", ".png"):
-                save(bar_figure(table, column), stem.with_name(f"{stem.name}_{number}{suffix}"))
+            figures[str(number)] = bar_figure(table, column)
+    for name, figure in figures.items():
+        for suffix in (".pdf", ".png"):
+            save(figure, stem.with_name(f"{stem.name}_{name}{suffix}"))
 
 
 def _require_same_teachers(tables: Sequence[Table]) -> None:

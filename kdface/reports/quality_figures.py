@@ -17,6 +17,9 @@ from kdface.reports.figures import BASELINE, INK, PALETTE, check_runs, draw_line
 
 Values = NDArray[np.floating[Any]]
 
+_INSIDE = 3  # names for which there is room between the curves
+_LEGEND_LINE = 0.17  # inches
+_CLOSE = 0.8  # lowest over highest error: from here on curves over an axis from zero look all alike
 _ACROSS = 10  # images in a row of a sheet
 _SHOWN = 60  # images on a sheet at most
 
@@ -31,7 +34,8 @@ def edc_figure(
     """Error versus discard: the FNMR of the pairs that are left, over the share of pairs dropped, lowest quality first.
 
     The curves are steps, as `kdface.evaluation.edc.EDC` gives them, without interpolation. The runs are listed from
-    the highest curve down, by their areas up to the limit.
+    the highest curve down, by their areas up to the limit. The axis begins at zero, but where all errors lie close
+    together.
 
     Args:
         runs: for each run (discard fraction from 0 up, FNMR).
@@ -63,11 +67,17 @@ def edc_figure(
         for line in lines.values():
             line.set_drawstyle("steps-post")
         axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
-        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-3))
+        if min(y.min() for _, y in shown.values()) < _CLOSE * max(y.max() for _, y in shown.values()):
+            axes.set_ylim(bottom=0)
+        axes.set_ylim(top=max(axes.get_ylim()[1], 1e-3))
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        axes.legend(loc="best")
+        if len(lines) > _INSIDE:
+            figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * len(lines))
+            figure.legend(handles=list(lines.values()), loc="outside upper left")
+        else:
+            axes.legend(loc="best")
     return figure
 
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kdface.errors import UserError
 from kdface.reports.tables import Definition, Table, collect, read_definition, tabulate
+from kdface.reports.tables.curves import edc_figures
 from kdface.reports.tables.render_csv import csv_text
 from kdface.reports.tables.render_html import html
 from kdface.reports.tables.render_latex import latex
@@ -402,3 +404,26 @@ def test_published_numbers_must_be_just_one(tmp_path: Path) -> None:
         _table(tmp_path, tmp_path, _definition(tmp_path, text))
     with pytest.raises(UserError, match="no column 'metod'"):
         _table(tmp_path, tmp_path, _definition(tmp_path, text.replace("method", "metod")))
+
+
+def test_error_versus_discard_is_the_mean_of_the_seeds_steps(tmp_path: Path) -> None:
+    runs, folders = tmp_path / "runs", {}
+    for seed, errors in {0: [0.4, 0.2], 1: [0.2, 0.1]}.items():
+        curve = {"discarded": np.array([0.0, 0.1 * (seed + 1)]), "errors": np.array(errors)}
+        folders[seed] = make_run(runs, _tree(runs, "arcface", seed), {ACCURACY: 0.9}, arrays={"lfw": curve})
+    plain = {seed: make_run(runs, _tree(runs, "cosface", seed), {ACCURACY: 0.9}) for seed in (0, 1)}
+    text = (
+        "title: t\nseeds: [0, 1]\ncolumns: [{label: LFW, metric: lfw/10fold/accuracy}]\n"
+        "rows: [{label: a, group: g, overrides: [head=arcface]}, {label: b, overrides: [head=cosface]}]"
+    )
+
+    def found(overrides: Sequence[str]) -> RunFolder:
+        return RunFolder((folders if "head=arcface" in overrides else plain)[int(overrides[-1][-1])])
+
+    definition = _definition(tmp_path, text)
+    (figure,) = edc_figures(tabulate(definition, collect(definition, found), tmp_path)).values()
+    (line,) = figure.axes[0].get_lines()
+    assert line.get_label() == "a, g"
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    for fraction, error in {0.0: 0.3, 0.05: 0.3, 0.15: 0.2, 0.25: 0.15}.items():
+        assert y[np.argmin(np.abs(x - fraction))] == pytest.approx(error)

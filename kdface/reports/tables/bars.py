@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -10,6 +12,7 @@ from kdface.reports.figures import BASELINE, COLUMN, PALETTE, style
 from kdface.reports.tables.definition import Column
 from kdface.reports.tables.table import Table
 
+_LINE = 26  # letters below the axis, which may be half as wide as the figure
 _CLOSE = 0.8  # lowest over highest: from here on bars from zero look all alike
 
 
@@ -66,6 +69,7 @@ def bar_figure(table: Table, column: Column) -> Figure:
         axes.set_ylim(-0.6, len(found) - 0.4)
         if bars:
             axes.set_xlim(left=0)
-        axes.set_xlabel(f"{column.heading} (%)" if column.unit == "percent" else column.heading)
+        label = f"{column.heading} (%)" if column.unit == "percent" else column.heading
+        axes.set_xlabel(fill(label, _LINE))
         axes.grid(axis="y", visible=False)
     return figure
