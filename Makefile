@@ -25,7 +25,7 @@ demo: $(STAMP) ## train, evaluate and draw a small model on generated faces (min
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: $(STAMP) ## the tests that take minutes each: sweeps killed again and again
+test-slow: $(STAMP) ## the tests that take most of a minute each, or minutes: sweeps killed again and again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## ruff and mypy --strict

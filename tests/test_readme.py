@@ -35,6 +35,8 @@ SMALL = [
 def _shortened(words: list[str]) -> list[str]:
     if words[0] == "train" and "--cfg" not in words and "dataset=image_folder" not in words:
         return [*words, *SMALL, *([] if any("max_steps" in word for word in words) else ["trainer.max_steps=2"])]
+    if words[0] == "evaluate":
+        return [*words, *(each for each in SMALL if each.startswith("evaluation."))]
     return words
 
 

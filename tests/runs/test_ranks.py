@@ -85,6 +85,7 @@ def test_two_ranks_with_half_the_batch_each_come_to_the_weights_of_one_rank(tmp_
         assert similarity[name].tobytes() == expected[name].tobytes(), name
 
 
+@pytest.mark.slow
 def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     """An epoch on one rank, one on two, one on one again: weights and momentum of three on one, but for rounding."""
     words = [*TINY, "head=partial_fc", "head.sample_rate=1", "head.head.scale=8", "scheduler=constant"]

@@ -83,6 +83,7 @@ def test_what_failed_runs_again_on_request_alone(tmp_path: Path) -> None:
     assert "no job of this sweep failed" in command("sweep", "retry", str(ledger), cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_is_shown_beside_the_earlier_one(tmp_path: Path) -> None:
     words = ["train", "-m", *TINY, "trainer.max_steps=1", "seed=0,1", f"paths.runs={tmp_path}/runs"]
     first = command(*words, cwd=tmp_path)
@@ -99,6 +100,7 @@ def test_a_changed_configuration_is_shown_beside_the_earlier_one(tmp_path: Path)
     assert {row[3] for row in rows[1:]} == {"done"}
 
 
+@pytest.mark.slow
 def test_two_parents_at_once_share_the_jobs(tmp_path: Path) -> None:
     words = ["train", "-m", *TINY, "seed=0,1,2,3", "trainer.max_epochs=4", f"paths.runs={tmp_path}/runs"]
     both = [
@@ -142,6 +144,7 @@ def test_a_stopped_sweep_leaves_nothing_running_and_goes_on(tmp_path: Path, how:
     assert "1 interrupted, 1 waiting" in command("sweep", "status", str(ledger), cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_students_of_a_teacher_that_has_changed_are_not_called_done(tmp_path: Path) -> None:
     tiny = [*TINY, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]
     assert command("train", *tiny, "name=teacher", cwd=tmp_path).returncode == 0
