@@ -17,7 +17,7 @@ from kdface.config.locate import locate, parameters
 from kdface.config.method import build_augmentation, build_method
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
-from kdface.evaluation import EvaluationProtocol, QualityEDC, Quantised
+from kdface.evaluation import Calibration, EvaluationProtocol, QualityEDC, Quantised
 from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
@@ -34,6 +34,7 @@ def assemble(tree: Tree) -> Job:
     settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
     seed = int(tree["seed"])
     method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
+    method.people = tuple(dataset.people)
     protocols = build_protocols(tree, method)
     _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
     order = method.order(np.asarray(dataset.labels), settings.batch_size, seed)
@@ -110,10 +111,24 @@ def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]
                 f"evaluation.{name} tests face-image quality, and the run's network gives none.",
                 mend=f"method=aikd, head=magface, head=crfiqa, or a source: evaluation.{name}.grader=...",
             )
+        if isinstance(test, Calibration):
+            _require_classes(test, name, method)
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:
                 method.preprocessing.require_equal(faces.preprocessing, "the network", f"evaluation.{name}")
     return protocols
+
+
+def _require_classes(test: Calibration, name: str, method: Method) -> None:
+    if not method.classifies:
+        raise UserError(
+            f"evaluation.{name} tests the probabilities of classes, and the run's head is no softmax over all of them.",
+            mend="head=softmax, or a margin softmax (kdface list head)",
+        )
+    try:
+        test.labels(method.people)
+    except UserError as error:
+        raise UserError(f"evaluation.{name}: {error.problem}", expected=error.expected, mend=error.mend) from None
 
 
 def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:

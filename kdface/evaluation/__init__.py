@@ -1,5 +1,6 @@
 """Evaluation: embeddings -> scores -> curves -> protocol results. NumPy and torch only."""
 
+from kdface.evaluation.calibration import Calibration
 from kdface.evaluation.ckd import CKDVerification, ClusterSeparation, CrossModalVerification
 from kdface.evaluation.clustering import Clustering
 from kdface.evaluation.embed import Embedder
@@ -20,6 +21,7 @@ from kdface.evaluation.quantise import Quantised
 
 __all__ = [
     "CKDVerification",
+    "Calibration",
     "ClusterSeparation",
     "Clustering",
     "CrossModalVerification",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
+from kdface.evaluation.embed import Embedder
+from kdface.evaluation.protocol import Metric, Outcome
+from kdface.faces import FaceSet
 
 Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows that add up to 1
 Labels = NDArray[np.integer[Any]]  # (samples,)
@@ -79,3 +84,57 @@ def maximum_calibration_error(probabilities: Probabilities, labels: Labels, bins
     """
     found = reliability(probabilities, labels, bins)
     return float(np.nanmax(np.abs(found.accuracy - found.confidence)))
+
+
+class Calibration:
+    """How far a network's own classifier can be believed on images of its training people that it has not seen.
+
+    Metrics: `calibration/ece` and `calibration/mce`, the errors above; `calibration/accuracy`, the share of images
+    whose most probable person is the right one. The probabilities are the softmax of the head's logits without margin
+    (`kdface.heads.posterior`), each image by itself. A dataset's people are the classes of their name, whatever number
+    it gives them, and need not be all of them.
+
+    Args:
+        dataset: the images.
+        bins: of equal width, over the largest probability.
+    """
+
+    def __init__(self, dataset: FaceSet, bins: Annotated[int, Ge(1)] = 15) -> None:
+        self.dataset = dataset
+        self.datasets = (dataset,)
+        self.bins = bins
+
+    def labels(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """(images,) the class of each image's person. Raises `UserError` where classes have no names, or no such."""
+        if not classes:
+            raise UserError(
+                "the run's checkpoint does not name the people that its classes are.",
+                mend="train it anew",
+            )
+        number = {name: place for place, name in enumerate(classes)}
+        strangers = [name for name in self.dataset.people if name not in number]
+        if strangers:
+            raise UserError(
+                f"{len(strangers)} of {len(self.dataset.people)} people of {self.dataset.name} are not among the "
+                f"{len(classes)} that the network was trained to tell apart: "
+                f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}.",
+                expected="other images of the training people",
+            )
+        return np.array([number[name] for name in self.dataset.people])[np.asarray(self.dataset.labels)]
+
+    def evaluate(self, embed: Embedder) -> Outcome:
+        """Classify everything, measure."""
+        labels = self.labels(embed.people)
+        probabilities = embed.posterior(self.dataset, list(self.dataset.keys))
+        counts = {"images": len(labels), "images_embedded": len(probabilities), "people": len(self.dataset.people)}
+        names = ("calibration/ece", "calibration/mce", "calibration/accuracy")
+        broken = int((~np.isfinite(probabilities).all(axis=1)).sum())
+        if broken:
+            symptom = f"{broken} of {len(labels)} images have probabilities that are NaN. Usual cause: NaN embeddings."
+            return Outcome({name: Metric(None) for name in names}, counts, [symptom])
+        values = (
+            expected_calibration_error(probabilities, labels, self.bins),
+            maximum_calibration_error(probabilities, labels, self.bins),
+            float((probabilities.argmax(axis=1) == labels).mean()),
+        )
+        return Outcome({name: Metric(value) for name, value in zip(names, values, strict=True)}, counts)

@@ -18,6 +18,7 @@ from kdface.progress import track
 
 Network = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, D)
 Quality = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N,)
+Posterior = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, C)
 
 
 @runtime_checkable
@@ -41,6 +42,8 @@ class Embedder:
     Args:
         network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
         quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
+        classifier: (N, H, W, 3) uint8 and their kind -> (N, C) probabilities of classes, where the network gives them.
+        people: the names of these classes.
         device: where the network lives.
         batch_size: images per forward pass (and as many mirror images).
         rank, world: the batches this process embeds, each whole, so that every row has the bits that it has on one
@@ -55,9 +58,13 @@ class Embedder:
         rank: int = 0,
         world: int = 1,
         quality_network: Quality | None = None,
+        classifier: Posterior | None = None,
+        people: Sequence[str] = (),
     ) -> None:
         self.network = network
         self.quality_network = quality_network
+        self.classifier = classifier
+        self.people = tuple(people)
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.rank = rank
@@ -65,6 +72,7 @@ class Embedder:
         self._known: Known = {}
         self._alone: Known = {}
         self._qualities: Known = {}
+        self._posteriors: Known = {}
 
     def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
         """(len(keys), D): f(image) + f(mirrored image) of each key, or f(image) alone; not normalised.
@@ -82,6 +90,12 @@ class Embedder:
         if self.quality_network is None:
             raise UserError("this network gives no face-image quality.")
         return self._recall(self._qualities, self._quality, dataset, keys)[:, 0].astype(np.float64)
+
+    def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """(len(keys), C): the probabilities of `people`; of each image itself, not of its mirror."""
+        if self.classifier is None:
+            raise UserError("this network gives no probabilities of people.")
+        return self._recall(self._posteriors, self._classes, dataset, keys)
 
     def frozen(self, network: Recognition) -> Embedder:
         """What embeds by a frozen network, on this one's device; test sets that share the network share the work."""
@@ -114,6 +128,10 @@ class Embedder:
     def _quality(self, batch: Tensor, dataset: FaceSet) -> Tensor:
         assert self.quality_network is not None
         return self.quality_network(batch, dataset.preprocessing).float()[:, None]
+
+    def _classes(self, batch: Tensor, dataset: FaceSet) -> Tensor:
+        assert self.classifier is not None
+        return self.classifier(batch, dataset.preprocessing).float()
 
     def _compute(
         self, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, rows: list[int]

@@ -19,13 +19,13 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, ParamSpec, get_type_hints
+from typing import Annotated, Literal, NamedTuple, ParamSpec, Protocol, get_type_hints, runtime_checkable
 
 import torch
 from annotated_types import Ge, Gt
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softmax
 
 EmbeddingSize = Annotated[int, Ge(1)]
 NumClasses = Annotated[int, Ge(2)]
@@ -131,6 +131,26 @@ def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
     """
     norm = torch.linalg.vector_norm(embedding, dim=1, keepdim=True)
     return norm, embedding / norm.masked_fill(norm < _MIN_NORM, math.inf)
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A head that tells all classes apart by one softmax."""
+
+    weight: nn.Parameter
+
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """(N, D) -> (N, C) logits without margin."""
+
+
+def posterior(head: Classifier, embedding: Tensor) -> Tensor:
+    """(N, D) embeddings, not normalised -> (N, C) probabilities of the classes: softmax of the logits without margin.
+
+    In float32, or float64 where embedding or weights are, also under autocast.
+    """
+    dtype = torch.promote_types(torch.promote_types(embedding.dtype, head.weight.dtype), torch.float32)
+    with torch.autocast(embedding.device.type, enabled=False):
+        return softmax(head.plain_logits(embedding.to(dtype)), dim=1)
 
 
 class Head(nn.Module, ABC):
@@ -255,6 +275,11 @@ class MarginSoftmax(Head):
         loss = self.loss_scale * cross_entropy(logits, label)
         extra = self.regulariser(norm, weight, label)
         return HeadOutput(loss if extra is None else loss + extra, logits, cosine.detach())
+
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """rho cos(theta_j) for all classes, (N, C)."""
+        norm, direction = polar(embedding)
+        return direction @ self.unit_weight(embedding.dtype).T * (norm if self.scale is None else self.scale)
 
     def under_rule(self, function: Callable[[Tensor], Tensor | None], cosine: Tensor) -> Tensor:
         """`function` of the cosine under the gradient rule."""

@@ -75,6 +75,10 @@ class MagFace(Head):
         norms: Tensor = vector_norm(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
         return norms
 
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """s cos(theta_j) for all classes, (N, C)."""
+        return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
+
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
         norm, direction = polar(embedding)
         (low, high), (least, most) = self.norms, self.margins

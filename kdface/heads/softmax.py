@@ -60,6 +60,11 @@ class Softmax(Head):
         logits = product if self.bias is None else product + self.bias.to(embedding.dtype)
         return HeadOutput(cross_entropy(logits, label), logits, cosine)
 
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """w_j . x + b_j, (N, C): there is no margin."""
+        product = embedding @ self.weight.to(embedding.dtype).T
+        return product if self.bias is None else product + self.bias.to(embedding.dtype)
+
 
 class NormFace(MarginSoftmax):
     """Normalised softmax: logit_j = s cos(theta_j).

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import PartialFC
+from kdface.heads import Classifier, PartialFC, posterior
 from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.pixels import normalised
 from kdface.randomness import derive
@@ -71,6 +71,7 @@ class Method(pl.LightningModule, ABC):
         backbone: the network that is trained.
         embedder: the network that is evaluated and shipped: the backbone, or the average of its weights.
         head: class weights and loss; null for methods that have none.
+        people: who the head's classes are, by name; set by whoever builds the method, empty where nobody knows.
         needs_head, needs_teacher: whether the method can do without (checked before anything is trained).
         last_loss, last_terms, last_metrics: of the last step, detached, for the record.
     """
@@ -92,6 +93,7 @@ class Method(pl.LightningModule, ABC):
         self.preprocessing = preprocessing
         self.views = views
         self.teacher = teacher
+        self.people: tuple[str, ...] = ()
         self.averaged: nn.Module | None = None
         self.memory_format = torch.contiguous_format
         self.last_terms: dict[str, Term] = {}
@@ -145,6 +147,30 @@ class Method(pl.LightningModule, ABC):
             )
         score: Tensor = grade(self.embedder(self.pixels(images)))
         return score
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it tells its training people apart by a softmax."""
+        return isinstance(self.head, Classifier)
+
+    def head_for(self, preprocessing: Preprocessing) -> nn.Module | None:
+        """The head that classifies images of a kind that it `sees`."""
+        self.preprocessing.require_equal(preprocessing, "the classifier", "the images")
+        return self.head
+
+    def posterior(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, C) probabilities of `people`, without any margin.
+
+        Raises `UserError` where the head is no softmax, or there is none.
+        """
+        head = self.head_for(preprocessing)
+        if not isinstance(head, Classifier):
+            raise UserError(
+                f"this network gives no probabilities of people: its head is {type(head).__name__}.",
+                expected="a softmax over all classes",
+                mend="a run of head=softmax or of a margin softmax (kdface list head)",
+            )
+        return posterior(head, self.embed(images, preprocessing))
 
     def before_training(self, training: TrainingSet) -> None:
         """Called once the networks are where they will be trained; `training.faces` are as the dataset gives them."""

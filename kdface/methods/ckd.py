@@ -121,11 +121,19 @@ class CKD(Method):
 
         Where both networks see one kind, it is the student.
         """
-        role = next((role for role in ("student", "teacher") if self.inputs[role] == preprocessing), None)
-        if role is None:
-            self.preprocessing.require_equal(preprocessing, "the student", "the images to be embedded")
-        embedding: Tensor = self.pair.path(role or "student")(self._seen(images, role or "student"))
+        role = self._role(preprocessing)
+        embedding: Tensor = self.pair.path(role)(self._seen(images, role))
         return embedding
+
+    def head_for(self, preprocessing: Preprocessing) -> nn.Module | None:
+        return self.head if self._role(preprocessing) == "student" else self.teacher_head
+
+    def _role(self, preprocessing: Preprocessing) -> str:
+        for role in ("student", "teacher"):
+            if self.inputs[role] == preprocessing:
+                return role
+        self.preprocessing.require_equal(preprocessing, "the student", "the images to be embedded")
+        return "student"
 
     def _seen(self, images: Tensor, role: str) -> Tensor:
         return normalised(images, self.inputs[role], self.memory_format)

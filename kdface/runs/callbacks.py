@@ -306,6 +306,7 @@ class Checkpoints(pl.Callback):
             "config": self.config,
             "preprocessing": self.faces.preprocessing.to_dict(),
             "num_classes": len(self.faces.people),
+            "people": list(self.faces.people),
             "seed": self.config["seed"],
             "step": trainer.global_step,
             "batches": self.loader.delivered,

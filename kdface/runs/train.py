@@ -230,7 +230,15 @@ def evaluate(
         for buffer in method.buffers():
             torch.distributed.broadcast(buffer, 0)
     device = next(method.backbone.parameters()).device
-    embed = Embedder(method.embed, device, rank=rank, world=world, quality_network=method.quality)
+    embed = Embedder(
+        method.embed,
+        device,
+        rank=rank,
+        world=world,
+        quality_network=method.quality,
+        classifier=method.posterior,
+        people=method.people,
+    )
     try:
         with forward_context(profile):
             return {name: protocol.evaluate(embed) for name, protocol in protocols.items()}

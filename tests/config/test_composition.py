@@ -84,6 +84,8 @@ def company(group: str, choice: str) -> list[str]:
         given.append("method=facenet")
     if (group, choice) in (("dataset", "image_folder"), ("dataset", "ckd_folders")):
         given += ["dataset.root=faces", "evaluation=none"]
+    if (group, choice) == ("evaluation", "ckd_folders_calibration"):
+        given += ["dataset=ckd_folders", "dataset.root=faces"]
     if group == "augmentation":
         target = yaml.safe_load((conf_folder() / "augmentation" / f"{choice}.yaml").read_text())["_target_"]
         given.append(f"method.views.student={locate(target).views[0]}")  # type: ignore[attr-defined]

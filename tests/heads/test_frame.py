@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -14,13 +15,20 @@ from torch.nn.functional import cross_entropy, normalize
 from kdface.heads import (
     CRFIQA,
     ArcFace,
+    Classifier,
+    CosFace,
     ElasticFaceArc,
     Head,
     HeadOutput,
+    MagFace,
     MarginSoftmax,
     NormFace,
+    PartialFC,
     Softmax,
+    SphereFace2,
+    SphereFace2017,
     SphereFaceR,
+    posterior,
 )
 from kdface.heads.frame import angle, polar, straight_through
 
@@ -89,6 +97,45 @@ def test_output(make_head: MakeHead) -> None:
     weight = head.weight.detach()
     naive = [[float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for b in weight] for a in x]
     torch.testing.assert_close(out.cosine, torch.tensor(naive), atol=1e-6, rtol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("make_head_of", "scale"),
+    [
+        (Softmax, None),
+        (CosFace, 64.0),
+        (SphereFace2017, "norm"),
+        (MagFace, 64.0),
+        (CRFIQA, 64.0),
+        (partial(SphereFaceR, scale=20.0), 20.0),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_posterior_is_the_softmax_without_margin(make_head_of: MakeHead, scale: float | str | None) -> None:
+    """By loops over classes, in eval mode, where the weights may be off the sphere."""
+    head = seeded(make_head_of, 8, 5).eval()
+    with torch.no_grad():
+        head.weight.mul_(1.5)
+        if scale is None:
+            nn.init.normal_(head.bias)  # type: ignore[arg-type]
+    x, _ = batch(6, 8, 5)
+    assert isinstance(head, Classifier)
+    found = posterior(head, x)
+    for row, probabilities in zip(x.tolist(), found.tolist(), strict=True):
+        length = math.sqrt(sum(each * each for each in row))
+        logits = []
+        for place, weight in enumerate(head.weight.tolist()):
+            product = sum(a * b for a, b in zip(row, weight, strict=True))
+            cosine = product / length / math.sqrt(sum(each * each for each in weight))
+            factor = length if scale == "norm" else scale
+            logits.append(product + head.bias[place].item() if scale is None else factor * cosine)  # type: ignore
+        total = sum(math.exp(each - max(logits)) for each in logits)
+        assert probabilities == pytest.approx([math.exp(each - max(logits)) / total for each in logits], abs=1e-5)
+
+
+def test_binary_classifiers_and_samples_of_classes_have_no_posterior() -> None:
+    assert not isinstance(SphereFace2(8, 5), Classifier)
+    assert not isinstance(PartialFC(CosFace(8, 5)), Classifier)
 
 
 def test_loss_is_loss_scale_times_cross_entropy_of_the_logits() -> None:

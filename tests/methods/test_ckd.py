@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,8 +15,10 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from kdface.backbones import iresnet_nano
 from kdface.config.compose import compose
+from kdface.config.load import load_run
 from kdface.config.locate import parameters
 from kdface.config.paths import conf_folder
+from kdface.datasets.ckd_folders import CKDFolders, Modality
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
@@ -357,15 +360,43 @@ def small(experiment: str) -> list[str]:
 
 
 def stored_crops(root: Path) -> None:
-    """A training set and a test set in the official layout: train, gallery and probe, of noise."""
-    splits = (("train", 4, 9), ("gallery", 2, 4), ("probe", 2, 4))
+    """A training set and a test set in the official layout: train and val, gallery and probe, of noise."""
+    splits = (("train", range(4), 9), ("gallery", range(2), 4), ("probe", range(2), 4), ("val", range(1, 4), 5))
     for number, (split, people, images) in enumerate(splits):
-        for person in range(people):
+        for person in people:
             for image in range(images):
                 for kind, (height, width) in (("face", (48, 48)), ("periocular", (32, 64))):
                     file = root / split / f"p{person}" / kind / f"{image}.png"
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(encoded(picture(100 * number + 10 * person + image, height, width)))
+
+
+def require_calibration(kdface: Kdface, run: Path, root: Path) -> None:
+    """Each modality by its own head, people by name: those of `val` are 1 to 3 of the network's four."""
+    method = load_run(run).method
+    assert isinstance(method, CKD)
+    kinds: list[tuple[Modality, Any, tuple[int, int]]] = [
+        ("periocular", method.head, (32, 64)),
+        ("face", method.teacher_head, (48, 48)),
+    ]
+    for modality, head, size in kinds:
+        said = kdface(
+            "evaluate",
+            f"run={run}",
+            "evaluation=ckd_folders_calibration",
+            f"evaluation.ckd_periocular_calibration.dataset.modality={modality}",
+            f"evaluation.ckd_periocular_calibration.dataset.size=[{size[0]},{size[1]}]",
+        )
+        assert said.code == 0, said
+        found = json.loads((run / "evaluations" / "ckd_periocular_calibration" / "results.json").read_text())
+        faces = CKDFolders(root, "val", modality, size)
+        images = torch.from_numpy(np.stack([faces[row].image for row in range(len(faces))]))
+        with torch.no_grad():
+            embedding = method.embed(images, faces.preprocessing)
+        guess = (embedding @ head.weight.T + head.bias).argmax(1).numpy()
+        expected = float((guess == faces.labels + 1).mean())
+        assert found["counts"]["ckd_periocular_calibration"]["images"] == 15
+        assert found["metrics"]["ckd_periocular_calibration/calibration/accuracy"]["value"] == pytest.approx(expected)
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -421,6 +452,7 @@ def test_every_experiment_trains_is_evaluated_and_resumes_exactly(
         told = {f"ckd_{name}" for name in ("periocular_rank1/ckd/rank1", "periocular_eer/ckd/eer_official")}
         told |= {"ckd_cross_rank1/ckd/cross/rank1", "ckd_cross_eer/ckd/cross/eer"}
         assert told | {"ckd_periocular_clusters/ckd/davies_bouldin"} <= set(metrics)
+        require_calibration(kdface, run, tmp_path / "faces")
 
     def interrupted(method: Method, given: Batch, index: int) -> Tensor:
         if method.trainer.global_step == 3:  # the checkpoint is that of step 2
