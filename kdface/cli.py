@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("kdface.commands.completion", "print the line that switches on completion in bash or zsh"),
 }
 
+# Commands with a parser, which knows their options; of the others, --help prints what their module says of itself.
+_PARSED = ("train", "evaluate", "table", "report", "quality", "sync")
+
 HELP = """\
 kdface: face recognition with knowledge distillation
 
@@ -62,7 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 nearest=f"kdface {near}" if near else "",
                 mend="kdface --help",
             )
-        run: Callable[[list[str]], int] = importlib.import_module(COMMANDS[words[0]][0]).run
+        command = importlib.import_module(COMMANDS[words[0]][0])
+        if words[0] not in _PARSED and {"-h", "--help"} & set(words[1:]):
+            print((command.__doc__ or "").strip())
+            return 0
+        run: Callable[[list[str]], int] = command.run
         return run(words[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

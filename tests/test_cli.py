@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kdface.cli import COMMANDS
 from kdface.commands.completion import answers
-from tests.conftest import Kdface
+from tests.conftest import Kdface, command
 
 _HEAVY = ("torch", "pytorch_lightning", "hydra", "omegaconf", "numpy", "cv2", "matplotlib", "pydantic", "wandb", "rich")
 
@@ -51,6 +52,14 @@ def test_help_names_every_command(kdface: Kdface) -> None:
     assert said.code == 0
     for name in ("train", "evaluate", "sweep", "table", "report", "export", "quality", "data", "config", "doctor"):
         assert f"  {name} " in said.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_how_it_is_called(name: str, tmp_path: Path) -> None:
+    said = command(name, "--help", cwd=tmp_path)
+    assert said.returncode == 0 and not said.stderr, said
+    assert f"kdface {name}" in said.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_doctor_tells_packages_profile_and_places(kdface: Kdface) -> None:

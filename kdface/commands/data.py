@@ -1,4 +1,8 @@
-"""kdface data verify|card|preview DATASET [OVERRIDES]."""
+"""kdface data verify|card|preview DATASET [OVERRIDES].
+
+verify decodes every image and lists what is broken, double, or in another DATASET too; card prints counts, size,
+licence and fingerprint; preview writes a contact sheet of the views.
+"""
 
 from __future__ import annotations
 
