@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -33,6 +33,7 @@ class Recognition(Protocol):
     def to(self, device: torch.device | str) -> Recognition: ...
 
 
+Task = Callable[[Tensor, FaceSet], Tensor]  # (N, H, W, 3) uint8 RGB of a dataset -> (N, ...)
 Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the dataset's id: rows by key
 
 
@@ -97,6 +98,17 @@ class Embedder:
             raise UserError("this network gives no probabilities of people.")
         return self._recall(self._posteriors, self._classes, dataset, keys)
 
+    def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
+        """Know embeddings and qualities of these keys hereafter, from reading each image once.
+
+        Args:
+            network: what embeds; null: the embedder's own.
+        """
+        if self.quality_network is None:
+            raise UserError("this network gives no face-image quality.")
+        embed = embedder_of(network, self)
+        self._learn({embed._both: embed._known, self._quality: self._qualities}, dataset, keys)
+
     def frozen(self, network: Recognition) -> Embedder:
         """What embeds by a frozen network, on this one's device; test sets that share the network share the work."""
         network.to(self.device)
@@ -107,16 +119,22 @@ class Embedder:
             )
         return _FROZEN[network]
 
-    def _recall(
-        self, store: Known, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, keys: Sequence[str]
-    ) -> NDArray[np.float32]:
-        _, known = store.setdefault(id(dataset), (dataset, {}))
-        missing = sorted(set(keys) - known.keys())
-        if missing:
-            rows = {key: row for row, key in enumerate(dataset.keys)}
-            found = self._compute(compute, dataset, [rows[key] for key in missing])
-            known.update(zip(missing, found, strict=True))
-        return np.stack([known[key] for key in keys])
+    def _recall(self, store: Known, compute: Task, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        self._learn({compute: store}, dataset, keys)
+        return np.stack([store[id(dataset)][1][key] for key in keys])
+
+    def _learn(self, tasks: Mapping[Task, Known], dataset: FaceSet, keys: Sequence[str]) -> None:
+        """Compute what of these keys is missing, together where the same is missing of several tasks."""
+        wanted: dict[tuple[str, ...], list[Task]] = {}
+        for task, store in tasks.items():
+            _, known = store.setdefault(id(dataset), (dataset, {}))
+            if missing := sorted(set(keys) - known.keys()):
+                wanted.setdefault(tuple(missing), []).append(task)
+        rows = {key: row for row, key in enumerate(dataset.keys)} if wanted else {}
+        for lacking, together in wanted.items():
+            found = self._compute(together, dataset, [rows[key] for key in lacking])
+            for task, values in zip(together, found, strict=True):
+                tasks[task][id(dataset)][1].update(zip(lacking, values, strict=True))
 
     def _both(self, batch: Tensor, dataset: FaceSet) -> Tensor:
         kind = dataset.preprocessing
@@ -133,19 +151,18 @@ class Embedder:
         assert self.classifier is not None
         return self.classifier(batch, dataset.preprocessing).float()
 
-    def _compute(
-        self, compute: Callable[[Tensor, FaceSet], Tensor], dataset: FaceSet, rows: list[int]
-    ) -> NDArray[np.float32]:
+    def _compute(self, tasks: Sequence[Task], dataset: FaceSet, rows: list[int]) -> list[NDArray[np.float32]]:
         size, count = self.batch_size, len(rows)
         chunks = [range(start, min(start + size, count)) for start in range(0, count, size)][self.rank :: self.world]
         mine = [each for chunk in chunks for each in chunk]
-        found: list[NDArray[np.float32]] = []
+        found: list[list[NDArray[np.float32]]] = [[] for _ in tasks]
         for chunk in track(chunks, f"embedding {dataset.name}", unit=size, total=len(mine)):
-            images = np.stack([dataset[rows[each]].image for each in chunk])
+            images = torch.from_numpy(np.stack([dataset[rows[each]].image for each in chunk])).to(self.device)
             with torch.inference_mode():
-                found.append(compute(torch.from_numpy(images).to(self.device), dataset).cpu().numpy())
-        part = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
-        return part if self.world == 1 else self._gather(part, mine, len(rows))
+                for task, parts in zip(tasks, found, strict=True):
+                    parts.append(task(images, dataset).cpu().numpy())
+        whole = [np.concatenate(parts) if parts else np.zeros((0, 0), np.float32) for parts in found]
+        return whole if self.world == 1 else [self._gather(part, mine, len(rows)) for part in whole]
 
     def _gather(self, part: NDArray[np.float32], mine: list[int], expected: int) -> NDArray[np.float32]:
         """Put the ranks' parts together by row; every row exactly once."""

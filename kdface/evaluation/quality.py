@@ -130,6 +130,8 @@ class QualityEDC:
         keys = self.pairs.keys()
         left, right = self.pairs.rows(keys)
         same = self.pairs.same
+        if self.grader is None:
+            embed.embed_and_grade(self.recognised, keys, self.recognition)
         quality = self._grade(embed, self.dataset, keys)
         embeddings = embedder_of(self.recognition, embed)(self.recognised, keys)
         symptoms = diagnose(embeddings, left, right, same) + _diagnose_quality(quality)

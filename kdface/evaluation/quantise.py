@@ -66,6 +66,9 @@ class QuantisedEmbedder(Embedder):
     def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
         return self.embed.posterior(dataset, keys)
 
+    def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
+        self.embed.embed_and_grade(dataset, keys, network)
+
     def frozen(self, network: Recognition) -> Embedder:
         return QuantisedEmbedder(self.embed.frozen(network))
 

@@ -23,7 +23,8 @@ from kdface.runs.records import read
 def draw_scores(scores: Path, figures: Path) -> None:
     """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF.
 
-    Tests of face-image quality bring error-versus-discard and, on misaligned faces, the consistency of the quality.
+    Tests of face-image quality bring instead error-versus-discard and, on misaligned faces, the consistency of the
+    quality: who recognises in them is another network than the one that they test.
     """
     for file in sorted(scores.glob("*.npz")):
         with np.load(file, allow_pickle=False) as arrays:
@@ -34,7 +35,7 @@ def draw_scores(scores: Path, figures: Path) -> None:
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
             _save(consistency_figure(*both, spearman=spearman(*both)), figures / f"{name}_consistency")
-        if "scores" not in found:
+        if "quality" in found or "scores" not in found:
             continue
         values, same = found["scores"], found["same"]
         curve = roc(values, same).corners()

@@ -64,6 +64,23 @@ def _values(outcome: QualityOutcome) -> dict[str, float | None]:
     return {name: metric.value for name, metric in outcome.metrics.items()}
 
 
+def test_an_image_is_read_once_to_be_recognised_and_graded() -> None:
+    read: list[tuple[str, str]] = []
+
+    class Counted(Dimmed):
+        def __getitem__(self, index: int) -> Sample:
+            read.append((self.name, str(self.keys[index])))
+            return super().__getitem__(index)
+
+    aligned, darker = Counted(), Counted()
+    aligned.name = "noise"
+    test = random_verification(aligned, folds=2, pairs_per_fold=8)
+    embed, keys = _embedder(), set(test.pairs.keys())
+    for quality in (QualityEDC(test, policy=POLICY), QualityEDC(test, darker, policy=POLICY)):
+        quality.evaluate(embed)
+    assert sorted(read) == sorted((name, key) for name in ("noise", "noise:dimmed") for key in keys)
+
+
 def test_aligned_images() -> None:
     test = _test()
     outcome = QualityEDC(test, policy=POLICY, resamples=50, seed=4).evaluate(_embedder())
