@@ -35,10 +35,16 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
         for key, value in kept["trainer"].items()
         if key not in _IRRELEVANT["trainer"] and value != _DEFAULTS.get(key, MISSING)
     }
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
-    for root in ("data", "runs"):
-        text = text.replace(str(tree["paths"][root]), f"<{root}>")
+    text = json.dumps(portable(kept, tree["paths"]), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
+    """Plain values with <data> and <runs> in the place of these folders: where they lie tells nothing apart."""
+    text = json.dumps(tree)
+    for name in sorted(("data", "runs"), key=lambda each: -len(str(paths[each]))):  # one may lie in the other
+        text = text.replace(json.dumps(str(paths[name]))[1:-1], f"<{name}>")
+    return json.loads(text)
 
 
 def _as_before(node: Any) -> Any:

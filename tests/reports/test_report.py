@@ -39,6 +39,20 @@ def test_seeds_of_one_configuration_are_one_group(tmp_path: Path) -> None:
     assert all(set(group["config"]) == {"head.margin"} for group in found["groups"])
 
 
+def test_where_data_and_runs_lie_is_not_told_and_is_no_difference(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        runs = tmp_path / place
+        tree = config(runs, teacher={"_target_": "kdface.teachers.from_run", "run": f"{runs}/teacher"})
+        origin = make_run(runs, tree, {ACCURACY: 0.9}) / "origin.json"
+        origin.write_text(json.dumps({"command": ["kdface", "train", f"teacher.run={runs}/teacher"]}))
+    found = _payload(tmp_path)
+    assert len(found["groups"]) == 1
+    assert found["base"]["teacher.run"] == "<runs>/teacher"
+    assert found["base"]["evaluation.lfw.pairs"] == "<data>/pairs.txt"
+    assert {run["command"] for run in found["runs"]} == {"kdface train teacher.run=<runs>/teacher"}
+    assert str(tmp_path) not in json.dumps(found) and "/nowhere" not in json.dumps(found)
+
+
 def test_bands_are_mean_lowest_and_highest_seed() -> None:
     x = np.array([0.0, 10.0, 20.0])
     found = bands([(x, np.array([1.0, 2.0, 3.0])), (x[:2], np.array([3.0, 2.0]))])

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kdface.config.fingerprint import difference
+from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
@@ -175,18 +175,18 @@ def _sources(run: RunFolder) -> list[_Source]:
     data = _json(run.root / "data.json")
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
-        _portable(config["dataset"], paths),
+        portable(config["dataset"], paths),
         str(data.get("train", {}).get("fingerprint", "")),
-        _portable(config["teacher"], paths),
+        portable(config["teacher"], paths),
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
-    evaluation = _portable(config["evaluation"] or {}, paths)
+    evaluation = portable(config["evaluation"] or {}, paths)
     sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, *trained)]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
         if Path(later["checkpoint"]).name != run.last.name:
             continue  # of a network on the way there
-        evaluation = _portable(later["evaluation"], {**paths, **later["paths"]})
+        evaluation = portable(later["evaluation"], {**paths, **later["paths"]})
         sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained))
     return sources
 
@@ -231,14 +231,6 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
         expected="numbers of one protocol on one version of the data",
         mend="run the older one again, or give it a table of its own",
     )
-
-
-def _portable(tree: Any, paths: Mapping[str, Any]) -> Any:
-    """Where the data and the runs lie does not tell two configurations apart."""
-    text = json.dumps(tree)
-    for name, root in sorted(paths.items(), key=lambda each: -len(str(each[1]))):  # one may lie in the other
-        text = text.replace(json.dumps(str(root))[1:-1], f"<{name}>")
-    return json.loads(text)
 
 
 # What is tested, not how: the image size that the network asks for, and the source whose quality is judged.
