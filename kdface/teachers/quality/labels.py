@@ -25,7 +25,7 @@ from kdface.faces import FaceSet
 from kdface.teachers.frozen import Teacher, fingerprint_of
 from kdface.teachers.quality import people, source
 from kdface.teachers.quality.people import mated_cosine, rows_of_people
-from kdface.teachers.quality.source import QualitySource, unit_embeddings
+from kdface.teachers.quality.source import QualitySource, embedding_once, unit_embeddings
 
 log = logging.getLogger("kdface")
 
@@ -109,6 +109,11 @@ def identity(teacher: Teacher) -> str:
 
 
 def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
+    with embedding_once():  # most sources ask for what the check of their direction asks for too
+        return _checked(quality, teacher, faces)
+
+
+def _checked(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
     scores = np.asarray(quality(teacher, faces), dtype=np.float64)
     if scores.shape != (len(faces),):
         raise ValueError(f"{_name(quality)} returned scores of shape {scores.shape}, expected ({len(faces)},)")

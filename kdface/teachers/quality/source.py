@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol, get_type_hints, runtime_checkable
 
@@ -73,12 +75,38 @@ def batches(
         yield rows, torch.from_numpy(np.stack([faces[int(row)].image for row in rows])).to(device)
 
 
+# (teacher, faces) -> its rows, and the two themselves: they must live for their ids to name them.
+_Known = dict[tuple[int, int], tuple[NDArray[np.float32], "Teacher", FaceSet]]
+_known: ContextVar[_Known | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def embedding_once() -> Iterator[None]:
+    """Within it, `unit_embeddings` embeds a set by a teacher once, whoever asks for it."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def unit_embeddings(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
     """(N, D) embeddings of the whole set, each divided by its norm.
 
     Raises:
         UserError: an embedding is zero or not finite, and so has no direction.
     """
+    known = _known.get()
+    if known is None:
+        return _embedded(teacher, faces)
+    if (id(teacher), id(faces)) not in known:
+        rows = _embedded(teacher, faces)
+        rows.flags.writeable = False  # it is handed out again
+        known[id(teacher), id(faces)] = (rows, teacher, faces)
+    return known[id(teacher), id(faces)][0]
+
+
+def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
     parts = [teacher.embed(images).double().cpu().numpy() for _, images in batches(teacher, faces, "embedding")]
     rows = np.concatenate(parts)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

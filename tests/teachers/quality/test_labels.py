@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
@@ -96,6 +97,24 @@ def agreeing() -> tuple[Faces, Teacher, NDArray[np.float64]]:
     vectors = np.concatenate([np.array(c) + rng.integers(-60, 60, (10, 6)) for c in ([60] * 6, [-60, 60] * 3)])
     faces = faces_of(vectors.tolist(), ["a"] * 10 + ["b"] * 10)
     return faces, flat_teacher(), MatedCosine()(flat_teacher(), faces)
+
+
+def test_the_source_and_the_check_of_its_direction_share_the_embeddings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, network, _ = agreeing()
+    embedded: list[int] = []
+    embed = Teacher.embed
+
+    def watched(self: Teacher, images: Tensor) -> Tensor:
+        embedded.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(Teacher, "embed", watched)
+    quality_labels(MatedCosine(), network, faces, tmp_path)
+    assert sum(embedded) == len(faces)
+    MatedCosine()(network, faces)  # afterwards everybody embeds for themselves again
+    assert sum(embedded) == 2 * len(faces)
 
 
 def test_direction(tmp_path: Path) -> None:
