@@ -41,7 +41,7 @@ bench: $(STAMP) ## measure speed side by side, as ratios
 	$(BIN)/python -m benchmarks
 
 tables: $(STAMP) ## train and write the small tables of experiments/ (KDFACE_DATA=FOLDER; hours on two cores, resumable)
-	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) --run --figures hydra.launcher.n_jobs=$(shell nproc)
+	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) experiments/aikd/small_models.yaml --run --figures hydra.launcher.n_jobs=$(shell nproc)
 
 clean: ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist runs/demo
