@@ -137,16 +137,18 @@ def _note_data(folder: RunFolder, job: Any) -> None:
     import json
 
     from kdface.datasets.checks import card, shared_people
+    from kdface.evaluation import Calibration
     from kdface.teachers.quality.labels import identity
 
     tests = {f"evaluation.{name}": faces for name, faces in sets_of(job.protocols).items()}
+    strangers = {name: each for name, each in job.protocols.items() if not isinstance(each, Calibration)}
     sets = {"train": job.training.faces, **tests}
-    for name, faces in tests.items():
+    for name, faces in sets_of(strangers).items():  # people of the training set are what Calibration is about
         if shared := shared_people(job.training.faces, faces):
             logging.getLogger("kdface").warning(
                 "%d people of %s are in the training set too (%s, ...): its numbers will flatter",
                 len(shared),
-                name,
+                f"evaluation.{name}",
                 shared[0][0],
             )
     path = folder.root / "data.json"

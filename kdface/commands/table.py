@@ -7,7 +7,6 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,7 +51,7 @@ def run(words: list[str]) -> int:
         _require_same_teachers(tables)
         failed = _train(_missing("train", tables), launcher, given.config_dir, paths)
         tables = now()  # what can be evaluated is known only now
-        failed |= _evaluate(_missing("evaluate", tables), overrides, given.config_dir, _at_once(launcher))
+        failed |= _evaluate(_missing("evaluate", tables), overrides, given.config_dir)
         tables = now()
         _require_same_teachers(tables)
     for table, path in zip(tables, paths, strict=True):
@@ -143,29 +142,15 @@ def _train(
     return session.tell() != 0
 
 
-def _at_once(launcher: Sequence[str]) -> int:
-    """How many evaluations run at a time: as many as jobs of the sweep, where that is given."""
-    given = [word.partition("=")[2] for word in launcher if word.startswith("hydra.launcher.n_jobs=")]
-    return int(given[-1]) if given and given[-1].isdigit() and int(given[-1]) else 1
-
-
-def _evaluate(commands: Sequence[Sequence[str]], overrides: Sequence[str], config_dirs: list[Path], jobs: int) -> bool:
-    """Evaluate finished runs as columns ask, `jobs` at a time. Returns whether one failed, whose output is told."""
+def _evaluate(commands: Sequence[Sequence[str]], overrides: Sequence[str], config_dirs: list[Path]) -> bool:
+    """Evaluate finished runs as columns ask, one after the other. Returns whether one failed."""
     own = [word for folder in config_dirs for word in ("--config-dir", str(folder))]
     own += [each for each in overrides if each.startswith("paths.data=")]
-
-    def call(command: Sequence[str]) -> bool:
-        print(f"[{commands.index(command) + 1}/{len(commands)}] {' '.join(command)}", file=sys.stderr, flush=True)
-        words = [sys.executable, "-m", "kdface", *command[1:], *own]
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if done.returncode:
-            print(f"{done.stdout}exit code {done.returncode}: {' '.join(command)}", file=sys.stderr, flush=True)
-        return done.returncode != 0
-
-    with ThreadPoolExecutor(jobs) as pool:
-        asked = [pool.submit(call, command) for command in commands]
-        try:
-            return any([each.result() for each in asked])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    failed = False
+    for number, command in enumerate(commands, 1):
+        print(f"[{number}/{len(commands)}] {' '.join(command)}", file=sys.stderr, flush=True)
+        code = subprocess.run([sys.executable, "-m", "kdface", *command[1:], *own]).returncode
+        if code:
+            print(f"failed with exit code {code}: {' '.join(command)}", file=sys.stderr, flush=True)
+            failed = True
+    return failed

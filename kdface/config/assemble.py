@@ -112,6 +112,11 @@ def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]
                 mend=f"method=aikd, head=magface, head=crfiqa, or a source: evaluation.{name}.grader=...",
             )
         if isinstance(test, Calibration):
+            if isinstance(made, Quantised):
+                raise UserError(
+                    f"evaluation.{name} quantises embeddings, and Calibration tests probabilities, not embeddings.",
+                    mend="give the Calibration itself",
+                )
             _require_classes(test, name, method)
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:

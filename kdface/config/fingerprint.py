@@ -35,16 +35,28 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
         for key, value in kept["trainer"].items()
         if key not in _IRRELEVANT["trainer"] and value != _DEFAULTS.get(key, MISSING)
     }
-    text = json.dumps(portable(kept, tree["paths"]), sort_keys=True, ensure_ascii=True)
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
+    for root in ("data", "runs"):
+        text = text.replace(str(tree["paths"][root]), f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
-    """Plain values with <data> and <runs> in the place of these folders: where they lie tells nothing apart."""
-    text = json.dumps(tree)
-    for name in sorted(("data", "runs"), key=lambda each: -len(str(paths[each]))):  # one may lie in the other
-        text = text.replace(json.dumps(str(paths[name]))[1:-1], f"<{name}>")
-    return json.loads(text)
+    """Plain values with <data> and <runs> in the place of these folders: where they lie tells nothing apart.
+
+    A value, or that of an override such as teacher.run=FOLDER, is such a folder or begins with it.
+    """
+    roots = sorted(((str(paths[name]), name) for name in ("data", "runs")), key=lambda each: -len(each[0]))
+    if isinstance(tree, Mapping):
+        return {key: portable(value, paths) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [portable(each, paths) for each in tree]
+    if isinstance(tree, str):
+        key, equals, value = tree.rpartition("=")
+        for root, name in roots:  # the longer one first: one may lie in the other
+            if f"{value}/".startswith(f"{root}/"):
+                return f"{key}{equals}<{name}>{value[len(root) :]}"
+    return tree
 
 
 def _as_before(node: Any) -> Any:

@@ -87,12 +87,15 @@ def maximum_calibration_error(probabilities: Probabilities, labels: Labels, bins
 
 
 class Calibration:
-    """How far a network's own classifier can be believed on images of its training people that it has not seen.
+    """How far a network's own classifier can be believed, on images of its training people.
+
+    Images that were trained on flatter it: give others, as CKD's official folders have them in `val`.
 
     Metrics: `calibration/ece` and `calibration/mce`, the errors above; `calibration/accuracy`, the share of images
     whose most probable person is the right one. The probabilities are the softmax of the head's logits without margin
-    (`kdface.heads.posterior`), each image by itself. A dataset's people are the classes of their name, whatever number
-    it gives them, and need not be all of them.
+    (`kdface.heads.Classifier`), each image by itself; where weights are averaged (trainer.ema_decay), the backbone's
+    are, and the head's are those of the last step. A dataset's people are the classes of their name, whatever number it
+    gives them, and need not be all of them.
 
     Args:
         dataset: the images.

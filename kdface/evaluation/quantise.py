@@ -38,7 +38,7 @@ class QuantisedEmbedder(Embedder):
     """Embeddings as another embedder gives them, after a pass through one byte per number.
 
     So are those of frozen networks that a protocol compares them with. Embeddings without a direction are handed on as
-    they are, for the protocol to tell of. Face-image quality and probabilities of classes are not quantised.
+    they are, for the protocol to tell of. Face-image quality is not quantised.
     """
 
     def __init__(self, embed: Embedder) -> None:
@@ -49,8 +49,6 @@ class QuantisedEmbedder(Embedder):
             embed.rank,
             embed.world,
             quality_network=embed.quality_network,
-            classifier=embed.classifier,
-            people=embed.people,
         )
         self.embed = embed
 
@@ -62,9 +60,6 @@ class QuantisedEmbedder(Embedder):
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
         return self.embed.quality(dataset, keys)
-
-    def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        return self.embed.posterior(dataset, keys)
 
     def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
         self.embed.embed_and_grade(dataset, keys, network)

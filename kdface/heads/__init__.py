@@ -7,7 +7,7 @@ Example:
 
 from kdface.heads.crfiqa import CRFIQA
 from kdface.heads.elasticface import ElasticFaceArc, ElasticFaceCos
-from kdface.heads.frame import Classifier, Head, HeadOutput, MarginSoftmax, posterior
+from kdface.heads.frame import Classifier, Head, HeadOutput, MarginSoftmax
 from kdface.heads.magface import MagFace
 from kdface.heads.partial_fc import PartialFC
 from kdface.heads.softmax import ArcFace, CosFace, NormFace, Softmax
@@ -35,5 +35,4 @@ __all__ = [
     "SphereFace2017",
     "SphereFacePlus",
     "SphereFaceR",
-    "posterior",
 ]

@@ -19,7 +19,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, ParamSpec, Protocol, get_type_hints, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, ParamSpec, get_type_hints
 
 import torch
 from annotated_types import Ge, Gt
@@ -133,26 +133,6 @@ def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
     return norm, embedding / norm.masked_fill(norm < _MIN_NORM, math.inf)
 
 
-@runtime_checkable
-class Classifier(Protocol):
-    """A head that tells all classes apart by one softmax."""
-
-    weight: nn.Parameter
-
-    def plain_logits(self, embedding: Tensor) -> Tensor:
-        """(N, D) -> (N, C) logits without margin."""
-
-
-def posterior(head: Classifier, embedding: Tensor) -> Tensor:
-    """(N, D) embeddings, not normalised -> (N, C) probabilities of the classes: softmax of the logits without margin.
-
-    In float32, or float64 where embedding or weights are, also under autocast.
-    """
-    dtype = torch.promote_types(torch.promote_types(embedding.dtype, head.weight.dtype), torch.float32)
-    with torch.autocast(embedding.device.type, enabled=False):
-        return softmax(head.plain_logits(embedding.to(dtype)), dim=1)
-
-
 class Head(nn.Module, ABC):
     """(embedding, label) -> `HeadOutput`. Owns the class weights, checks its input, shuts autocast out.
 
@@ -218,7 +198,24 @@ class Head(nn.Module, ABC):
         return straight_through(unit, weight)
 
 
-class MarginSoftmax(Head):
+class Classifier(Head):
+    """A head that tells all classes apart by one softmax."""
+
+    @abstractmethod
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """(N, D) in full precision -> (N, C) logits without margin."""
+
+    def posterior(self, embedding: Tensor) -> Tensor:
+        """(N, D) embeddings, not normalised -> (N, C) probabilities of the classes: softmax of `plain_logits`.
+
+        In float32, or float64 where embedding or weights are, also under autocast.
+        """
+        dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(embedding.device.type, enabled=False):
+            return softmax(self.plain_logits(embedding.to(dtype)), dim=1)
+
+
+class MarginSoftmax(Classifier):
     """The frame of the module's docstring. A member overrides `psi`, `eta` or `regulariser`.
 
     Args:

@@ -8,9 +8,9 @@ from torch.linalg import vector_norm
 from torch.nn.functional import cross_entropy
 
 from kdface.heads.frame import (
+    Classifier,
     EmbeddingSize,
     GradientRule,
-    Head,
     HeadOutput,
     NonNegative,
     NumClasses,
@@ -21,7 +21,7 @@ from kdface.heads.frame import (
 )
 
 
-class MagFace(Head):
+class MagFace(Classifier):
     """Margin by norm: psi = cos(theta + m(a)) where cos(theta) > 0, else cos(theta); a = clip(|f|, l_a, u_a).
 
     m(a) = l_m + (u_m - l_m) (a - l_a) / (u_a - l_a), g(a) = a / u_a^2 + 1 / a, and

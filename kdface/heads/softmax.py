@@ -10,9 +10,9 @@ from torch.linalg import vector_norm
 from torch.nn.functional import cross_entropy
 
 from kdface.heads.frame import (
+    Classifier,
     EmbeddingSize,
     GradientRule,
-    Head,
     HeadOutput,
     MarginSoftmax,
     NonNegative,
@@ -23,7 +23,7 @@ from kdface.heads.frame import (
 )
 
 
-class Softmax(Head):
+class Softmax(Classifier):
     """Linear classifier: logit_j = w_j . x + b_j, loss = cross-entropy. Nothing is normalised.
 
     Args:

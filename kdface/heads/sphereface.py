@@ -18,6 +18,7 @@ from kdface.heads.frame import (
     Positive,
     angle,
     checked,
+    polar,
 )
 from kdface.heads.schedules import ScheduledMarginSoftmax, annealed_lambda
 
@@ -174,3 +175,8 @@ class GASoftmax(MarginSoftmax):
 
     def eta(self, cosine: Tensor) -> Tensor:
         return 1.0 - 2.0 / math.pi * angle(cosine)
+
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """s (1 - (2/pi) theta_j) for all classes, (N, C): linear in the angle without margin too."""
+        assert self.scale is not None
+        return self.scale * self.eta(polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)

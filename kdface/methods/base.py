@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import Classifier, PartialFC, posterior
+from kdface.heads import Classifier, PartialFC
 from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.pixels import normalised
 from kdface.randomness import derive
@@ -161,6 +161,8 @@ class Method(pl.LightningModule, ABC):
     def posterior(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, C) probabilities of `people`, without any margin.
 
+        Where weights are averaged, the head is that of the last step, before the averaged backbone.
+
         Raises `UserError` where the head is no softmax, or there is none.
         """
         head = self.head_for(preprocessing)
@@ -170,7 +172,7 @@ class Method(pl.LightningModule, ABC):
                 expected="a softmax over all classes",
                 mend="a run of head=softmax or of a margin softmax (kdface list head)",
             )
-        return posterior(head, self.embed(images, preprocessing))
+        return head.posterior(self.embed(images, preprocessing))
 
     def before_training(self, training: TrainingSet) -> None:
         """Called once the networks are where they will be trained; `training.faces` are as the dataset gives them."""

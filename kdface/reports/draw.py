@@ -23,8 +23,8 @@ from kdface.runs.records import read
 def draw_scores(scores: Path, figures: Path) -> None:
     """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF.
 
-    Tests of face-image quality bring instead error-versus-discard and, on misaligned faces, the consistency of the
-    quality: who recognises in them is another network than the one that they test.
+    Tests of face-image quality bring their own instead: error-versus-discard and, on misaligned faces, the consistency
+    of the quality. Recognition, often by another network, is not what they test.
     """
     for file in sorted(scores.glob("*.npz")):
         with np.load(file, allow_pickle=False) as arrays:

@@ -125,7 +125,7 @@ CALIBRATION = [
 def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp_path: Path) -> None:
     """Against the last layer by hand: w_j . f(x) + b_j of the stored weights, in the order of the training set."""
     said = kdface("train", *TINY, "head=softmax", "trainer.max_steps=6", *CALIBRATION)
-    assert said.code == 0, said
+    assert said.code == 0 and "flatter" not in said.err, said
     run = only_run(tmp_path)
     said = kdface("evaluate", f"run={run}")
     assert said.code == 0 and "known" in said.out, said
@@ -152,6 +152,13 @@ def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp
     [
         (["head=sphereface2"], "head is no softmax over all of them"),
         (["+evaluation.known.dataset.split=test"], "4 of 4 people of toy_faces"),
+        (
+            [
+                "+evaluation.known_quantised._target_=kdface.evaluation.Quantised",
+                "+evaluation.known_quantised.protocol=${evaluation.known}",
+            ],
+            "evaluation.known_quantised quantises embeddings",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_calibrated_is_refused_before_it_is_trained(

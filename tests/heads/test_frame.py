@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softmax
 
 from kdface.heads import (
     CRFIQA,
@@ -18,6 +18,7 @@ from kdface.heads import (
     Classifier,
     CosFace,
     ElasticFaceArc,
+    GASoftmax,
     Head,
     HeadOutput,
     MagFace,
@@ -25,10 +26,10 @@ from kdface.heads import (
     NormFace,
     PartialFC,
     Softmax,
+    SphereFace,
     SphereFace2,
     SphereFace2017,
     SphereFaceR,
-    posterior,
 )
 from kdface.heads.frame import angle, polar, straight_through
 
@@ -120,7 +121,7 @@ def test_posterior_is_the_softmax_without_margin(make_head_of: MakeHead, scale: 
             nn.init.normal_(head.bias)  # type: ignore[arg-type]
     x, _ = batch(6, 8, 5)
     assert isinstance(head, Classifier)
-    found = posterior(head, x)
+    found = head.posterior(x)
     for row, probabilities in zip(x.tolist(), found.tolist(), strict=True):
         length = math.sqrt(sum(each * each for each in row))
         logits = []
@@ -131,6 +132,24 @@ def test_posterior_is_the_softmax_without_margin(make_head_of: MakeHead, scale: 
             logits.append(product + head.bias[place].item() if scale is None else factor * cosine)  # type: ignore
         total = sum(math.exp(each - max(logits)) for each in logits)
         assert probabilities == pytest.approx([math.exp(each - max(logits)) / total for each in logits], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make_head_of",
+    [
+        partial(ArcFace, margin=0.0),
+        partial(CosFace, margin=0.0),
+        partial(GASoftmax, margin=1.0),
+        partial(SphereFace, margin=1.0),
+        *(partial(SphereFaceR, form=form, margin=1.0, feature_norm="none") for form in ("v0", "v1", "v2")),
+        partial(ElasticFaceArc, margin=0.0, sigma=0.0),
+    ],
+)
+def test_without_a_margin_the_head_decides_by_its_posterior(make_head_of: MakeHead) -> None:
+    head = seeded(make_head_of, 8, 5).eval()
+    x, y = batch(6, 8, 5)
+    assert isinstance(head, Classifier)
+    torch.testing.assert_close(head.posterior(x), softmax(head(x, y).logits, 1), atol=1e-5, rtol=0.0)
 
 
 def test_binary_classifiers_and_samples_of_classes_have_no_posterior() -> None:

@@ -45,6 +45,19 @@ def test_a_thumbnail_is_the_image_made_small() -> None:
     assert small[18, 60, 2] > 200 and small[18, 60, 0] < 60 and small[18, 10].max() < 60  # OpenCV's order is BGR
 
 
+def test_pictures_of_a_folder_below_the_data_are_found(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for person in ("ada", "bo"):
+        (data / "faces" / person).mkdir(parents=True)
+        assert cv2.imwrite(str(data / "faces" / person / "1.png"), np.full((32, 32, 3), 90, np.uint8))
+    folder = {"_target_": "kdface.datasets.ImageFolder", "root": str(data / "faces"), "size": [32, 32]}
+    tree = config(tmp_path / "runs", dataset=folder, paths__data=str(data))
+    tree["augmentation"] = {"_target_": "kdface.augmentations.Standard"}
+    _terms(make_run(tmp_path / "runs", tree, {"a": 0.5}), "none: drawn here")
+    (sheet,) = contact_sheets(_members(tmp_path / "runs"), asked=False)
+    assert len(sheet["rows"]) == 2, sheet
+
+
 @pytest.mark.parametrize(
     ("terms", "shown"), [("none: generated", True), ("", False), ("non-commercial research only", False)]
 )

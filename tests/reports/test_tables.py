@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -301,6 +302,12 @@ def test_runs_in_two_folders_with_their_recognition_networks_share_a_column(tmp_
     )
     found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[-1]]))
     assert {seed: each.value for seed, each in found.values[0, 0].items()} == {0: 0.9, 1: 0.9}
+    for seed, weights in ((0, "aa"), (1, "bb")):  # the same run by name, trained anew in between
+        results = folders[f"seed={seed}"] / "results.json"
+        choices = {"lfw": {"recognition": f"weights {weights}"}}
+        results.write_text(json.dumps({**json.loads(results.read_text()), "choices": choices}))
+    with pytest.raises(UserError, match="different weights in the network that recognises"):
+        collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[-1]]))
 
 
 def test_runs_may_train_on_other_sets_and_image_sizes(tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
     """What the arrays of a test (`Outcome.arrays`) hold of `roc`, `cmc` and `edc`.
 
     `roc` is the TAR at the lowest threshold whose FAR does not exceed each point of `FAR_GRID`, NaN where the impostor
-    pairs cannot show the rate; `cmc` the identification rate at rank 1, 2, ...; `edc` the FNMR on `DISCARD_GRID`.
+    pairs cannot show the rate, and left out of tests of face-image quality; `cmc` the identification rate at rank 1, 2,
+    ...; `edc` the FNMR on `DISCARD_GRID`.
     """
     found: dict[str, Curve] = {}
-    if "scores" in arrays and "same" in arrays:
+    if "scores" in arrays and "same" in arrays and "quality" not in arrays:
         curve = roc(arrays["scores"], arrays["same"])
         reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
         tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]

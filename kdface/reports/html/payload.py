@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.config.fingerprint import flatten
+from kdface.config.fingerprint import flatten, portable
 from kdface.reports.html.curves import DISCARD_GRID, FAR_GRID, Curve, plain_band, probit, roc_band, short
 from kdface.reports.html.gains import twins
 from kdface.reports.html.runs import Run
@@ -137,7 +137,7 @@ def _run(run: Run, group: int) -> dict[str, Any]:
         "metrics": run.metrics,
         "symptoms": run.symptoms,
         "seconds": run.train_seconds,
-        "command": " ".join(run.command),
+        "command": " ".join(portable(run.command, run.config["paths"])),
         "commit": str(git.get("commit") or ""),
         "changed": bool(git.get("diff")),
         "machine": str(run.environment.get("gpu") or run.environment.get("processor") or ""),
@@ -189,4 +189,5 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -
 
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(config).items() if not key.startswith(_UNTOLD)}
+    told = flatten(portable(config, config["paths"]))
+    return {key: value for key, value in told.items() if not key.startswith(_UNTOLD)}

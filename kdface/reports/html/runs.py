@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from kdface.config.fingerprint import fingerprint, portable
+from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.reports.html.curves import Curve, curves_of
 from kdface.runs.folder import RunFolder, held
@@ -34,7 +34,6 @@ class Run:
     path: below the folder that is reported on.
     group: name and configuration fingerprint: what its seeds share.
     status: "done", "running" or "stopped" (neither finished nor held by a process).
-    config, command: with <data> and <runs> for these folders.
     series: learning curves.
     tests: test -> the node of the configuration that it is made of; those of `kdface evaluate` on the last checkpoint
         count too.
@@ -93,18 +92,16 @@ def read_run(folder: RunFolder, root: Path) -> Run:
     """Read a run. What is broken is left out and told in `problem`: one bad folder must not hide the others."""
     problems: list[str] = []
     config = _config(folder)
-    group = f"{config.get('name')} {fingerprint(config)}"
     origin = _json(folder.root / "origin.json", problems)
-    command, config = portable([origin.get("command") or [], config], config["paths"])
     run = Run(
         path=folder.root.relative_to(root).as_posix() if folder.root != root else folder.root.name,
         name=str(config.get("name")),
         seed=int(config.get("seed") or 0),
-        group=group,
+        group=f"{config.get('name')} {fingerprint(config)}",
         status="done" if folder.done else "running" if held(folder) else "stopped",
         config=config,
         choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
-        command=[str(word) for word in command],
+        command=[str(word) for word in origin.get("command") or []],
         data=_json(folder.root / "data.json", problems),
         environment=_json(folder.root / "environment.json", problems),
     )

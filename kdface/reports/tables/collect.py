@@ -30,6 +30,7 @@ class Measured:
         protocol: that test set's configuration, without what belongs to the tested side; of a mean, test -> that.
         test_data, train_data, teacher_data: fingerprints; `test_data` of every set of the test.
         training, teacher: the training set's configuration, and the teacher's.
+        recogniser: the weights that recognised, where a frozen network did; of a mean, of all its parts.
     """
 
     value: float | None
@@ -41,6 +42,7 @@ class Measured:
     train_data: str
     teacher: Any = None
     teacher_data: str = ""
+    recogniser: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _mean(parts: Sequence[Measured]) -> Measured:
         test="+".join(tests),
         protocol={test: each.protocol for test, each in tests.items()},
         test_data="; ".join(each.test_data for each in tests.values()),
+        recogniser="; ".join(each.recogniser for each in tests.values()),
     )
 
 
@@ -146,6 +149,7 @@ class _Source:
     train_data: str
     teacher: Any
     teacher_data: str
+    choices: Mapping[str, Any]
 
     def holds(self, metric: str) -> bool:
         return metric.partition("/")[0] in self.evaluation
@@ -166,6 +170,7 @@ class _Source:
             train_data=self.train_data,
             teacher=self.teacher,
             teacher_data=self.teacher_data,
+            recogniser=str(self.choices.get(test, {}).get("recognition", "")),
         )
 
 
@@ -181,13 +186,15 @@ def _sources(run: RunFolder) -> list[_Source]:
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
     evaluation = portable(config["evaluation"] or {}, paths)
-    sources = [_Source(run, _json(run.results)["metrics"], evaluation, cards, *trained)]
+    results = _json(run.results)
+    sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
         if Path(later["checkpoint"]).name != run.last.name:
             continue  # of a network on the way there
         evaluation = portable(later["evaluation"], {**paths, **later["paths"]})
-        sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained))
+        choices = later.get("choices") or {}
+        sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained, choices))
     return sources
 
 
@@ -213,6 +220,8 @@ def check_shared(column: Column, cells: Sequence[Measured]) -> None:
             raise _refused(column, test, cell, f"different protocols ({cell.test}.{key}: {before!r} and {after!r})")
         if test.test_data != cell.test_data:
             raise _refused(column, test, cell, _versions(f"{cell.test}", test.test_data, cell.test_data))
+        if test.recogniser != cell.recogniser:
+            raise _refused(column, test, cell, "different weights in the network that recognises")
         training = first_training.setdefault(json.dumps(cell.training, sort_keys=True), cell)
         if training.train_data != cell.train_data:
             raise _refused(column, training, cell, _versions("training set", training.train_data, cell.train_data))
