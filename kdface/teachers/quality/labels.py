@@ -108,12 +108,8 @@ def identity(teacher: Teacher) -> str:
     return _sha256(json.dumps(about, sort_keys=True).encode())
 
 
+@embedding_once()  # most sources ask for what the check of their direction asks for too
 def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
-    with embedding_once():  # most sources ask for what the check of their direction asks for too
-        return _checked(quality, teacher, faces)
-
-
-def _checked(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
     scores = np.asarray(quality(teacher, faces), dtype=np.float64)
     if scores.shape != (len(faces),):
         raise ValueError(f"{_name(quality)} returned scores of shape {scores.shape}, expected ({len(faces)},)")
