@@ -4,7 +4,8 @@ The official way lays the flat activations of face and periocular images side by
 ordinary `BatchNorm2d` and cuts the result apart. Both ways run the same network (the official pair of ResNet-18 with
 1054 classes) over the same layers, from the same weights, on the same batch; the whole step is timed: forward, loss,
 backward, SGD. The weights after a step must agree; that is checked in float64. Times are of interleaved repeats in one
-process, peaks of memory of two steps in a process of its own.
+process, peaks of memory of two steps in a process of its own: first with the allocator as it comes, which gives large
+tensors back to the system, then with freed memory kept, as `kdface train` has it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.paired import Paired, lockstep
 from kdface.backbones.pooled_norm import PooledBatchNorm
+from kdface.hardware import keep_freed_memory
 from kdface.heads import Softmax
 from kdface.losses.distillation import tempered_kl
 
@@ -112,6 +114,13 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"CKD's step, {BATCH} pairs of 128x128 and 48x128, {REPEATS} interleaved repeats, {threads} threads")
     _require_equal()
+    _compare(threads, kept=False)
+    keep_freed_memory()
+    _compare(threads, kept=True)
+
+
+def _compare(threads: int, kept: bool) -> None:
+    print("freed memory kept, as in kdface train:" if kept else "freed memory given back:")
     trainers = {way: Trainer(way, SIZES) for way in WAYS}
     for each in trainers.values():
         each.step()  # what is allocated once
@@ -122,13 +131,13 @@ def main() -> None:
             trainers[way].step()
             seconds[way].append(time.perf_counter() - start)
     del trainers
-    peaks = {way: _apart(way, threads) for way in WAYS}
+    peaks = {way: _apart(way, threads, kept) for way in WAYS}
     for way in WAYS:
         print(f"  {way.name:<28} {statistics.median(seconds[way]):6.2f} s  {peaks[way]:6.0f} MiB")
     ours, others = WAYS[0], WAYS[1:]
     for other in others:
         faster = statistics.median(b / a for a, b in zip(seconds[ours], seconds[other], strict=True))
-        print(f"kdface: {faster:.2f} times as fast, {peaks[other] / peaks[ours]:.2f} times less memory ({other.name})")
+        print(f"  kdface: {faster:.2f} times as fast, {peaks[other] / peaks[ours]:.2f} times less memory ({other.name})")
 
 
 def _require_equal() -> None:
@@ -144,11 +153,11 @@ def _require_equal() -> None:
                 raise SystemExit(f"after one step {key} differs by {difference:.1e} ({way.name})")
 
 
-def _apart(way: Way, threads: int) -> float:
+def _apart(way: Way, threads: int, kept: bool) -> float:
     """Peak of memory over two steps above what a bare process with torch holds, in MiB, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(WAYS.index(way), threads, theirs))
+    child = context.Process(target=_measure, args=(WAYS.index(way), threads, kept, theirs))
     child.start()
     theirs.close()
     peak = float(mine.recv())
@@ -156,7 +165,9 @@ def _apart(way: Way, threads: int) -> float:
     return peak
 
 
-def _measure(index: int, threads: int, answer: Connection) -> None:
+def _measure(index: int, threads: int, kept: bool, answer: Connection) -> None:
+    if kept:
+        keep_freed_memory()
     torch.set_num_threads(threads)
     Path("/proc/self/clear_refs").write_text("5")  # `ru_maxrss` would start at the parent's peak
     before = _peak()
