@@ -137,7 +137,8 @@ def _compare(threads: int, kept: bool) -> None:
     ours, others = WAYS[0], WAYS[1:]
     for other in others:
         faster = statistics.median(b / a for a, b in zip(seconds[ours], seconds[other], strict=True))
-        print(f"  kdface: {faster:.2f} times as fast, {peaks[other] / peaks[ours]:.2f} times less memory ({other.name})")
+        less = peaks[other] / peaks[ours]
+        print(f"  kdface: {faster:.2f} times as fast, {less:.2f} times less memory ({other.name})")
 
 
 def _require_equal() -> None:
