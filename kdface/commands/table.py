@@ -70,7 +70,7 @@ def _write(table: Table, folder: Path, stem: str, figures: bool) -> None:
         ".md": markdown(table),
         ".tex": latex(table),
         ".csv": csv_text(table),
-        ".html": html(table, folder),
+        ".html": html(table),
     }
     for suffix, text in forms.items():
         write_text(folder / f"{stem}{suffix}", text)

@@ -115,6 +115,14 @@ class RunFolder:
         found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
         return found
 
+    def is_of_end(self, evaluation: Mapping[str, Any]) -> bool:
+        """Whether what `kdface evaluate` found is of the network that the run ended with, not of one on the way there.
+
+        Of an unfinished run the last checkpoint is the end for now.
+        """
+        end = self.read_results().get("step") if self.results.is_file() else evaluation["step"]
+        return Path(evaluation["checkpoint"]).name == self.last.name and evaluation["step"] == end
+
     def require_final(self, step: int) -> None:
         """Raise `UserError` where the run is finished and its checkpoint, of so many steps, is not that of its end."""
         final = self.read_results().get("step", step) if self.done and self.results.is_file() else step

@@ -127,6 +127,31 @@ columns: [{label: a, metric: lfw/10fold/accuracy, better: lower}]
     assert table.cells[1][0].wins
 
 
+def test_a_row_has_a_baseline_of_its_own_or_none(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    text = """
+title: t
+baseline: arc
+rows:
+  - {label: arc, overrides: [head=arcface]}
+  - {label: cos, overrides: [head=cosface], baseline: ""}
+  - {label: norm, overrides: [head=normface], baseline: cos}
+columns: [{label: LFW, metric: lfw/10fold/accuracy}]
+contrasts: [[cos, arc]]
+"""
+    table = _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
+    arc, cos, norm = (row[0] for row in table.cells)
+    assert arc.comparison is None and cos.comparison is None and not cos.wins
+    assert norm.comparison is not None
+    assert norm.comparison.difference == pytest.approx(((0.91 - 0.92) + (0.88 - 0.931) + (0.90 - 0.939)) / 3)
+    assert norm.comparison.adjusted == norm.comparison.p  # the only one that is tested
+    (contrast,) = table.contrasts
+    # t = 34.64 as above; 0.02 and the half width t(2, 0.975) 0.001 / sqrt 3 = 4.3027 * 0.00057735 = 0.0025.
+    assert (contrast.comparison.low, contrast.comparison.high) == pytest.approx((0.0175, 0.0225), abs=1e-4)
+    said = "cos less arc, LFW: +2.00 \\[+1.75, +2.25\\], p=0.000832, n=3"
+    assert said in markdown(table) and said.replace("\\", "") in html(table)
+
+
 MEAN = """
 title: t
 seeds: [0, 1]
@@ -250,12 +275,16 @@ def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Pat
         "evaluation": {"cfp": {"_target_": "x"}},
         "data": {"cfp": {"fingerprint": "c0"}},
         "paths": {"data": "/data"},
-        "checkpoint": str(root / "checkpoints" / "step100.ckpt"),
+        "checkpoint": str(root / "checkpoints" / "step30.ckpt"),
+        "step": 30,
     }
     (root / "evaluations" / "cfp").mkdir(parents=True)
     (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
     assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))  # that was a network on the way there
-    results["checkpoint"] = str(root / "checkpoints" / "last.ckpt")
+    results |= {"checkpoint": str(root / "checkpoints" / "last.ckpt"), "step": 20}
+    (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
+    assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))  # and that the last one before it went on
+    results["step"] = 30
     (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
     assert "| a | 75.00 |" in markdown(_table(tmp_path, runs, definition))
 
@@ -369,16 +398,17 @@ def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
     assert rows[0]["runs"].split()[0].startswith("demo/seed0-")
 
 
-def test_html_escapes_and_links(tmp_path: Path) -> None:
+def test_html_escapes_and_tells_runs(tmp_path: Path) -> None:
     _fill(tmp_path / "runs")
     text = (
         "title: <script>x</script>\nrows: [{label: '<b>', overrides: [head=arcface]}]\n"
         "columns: [{label: c, metric: lfw/10fold/accuracy}]"
     )
-    page = html(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)), tmp_path)
+    page = html(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)))
     assert "<script" not in page and "<b>" not in page
-    (link,) = set(re.findall(r'href="([^"]+)"', page))
-    assert (tmp_path / link / "DONE").is_file()
+    (told,) = re.findall(r'title="([^"]+)"', page)
+    names = told.split(", ")
+    assert len(names) == 3 and all((tmp_path / "runs" / name / "DONE").is_file() for name in names)
 
 
 @pytest.mark.parametrize(
@@ -388,6 +418,8 @@ def test_html_escapes_and_links(tmp_path: Path) -> None:
         ("title: t\nrows: [{labl: a}]\ncolumns: [{label: b}]", "labl|label", ""),
         ("title: t\nbaselin: a\nrows: [{label: a}]\ncolumns: [{label: b}]", "unknown key 'baselin'", "baseline"),
         ("title: t\nbaseline: c\nrows: [{label: a}]\ncolumns: [{label: b}]", "'c' is not a row", ""),
+        ("title: t\nrows: [{label: a, baseline: c}]\ncolumns: [{label: b}]", "'c' is not a row", ""),
+        ("title: t\ncontrasts: [[a, c]]\nrows: [{label: a}]\ncolumns: [{label: b}]", "contrast 'c' is not", ""),
         ("title: t\nrows: [{label: a}, {label: a}]\ncolumns: [{label: b}]", "two rows", ""),
         ("title: t\nrows: [{label: a}]\ncolumns: [{label: b}, {label: b}]", "two columns", ""),
         ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "twice", ""),

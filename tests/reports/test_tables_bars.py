@@ -23,7 +23,7 @@ def _table(*means: float | None) -> Table:
         (Cell(True, {}, None if mean is None else Summary(mean, 0.01, 3), False, None, False, None, {}),)
         for mean in means
     )
-    return Table(definition, cells, (), ())
+    return Table(definition, cells, (), (), ())
 
 
 def test_bars_are_as_long_as_their_values() -> None:

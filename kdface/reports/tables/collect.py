@@ -190,8 +190,8 @@ def _sources(run: RunFolder) -> list[_Source]:
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
-        if Path(later["checkpoint"]).name != run.last.name:
-            continue  # of a network on the way there
+        if not run.is_of_end(later):
+            continue
         evaluation = portable(later["evaluation"], {**paths, **later["paths"]})
         choices = later.get("choices") or {}
         sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained, choices))

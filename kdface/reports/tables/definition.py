@@ -42,6 +42,7 @@ class Row(_Strict):
     overrides: what defines its run, after those of the table; None: there is no run.
     test: what stands for `{test}` in the columns' metrics.
     seeds: of this row; None: those of the table.
+    baseline: label of the row that it is tested against; None: as the table says; "": it is not tested.
     published: CSV column -> value that picks its published numbers.
     """
 
@@ -50,6 +51,7 @@ class Row(_Strict):
     overrides: tuple[str, ...] | None = None
     test: str = ""
     seeds: Seeds | None = None
+    baseline: str | None = None
     published: dict[str, str] = {}
 
 
@@ -105,6 +107,8 @@ class Definition(_Strict):
     seeds: of every row.
     spread: what stands behind the ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
     baseline: label of the row that the others are tested against; where rows have groups, the one of the same group.
+    contrasts: pairs of labels, (row, other): their differences are told below the table too, each for itself. Where
+        rows have groups, within each.
     significance: level of the tests, after Holm's correction over the rows of a column.
     """
 
@@ -114,6 +118,7 @@ class Definition(_Strict):
     seeds: Seeds = (0, 1, 2)
     spread: Literal["std", "t95"] = "std"
     baseline: str = ""
+    contrasts: tuple[tuple[str, str], ...] = ()
     significance: Annotated[float, Gt(0), Lt(1)] = 0.05
     rows: Annotated[tuple[Row, ...], Len(1)]
     columns: Annotated[tuple[Column, ...], Len(1)]
@@ -124,9 +129,20 @@ class Definition(_Strict):
 
     def baseline_of(self, row: Row) -> int | None:
         """The place of the row that `row` is tested against; None for the baseline itself and where there is none."""
-        found = [place for place, each in enumerate(self.rows) if each.label == self.baseline]
+        place = self._beside(row, self.baseline if row.baseline is None else row.baseline)
+        return None if place is None or self.rows[place] == row else place
+
+    def contrasted(self) -> list[tuple[int, int]]:
+        """Places of the rows of each contrast."""
+        rows = list(enumerate(self.rows))
+        places = [(r, self._beside(row, b)) for a, b in self.contrasts for r, row in rows if row.label == a]
+        return [(r, other) for r, other in places if other is not None]
+
+    def _beside(self, row: Row, label: str) -> int | None:
+        """The row of a label in the group of `row`, or else the only one of that label."""
+        found = [place for place, each in enumerate(self.rows) if each.label == label]
         same = [place for place in found if self.rows[place].group == row.group] or (found if len(found) == 1 else [])
-        return same[0] if same and self.rows[same[0]] != row else None
+        return same[0] if same else None
 
 
 def read_definition(path: Path) -> Definition:
@@ -166,12 +182,17 @@ def _check(definition: Definition, path: Path) -> None:
     ):
         raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
     labels = [row.label for row in definition.rows]
-    if definition.baseline and definition.baseline not in labels:
-        raise UserError(
-            f"{path}: baseline {definition.baseline!r} is not a row.",
-            expected=f"one of {', '.join(labels)}",
-            nearest=nearest(definition.baseline, labels),
-        )
+    labelled = [
+        ("baseline", each) for each in (definition.baseline, *(row.baseline for row in definition.rows)) if each
+    ]
+    labelled += [("contrast", each) for pair in definition.contrasts for each in pair]
+    for what, label in labelled:
+        if label not in labels:
+            raise UserError(
+                f"{path}: {what} {label!r} is not a row.",
+                expected=f"one of {', '.join(labels)}",
+                nearest=nearest(label, labels),
+            )
     if definition.published is None:
         named = [each.label for each in definition.rows if each.published]
         named += [each.label for each in definition.columns if each.published]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from html import escape
 from itertools import groupby
-from pathlib import Path
 
 from kdface.reports.tables import text
 from kdface.reports.tables.definition import Column
 from kdface.reports.tables.table import Cell, Table
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6773; --line: #d5dae0; --back: #ffffff; --link: #005a9c }
+:root { color-scheme: light dark; --ink: #1d2530; --soft: #5c6773; --line: #d5dae0; --back: #ffffff }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ee; --soft: #9aa5b1; --line: #39424d; --back: #12161b; --link: #7cc0f5 }
+  :root { --ink: #e4e8ee; --soft: #9aa5b1; --line: #39424d; --back: #12161b }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
 body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
@@ -31,17 +29,16 @@ thead { border-top: 2px solid var(--ink); border-bottom: 1px solid var(--ink) }
 tbody { border-bottom: 2px solid var(--ink) }
 small, p, li { color: var(--soft) }
 td small { display: block; font-size: .78rem }
-a { color: var(--link) }
 pre { overflow-x: auto; font-size: .8rem }
 """
 
 
-def html(table: Table, folder: Path) -> str:
-    """A whole page; each number links to its run, relative to `folder`, where the page will lie."""
-    return "\n".join(_page(table, folder)) + "\n"
+def html(table: Table) -> str:
+    """A whole page; the pointer over a number tells its runs."""
+    return "\n".join(_page(table)) + "\n"
 
 
-def _page(table: Table, folder: Path) -> Iterator[str]:
+def _page(table: Table) -> Iterator[str]:
     definition = table.definition
     title = escape(definition.title)
     yield '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">'
@@ -61,15 +58,17 @@ def _page(table: Table, folder: Path) -> Iterator[str]:
             yield f'<tr><th scope="rowgroup" colspan="{len(table.columns) + 1}">{escape(row.group)}</th></tr>'
         before = row.group
         seeds = len(definition.seeds)
-        cells = "".join(
-            _cell(table, cell, column, seeds, folder) for cell, column in zip(found, table.columns, strict=True)
-        )
+        cells = "".join(_cell(table, cell, column, seeds) for cell, column in zip(found, table.columns, strict=True))
         yield f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>'
     yield "</tbody></table></div>"
     yield "".join(f"<p>{escape(each)}</p>" for each in text.legend(table))
     if definition.note:
         yield f"<p>{escape(definition.note)}</p>"
-    for heading, lines in (("Differences from the baseline", text.tests(table)), ("Runs", text.runs(table))):
+    for heading, lines in (
+        ("Differences from the baseline", text.tests(table)),
+        ("Other differences, each for itself", text.contrasts(table)),
+        ("Runs", text.runs(table)),
+    ):
         if items := "".join(f"<li>{escape(each)}</li>" for each in lines):
             yield f"<details><summary>{heading}</summary><ul>{items}</ul></details>"
     if commands := list(text.commands(table)):
@@ -77,13 +76,11 @@ def _page(table: Table, folder: Path) -> Iterator[str]:
         yield f"<p>Missing; these commands fill it:</p><pre tabindex=0>{listed}</pre>"
 
 
-def _cell(table: Table, cell: Cell, column: Column, seeds: int, folder: Path) -> str:
+def _cell(table: Table, cell: Cell, column: Column, seeds: int) -> str:
     word = escape(text.ours(cell, column, seeds))
     if cell.runs:
-        run = next(iter(cell.runs.values())).root
         title = escape(", ".join(text.run_name(each.root) for each in cell.runs.values()))
-        link = escape(Path(os.path.relpath(run, folder)).as_posix())
-        word = f'<a href="{link}" title="{title}">{word}</a>'
+        word = f'<span title="{title}">{word}</span>'
     word = f"<b>{word}</b>" if cell.wins else word
     if cell.published is None:
         return f"<td>{word}</td>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,15 +44,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """The difference of two rows of the table in one column."""
+
+    row: Row
+    other: Row
+    column: Column
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class Table:
     """Attributes:
     cells: [row][column].
+    contrasts: those of the definition that there are numbers for.
     missing: what is still to be run.
     notes: the published numbers' sources, each with the mark that its cells carry ("" for the papers' own).
     """
 
     definition: Definition
     cells: tuple[tuple[Cell, ...], ...]
+    contrasts: tuple[Contrast, ...]
     missing: tuple[Missing, ...]
     notes: tuple[tuple[str, str], ...]
 
@@ -91,7 +103,8 @@ def tabulate(definition: Definition, collected: Collected, folder: Path) -> Tabl
                 texts.setdefault(_note(cell.published), cell.published.primary)
     marks = iter("abcdefghijklmnopqrstuvwxyz")
     notes = [("" if primary else next(marks), text) for text, primary in texts.items()]
-    return Table(definition, tuple(tuple(row) for row in cells), tuple(collected.missing), tuple(notes))
+    contrasts = _contrasts(definition, cells)
+    return Table(definition, tuple(map(tuple, cells)), tuple(contrasts), tuple(collected.missing), tuple(notes))
 
 
 def _cell(definition: Definition, collected: Collected, numbers: PublishedNumbers | None, r: int, c: int) -> Cell:
@@ -129,6 +142,13 @@ def _compare_column(
         sign = 1 if column.better == "higher" else -1
         significant = comparison.adjusted is not None and comparison.adjusted < definition.significance
         into[r][place] = replace(cells[r], comparison=comparison, wins=significant and sign * comparison.difference > 0)
+
+
+def _contrasts(definition: Definition, cells: list[list[Cell]]) -> Iterator[Contrast]:
+    for r, other in definition.contrasted():
+        for c, column in enumerate(definition.columns):
+            if (comparison := compare(cells[r][c].values, cells[other][c].values)) is not None:
+                yield Contrast(definition.rows[r], definition.rows[other], column, comparison)
 
 
 def _note(published: Published) -> str:

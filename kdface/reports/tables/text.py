@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdface.reports.tables.definition import Column
+from kdface.reports.tables.definition import Column, Row
+from kdface.reports.tables.statistics import Comparison
 from kdface.reports.tables.table import Cell, Table
 from kdface.runs.folder import RunFolder
 
@@ -57,9 +58,11 @@ def legend(table: Table) -> Iterator[str]:
                 f"Bold: better than {definition.baseline} in a paired t test over the same seeds, "
                 f"p < {definition.significance:g} after Holm's correction over the rows of the column."
             )
-    if units := {column.unit for column in table.columns}:
-        words = {"percent": "percent", "fraction": "fractions"}
-        yield f"Values are {words[units.pop()]}." if len(units) == 1 else "Units stand in the headings."
+    fractions = [column.heading for column in table.columns if column.unit == "fraction"]
+    if len(fractions) == len(table.columns):
+        yield "Values are fractions."
+    else:
+        yield f"Values are percent{', but fractions in ' if fractions else ''}{', '.join(fractions)}."
     if table.measured and table.notes:
         yield "Small: the published number, in brackets ours less it."
     for mark, note in table.notes:
@@ -73,22 +76,34 @@ def tests(table: Table) -> Iterator[str]:
             found = table.cells[r][c].comparison
             if found is None:
                 continue
-            name = f"{row.group} {row.label}".strip()
-            text = f"{name}, {column.heading}: {number(found.difference, column, signed=True)}"
-            if found.low is None or found.high is None or found.p is None or found.adjusted is None:
-                why = "one seed" if found.n == 1 else "all differences equal"
-                yield f"{text} (n={found.n}, no test: {why})"
-                continue
-            low, high = (number(each, column, signed=True) for each in (found.low, found.high))
-            yield f"{text} [{low}, {high}], p={found.p:.3g}, corrected {found.adjusted:.3g}, n={found.n}"
+            corrected = "" if found.adjusted is None else f", corrected {found.adjusted:.3g}"
+            yield _difference(_name(row), column, found, corrected)
+
+
+def contrasts(table: Table) -> Iterator[str]:
+    """One line a contrast in a column: the difference, its interval, p, which is not corrected, and n."""
+    for each in table.contrasts:
+        yield _difference(f"{_name(each.row)} less {each.other.label}", each.column, each.comparison)
+
+
+def _difference(name: str, column: Column, found: Comparison, corrected: str = "") -> str:
+    text = f"{name}, {column.heading}: {number(found.difference, column, signed=True)}"
+    if found.low is None or found.high is None or found.p is None:
+        why = "one seed" if found.n == 1 else "all differences equal"
+        return f"{text} (n={found.n}, no test: {why})"
+    low, high = (number(each, column, signed=True) for each in (found.low, found.high))
+    return f"{text} [{low}, {high}], p={found.p:.3g}{corrected}, n={found.n}"
+
+
+def _name(row: Row) -> str:
+    return f"{row.group} {row.label}".strip()
 
 
 def commands(table: Table) -> Iterator[tuple[str, str]]:
     """(command, what it is for) of all that is missing, each command once."""
     seen: dict[str, str] = {}
     for missing in table.missing:
-        name = f"{missing.row.group} {missing.row.label}".strip()
-        seen.setdefault(str(missing), f"{name}, seed {missing.seed}: {missing.why}")
+        seen.setdefault(str(missing), f"{_name(missing.row)}, seed {missing.seed}: {missing.why}")
     yield from seen.items()
 
 
@@ -98,7 +113,7 @@ def runs(table: Table) -> Iterator[str]:
         folders = {seed: run for cell in table.cells[r] for seed, run in cell.runs.items()}
         if folders:
             names = ", ".join(run_name(folders[seed].root) for seed in sorted(folders))
-            yield f"{f'{row.group} {row.label}'.strip()}: {names}"
+            yield f"{_name(row)}: {names}"
 
 
 def run_name(root: Path) -> str:
