@@ -92,7 +92,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     table = tabulated(definition, path.parent, overrides, [])
     runs = table.cells[0][0].runs
     for each in table.missing:
-        print(f"seed {each.seed} is {each.why}: {each}", file=sys.stderr)
+        print(f"{each.what} is {each.why}: {each}", file=sys.stderr)
     if not runs:
         raise UserError(f"{name}: there is no run behind this cell.", mend=str(table.missing[0]))
     metrics = column.metrics_of(row)

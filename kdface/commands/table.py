@@ -128,6 +128,7 @@ def _train(
     """Run `kdface train` commands as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether
     one failed."""
     from kdface.commands.arguments import Arguments
+    from kdface.commands.prepare import run_folder
     from kdface.commands.session import Session, plugin
     from kdface.config.compose import hydra_context, load
 
@@ -138,7 +139,9 @@ def _train(
         if len(name) > 100:  # a folder's name has a limit
             name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         session = Session(hydra, Arguments(list(launcher), config_dirs), name)
-        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), [each[2:] for each in commands], 0)
+        # One table may need what is a row of another, in other words.
+        jobs = {run_folder(session.compose(list(each[2:]))).root: each[2:] for each in commands}
+        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()), 0)
     return session.tell() != 0
 
 

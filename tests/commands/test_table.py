@@ -74,6 +74,22 @@ def test_a_row_waits_for_the_run_of_its_teacher(tmp_path: Path) -> None:
         table.run([str(path), "--run"])
 
 
+def test_what_rows_need_is_trained_first(tmp_path: Path) -> None:
+    """Two tables need a teacher that is a row of neither, told in another order: one run, before its students."""
+    path = _definition(tmp_path)
+    tree = yaml.safe_load(path.read_text())
+    tree["rows"] = [{"label": "cos", "overrides": ["name=student", "method=distillation"]}]
+    tree["rows"][0]["overrides"].append("teacher.run=${paths.runs}/teacher/seed0")
+    tree["needs"] = [[*tree["overrides"], "name=teacher", "seed=0"]]
+    path.write_text(yaml.safe_dump(tree))
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**tree, "needs": [[*tree["overrides"], "seed=0", "name=teacher"]]}))
+    assert table.run([str(path), str(other)]) == 0
+    assert "name=teacher seed=0   # what rows need: not run" in (tmp_path / "tiny.md").read_text()
+    assert table.run([str(path), str(other), "--run", "hydra.launcher.n_jobs=2"]) == 0
+    assert [file.parent.parent.name for file in sorted((tmp_path / "runs").glob("*/*/DONE"))] == ["student", "teacher"]
+
+
 def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One on images of the network's size, one on others, which is refused and leaves its cell empty."""
     path = _definition(tmp_path)
@@ -124,6 +140,7 @@ def test_every_table_of_the_project_is_sound(path: Path, tmp_path: Path, monkeyp
     definition = read_definition(path).model_copy(update={"seeds": (0,)})
     made = table.tabulated(definition, path.parent, [], [])
     expected = sum(len(definition.seeds_of(row)) for row in definition.rows if row.overrides is not None)
+    expected += len(definition.needs)
     assert len(made.missing) == expected
     assert expected or any(cell.published for row in made.cells for cell in row) or path.parent.name == "maskinv"
 

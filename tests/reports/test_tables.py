@@ -220,7 +220,7 @@ def test_missing_cells_say_the_command(tmp_path: Path) -> None:
     assert "| NormFace | — |" in text
     assert "kdface train head=normface seed=0   # NormFace, seed 0: not run" in text
     assert "kdface train head=normface seed=1   # NormFace, seed 1: not finished" in text
-    assert [each.seed for each in table.missing] == [0, 1, 2]
+    assert [each.what for each in table.missing] == [f"NormFace, seed {seed}" for seed in range(3)]
 
 
 def test_fewer_seeds_are_told(tmp_path: Path) -> None:

@@ -47,10 +47,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """A number that nobody has computed: which, why, and the command that computes it."""
+    """What nobody has computed: of which row and seed, or that rows need it, why, and the command that computes it."""
 
-    row: Row
-    seed: int
+    what: str
     why: str
     command: tuple[str, ...]
 
@@ -78,21 +77,29 @@ def collect(definition: Definition, locate: Locate, extra: Sequence[str] = ()) -
         UserError: two numbers of a column come from different data or protocols, or a run lacks a metric.
     """
     found = Collected()
+    for need in definition.needs:
+        _require_run([*need, *extra], "what rows need", locate, found)
     for r, row in enumerate(definition.rows):
         if row.overrides is None:
             continue
         for seed in definition.seeds_of(row):
             overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
-            run = locate(overrides)
-            if not run.done:
-                why = "not finished" if run.config.is_file() else "not run"
-                found.missing.append(Missing(row, seed, why, ("kdface", "train", *overrides)))
-                continue
-            _read_run(definition, (r, row), seed, run, found)
+            if (run := _require_run(overrides, f"{row.name}, seed {seed}", locate, found)) is not None:
+                _read_run(definition, (r, row), seed, run, found)
     for c, column in enumerate(definition.columns):
         cells = [each for (_, place), seeds in sorted(found.values.items()) if place == c for each in seeds.values()]
         check_shared(column, cells)
     return found
+
+
+def _require_run(overrides: Sequence[str], what: str, locate: Locate, found: Collected) -> RunFolder | None:
+    """The finished run of these overrides; where there is none, that is noted."""
+    run = locate(overrides)
+    if run.done:
+        return run
+    why = "not finished" if run.config.is_file() else "not run"
+    found.missing.append(Missing(what, why, ("kdface", "train", *overrides)))
+    return None
 
 
 def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: RunFolder, found: Collected) -> None:
@@ -118,7 +125,7 @@ def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: Ru
         elif column.evaluation not in asked:
             asked.add(column.evaluation)
             command = ("kdface", "evaluate", f"run={_shown(run.root)}", f"evaluation={column.evaluation}")
-            found.missing.append(Missing(row, seed, "not evaluated", command))
+            found.missing.append(Missing(f"{row.name}, seed {seed}", "not evaluated", command))
 
 
 def _mean(parts: Sequence[Measured]) -> Measured:

@@ -54,6 +54,11 @@ class Row(_Strict):
     baseline: str | None = None
     published: dict[str, str] = {}
 
+    @property
+    def name(self) -> str:
+        """With its block."""
+        return f"{self.group} {self.label}".strip()
+
 
 class Column(_Strict):
     """Attributes:
@@ -104,6 +109,8 @@ class Definition(_Strict):
     """Attributes:
     title, note: above and below the table.
     overrides: of every row.
+    needs: the overrides of each run that rows name (`teacher.run`, a network that recognises) and that is no row; its
+        seed is among them.
     seeds: of every row.
     spread: what stands behind the ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
     baseline: label of the row that the others are tested against; where rows have groups, the one of the same group.
@@ -115,6 +122,7 @@ class Definition(_Strict):
     title: str
     note: str = ""
     overrides: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
     seeds: Seeds = (0, 1, 2)
     spread: Literal["std", "t95"] = "std"
     baseline: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdface.reports.tables.definition import Column, Row
+from kdface.reports.tables.definition import Column
 from kdface.reports.tables.statistics import Comparison
 from kdface.reports.tables.table import Cell, Table
 from kdface.runs.folder import RunFolder
@@ -77,13 +77,13 @@ def tests(table: Table) -> Iterator[str]:
             if found is None:
                 continue
             corrected = "" if found.adjusted is None else f", corrected {found.adjusted:.3g}"
-            yield _difference(_name(row), column, found, corrected)
+            yield _difference(row.name, column, found, corrected)
 
 
 def contrasts(table: Table) -> Iterator[str]:
     """One line a contrast in a column: the difference, its interval, p, which is not corrected, and n."""
     for each in table.contrasts:
-        yield _difference(f"{_name(each.row)} less {each.other.label}", each.column, each.comparison)
+        yield _difference(f"{each.row.name} less {each.other.label}", each.column, each.comparison)
 
 
 def _difference(name: str, column: Column, found: Comparison, corrected: str = "") -> str:
@@ -95,15 +95,11 @@ def _difference(name: str, column: Column, found: Comparison, corrected: str = "
     return f"{text} [{low}, {high}], p={found.p:.3g}{corrected}, n={found.n}"
 
 
-def _name(row: Row) -> str:
-    return f"{row.group} {row.label}".strip()
-
-
 def commands(table: Table) -> Iterator[tuple[str, str]]:
     """(command, what it is for) of all that is missing, each command once."""
     seen: dict[str, str] = {}
     for missing in table.missing:
-        seen.setdefault(str(missing), f"{_name(missing.row)}, seed {missing.seed}: {missing.why}")
+        seen.setdefault(str(missing), f"{missing.what}: {missing.why}")
     yield from seen.items()
 
 
@@ -113,7 +109,7 @@ def runs(table: Table) -> Iterator[str]:
         folders = {seed: run for cell in table.cells[r] for seed, run in cell.runs.items()}
         if folders:
             names = ", ".join(run_name(folders[seed].root) for seed in sorted(folders))
-            yield f"{_name(row)}: {names}"
+            yield f"{row.name}: {names}"
 
 
 def run_name(root: Path) -> str:
