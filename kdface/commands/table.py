@@ -14,6 +14,7 @@ from kdface.errors import UserError
 
 if TYPE_CHECKING:
     from kdface.reports.tables import Definition, Table
+    from kdface.reports.tables.collect import Missing
     from kdface.runs.folder import RunFolder
 
 
@@ -51,7 +52,7 @@ def run(words: list[str]) -> int:
         _require_same_teachers(tables)
         failed = _train(_missing("train", tables), launcher, given.config_dir, paths)
         tables = now()  # what can be evaluated is known only now
-        failed |= _evaluate(_missing("evaluate", tables), overrides, given.config_dir)
+        failed |= _evaluate(_missing("evaluate", tables))
         tables = now()
         _require_same_teachers(tables)
     for table, path in zip(tables, paths, strict=True):
@@ -91,7 +92,7 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
         def locate(overrides: Sequence[str]) -> RunFolder:
             return run_folder(compose_in(hydra, list(overrides)))
 
-        collected = collect(definition, locate, extra)
+        collected = collect(definition, locate, extra, [str(each) for each in config_dirs])
     return tabulate(definition, collected, beside)
 
 
@@ -117,22 +118,20 @@ def _require_same_teachers(tables: Sequence[Table]) -> None:
     require_same_teachers({run.root: run for cell in cells for run in cell.runs.values()}.values())
 
 
-def _missing(what: str, tables: Sequence[Table]) -> list[tuple[str, ...]]:
-    """The commands of a kind that fill cells, each once."""
-    return list(dict.fromkeys(m.command for table in tables for m in table.missing if m.command[1] == what))
+def _missing(command: str, tables: Sequence[Table]) -> list[Missing]:
+    """What a command fills cells with, each once."""
+    return list({str(each): each for table in tables for each in table.missing if each.command == command}.values())
 
 
-def _train(
-    commands: Sequence[Sequence[str]], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]
-) -> bool:
-    """Run `kdface train` commands as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether
+def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]) -> bool:
+    """Run trainings as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether
     one failed."""
     from kdface.commands.arguments import Arguments
     from kdface.commands.prepare import run_folder
     from kdface.commands.session import Session, plugin
     from kdface.config.compose import hydra_context, load
 
-    if not commands:
+    if not missing:
         return False
     with hydra_context(config_dirs) as hydra:
         name = "+".join(dict.fromkeys(f"{path.absolute().parent.name}-{path.stem}" for path in paths))
@@ -140,20 +139,18 @@ def _train(
             name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         session = Session(hydra, Arguments(list(launcher), config_dirs), name)
         # One table may need what is a row of another, in other words.
-        jobs = {run_folder(session.compose(list(each[2:]))).root: each[2:] for each in commands}
+        jobs = {run_folder(session.compose(list(each.words))).root: each.words for each in missing}
         session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()), 0)
     return session.tell() != 0
 
 
-def _evaluate(commands: Sequence[Sequence[str]], overrides: Sequence[str], config_dirs: list[Path]) -> bool:
+def _evaluate(missing: Sequence[Missing]) -> bool:
     """Evaluate finished runs as columns ask, one after the other. Returns whether one failed."""
-    own = [word for folder in config_dirs for word in ("--config-dir", str(folder))]
-    own += [each for each in overrides if each.startswith("paths.data=")]
     failed = False
-    for number, command in enumerate(commands, 1):
-        print(f"[{number}/{len(commands)}] {' '.join(command)}", file=sys.stderr, flush=True)
-        code = subprocess.run([sys.executable, "-m", "kdface", *command[1:], *own]).returncode
+    for number, each in enumerate(missing, 1):
+        print(f"[{number}/{len(missing)}] {each}", file=sys.stderr, flush=True)
+        code = subprocess.run([sys.executable, "-m", "kdface", *each.arguments]).returncode
         if code:
-            print(f"failed with exit code {code}: {' '.join(command)}", file=sys.stderr, flush=True)
+            print(f"failed with exit code {code}: {each}", file=sys.stderr, flush=True)
             failed = True
     return failed

@@ -115,7 +115,7 @@ def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.Ca
     text = (tmp_path / "tiny.md").read_text()
     (row,) = (line for line in text.splitlines() if line.startswith("| cos |"))
     assert row.count("—") == 1 and row.split("|")[4].strip() == "—"
-    assert "not evaluated" in text and "evaluation=larger" in text
+    assert f"evaluation=larger --config-dir {tmp_path}/conf   # cos, seed 0: not evaluated" in text
 
 
 def test_several_tables_are_made_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
@@ -47,14 +47,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """What nobody has computed: of which row and seed, or that rows need it, why, and the command that computes it."""
+    """What nobody has computed: of which row and seed, or that rows need it, why, and the command that computes it.
+
+    Attributes:
+        command: `train` or `evaluate`.
+        words: what follows it, but for the user's own folders of YAML.
+        config_dirs: those.
+    """
 
     what: str
     why: str
-    command: tuple[str, ...]
+    command: Literal["train", "evaluate"]
+    words: tuple[str, ...]
+    config_dirs: tuple[str, ...]
+
+    @property
+    def arguments(self) -> list[str]:
+        """All that follows `kdface`."""
+        return [self.command, *self.words, *(word for each in self.config_dirs for word in ("--config-dir", each))]
 
     def __str__(self) -> str:
-        return shlex.join(self.command)
+        return shlex.join(["kdface", *self.arguments])
 
 
 @dataclass
@@ -65,47 +78,55 @@ class Collected:
     missing: list[Missing] = field(default_factory=list)
 
 
-def collect(definition: Definition, locate: Locate, extra: Sequence[str] = ()) -> Collected:
+def collect(
+    definition: Definition, locate: Locate, extra: Sequence[str] = (), config_dirs: Sequence[str] = ()
+) -> Collected:
     """Find every run of a table and read its numbers.
 
     Args:
         definition: the table.
         locate: overrides -> the run folder that `kdface train` would make of them.
         extra: overrides of every row, given last.
+        config_dirs: the user's own folders of YAML, which the commands of what is missing name.
 
     Raises:
         UserError: two numbers of a column come from different data or protocols, or a run lacks a metric.
     """
     found = Collected()
+    folders = tuple(config_dirs)
+    elsewhere = [each for each in extra if each.startswith("paths.data=")]  # an evaluation takes none of a run's others
+
+    def require(overrides: Sequence[str], what: str) -> RunFolder | None:
+        """The finished run of these overrides; where there is none, that is noted."""
+        run = locate(overrides)
+        if run.done:
+            return run
+        why = "not finished" if run.config.is_file() else "not run"
+        found.missing.append(Missing(what, why, "train", tuple(overrides), folders))
+        return None
+
     for need in definition.needs:
-        _require_run([*need, *extra], "what rows need", locate, found)
+        require([*need, *extra], "what rows need")
     for r, row in enumerate(definition.rows):
         if row.overrides is None:
             continue
         for seed in definition.seeds_of(row):
             overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
-            if (run := _require_run(overrides, f"{row.name}, seed {seed}", locate, found)) is not None:
-                _read_run(definition, (r, row), seed, run, found)
+            run = require(overrides, f"{row.name}, seed {seed}")
+            for evaluation in () if run is None else _read_run(definition, (r, row), seed, run, found):
+                words = (f"run={_shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
+                found.missing.append(Missing(f"{row.name}, seed {seed}", "not evaluated", "evaluate", words, folders))
     for c, column in enumerate(definition.columns):
         cells = [each for (_, place), seeds in sorted(found.values.items()) if place == c for each in seeds.values()]
         check_shared(column, cells)
     return found
 
 
-def _require_run(overrides: Sequence[str], what: str, locate: Locate, found: Collected) -> RunFolder | None:
-    """The finished run of these overrides; where there is none, that is noted."""
-    run = locate(overrides)
-    if run.done:
-        return run
-    why = "not finished" if run.config.is_file() else "not run"
-    found.missing.append(Missing(what, why, ("kdface", "train", *overrides)))
-    return None
-
-
-def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: RunFolder, found: Collected) -> None:
+def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: RunFolder, found: Collected) -> list[str]:
+    """Put the numbers of a run into their cells; the evaluations that it lacks, each once."""
     r, row = place
     sources = _sources(run)
-    asked: set[str] = set()
+    asked: list[str] = []
     for c, column in enumerate(definition.columns):
         metrics = column.metrics_of(row)
         if not metrics:
@@ -123,9 +144,8 @@ def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: Ru
         elif not column.evaluation:
             raise _no_metric(run, column, lacking, sources)
         elif column.evaluation not in asked:
-            asked.add(column.evaluation)
-            command = ("kdface", "evaluate", f"run={_shown(run.root)}", f"evaluation={column.evaluation}")
-            found.missing.append(Missing(f"{row.name}, seed {seed}", "not evaluated", command))
+            asked.append(column.evaluation)
+    return asked
 
 
 def _mean(parts: Sequence[Measured]) -> Measured:
