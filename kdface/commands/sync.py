@@ -43,9 +43,8 @@ def _replay(root: Path, node: dict[str, object]) -> int:
         raise UserError(f"{root} has no metrics.jsonl yet.", mend=f"kdface run {root}")
     if str(node["_target_"]).endswith("TensorBoardLogger") and (root / "tensorboard").exists():
         raise UserError(f"{root}/tensorboard is there already.", mend=f"rm -r {root}/tensorboard")
-    config = folder.read_config()
     try:
-        logger = build(node, "logger", folder=root, run_name=f"{config['name']}/{root.name}")
+        logger = build(node, "logger", folder=root, run_name=folder.name)
         count = 0
         for record in read(folder.metrics):
             logger.write(record)

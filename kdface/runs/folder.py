@@ -111,6 +111,11 @@ class RunFolder:
             raise UserError(f"{self.config} does not hold a configuration.")
         return tree
 
+    @property
+    def name(self) -> str:
+        """What loggers call the run."""
+        return f"{self.read_config()['name']}/{self.root.name}"
+
     def read_results(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
         return found

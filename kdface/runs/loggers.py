@@ -85,7 +85,10 @@ class MLflowLogger:
         self._client = MlflowClient(tracking_uri=f"sqlite:///{file}")
         found = self._client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else self._client.create_experiment(experiment)
-        self._run = self._client.create_run(number, run_name=run_name).info.run_id
+        # One run for one folder: a resumed run goes on with it, and a record sent twice is stored once.
+        same = self._client.search_runs([number], f"attributes.run_name = '{run_name}'", max_results=1)
+        self._run = (same[0] if same else self._client.create_run(number, run_name=run_name)).info.run_id
+        self._client.update_run(self._run, status="RUNNING")
 
     def write(self, record: dict[str, Any]) -> None:
         from mlflow.entities import Metric

@@ -76,8 +76,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         method.teacher.to(f"cuda:{local}" if profile.accelerator == "gpu" else "cpu")
     method.before_training(job.training)
 
-    name = f"{folder.root.parent.name}/{folder.root.name}"
-    sink = _open_logger(job, folder, name) if rank_zero else None
+    sink = _open_logger(job, folder) if rank_zero else None
     records = Records(folder.metrics, sink, warn=log.warning)
     total = job.optimization.total_steps
     recorder = Recorder(records, settings.log_steps, total, settings.batch_size)
@@ -164,10 +163,10 @@ def require_whole_gradients(settings: TrainerSettings, profile: Profile) -> None
         )
 
 
-def _open_logger(job: Job, folder: RunFolder, name: str) -> Logger | None:
+def _open_logger(job: Job, folder: RunFolder) -> Logger | None:
     """A logger that cannot start is told of and left out; what the user can mend is an error."""
     try:
-        return job.make_logger(folder.root, name)
+        return job.make_logger(folder.root, folder.name)
     except UserError:
         raise
     except Exception as error:

@@ -45,4 +45,14 @@ def test_mlflow_writes_a_database_below_the_run_folder(tmp_path: Path) -> None:
     words = ["train", *TINY, "logger=mlflow", "trainer.max_steps=2", f"paths.runs={tmp_path}/runs"]
     said = command(*words, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
-    assert (only_run(tmp_path / "runs") / "mlflow.db").stat().st_size > 0
+    run = only_run(tmp_path / "runs")
+    assert (run / "mlflow.db").stat().st_size > 0
+    again = command("sync", str(run), "logger=mlflow", cwd=tmp_path)  # what is there already is not stored again
+    assert again.returncode == 0, again.stderr
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run}/mlflow.db")
+    (stored,) = client.search_runs([client.get_experiment_by_name("kdface").experiment_id])
+    assert stored.info.status == "FINISHED"
+    losses = client.get_metric_history(stored.info.run_id, "train/loss")
+    assert [each.step for each in losses] == [1, 2]
