@@ -40,6 +40,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     from kdface.datasets.checks import card
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import render, shown, table_of
+    from kdface.runs.environment import environment
     from kdface.runs.folder import write_json
     from kdface.runs.settings import TrainerSettings
     from kdface.runs.train import evaluate, machine, metrics_of, write_scores
@@ -51,7 +52,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
-    profile, _ = machine(convert(TrainerSettings, tree["trainer"]))
+    profile, threads = machine(convert(TrainerSettings, tree["trainer"]))
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
     method.use_memory_format(profile.channels_last)
     outcomes = evaluate(protocols, method, profile)
@@ -67,9 +68,9 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "checkpoint": str(loaded.checkpoint),
         "step": loaded.step,
         "evaluation": tree["evaluation"],
-        "paths": {"data": str(tree["paths"]["data"])},
+        "paths": {key: str(tree["paths"][key]) for key in ("data", "runs")},
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
-        "profile": profile.to_dict(),
+        "environment": environment(profile, threads, world=1),
     }
     write_json(target / "results.json", found)
     print(render(table_of(metrics)))

@@ -15,7 +15,7 @@ import pytest
 
 from kdface.errors import UserError
 from kdface.reports.tables import Definition, Table, collect, read_definition, tabulate
-from kdface.reports.tables.curves import edc_figures
+from kdface.reports.tables.curves import curve_figures
 from kdface.reports.tables.render_csv import csv_text
 from kdface.reports.tables.render_html import html
 from kdface.reports.tables.render_latex import latex
@@ -260,8 +260,6 @@ def test_a_metric_that_no_run_has_is_told(tmp_path: Path) -> None:
 
 
 def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Path) -> None:
-    import json
-
     runs = tmp_path / "runs"
     root = make_run(runs, _tree(runs, "arcface", 0), {ACCURACY: 0.9})
     text = (
@@ -287,6 +285,29 @@ def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Pat
     results["step"] = 30
     (root / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
     assert "| a | 75.00 |" in markdown(_table(tmp_path, runs, definition))
+
+
+def test_evaluations_made_from_other_folders_share_a_column(tmp_path: Path) -> None:
+    """The network that recognises lies in the folder of runs, which each machine calls what it likes."""
+    runs, folders = tmp_path / "runs", {}
+    for seed, place in enumerate(("/here/runs", "/there")):
+        folders[seed] = make_run(runs, _tree(runs, "arcface", seed), {ACCURACY: 0.9})
+        results = {
+            "metrics": {"cfp/10fold/accuracy": {"value": 0.75}},
+            "evaluation": {"cfp": {"_target_": "x", "recognition": {"run": f"{place}/teacher/seed0"}}},
+            "data": {"cfp": {"fingerprint": "c0"}},
+            "paths": {"data": "/data", "runs": place},
+            "checkpoint": str(folders[seed] / "checkpoints" / "last.ckpt"),
+            "step": 30,
+        }
+        (folders[seed] / "evaluations" / "cfp").mkdir(parents=True)
+        (folders[seed] / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
+    text = (
+        "title: t\nseeds: [0, 1]\nrows: [{label: a, overrides: [head=arcface]}]\n"
+        "columns: [{label: b, metric: cfp/10fold/accuracy, evaluation: cfp}]"
+    )
+    (values,) = collect(_definition(tmp_path, text), _found(folders)).values.values()
+    assert {seed: each.value for seed, each in values.items()} == {0: 0.75, 1: 0.75}
 
 
 @pytest.mark.parametrize(
@@ -460,7 +481,7 @@ def test_error_versus_discard_is_the_mean_of_the_seeds_steps(tmp_path: Path) -> 
         return RunFolder((folders if "head=arcface" in overrides else plain)[int(overrides[-1][-1])])
 
     definition = _definition(tmp_path, text)
-    (figure,) = edc_figures(tabulate(definition, collect(definition, found), tmp_path)).values()
+    (figure,) = curve_figures(tabulate(definition, collect(definition, found), tmp_path)).values()
     (line,) = figure.axes[0].get_lines()
     assert line.get_label() == "a, g"
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())

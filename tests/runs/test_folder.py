@@ -62,7 +62,13 @@ def test_a_finished_run_is_evaluated_again_to_the_same_numbers(finished: Path, k
     said = kdface("evaluate", f"run={finished}")
     assert said.code == 0, said
     before = json.loads((finished / "results.json").read_text())["metrics"]
-    assert json.loads((finished / "evaluations/toy_pairs/results.json").read_text())["metrics"] == before
+    found = json.loads((finished / "evaluations/toy_pairs/results.json").read_text())
+    assert found["metrics"] == before
+    trained = json.loads((finished / "environment.json").read_text())
+    assert found["environment"].keys() == trained.keys() >= {"git", "packages", "processor"}
+    assert found["environment"]["packages"] == trained["packages"]
+    paths = RunFolder(finished).read_config()["paths"]  # what a table tells of the test is told from these
+    assert found["paths"] == {key: paths[key] for key in ("data", "runs")}
     assert kdface("evaluate", f"run={finished}/checkpoints/last.ckpt").code == 0
 
 
