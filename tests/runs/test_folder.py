@@ -14,7 +14,7 @@ import yaml
 
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint
-from kdface.runs.folder import find_run, prepare, write_json
+from kdface.runs.folder import RunFolder, find_run, prepare, write_json
 from kdface.runs.records import Records, read
 from tests.conftest import TINY, Kdface, command, only_run
 
