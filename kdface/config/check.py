@@ -214,12 +214,24 @@ def _is_part(hint: Any) -> bool:
     return any(each is Part or Part in typing.get_args(each) for each in _members(hint))
 
 
+_SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))  # attributes of the bounds of annotated_types
+
+
 def _describe(hint: Any) -> str:
-    plain = _plain(hint)
-    text = plain.__name__ if isinstance(plain, type) else str(plain)
-    for name in ("typing.", "Annotated"):
-        text = text.replace(name, "")
-    return text
+    """A type as one would say what to write: `float > 0 or [float > 0, float > 0]`."""
+    kind, args = typing.get_origin(hint), typing.get_args(hint)
+    if kind is typing.Annotated:
+        bounds = [f"{sign} {getattr(each, name)}" for each in args[1:] for name, sign in _SIGNS if hasattr(each, name)]
+        return " ".join([_describe(args[0]), *bounds])
+    if kind in (typing.Union, types.UnionType):
+        return " or ".join(_describe(each) for each in args)
+    if kind is typing.Literal:
+        return " or ".join(map(str, args))
+    if kind in (tuple, list):
+        return f"[{', '.join('...' if each is ... else _describe(each) for each in args)}]"
+    if hint is type(None):
+        return "null"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _join(path: str, key: str) -> str:

@@ -21,6 +21,7 @@ from kdface.methods.base import Method, Term, Views
 from kdface.pixels import normalised
 
 Weight = Annotated[float, Ge(0)]
+Temperature = Annotated[float, Gt(0)]
 
 
 class CKD(Method):
@@ -48,7 +49,7 @@ class CKD(Method):
         shared: how many stages of the networks are shared, the stem counted; 0 makes it deep mutual learning.
         norm: what batch normalisation does in the shared stages, see `Paired`.
         synchronised: take the statistics of both networks over all ranks, as trainer.sync_batchnorm does.
-        temperature: t.
+        temperature: t; or two, that of face to periocular and that of periocular to face.
         ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face: weights of the terms.
         detach_face, detach_periocular: stop the gradient into that modality where it teaches the other.
     """
@@ -63,7 +64,7 @@ class CKD(Method):
         shared: Stages = 4,
         norm: Norm = "pooled",
         synchronised: bool = False,
-        temperature: Annotated[float, Gt(0)] = 2.5,
+        temperature: Temperature | tuple[Temperature, Temperature] = 2.5,
         ce_face: Weight = 1.0,
         ce_periocular: Weight = 1.0,
         kl_face_to_periocular: Weight = 1.0,
@@ -85,7 +86,8 @@ class CKD(Method):
         super().__init__(pair, heads["student"], preprocessing, views)
         self.teacher_head = heads["teacher"]
         self.inputs = dict(inputs)
-        self.temperature = temperature
+        both = temperature if isinstance(temperature, tuple) else (temperature, temperature)
+        self.temperature = {"periocular": both[0], "face": both[1]}  # by the head that is taught
         self.ce_face = ce_face
         self.ce_periocular = ce_periocular
         self.kl_face_to_periocular = kl_face_to_periocular
@@ -151,11 +153,11 @@ class CKD(Method):
             terms["ce_periocular"] = Term(periocular.loss, self.ce_periocular)
         if self.kl_face_to_periocular:
             target = face.logits.detach() if self.detach_face else face.logits
-            divergence = tempered_kl(periocular.logits, target, self.temperature)
+            divergence = tempered_kl(periocular.logits, target, self.temperature["periocular"])
             terms["kl_face_to_periocular"] = Term(divergence, self.kl_face_to_periocular)
         if self.kl_periocular_to_face:
             target = periocular.logits.detach() if self.detach_periocular else periocular.logits
-            divergence = tempered_kl(face.logits, target, self.temperature)
+            divergence = tempered_kl(face.logits, target, self.temperature["face"])
             terms["kl_periocular_to_face"] = Term(divergence, self.kl_periocular_to_face)
         self.last_metrics = self._record(periocular, face, batch.label)
         return terms
@@ -175,7 +177,7 @@ class CKD(Method):
             decides = mine.logits if isinstance(head, Softmax) else mine.cosine
             record[f"accuracy_{name}"] = (decides.argmax(1) == label).float().mean()
             if learns_by_parts[name]:
-                smoothing, sparsity, _ = as_label_smoothing(mine.logits, other.logits, label, self.temperature)
+                smoothing, sparsity, _ = as_label_smoothing(mine.logits, other.logits, label, self.temperature[name])
                 record |= {f"learned_smoothing_{name}": smoothing, f"sparsity_{name}": sparsity}
         return record
 

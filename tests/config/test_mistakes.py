@@ -52,6 +52,13 @@ def test_a_mistaken_override(kdface: Kdface, tmp_path: Path, override: str, told
         assert text in said, said
 
 
+@pytest.mark.parametrize("given", ["[2.5]", "-1", "[2.5,-1]"])
+def test_a_value_of_either_of_two_kinds(kdface: Kdface, tmp_path: Path, given: str) -> None:
+    words = ["experiment=ckd/ckd", f"method.temperature={given}", f"paths.runs={tmp_path}/runs"]
+    said = _one_message(kdface("train", *words))
+    assert "float > 0 or [float > 0, float > 0]" in said and f"method.temperature={given}" in said
+
+
 def test_a_dataset_that_is_not_there(kdface: Kdface, tmp_path: Path) -> None:
     said = _one_message(kdface("train", "dataset=pins90", "evaluation=none", f"paths.data={tmp_path}/nowhere"))
     assert f"{tmp_path}/nowhere/pins90" in said

@@ -68,17 +68,18 @@ def slow_kl(teacher: Tensor, student: Tensor, tau: float) -> float:
     return tau**2 * total / len(teacher)
 
 
-def test_terms_of_the_sheet() -> None:
-    """CKD sheet 2, with the published temperature and weights."""
-    method, given = ckd(), batch()
+@pytest.mark.parametrize(("given_temperature", "to_periocular", "to_face"), [(2.5, 2.5, 2.5), ((4.0, 1.5), 4.0, 1.5)])
+def test_terms_of_the_sheet(given_temperature: Any, to_periocular: float, to_face: float) -> None:
+    """CKD sheet 2, with the published temperature and weights, and with a temperature for each direction."""
+    method, given = ckd(temperature=given_temperature), batch()
     terms = method.terms(given)
     periocular, face = logits(method, given)
     assert tuple(terms) == TERMS
     expected = {
         "ce_face": cross_entropy(face, given.label).item(),
         "ce_periocular": cross_entropy(periocular, given.label).item(),
-        "kl_face_to_periocular": slow_kl(face, periocular, 2.5),
-        "kl_periocular_to_face": slow_kl(periocular, face, 2.5),
+        "kl_face_to_periocular": slow_kl(face, periocular, to_periocular),
+        "kl_periocular_to_face": slow_kl(periocular, face, to_face),
     }
     for name, term in terms.items():
         assert term.value.item() == pytest.approx(expected[name], rel=1e-5), name
