@@ -12,11 +12,9 @@ from kdface.commands import table
 from kdface.commands.prepare import run_folder
 from kdface.config.compose import compose
 from kdface.errors import UserError
-from kdface.reports.tables import read_definition
 from tests.conftest import TINY, teach_otherwise
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
-DEFINITIONS = sorted(file for file in EXPERIMENTS.glob("*/*.yaml") if "rows:" in file.read_text(encoding="utf-8"))
 
 
 def _definition(folder: Path) -> Path:
@@ -133,18 +131,6 @@ def test_overrides_of_the_command_line_come_last(tmp_path: Path) -> None:
     assert "trainer.max_steps=3 seed=0" in (out / "tiny.md").read_text()
 
 
-@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_table_of_the_project_is_sound(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its published cells are found, and each row with a run composes: the table can be made on an empty machine."""
-    monkeypatch.chdir(tmp_path)
-    definition = read_definition(path).model_copy(update={"seeds": (0,)})
-    made = table.tabulated(definition, path.parent, [], [])
-    expected = sum(len(definition.seeds_of(row)) for row in definition.rows if row.overrides is not None)
-    expected += len(definition.needs)
-    assert len(made.missing) == expected
-    assert expected or any(cell.published for row in made.cells for cell in row) or path.parent.name == "maskinv"
-
-
 def test_published_cells_are_in_the_tables(tmp_path: Path) -> None:
     """Some cells of each file of published numbers, as they stand there."""
     for name, cells in {
@@ -157,7 +143,7 @@ def test_published_cells_are_in_the_tables(tmp_path: Path) -> None:
         assert table.run([str(EXPERIMENTS / f"{name}.yaml"), "-o", str(tmp_path)]) == 0
         text = (tmp_path / f"{Path(name).stem}.md").read_text()
         for cell in cells:
-            assert f"| {cell}" in text, (name, cell)
+            assert f"| {cell}" in text or f"<sub>{cell}" in text, (name, cell)
 
 
 def test_a_definition_that_is_not_there_is_told(tmp_path: Path) -> None:

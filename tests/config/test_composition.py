@@ -91,7 +91,7 @@ def company(group: str, choice: str) -> list[str]:
         given.append(f"method.views.student={locate(target).views[0]}")  # type: ignore[attr-defined]
     if group == "teacher" and choice != "none":
         given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
-    if (group, choice) == ("evaluation", "lfw_ytf_quality"):
+    if (group, choice) in (("evaluation", "lfw_ytf_quality"), ("evaluation", "benchmarks_quality")):
         given += ["method=aikd", "teacher.run=runs/teacher"]
     if group == "evaluation" and choice.endswith("_harmonic"):
         given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]

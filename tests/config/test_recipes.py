@@ -45,6 +45,15 @@ OPENSPHERE: dict[str, tuple[str, str, dict[str, Any], str, dict[str, Any], tuple
     "vggface2_sfnet20_arcface": ("vggface2", "sfnet20", PLAIN, "ArcFace", {"scale": 30, "margin": 0.5}, SHORT, None),
     "vggface2_sfnet20_cosface": ("vggface2", "sfnet20", PLAIN, "CosFace", {"scale": 30, "margin": 0.35}, SHORT, None),
     "vggface2_sfnet20_normface": ("vggface2", "sfnet20", PLAIN, "NormFace", {"scale": 30}, SHORT, None),
+    "vggface2_sfnet20_sphereface2": (
+        "vggface2",
+        "sfnet20",
+        PLAIN,
+        "SphereFace2",
+        {"margin_type": "C", "positive_weight": 0.7, "scale": 40, "margin": 0.4, "power": 3, "loss_weight": 10},
+        SHORT,
+        None,
+    ),
     "vggface2_sfnet20_ga_softmax": (
         "vggface2",
         "sfnet20",
@@ -145,6 +154,7 @@ def test_sphereface_of_2017() -> None:
     [
         ("vggface2_nn2", 224, "nn2", "SemiHard", "sum", 0.05),
         ("vggface2_nn3", 160, "nn2", "SemiHard", "sum", 0.05),
+        ("vggface2_nn4", 96, "nn4", "SemiHard", "sum", 0.05),
         ("vggface2_inception_resnet_v1", 160, "inception_resnet_v1", "Sandberg", "mean", 0.1),
     ],
 )
