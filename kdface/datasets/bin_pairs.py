@@ -84,10 +84,6 @@ class BinPairs:
         image = decode(self._images[index], f"{self.path}, image {self.keys[index]}", size)
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
 
-    def pairs(self) -> list[tuple[str, str, bool]]:
-        """Left key, right key, and whether both show one person."""
-        return list(zip(self.left, self.right, self.same.tolist(), strict=True))
-
     def raw_bytes(self, index: int) -> bytes:
         """The encoded image, then one byte that says whether its pair shows one person."""
         return self._images[index] + bytes([int(self.same[index // 2])])

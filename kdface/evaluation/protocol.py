@@ -11,6 +11,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
+from kdface.datasets.bin_pairs import BinPairs
+from kdface.datasets.derived import Derived
 from kdface.errors import UserError
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
@@ -276,10 +278,22 @@ def _in_folds(listed: PairList) -> PairList:
     return replace(listed, fold=fold)
 
 
-def bin_verification(dataset: Any, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
-    """Verification over an InsightFace `.bin` set (`kdface.datasets.BinPairs`), which brings its pairs along."""
-    left, right, same = zip(*dataset.pairs(), strict=True)
-    return Verification(dataset, PairList(left, right, np.array(same, dtype=np.bool_), None), fars)
+def bin_verification(
+    dataset: FaceSet, fars: tuple[FAR, ...] = (1e-2, 1e-3), probes: FaceSet | None = None
+) -> Verification:
+    """Verification over an InsightFace `.bin` set, which brings its pairs along, as it is or shown otherwise (masked).
+
+    Raises `UserError` where `dataset` is neither a `kdface.datasets.BinPairs` nor made of one.
+    """
+    beneath = dataset
+    while isinstance(beneath, Derived):
+        beneath = beneath.dataset
+    if not isinstance(beneath, BinPairs):
+        raise UserError(
+            f"{dataset.name} brings no pairs along.",
+            expected="a verification set (kdface.datasets.BinPairs), or one made of its images",
+        )
+    return Verification(dataset, PairList(beneath.left, beneath.right, beneath.same, None), fars, probes)
 
 
 def random_verification(
