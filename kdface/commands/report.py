@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kdface.errors import UserError
+
+if TYPE_CHECKING:
+    from kdface.reports.html.page import Reader
 
 POLL_SECONDS = 5.0
 
@@ -32,22 +35,30 @@ def run(words: list[str]) -> int:
     from kdface.reports.html.page import Reader
 
     reader = Reader(given.folder)
-    _write(reader, output, live=given.watch, images=given.images)
-    state = reader.state()
-    while given.watch:
-        time.sleep(POLL_SECONDS)
-        if (now := reader.state()) != state:
-            _write(reader, output, live=True, images=given.images)
-            state = now
+    if given.watch:
+        _watch(reader, output, images=given.images)
+    _write(reader, output, live=False, images=given.images)
     return 0
 
 
-def _write(reader: object, output: Path, *, live: bool, images: bool) -> None:
-    from kdface.reports.html.page import Reader, report
+def _watch(reader: Reader, output: Path, *, images: bool) -> NoReturn:
+    seen = None
+    if reader.state() is None:
+        print(f"waiting for the first run below {reader.root}", flush=True)
+    while True:
+        now = reader.state()
+        if now is not None and now != seen:
+            _write(reader, output, live=True, images=images)
+            seen = now
+        time.sleep(POLL_SECONDS)
+
+
+def _write(reader: Reader, output: Path, *, live: bool, images: bool) -> None:
+    from kdface.reports.html.page import report
     from kdface.runs.folder import write_text
 
-    assert isinstance(reader, Reader)
     runs = reader.runs()
-    write_text(output, report(runs, reader.root.resolve().name, live=live, images=images))
+    title = reader.root.resolve().name
+    write_text(output, report(runs, title, sweeps=reader.sweeps(), live=live, images=images))
     done = sum(run.status == "done" for run in runs)
     print(f"written  {output}  ({len(runs)} runs, {done} finished, {output.stat().st_size / 1e6:.1f} MB)", flush=True)

@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
     )
-    parser.add_argument("--figures", action="store_true", help="draw each column as bars, and EDC curves (.pdf, .png)")
+    parser.add_argument("--figures", action="store_true", help="draw columns as bars, test sets as curves (.pdf, .png)")
     parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="where to write; default: beside the definition"
@@ -97,12 +97,12 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 
 def _draw(table: Table, stem: Path) -> None:
-    """STEM_1, STEM_2, ... for each column that has values, STEM_TEST_edc for each test set of quality; PDF and PNG."""
+    """STEM_1, STEM_2, ... for each column that has values; STEM_TEST_roc, _det, _cmc, _edc; as PDF and PNG."""
     from kdface.reports.figures import save
     from kdface.reports.tables.bars import bar_figure
-    from kdface.reports.tables.curves import edc_figures
+    from kdface.reports.tables.curves import curve_figures
 
-    figures = {f"{test}_edc": figure for test, figure in edc_figures(table).items()}
+    figures = curve_figures(table)
     for number, column in enumerate(table.columns, 1):
         if any(cells[number - 1].summary for cells in table.cells):
             figures[str(number)] = bar_figure(table, column)

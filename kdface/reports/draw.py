@@ -15,13 +15,14 @@ from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
 from kdface.reports.contact_sheet import contact_sheet
 from kdface.reports.figures import det_figure, learning_figure, roc_figure, save, score_figure
+from kdface.reports.identification_figures import cmc_figure
 from kdface.reports.quality_figures import consistency_figure, edc_figure
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
 
 
 def draw_scores(scores: Path, figures: Path) -> None:
-    """ROC, DET and score histogram of each test set in a folder of scores, as PNG and PDF.
+    """ROC, DET and score histogram, or CMC, of each test set in a folder of scores, as PNG and PDF.
 
     Tests of face-image quality bring their own instead: error-versus-discard and, on misaligned faces, the consistency
     of the quality. Recognition, often by another network, is not what they test.
@@ -35,6 +36,8 @@ def draw_scores(scores: Path, figures: Path) -> None:
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
             _save(consistency_figure(*both, spearman=spearman(*both)), figures / f"{name}_consistency")
+        if "cmc" in found:
+            _save(cmc_figure({name: found["cmc"]}), figures / f"{name}_cmc")
         if "quality" in found or "scores" not in found:
             continue
         values, same = found["scores"], found["same"]

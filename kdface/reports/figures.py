@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.style
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError, nearest
 
 Rates = NDArray[np.floating[Any]]
+Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
 
 COLUMN = 3.4  # inches: one column of a two-column paper
 # Okabe and Ito (2008), told apart by all common kinds of colour vision; their yellow is too pale on white.
@@ -67,10 +68,19 @@ _STYLE: dict[str, Any] = {
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
 _ROUND = [1, 2, 5, 10]  # steps between ticks
+_INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 lie beyond the axes of any DET
+_INSIDE = 3  # names for which there is room between the curves
+_NAME = 25  # letters of a name beside another
+_LEGEND_LINE = 0.135  # inches
 _probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
 
 
-def roc_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None = None) -> Figure:
+def roc_figure(
+    runs: Mapping[str, tuple[Rates, Rates]],
+    *,
+    bands: Mapping[str, tuple[Rates, Rates, Rates]] | None = None,
+    baseline: str | None = None,
+) -> Figure:
     """Receiver operating characteristic: true accept rate over false accept rate, the latter logarithmic.
 
     Each curve begins at the smallest FAR over 0 that its impostor pairs can show. The runs are listed as
@@ -78,9 +88,11 @@ def roc_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
 
     Args:
         runs: for each run (FAR, TAR): fractions, in the order of rising FAR, as of `RocCurve`.
+        bands: for some runs (FAR, lowest TAR, highest TAR), drawn pale; FAR over 0.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
+    check_bands(runs, bands or {})
     shown = {}
     for name, (far, tar) in runs.items():
         check_rates(name, far, tar)
@@ -89,10 +101,11 @@ def roc_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         shown[name] = (np.maximum(far[start:], far[first]), tar[start:])
     with style():
         figure, axes = new_axes(2.6)
-        bottom = np.floor(min(float(tar[0]) for _, tar in shown.values()) * 10) / 10
-        bottom = min(bottom, 0.9)
+        starts = [float(tar[0]) for _, tar in shown.values()] + [float(low[0]) for _, low, _ in (bands or {}).values()]
+        bottom = min(np.floor(min(starts) * 10) / 10, 0.9)
         common = max(float(far[0]) for far, _ in shown.values())
-        draw_lines(axes, shown, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
+        lines = draw_lines(axes, shown, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
+        draw_bands(axes, lines, bands or {})
         axes.set_xscale("log")
         axes.set(xlim=(0.85 * min(float(far[0]) for far, _ in shown.values()), 1), xlabel="False accept rate")
         axes.set(ylim=(bottom, 1 + 0.02 * (1 - bottom)), ylabel="True accept rate")
@@ -101,11 +114,16 @@ def roc_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
         weak = min(float(np.interp(0.1, far, tar)) for far, tar in shown.values()) < 0.4
-        axes.legend(loc="upper left" if weak else "lower right")
+        add_legend(axes, "upper left" if weak else "lower right")
     return figure
 
 
-def det_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None = None) -> Figure:
+def det_figure(
+    runs: Mapping[str, tuple[Rates, Rates]],
+    *,
+    bands: Mapping[str, tuple[Rates, Rates, Rates]] | None = None,
+    baseline: str | None = None,
+) -> Figure:
     """Detection error tradeoff: false non-match rate over false match rate, both as normal deviates.
 
     Rates of 0 have no place on these axes and are left out; a run that makes no errors is named, not drawn.
@@ -113,17 +131,20 @@ def det_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
 
     Args:
         runs: for each run (FMR, FNMR): fractions, in the order of rising FMR, as of `RocCurve`.
+        bands: for some runs (FMR, lowest FNMR, highest FNMR), drawn pale.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
+    check_bands(runs, bands or {})
     shown = {}
     for name, (fmr, fnmr) in runs.items():
         check_rates(name, fmr, fnmr)
         inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
         shown[name] = (fmr[inside], fnmr[inside])
-    least = min((float(rate.min()) for curve in shown.values() for rate in curve if len(rate)), default=0.001)
     worst = max((float(np.maximum(fmr, fnmr).min()) for fmr, fnmr in shown.values() if len(fmr)), default=0.0)
     most = 0.5 if worst < 0.1 else 0.8 if worst < 0.3 else 0.98  # weak runs need room
+    within = [rates[:, (rates <= most).all(axis=0)] for rates in map(np.array, shown.values())]
+    least = min((float(rates.min()) for rates in within if rates.size), default=0.001)
     low, high = float(_probit(min(least, 0.05))) - 0.05, float(_probit(most))
     ticks: list[float] = []
     for tick in _DET_TICKS:
@@ -133,13 +154,19 @@ def det_figure(runs: Mapping[str, tuple[Rates, Rates]], *, baseline: str | None 
         figure, axes = new_axes(3.2)
         axes.plot([low, high], [low, high], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)))
         drawn = {name: (_probit(fmr), _probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
-        draw_lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
+        lines = draw_lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
+        areas = {}
+        for name, band in (bands or {}).items():
+            inside = (band[0] > 0) & (band[0] < 1)
+            fmr, lowest, highest = (_probit(np.clip(rates[inside], *_INNER)) for rates in band)
+            areas[name] = (fmr, lowest, highest)
+        draw_bands(axes, lines, areas)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(FixedLocator(_probit(ticks).tolist()))
             axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
         axes.set(xlim=(low, high), xlabel="False match rate", ylim=(low, high), ylabel="False non-match rate")
         axes.set_aspect("equal")
-        axes.legend(loc="upper right" if most == 0.5 else "lower left")
+        add_legend(axes, "upper right" if most == 0.5 else "lower left")
     return figure
 
 
@@ -274,6 +301,34 @@ def draw_lines(
         x, y = curves[name]
         (lines[name],) = axes.plot(x, y, color=color, linestyle=dash, zorder=depth, label=name)
     return lines
+
+
+def check_bands(runs: Mapping[str, Any], bands: Mapping[str, Any]) -> None:
+    for name in bands:
+        if name not in runs:
+            raise UserError(f"There is a band for {name!r}, and no such run.", expected=", ".join(runs))
+
+
+def draw_bands(axes: Axes, lines: Mapping[str, Line2D], bands: Mapping[str, tuple[Rates, Rates, Rates]]) -> None:
+    """Pale areas (x, lower bound, upper bound) in the colours of their lines; where a bound is not finite, a gap."""
+    for name, (x, low, high) in bands.items():
+        shown = np.isfinite(low) & np.isfinite(high)
+        color = lines[name].get_color()
+        axes.fill_between(x, low, high, where=shown.tolist(), color=color, alpha=0.15, linewidth=0, zorder=1.5)
+
+
+def add_legend(axes: Axes, place: Place) -> None:
+    """Name the curves at a place in the axes; where they are many in two columns above, for which the figure grows."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) <= _INSIDE:
+        axes.legend(loc=place)
+        return
+    figure = axes.figure.get_figure(root=True)
+    labels = [textwrap.fill(name, _NAME, break_on_hyphens=False) for name in names]
+    half = (len(labels) + 1) // 2
+    lines = max(sum(1 + label.count("\n") for label in column) for column in (labels[:half], labels[half:]))
+    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * (lines + 1))
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.0)
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[Rates, Any]]) -> None:

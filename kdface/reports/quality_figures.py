@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.faces import Image
 from kdface.reports.contact_sheet import contact_sheet
-from kdface.reports.figures import BASELINE, INK, PALETTE, check_runs, draw_lines, new_axes, style
+from kdface.reports.figures import (
+    BASELINE,
+    INK,
+    PALETTE,
+    add_legend,
+    check_bands,
+    check_runs,
+    draw_bands,
+    draw_lines,
+    new_axes,
+    style,
+)
 
 Values = NDArray[np.floating[Any]]
 
-_INSIDE = 3  # names for which there is room between the curves
-_LEGEND_LINE = 0.17  # inches
 _CLOSE = 0.8  # lowest over highest error: from here on curves over an axis from zero look all alike
 _ACROSS = 10  # images in a row of a sheet
 _SHOWN = 60  # images on a sheet at most
@@ -44,7 +53,7 @@ def edc_figure(
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
-    bands = bands or {}
+    check_bands(runs, bands or {})
     shown: dict[str, tuple[Values, Values]] = {}
     for name, (fractions, errors) in runs.items():
         if not len(fractions) or len(fractions) != len(errors) or fractions[0] != 0 or (np.diff(fractions) <= 0).any():
@@ -54,16 +63,12 @@ def edc_figure(
         inside = fractions <= limit
         x, y = fractions[inside], errors[inside]
         shown[name] = (np.append(x, limit), np.append(y, y[-1]))
-    for name in bands:
-        if name not in runs:
-            raise UserError(f"There is a band for {name!r}, and no such run.", expected=", ".join(runs))
     with style():
         figure, axes = new_axes(2.6)
         lines = draw_lines(axes, shown, baseline, rank=lambda x, y: -float(np.dot(np.diff(x), y[:-1])))
-        for name, (fractions, low, high) in bands.items():
-            inside = (fractions <= limit) & np.isfinite(low) & np.isfinite(high)
-            color = lines[name].get_color()
-            axes.fill_between(fractions[inside], low[inside], high[inside], color=color, alpha=0.15, linewidth=0)
+        for name, (fractions, low, high) in (bands or {}).items():
+            inside = fractions <= limit
+            draw_bands(axes, lines, {name: (fractions[inside], low[inside], high[inside])})
         for line in lines.values():
             line.set_drawstyle("steps-post")
         axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
@@ -73,11 +78,7 @@ def edc_figure(
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        if len(lines) > _INSIDE:
-            figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * len(lines))
-            figure.legend(handles=list(lines.values()), loc="outside upper left")
-        else:
-            axes.legend(loc="best")
+        add_legend(axes, "best")
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,32 @@ def test_watch_writes_again_when_a_run_changes(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         report.run([str(tmp_path), "--watch"])
     assert written == [1, 2]
+
+
+def test_watch_waits_for_the_first_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    runs = tmp_path / "runs"
+    steps = iter(["nothing", "a run", "gone", "stop"])
+
+    def sleep(_: float) -> None:
+        match next(steps):
+            case "a run":
+                make_run(runs, config(runs), None)
+            case "gone":
+                assert (runs / "report.html").is_file()
+                shutil.rmtree(runs / "demo")
+            case "stop":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdface.commands.report.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        report.run([str(runs), "--watch"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"waiting for the first run below {runs}" and "(1 runs, 0 finished" in told[1] and len(told) == 2
+    with pytest.raises(UserError, match="there is no run below"):
+        report.run([str(runs)])
 
 
 def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,11 @@ import yaml
 from numpy.typing import NDArray
 
 from kdface.config.fingerprint import fingerprint
+from kdface.runs.folder import RunFolder
+from kdface.sweeps import marks
+from kdface.sweeps.ledger import Entry, Ledger
+
+LATER = "later+and_another_test_set+and_a_third_test_set"  # what `kdface evaluate` calls its folder
 
 
 def config(runs: Path, *, name: str = "demo", seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -81,7 +86,8 @@ def make_run(
 
 
 def make_showcase(runs: Path, seeds: int = 3) -> None:
-    """A plain and a distilled configuration of generated faces with something for every section, and a failed run."""
+    """A plain and a distilled configuration of generated faces with something for every section, a failed run, and a
+    sweep of three jobs: done, failed, never begun."""
     toy = {"_target_": "kdface.datasets.ToyFaces", "people": 8, "images_per_person": 4, "size": [32, 32]}
     pairs = {"_target_": "kdface.evaluation.random_verification", "folds": 2, "pairs_per_fold": 8, "dataset": toy}
     taught = {"_target_": "kdface.teachers.from_run", "run": "/nowhere/teacher"}
@@ -110,10 +116,29 @@ def make_showcase(runs: Path, seeds: int = 3) -> None:
             }
             accuracy = 0.8 + 0.05 * strength + 0.01 * rng.normal()
             losses = (5 * np.exp(-np.arange(40) / 15) + 0.2 * rng.random(40)).tolist()
-            make_run(
-                runs, tree, {"toy/10fold/accuracy": accuracy, "toy/roc/eer": 1 - accuracy}, arrays=found, losses=losses
-            )
+            metrics = {"toy/10fold/accuracy": accuracy, "toy/roc/eer": 1 - accuracy}
+            root = make_run(runs, tree, metrics, arrays=found, losses=losses)
+            if teacher is None and seed == 0:
+                evaluate_later(root)
     make_run(runs, config(runs, name="broken"), None, log="RuntimeError: out of memory\n")
+    ledger = Ledger.of(runs, ["demo"], ["lr"])
+    for run, override in ((root.relative_to(runs).as_posix(), "lr=1"), ("demo/a", "lr=9"), ("demo/b", "lr=3")):
+        ledger.write(Entry(run=run, overrides=[override]))
+    marks.note_failure(RunFolder(runs / "demo" / "a"), "the loss diverged")
+
+
+def evaluate_later(root: Path) -> None:
+    """What `kdface evaluate` leaves in a run's folder, of another commit."""
+    found = {
+        "metrics": {"later/10fold/accuracy": {"value": 0.75}},
+        "checkpoint": "checkpoints/last.ckpt",
+        "step": 30,
+        "evaluation": {"later": {}},
+        "environment": {"processor": "two", "git": {"commit": "def456", "diff": "+"}},
+    }
+    folder = root / "evaluations" / LATER
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(found))
 
 
 def card(fingerprint: str) -> dict[str, Any]:

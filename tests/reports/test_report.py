@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kdface.errors import UserError
-from kdface.reports.html.curves import FAR_GRID
+from kdface.reports.curves import FAR_GRID
 from kdface.reports.html.page import Reader, inert, report
 from kdface.reports.html.payload import bands, payload
 from kdface.reports.html.runs import read_run, run_folders, tail
@@ -37,6 +37,20 @@ def test_seeds_of_one_configuration_are_one_group(tmp_path: Path) -> None:
     assert sorted(group["label"] for group in found["groups"]) == ["demo · margin=0.3", "demo · margin=0.5"]
     assert found["base"]["head.scale"] == 64.0
     assert all(set(group["config"]) == {"head.margin"} for group in found["groups"])
+
+
+def test_a_configuration_is_named_after_its_training_first(tmp_path: Path) -> None:
+    other = {"lfw": {"_target_": "kdface.evaluation.lfw_verification", "pairs": "/nowhere/data/view1.txt"}}
+    make_run(tmp_path, config(tmp_path, head__margin=0.3), {ACCURACY: 0.9})
+    make_run(tmp_path, config(tmp_path, head__margin=0.5, evaluation=other), {ACCURACY: 0.8})
+    make_run(tmp_path, config(tmp_path, name="same"), {ACCURACY: 0.9})
+    make_run(tmp_path, config(tmp_path, name="same", evaluation=other), {ACCURACY: 0.8})
+    assert sorted(group["label"] for group in _payload(tmp_path)["groups"]) == [
+        "demo · margin=0.3",
+        "demo · margin=0.5",
+        "same · lfw.pairs=pairs.txt",
+        "same · lfw.pairs=view1.txt",
+    ]
 
 
 def test_where_data_and_runs_lie_is_not_told_and_is_no_difference(tmp_path: Path) -> None:
@@ -120,6 +134,40 @@ def test_a_broken_file_is_told_and_hides_nothing_else(tmp_path: Path, file: str)
     runs = {run["seed"]: run for run in _payload(tmp_path)["runs"]}
     assert file.partition("/")[2] in runs[0]["problem"] and runs[0]["problem"]
     assert runs[1]["problem"] == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("config.yaml", "trainer: [", "config.yaml: ParserError"),
+        ("config.yaml", "just words", "config.yaml: "),
+        ("config.yaml", "name: demo", "config.yaml: KeyError"),
+        ("results.json", '{"metrics": {"lfw/10fold/accuracy": 0.9}}', "not metrics with a value each"),
+        ("environment.json", '{"git": "abc"}', "AttributeError"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_told_and_hides_nothing_else(
+    tmp_path: Path, file: str, text: str, told: str
+) -> None:
+    broken = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9})
+    make_run(tmp_path, config(tmp_path, seed=1), {ACCURACY: 0.8})
+    unfinished = make_run(tmp_path, config(tmp_path, seed=2), None, log="RuntimeError: no\n")
+    for root in (broken, unfinished):
+        (root / file).write_text(text)
+    found = _payload(tmp_path)
+    stub, healthy, stopped = found["runs"]
+    assert told in stub["problem"] and told in stopped["problem"]
+    assert (stub["path"], stub["status"], stub["group"]) == (f"demo/{broken.name}", "done", None)
+    assert (stopped["status"], stopped["log"]) == ("stopped", "RuntimeError: no")
+    assert healthy["problem"] == "" and healthy["group"] == 0
+    assert [group["runs"] for group in found["groups"]] == [[1]] and found["ranked"] == [0]
+
+
+def test_a_report_of_nothing_that_can_be_read(tmp_path: Path) -> None:
+    (make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9}) / "config.yaml").write_text("[")
+    found = _payload(tmp_path)
+    assert found["groups"] == [] and found["runs"][0]["problem"]
+    assert "config.yaml: " in _page(tmp_path, "t")
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&lt;{{library}}\u2028"
@@ -213,10 +261,13 @@ def test_only_changed_runs_are_read_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_folders_without_runs_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run below"):
-        run_folders(tmp_path)
+    for empty in (tmp_path, tmp_path / "none"):
+        assert Reader(empty).state() is None
+        with pytest.raises(UserError, match="no run below"):
+            Reader(empty).runs()
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="not a folder"):
-        run_folders(tmp_path / "none")
+        Reader(tmp_path / "file").runs()
 
 
 def test_cmc_and_edc_with_bands_over_seeds(tmp_path: Path) -> None:
@@ -234,18 +285,58 @@ def test_cmc_and_edc_with_bands_over_seeds(tmp_path: Path) -> None:
     assert found["curves"] == {}
 
 
+def _evaluated(root: Path, name: str, checkpoint: str = "last.ckpt", **more: Any) -> None:
+    folder = root / "evaluations" / name
+    (folder / "scores").mkdir(parents=True)
+    np.savez(folder / "scores" / f"{name}.npz", cmc=np.array([0.5]))
+    later = {"metrics": {f"{name}/rank1": {"value": 0.5}}, "checkpoint": f"/x/{checkpoint}", "evaluation": {name: {}}}
+    (folder / "results.json").write_text(json.dumps({**later, **more}))
+
+
 def test_later_evaluations_of_the_last_checkpoint_count(tmp_path: Path) -> None:
     root = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9}, scores=SCORES)
-    for name, checkpoint in (("ijb", "last.ckpt"), ("early", "step10.ckpt")):
-        folder = root / "evaluations" / name
-        (folder / "scores").mkdir(parents=True)
-        np.savez(folder / "scores" / f"{name}.npz", cmc=np.array([0.5]))
-        later = {
-            "metrics": {f"{name}/rank1": {"value": 0.5}},
-            "checkpoint": f"/x/{checkpoint}",
-            "evaluation": {name: {}},
-        }
-        (folder / "results.json").write_text(json.dumps(later))
+    _evaluated(root, "ijb", step=30)
+    _evaluated(root, "early", "step10.ckpt", step=30)
+    _evaluated(root, "lfw", step=30)  # which training has tested itself
+    _evaluated(root, "before", step=20)  # of last.ckpt, before training went on to step 30
     (run,) = _payload(tmp_path)["runs"]
     assert set(run["metrics"]) == {ACCURACY, "ijb/rank1"}
     assert set(_payload(tmp_path)["cmc"]) == {"ijb"}
+
+
+def test_an_unfinished_run_has_no_step_that_later_evaluations_must_have(tmp_path: Path) -> None:
+    root = make_run(tmp_path, config(tmp_path), None)
+    _evaluated(root, "ijb", step=20)
+    (run,) = _payload(tmp_path)["runs"]
+    assert set(run["metrics"]) == {"ijb/rank1"}
+    assert [(source["file"], source["step"]) for source in run["sources"]] == [("evaluations/ijb/results.json", 20)]
+
+
+def test_every_metric_has_its_file_and_what_it_was_computed_with(tmp_path: Path) -> None:
+    root = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9, "toy/roc/eer": 0.1})
+    made = {
+        "packages": {"torch": "3.0", "hydra-core": "1.3"},
+        "processor": "two",
+        "gpu": None,
+        "profile": {"precision": "32-true", "name": "cpu"},
+        "git": {"commit": "def456", "diff": "+ a line"},
+    }
+    _evaluated(root, "ijb", step=30, environment=made)
+    _evaluated(root, "plain")  # of before, when neither step nor environment was written
+    (run,) = _payload(tmp_path)["runs"]
+    assert {source["file"]: source["tests"] for source in run["sources"]} == {
+        "results.json": ["lfw", "toy"],
+        "evaluations/ijb/results.json": ["ijb"],
+        "evaluations/plain/results.json": ["plain"],
+    }
+    assert [source["step"] for source in run["sources"]] == [30, 30, 30]
+    assert run["environment"]["commit"] == "abc123"
+    told = [source["environment"] for source in run["sources"]]
+    assert told[0] == told[2] == {}
+    assert told[1] == {
+        "commit": "def456",
+        "changed": True,
+        "machine": "two",
+        "precision": "32-true",
+        "packages": {"torch": "3.0"},
+    }

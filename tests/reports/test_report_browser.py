@@ -1,132 +1,26 @@
-"""The report in a real browser: every chart is drawn, no script fails, and nothing is fetched."""
+"""The report in a real browser: every chart is drawn, no script fails, nothing is fetched, on a phone too."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
 from kdface.reports.html.page import Reader, report
-from tests.reports.folders import make_showcase
+from tests.reports.browser import CHROMIUM, Browser
+from tests.reports.folders import LATER, config, make_run, make_showcase
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
 _VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
-
-
-@dataclass
-class Seen:
-    """Attributes:
-    dom: the page when its scripts have run.
-    messages: errors and warnings, of scripts and of the console.
-    requests: addresses that the page asked the network for.
-    """
-
-    dom: str
-    messages: list[str]
-    requests: list[str]
-
-
-class _Browser:
-    """Chromium, told what to do by messages over a pair of pipes (DevTools' `--remote-debugging-pipe`).
-
-    Its clock is the real one: a virtual one runs out on a busy machine before anything is drawn.
-    """
-
-    def __init__(self, profile: Path) -> None:
-        for_it, ours = os.pipe()
-        from_us, its = os.pipe()
-        flags = [
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-extensions"),
-            "--host-resolver-rules=MAP * ~NOTFOUND",  # asked for, but not answered
-            f"--user-data-dir={profile}",
-            "--window-size=1400,9000",  # charts are drawn when they come into view
-            "--remote-debugging-pipe",  # reads from 3 and writes to 4
-            "about:blank",
-        ]
-        shell = f'exec "$@" 3<&{for_it} 4>&{its}'
-        command = ["bash", "-c", shell, "bash", str(CHROMIUM), *flags]
-        self._process = subprocess.Popen(command, pass_fds=(for_it, its), stderr=subprocess.DEVNULL)
-        os.close(for_it)
-        os.close(its)
-        self._to, self._from = os.fdopen(ours, "wb", buffering=0), os.fdopen(from_us, "rb")
-        self._number = 0
-        self._buffer = b""
-        self.events: list[dict[str, Any]] = []
-        targets = self("Target.getTargets")["targetInfos"]
-        page = next(each["targetId"] for each in targets if each["type"] == "page")
-        self._session = self("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-
-    _session: str | None = None
-
-    def __call__(self, method: str, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        self._to.write(json.dumps(message).encode() + b"\0")
-        while True:
-            while b"\0" not in self._buffer:
-                read = os.read(self._from.fileno(), 1 << 20)
-                assert read, "Chromium has ended"
-                self._buffer += read
-            text, _, self._buffer = self._buffer.partition(b"\0")
-            answer: dict[str, Any] = json.loads(text)
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-            self.events.append(answer)
-
-    def evaluate(self, expression: str) -> Any:
-        answer = self("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"]["value"]
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._to.close()
-        self._from.close()
-
-
-def _open(page: Path, profile: Path, until: str) -> Seen:
-    """Args: until: a JavaScript expression that is true when the page is ready to be looked at."""
-    browser = _Browser(profile)
-    try:
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            browser(f"{domain}.enable")
-        browser("Page.navigate", url=page.as_uri())
-        ready = f"location.href !== 'about:blank' && document.readyState === 'complete' && ({until})"
-        end = time.monotonic() + 240
-        while not browser.evaluate(ready) and time.monotonic() < end:
-            time.sleep(0.2)
-        dom = browser.evaluate("document.documentElement.outerHTML")
-    finally:
-        browser.close()
-    messages, requests = [], []
-    for event in browser.events:
-        params = event.get("params", {})
-        match event.get("method"):
-            case "Runtime.exceptionThrown":
-                messages.append(params["exceptionDetails"]["exception"]["description"])
-            case "Runtime.consoleAPICalled":
-                messages.append(str(params["args"]))
-            case "Log.entryAdded" if params["entry"]["source"] != "network":  # what follows tells of those
-                messages.append(params["entry"]["text"])
-            case "Network.requestWillBeSent":
-                requests.append(params["request"]["url"])
-    return Seen(dom, messages, [each for each in requests if each.startswith(("http", "ws", "ftp"))])
+_LINES = (f"document.querySelector('#{each} .js-line')" for each in ("roc", "cmc", "edc", "learning", "det"))
+DRAWN = f"!!({' && '.join(_LINES)} && document.querySelector('#map-charts .point'))"
 
 
 class _Page(HTMLParser):
@@ -161,28 +55,40 @@ class _Page(HTMLParser):
                 break
 
 
-def test_a_failing_script_and_a_fetch_are_seen(tmp_path: Path) -> None:
-    """The control: what the other test asks for could be missed."""
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def showcase(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with something in every section."""
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    pytest.importorskip("sklearn", reason='for embedding maps: pip install "kdface[report]"')
+    folder = tmp_path_factory.mktemp("showcase")
+    make_showcase(folder / "runs")
+    reader = Reader(folder / "runs")
+    page = folder / "report.html"
+    page.write_text(report(reader.runs(), "showcase", sweeps=reader.sweeps()), encoding="utf-8")
+    return page
+
+
+def test_a_failing_script_and_a_fetch_are_seen(browser: Browser, tmp_path: Path) -> None:
+    """The control: what the other tests ask for could be missed."""
     page = tmp_path / "page.html"
     page.write_text(
         '<p id="x"></p><script>x.textContent = "run"; nope();</script><img src="http://kdface.invalid/x.png">'
     )
-    seen = _open(page, tmp_path / "profile", "true")
+    seen = browser.open(page)
     assert '<p id="x">run</p>' in seen.dom
     assert len(seen.messages) == 1 and "nope is not defined" in seen.messages[0]
     assert seen.requests == ["http://kdface.invalid/x.png"]
 
 
-def test_every_section_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
-    pytest.importorskip("sklearn", reason='for embedding maps: pip install "kdface[report]"')
-    make_showcase(tmp_path / "runs")
-    page = tmp_path / "report.html"
-    page.write_text(report(Reader(tmp_path / "runs").runs(), "showcase"), encoding="utf-8")
-    drawn = " && ".join(
-        f"document.querySelector('#{each} .js-line')" for each in ("roc", "cmc", "edc", "learning", "det")
-    )
-    seen = _open(page, tmp_path / "profile", f"!!({drawn} && document.querySelector('#map-charts .point'))")
+def test_every_section_is_drawn(browser: Browser, showcase: Path) -> None:
+    seen = browser.open(showcase, DRAWN)
     assert seen.messages == []
     assert seen.requests == []
     found = _Page()
@@ -200,3 +106,171 @@ def test_every_section_is_drawn(tmp_path: Path) -> None:
     for sources in found.images.values():
         assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert "out of memory" in seen.dom
+
+
+def _cells(browser: Browser, rows: str) -> list[list[str]]:
+    found: list[list[str]] = browser.evaluate(
+        f"[...document.querySelectorAll('{rows}')].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+    return found
+
+
+def test_parallel_coordinates_and_differences(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase)
+    lines = browser.evaluate("[...document.querySelectorAll('#parallel path')].map((each) => each.getAttribute('d'))")
+    assert len(lines) == 6 and len(set(lines)) == 6  # finished runs of the name that has most
+    # One axis for the teacher, whose keys change together, one for the result.
+    assert browser.evaluate("document.querySelectorAll('#parallel line').length") == 2
+    assert all(line.count("L") == 1 for line in lines)
+    assert _cells(browser, "#differences tbody tr") == [
+        ["teacher", "null", "(not set)"],
+        ["teacher._target_", "(not set)", "kdface.teachers.from_run"],
+        ["teacher.run", "(not set)", "/nowhere/teacher"],
+    ]
+    offered = "[...$('sweep-metric').options].map((each) => each.value)"
+    assert browser.evaluate(offered) == ["toy/10fold/accuracy", "toy/roc/eer", "later/10fold/accuracy"]
+    for metric, wins in (("toy/10fold/accuracy", max), ("toy/roc/eer", min)):
+        browser.evaluate(f"$('sweep-metric').value = '{metric}'; $('sweep-metric').dispatchEvent(new Event('change'))")
+        values = browser.evaluate(f"D.runs.map((run) => run.metrics['{metric}']?.value).filter(Boolean)")
+        told = browser.evaluate("$('sweep-told').textContent")
+        assert len(values) == 6 and f"{metric} {wins(values):.4f}." in told.partition("best: ")[2]
+    browser.evaluate("$('sweep-name').value = 'broken'; $('sweep-name').dispatchEvent(new Event('change'))")
+    assert browser.evaluate(offered) == []
+
+
+def test_a_chart_of_nothing_takes_no_room(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase, DRAWN)
+    height = "document.getElementById('roc').clientHeight"
+    assert browser.evaluate(height) > 300
+    browser.evaluate("document.getElementById('clear').click()")
+    assert browser.evaluate(height) < 150
+    browser.evaluate("document.querySelector('#groups input').click()")
+    browser.wait_for("!!document.querySelector('#roc .js-line')", 20)
+    assert browser.evaluate(height) > 300
+    assert browser.evaluate("document.querySelectorAll('#roc .js-line').length") == 2
+
+
+def _show_evaluated(browser: Browser) -> None:
+    """Open the details of the run that was evaluated later too."""
+    path = browser.evaluate("D.runs.find((run) => run.sources.length === 2).path")
+    browser.evaluate(f"document.querySelector('.seeds button[aria-label$=\"{path}\"]').click()")
+
+
+def test_a_run_tells_the_file_of_each_of_its_numbers(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase)
+    _show_evaluated(browser)
+    told = browser.evaluate("document.getElementById('details-body').innerText")
+    _, own, later = told.split("Results at step")
+    assert own.startswith(" 30 (results.json)") and "toy/10fold/accuracy" in own and "later/" not in own
+    assert later.startswith(f" 30 (evaluations/{LATER}/results.json)") and "later/10fold/accuracy" in later
+    assert "def456, with uncommitted changes" in later and "def456" not in own and "toy/" not in later.split("Data")[0]
+
+
+def test_jobs_of_sweeps(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase)
+    head, row = _cells(browser, "#sweeps tr")
+    assert head == ["sweep", "done", "failed", "waiting", "in all"] and row[1:] == ["1", "1", "1", "3"]
+    text = browser.evaluate("document.getElementById('open-jobs').innerText")
+    assert "failed lr=9" in text and "diverged" in text and "never began lr=3" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_a_phone(browser: Browser, showcase: Path, scheme: str) -> None:
+    seen = browser.open(showcase, DRAWN, width=390, scheme=scheme)
+    assert seen.messages == []
+    assert browser.evaluate("document.documentElement.clientWidth") == 390
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    _show_evaluated(browser)
+    inside = browser.evaluate(
+        "['scrollWidth', 'clientWidth'].map((width) => document.getElementById('details')[width])"
+    )
+    assert inside[0] == inside[1] <= 390
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_titles_of_axes_keep_apart(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    keys = [f"trainer__key_{letter}_with_a_long_name" for letter in "abc"]
+    for seed, key in enumerate(keys):
+        changes: dict[str, Any] = {each: float(each == key) for each in keys}
+        tree = config(tmp_path, seed=seed, **changes)
+        make_run(tmp_path, tree, {"lfw/10fold/accuracy": 0.9 + 0.01 * seed})
+    page = tmp_path / "report.html"
+    page.write_text(report(Reader(tmp_path).runs(), "t"), encoding="utf-8")
+    browser.open(page, width=390)
+    boxes = browser.evaluate(
+        "[...document.querySelectorAll('#parallel text:not(.tick)')].map((each) => each.getBoundingClientRect())"
+        ".map((box) => [box.left, box.right])"
+    )
+    assert len(boxes) == 4
+    assert all(right < left for (_, right), (left, _) in pairwise(boxes))
+
+
+def test_dark_where_that_is_preferred(browser: Browser, showcase: Path) -> None:
+    found = []
+    for scheme in ("light", "dark"):
+        browser.open(showcase, DRAWN, scheme=scheme)
+        ask = "getComputedStyle(document.querySelector('{}')).{}"
+        parts = [
+            ("body", "backgroundColor"),
+            ("body", "color"),
+            ("section", "backgroundColor"),
+            ("#roc .xtick text", "fill"),
+        ]
+        found.append([_brightness(browser.evaluate(ask.format(*part))) for part in parts])
+    (page, ink, card, label), (dark_page, dark_ink, dark_card, dark_label) = found
+    assert max(ink, label) < 100 < 200 < min(page, card)
+    assert max(dark_page, dark_card) < 100 < 200 < min(dark_ink, dark_label)
+
+
+def _brightness(colour: str) -> float:
+    """0 to 255, of "rgb(r, g, b)"."""
+    return sum(float(each) for each in colour.strip("rgba()").split(",")[:3]) / 3
+
+
+def test_by_keyboard(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase)
+    reached = set()
+    for _ in range(60):
+        browser.press("Tab")
+        reached.add(browser.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"skip", "filter", "clear", "done", "series", "log", "test", "parallel", "one", "two", "map-test"} <= reached
+    browser.evaluate("document.querySelector('.seeds button.done').focus()")
+    browser.press("Enter")
+    assert browser.evaluate("document.getElementById('details').open")
+    browser.press("Escape")
+    browser.wait_for("!document.getElementById('details').open", 5)
+    assert not browser.evaluate("document.getElementById('details').open")
+    assert browser.evaluate("document.activeElement.className") == "done"
+    browser.evaluate("document.getElementById('parallel').focus()")
+    browser.press("ArrowDown")
+    assert browser.evaluate("document.getElementById('sweep-told').textContent").startswith("1 of 6: ")
+    assert browser.evaluate("document.querySelectorAll('#parallel path.pick').length") == 1
+
+
+def test_the_factor_of_intervals(browser: Browser, showcase: Path) -> None:
+    browser.open(showcase)
+    freedom = [*range(1, 41), 60, 100, 1000, 10**6]
+    found = browser.evaluate(f"{freedom}.map(t975)")
+    assert found == pytest.approx(t.ppf(0.975, freedom).tolist(), abs=6e-5)
+    metric, pair = "'toy/10fold/accuracy'", "D.gains[0].without, D.gains[0].with"
+    value = f"(r) => D.runs[r].metrics[{metric}].value"
+    without, taught = browser.evaluate(f"[{pair}].map((g) => D.groups[g].runs.map({value}))")
+    gain = np.subtract(taught, without)
+    found = browser.evaluate(f"paired({metric}, {pair})")
+    assert found["mean"] == pytest.approx(gain.mean())
+    assert found["half"] == pytest.approx(t.ppf(0.975, 2) * gain.std(ddof=1) / np.sqrt(3), rel=1e-4)
+
+
+def test_a_page_of_nothing_that_can_be_read(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    root = make_run(tmp_path, config(tmp_path), {"lfw/10fold/accuracy": 0.9})
+    (root / "config.yaml").write_text("[")
+    page = tmp_path / "report.html"
+    page.write_text(report(Reader(tmp_path).runs(), "t"), encoding="utf-8")
+    seen = browser.open(page)
+    assert seen.messages == []
+    assert browser.evaluate("[...document.querySelectorAll('section:not([hidden])')].map((each) => each.id)") == [
+        "failures"
+    ]
+    assert "could not be read: config.yaml: " in browser.evaluate("document.getElementById('failed').innerText")

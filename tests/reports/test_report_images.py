@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdface.reports.html.images import contact_sheets, free, hardest_pairs, thumbnail
-from kdface.reports.html.payload import grouped, leading
+from kdface.reports.html.payload import grouped, ranked
 from kdface.reports.html.runs import Run, read_run, run_folders
 from tests.reports.folders import config, make_run
 
@@ -72,7 +72,7 @@ def test_the_hardest_pairs_by_the_mean_over_seeds(tmp_path: Path) -> None:
     _run(tmp_path, 0, first)
     _run(tmp_path, 1, second)
     members = _members(tmp_path)
-    (group,) = hardest_pairs(members, leading(members), asked=False)["toy"]["groups"].values()
+    (group,) = hardest_pairs(members, ranked(members), asked=False)["toy"]["groups"].values()
     mean = (first + second) / 2
     impostors = sorted(mean[~SAME], reverse=True)[:6]
     assert impostors[0] == mean[4] and min(mean[SAME]) == mean[3]

@@ -1,53 +1,26 @@
-"""A test's curves on the report's grids, and their bands over seeds."""
+"""Bands of a test's curves over seeds, as the page is given them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.evaluation.curves import roc
+from kdface.reports.curves import Curve, band
 
-Curve = NDArray[np.float64]
-
-FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
-DISCARD_GRID = np.linspace(0.0, 0.3, 121)  # up to the largest discard limit that papers give a pAUC for
 probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
-
-
-def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
-    """What the arrays of a test (`Outcome.arrays`) hold of `roc`, `cmc` and `edc`.
-
-    `roc` is the TAR at the lowest threshold whose FAR does not exceed each point of `FAR_GRID`, NaN where the impostor
-    pairs cannot show the rate, and left out of tests of face-image quality; `cmc` the identification rate at rank 1, 2,
-    ...; `edc` the FNMR on `DISCARD_GRID`.
-    """
-    found: dict[str, Curve] = {}
-    if "scores" in arrays and "same" in arrays and "quality" not in arrays:
-        curve = roc(arrays["scores"], arrays["same"])
-        reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
-        tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
-        tar[reach < 1 / curve.n_impostor] = np.nan
-        found["roc"] = tar
-    if "cmc" in arrays:
-        found["cmc"] = np.asarray(arrays["cmc"], dtype=np.float64)
-    if "discarded" in arrays and "errors" in arrays:
-        steps = np.searchsorted(arrays["discarded"], DISCARD_GRID * (1 + 1e-12), side="right") - 1
-        found["edc"] = np.asarray(arrays["errors"][steps], dtype=np.float64)
-    return found
 
 
 def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
     """TAR and the normal deviates of FNMR over the grid; rates of 0 and 1 have no place on a DET and are left out."""
-    rows = np.array(seeds)
-    first = int(np.argmax(~np.isnan(rows).any(axis=0)))
-    rows = rows[:, first:]
-    found: dict[str, Any] = {"first": first, "n": len(rows)}
-    for name, values in (("tar", rows.mean(0)), ("low", rows.min(0)), ("high", rows.max(0))):
+    bounds = band(seeds)
+    first = int(np.argmax(~np.isnan(bounds.mean)))
+    found: dict[str, Any] = {"first": first, "n": len(seeds)}
+    for name, values in zip(("tar", "low", "high"), (each[first:] for each in bounds), strict=True):
         found[name] = short(values)
         inside = (values > 0) & (values < 1)
         deviates = np.full(len(values), np.nan)
@@ -58,11 +31,10 @@ def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
 
 def plain_band(seeds: Sequence[Curve]) -> dict[str, Any]:
     """Mean, lowest and highest seed; as far as the shortest of them goes."""
-    size = min(len(each) for each in seeds)
-    rows = np.array([each[:size] for each in seeds])
-    found: dict[str, Any] = {"y": short(rows.mean(0))}
-    if len(rows) > 1:
-        found |= {"low": short(rows.min(0)), "high": short(rows.max(0))}
+    bounds = band(seeds)
+    found: dict[str, Any] = {"y": short(bounds.mean)}
+    if len(seeds) > 1:
+        found |= {"low": short(bounds.low), "high": short(bounds.high)}
     return found
 
 

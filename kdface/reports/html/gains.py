@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 _SAME = ("dataset.", "backbone.")  # gains between these would not be the teaching's
@@ -13,6 +13,7 @@ _WEIGHTS = (
     "method.raised_guidance",
     "method.kl_face_to_periocular",
     "method.kl_periocular_to_face",
+    "method.representation_weight",
 )
 
 
@@ -22,11 +23,12 @@ def is_taught(flat: Mapping[str, Any]) -> bool:
     return any(weights) if weights else any(key.startswith("teacher.") for key in flat)
 
 
-def twins(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def twins(flats: Sequence[Mapping[str, Any]], measured: Sequence[Set[Any]]) -> list[dict[str, Any]]:
     """For each configuration that is taught the untaught one that differs least, on the same data and backbone.
 
     Args:
         flats: the flat configurations.
+        measured: what each has numbers of, a seed's metric each: two that share none cannot be compared.
 
     Returns:
         `with` and `without`, places in `flats`, and `also`, the keys besides those of teacher and method in which the
@@ -39,7 +41,9 @@ def twins(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         candidates = []
         for other, other_flat in enumerate(flats):
             keys = [key for key in {**flat, **other_flat} if flat.get(key, ...) != other_flat.get(key, ...)]
-            if not is_taught(other_flat) and not any(key.startswith(_SAME) for key in keys):
+            if measured[place].isdisjoint(measured[other]) or is_taught(other_flat):
+                continue
+            if not any(key.startswith(_SAME) for key in keys):
                 also = sorted(key for key in keys if not key.startswith(_TEACHING))
                 candidates.append((len(also), len(keys), other, also))
         if candidates:

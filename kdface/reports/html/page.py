@@ -7,7 +7,7 @@ import gzip
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from typing import Any
 from kdface.errors import UserError
 from kdface.reports.html.images import contact_sheets, hardest_pairs
 from kdface.reports.html.maps import embedding_maps
-from kdface.reports.html.payload import LEADING, grouped, leading, payload
+from kdface.reports.html.payload import LEADING, grouped, payload
 from kdface.reports.html.runs import Run, read_run, run_folders, signature
+from kdface.reports.html.sweeps import read_sweeps
 
 _SCRIPTS = (
     "base.js",
     "runs.js",
     "details.js",
+    "jobs.js",
     "charts.js",
     "sweep.js",
+    "student.js",
     "compare.js",
     "gains.js",
     "maps.js",
@@ -39,13 +42,24 @@ class Reader:
         self.root = root
         self._seen: dict[Path, tuple[Any, Run]] = {}
 
-    def state(self) -> tuple[Any, ...]:
-        """Changes when the report would."""
-        return tuple((folder.root, signature(folder)) for folder in run_folders(self.root))
+    def state(self) -> tuple[Any, ...] | None:
+        """Changes when the report would; None while there is no run."""
+        folders = run_folders(self.root)
+        return (*((folder.root, signature(folder)) for folder in folders), self.sweeps()) if folders else None
+
+    def sweeps(self) -> list[dict[str, Any]]:
+        """As `kdface.reports.html.sweeps.read_sweeps` has them."""
+        return read_sweeps(self.root)
 
     def runs(self) -> list[Run]:
+        """Raises `UserError` where there is none."""
+        folders = run_folders(self.root)
+        if not folders:
+            raise UserError(
+                f"there is no run below {self.root}.", expected="a folder that kdface train wrote runs into"
+            )
         found = []
-        for folder in run_folders(self.root):
+        for folder in folders:
             now = signature(folder)
             before = self._seen.get(folder.root)
             if before is None or before[0] != now:
@@ -54,15 +68,28 @@ class Reader:
         return found
 
 
-def report(runs: list[Run], title: str, *, live: bool = False, images: bool = False) -> str:
-    """The page as text. `live` pages load themselves anew every half minute, for the file is rewritten meanwhile.
+def report(
+    runs: list[Run],
+    title: str,
+    *,
+    sweeps: Sequence[Mapping[str, Any]] = (),
+    live: bool = False,
+    images: bool = False,
+) -> str:
+    """The page as text.
 
-    `images`: show pictures of every dataset, whatever its terms; otherwise of generated faces only.
+    Args:
+        runs, sweeps: as a `Reader` has them.
+        title: above the page.
+        live: the page loads itself anew every half minute, for the file is rewritten meanwhile.
+        images: show pictures of every dataset, whatever its terms; otherwise of generated faces only.
     """
     members = grouped(runs)
-    drawn = leading(members)
+    told = payload(runs, title)
+    drawn = told["ranked"][:LEADING]
     data = {
-        **payload(runs, title),
+        **told,
+        "sweeps": sweeps,
         "live": live,
         "leading": LEADING,
         "maps": embedding_maps(members, drawn),

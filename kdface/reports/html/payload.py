@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdface.config.fingerprint import flatten, portable
-from kdface.reports.html.curves import DISCARD_GRID, FAR_GRID, Curve, plain_band, probit, roc_band, short
+from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Curve
+from kdface.reports.html.curves import plain_band, probit, roc_band, short
+from kdface.reports.html.direction import lower_wins, plain
 from kdface.reports.html.gains import twins
 from kdface.reports.html.runs import Run
 
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
 LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
 _UNTOLD = ("paths.", "seed", "logger", "name")
+_FIRST = ("/10fold/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
 
 
 def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
-    """Plain JSON: `runs`, `groups` (configurations), the `base` configuration that groups differ from, and charts."""
+    """Plain JSON: `runs`, `groups` (configurations), the `base` configuration that groups differ from, and charts.
+
+    Runs that could not be read are in no group. `ranked` are the groups from the best to the worst, `lower` the metrics
+    of which the lower value wins.
+    """
     members = grouped(runs)
     names = [found[0].group for found in members]
     flats = [_told(found[0].config) for found in members]
-    base = {key: value for key, value in flats[0].items() if all(each.get(key, ...) == value for each in flats)}
+    first = flats[0] if flats else {}
+    base = {key: value for key, value in first.items() if all(each.get(key, ...) == value for each in flats)}
     labels = _labels(members, flats)
     groups = []
     for number, found in enumerate(members):
@@ -36,12 +47,15 @@ def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
                 "runs": [place for place, run in enumerate(runs) if run.group == names[number]],
             }
         )
+    metrics = _metric_names(runs)
     return {
         "title": title,
         "base": base,
         "groups": groups,
-        "runs": [_run(run, names.index(run.group)) for run in runs],
-        "metrics": _metric_names(runs),
+        "runs": [_run(run, names.index(run.group) if run.group else None) for run in runs],
+        "metrics": metrics,
+        "lower": [metric for metric in metrics if lower_wins(metric)],
+        "ranked": ranked(members),
         "series": _all_series(members),
         "curves": _all_curves(members, "roc", roc_band),
         "cmc": _all_curves(members, "cmc", plain_band),
@@ -49,26 +63,30 @@ def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
         "far": short(FAR_GRID),
         "far_probit": short(probit(np.minimum(FAR_GRID, 1 - 1e-9))),
         "discard": short(DISCARD_GRID),
-        "gains": twins(flats),
+        "gains": twins(flats, [_measured(found) for found in members]),
     }
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs of each configuration, in the order in which `payload` numbers configurations."""
-    names = list(dict.fromkeys(run.group for run in runs))
+    names = list(dict.fromkeys(run.group for run in runs if run.group))
     return [[run for run in runs if run.group == name] for name in names]
 
 
-def leading(members: Sequence[Sequence[Run]], most: int = LEADING) -> list[int]:
-    """The configurations of the highest mean in the first metric, as the page ranks them; those without come last."""
+def ranked(members: Sequence[Sequence[Run]]) -> list[int]:
+    """Configurations by their mean in the first metric over their seeds, the best first; those without come last."""
     metrics = _metric_names([run for found in members for run in found])
 
-    def mean(found: Sequence[Run]) -> float:
-        values = [run.metrics.get(metrics[0], {}).get("value") for run in found] if metrics else []
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else -1.0
+    def place(number: int) -> float:
+        # By seed: a copy of a run elsewhere below the folder is no second seed.
+        values = {run.seed: run.metrics.get(metrics[0], {}).get("value") for run in members[number]} if metrics else {}
+        known = [value for value in values.values() if value is not None]
+        if not known:
+            return math.inf
+        mean = sum(known) / len(known)
+        return mean if lower_wins(metrics[0]) else -mean
 
-    return sorted(range(len(members)), key=lambda number: -mean(members[number]))[:most]
+    return sorted(range(len(members)), key=place)
 
 
 def bands(seeds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int = POINTS) -> dict[str, Any]:
@@ -125,9 +143,12 @@ def _all_curves(
     }
 
 
-def _run(run: Run, group: int) -> dict[str, Any]:
-    packages = run.environment.get("packages", {})
-    git = run.environment.get("git") or {}
+def _measured(found: Sequence[Run]) -> set[tuple[int, str]]:
+    """Seed and metric of every number."""
+    return {(run.seed, name) for run in found for name, each in run.metrics.items() if each.get("value") is not None}
+
+
+def _run(run: Run, group: int | None) -> dict[str, Any]:
     return {
         "path": run.path,
         "seed": run.seed,
@@ -135,14 +156,11 @@ def _run(run: Run, group: int) -> dict[str, Any]:
         "status": run.status,
         "step": run.step,
         "metrics": run.metrics,
+        "sources": [asdict(source) for source in run.sources],
         "symptoms": run.symptoms,
         "seconds": run.train_seconds,
-        "command": " ".join(portable(run.command, run.config["paths"])),
-        "commit": str(git.get("commit") or ""),
-        "changed": bool(git.get("diff")),
-        "machine": str(run.environment.get("gpu") or run.environment.get("processor") or ""),
-        "precision": str(run.environment.get("profile", {}).get("precision", "")),
-        "packages": {name: packages.get(name) for name in ("kdface", "torch", "numpy") if packages.get(name)},
+        "command": " ".join(portable(run.command, run.config["paths"])) if run.command else "",
+        "environment": run.environment,
         "data": {
             part: {key: card.get(key) for key in ("name", "images", "people", "fingerprint", "terms")}
             for part, card in run.data.items()
@@ -154,18 +172,22 @@ def _run(run: Run, group: int) -> dict[str, Any]:
 
 
 def _metric_names(runs: Sequence[Run]) -> list[str]:
-    """Accuracy and identification first, then equal error rates, then the rest."""
-    names = {name for run in runs for name in run.metrics}
-    order = ("10fold/accuracy", "rank", "eer", "auc", "tar@")
+    """Accuracy and identification first, then equal error rates, then the rest; last what few of the runs have."""
+    counts = Counter(name for run in runs for name in run.metrics)
+    most = max(counts.values(), default=0)
 
-    def place(name: str) -> tuple[int, str]:
-        return next((k for k, part in enumerate(order) if part in name and "exact" not in name), len(order)), name
+    def place(name: str) -> tuple[bool, int, str]:
+        kind = next((k for k, end in enumerate(_FIRST) if plain(name).endswith(end)), len(_FIRST))
+        return 2 * counts[name] < most, kind, name
 
-    return sorted(names, key=place)
+    return sorted(counts, key=place)
 
 
 def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -> list[str]:
-    """Name, and what tells a configuration from the others of its name: choices of groups first, then values."""
+    """Name, and what tells a configuration from the others of its name: choices of groups first, then values.
+
+    Where it is tested otherwise only, that is told; a configuration is known by what it is trained with.
+    """
     labels = []
     for found in members:
         name = found[0].name
@@ -173,12 +195,15 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -
         mine = next(k for k in same if members[k] is found)
         choices = members[mine][0].choices
         apart = [key for key in choices if len({members[k][0].choices.get(key) for k in same}) > 1]
-        parts = [f"{key}={choices[key]}" for key in apart if key != "experiment"]
-        for key, value in flats[mine].items():
+        differs = {k: v for k, v in flats[mine].items() if any(flats[other].get(k, ...) != v for other in same)}
+        told = [f"{key}={choices[key]}" for key in apart if key not in ("experiment", "evaluation")]
+        tested = [f"evaluation={choices[key]}" for key in apart if key == "evaluation"]
+        for key, value in differs.items():
             group, _, leaf = key.partition(".")
-            differs = any(flats[k].get(key, ...) != value for k in same)
-            if differs and leaf and group not in apart and not key.endswith("_target_"):
+            if leaf and group not in apart and not key.endswith("_target_"):
+                parts = tested if group == "evaluation" else told
                 parts.append(f"{key if group == 'teacher' else leaf}={str(value).rpartition('/')[2]}")
+        parts = told or tested
         more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
         labels.append(name + (" · " + ", ".join(parts[:4]) + more if parts else ""))
     twice = {label for label in labels if labels.count(label) > 1}

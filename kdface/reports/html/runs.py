@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
-from kdface.reports.html.curves import Curve, curves_of
+from kdface.reports.curves import Curve, curves_of
+from kdface.reports.html.sources import Source, computed_with, later_sources, metrics_in
 from kdface.runs.folder import RunFolder, held
 from kdface.runs.loggers import scalars
 from kdface.runs.records import read
@@ -32,8 +33,10 @@ Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (
 class Run:
     """Attributes:
     path: below the folder that is reported on.
-    group: name and configuration fingerprint: what its seeds share.
+    group: name and configuration fingerprint: what its seeds share; "" where the folder cannot be read.
     status: "done", "running" or "stopped" (neither finished nor held by a process).
+    sources: the files that `metrics` are from, training's own first.
+    environment: what it was trained with (`kdface.reports.html.sources.computed_with`).
     series: learning curves.
     tests: test -> the node of the configuration that it is made of; those of `kdface evaluate` on the last checkpoint
         count too.
@@ -52,6 +55,7 @@ class Run:
     command: list[str] = field(default_factory=list)
     step: int = 0
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
     symptoms: list[str] = field(default_factory=list)
     train_seconds: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
@@ -65,12 +69,13 @@ class Run:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Every run folder below (or at) a folder, in the order of their paths."""
-    if not root.is_dir():
+    """Every run folder below (or at) a folder, in the order of their paths; none where there is none yet.
+
+    Raises `UserError` where the path is that of a file.
+    """
+    if root.exists() and not root.is_dir():
         raise UserError(f"{root} is not a folder.", mend="kdface report runs")
     found = sorted(each.parent for each in root.rglob("origin.json") if (each.parent / "config.yaml").is_file())
-    if not found:
-        raise UserError(f"there is no run below {root}.", expected="a folder that kdface train wrote runs into")
     return [RunFolder(each) for each in found]
 
 
@@ -89,37 +94,56 @@ def signature(folder: RunFolder) -> tuple[Any, ...]:
 
 
 def read_run(folder: RunFolder, root: Path) -> Run:
-    """Read a run. What is broken is left out and told in `problem`: one bad folder must not hide the others."""
+    """Read a run. What is broken is left out and told in `problem`: one bad folder must not hide the others.
+
+    Where that is its configuration, or a file holds something else than a run writes, only `path`, `status`, `log` and
+    `problem` are there.
+    """
+    path = folder.root.relative_to(root).as_posix() if folder.root != root else folder.root.name
+    status = "done" if folder.done else "running" if held(folder) else "stopped"
+    try:
+        run = _read(folder, path, status)
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = error.problem if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        run = Run(path, name=path, seed=0, group="", status=status, config={}, choices={}, problem=problem)
+    if status != "done":
+        run.log = tail(folder.root / "output.log", LOG_LINES)
+    return run
+
+
+def _read(folder: RunFolder, path: str, status: str) -> Run:
     problems: list[str] = []
     config = _config(folder)
     origin = _json(folder.root / "origin.json", problems)
     run = Run(
-        path=folder.root.relative_to(root).as_posix() if folder.root != root else folder.root.name,
+        path=path,
         name=str(config.get("name")),
         seed=int(config.get("seed") or 0),
         group=f"{config.get('name')} {fingerprint(config)}",
-        status="done" if folder.done else "running" if held(folder) else "stopped",
+        status=status,
         config=config,
         choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
         command=[str(word) for word in origin.get("command") or []],
         data=_json(folder.root / "data.json", problems),
-        environment=_json(folder.root / "environment.json", problems),
+        environment=computed_with(_json(folder.root / "environment.json", problems)),
     )
     try:
         run.series, run.step = _series(folder.metrics)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if folder.metrics.exists():
             problems.append(f"metrics.jsonl: {error}")
-    if folder.results.is_file():
-        results = _json(folder.results, problems)
-        run.metrics = dict(results.get("metrics") or {})
+    results = _json(folder.results, problems)
+    if results:
+        run.metrics = metrics_in(results)
         run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
         run.symptoms = [f"{test}: {each}" for test, found in (results.get("symptoms") or {}).items() for each in found]
+        run.sources = [Source(folder.results.name, run.step, sorted({name.partition("/")[0] for name in run.metrics}))]
     run.tests = dict(config.get("evaluation") or {})
     run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
-    for file in sorted(folder.root.glob("evaluations/*/results.json")):
-        _later(run, folder, file, problems)
+    found = {file: _json(file, problems) for file in sorted(folder.root.glob("evaluations/*/results.json"))}
+    for source, later in later_sources(folder, found, results.get("step"), run.tests):
+        _add(run, folder.root, source, later)
     for test, file in run.scores.items():
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -127,26 +151,20 @@ def read_run(folder: RunFolder, root: Path) -> Run:
                     run.curves.setdefault(kind, {})[test] = curve
         except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile, zlib.error, UserError) as error:
             problems.append(f"{file.relative_to(folder.root)}: {error}")
-    if run.status != "done":
-        run.log = tail(folder.root / "output.log", LOG_LINES)
     run.problem = "; ".join(problems)
     return run
 
 
-def _later(run: Run, folder: RunFolder, file: Path, problems: list[str]) -> None:
-    """Add what `kdface evaluate` found; training's own evaluation comes first where both have a test."""
-    found = _json(file, problems)
-    if Path(str(found.get("checkpoint", ""))).name != folder.last.name:
-        return  # of a network on the way there
-    for test, node in (found.get("evaluation") or {}).items():
-        if test in run.tests:
-            continue
-        run.tests[test] = node
-        run.metrics |= {key: value for key, value in found["metrics"].items() if key.startswith(f"{test}/")}
-        run.symptoms += [f"{test}: {each}" for each in (found.get("symptoms") or {}).get(test, [])]
-        cards = found.get("data") or {}
+def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
+    """Add the tests that a file of `kdface evaluate` is the source of."""
+    run.sources.append(source)
+    metrics, cards = metrics_in(later), later.get("data") or {}
+    for test in source.tests:
+        run.tests[test] = later["evaluation"][test]
+        run.metrics |= {key: value for key, value in metrics.items() if key.startswith(f"{test}/")}
+        run.symptoms += [f"{test}: {each}" for each in (later.get("symptoms") or {}).get(test, [])]
         run.data |= {f"evaluation.{k}": card for k, card in cards.items() if k == test or k.startswith(f"{test}.")}
-        if (scores := file.parent / "scores" / f"{test}.npz").is_file():
+        if (scores := root / Path(source.file).parent / "scores" / f"{test}.npz").is_file():
             run.scores[test] = scores
 
 
@@ -167,9 +185,7 @@ def _config(folder: RunFolder) -> dict[str, Any]:
         tree = yaml.load(folder.config.read_text(encoding="utf-8"), Loader=_LOADER)
         fingerprint(tree)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder.config} cannot be read: {' '.join(str(error).split())}.", mend=f"rm -r {folder.root}"
-        ) from None
+        raise UserError(f"{folder.config.name}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     return dict(tree)
 
 

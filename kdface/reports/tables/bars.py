@@ -12,7 +12,7 @@ from kdface.reports.figures import BASELINE, COLUMN, PALETTE, style
 from kdface.reports.tables.definition import Column
 from kdface.reports.tables.table import Table
 
-_LINE = 26  # letters below the axis, which may be half as wide as the figure
+_LINE = 26  # letters below the axis, and beside it, each about half as wide as the figure
 _CLOSE = 0.8  # lowest over highest: from here on bars from zero look all alike
 
 
@@ -64,12 +64,13 @@ def bar_figure(table: Table, column: Column) -> Figure:
                     markeredgecolor=PALETTE[1],
                     markeredgewidth=0.9,
                 )
-        axes.set_yticks(heights, [f"{row.label}, {row.group}" if row.group else row.label for row, _ in found])
+        names = [f"{row.label}, {row.group}" if row.group else row.label for row, _ in found]
+        axes.set_yticks(heights, [fill(name, _LINE, break_on_hyphens=False) for name in names], linespacing=1.0)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.6, len(found) - 0.4)
         if bars:
             axes.set_xlim(left=0)
-        label = f"{column.heading} (%)" if column.unit == "percent" else column.heading
+        label = f"{column.heading}\N{NO-BREAK SPACE}(%)" if column.unit == "percent" else column.heading
         axes.set_xlabel(fill(label, _LINE))
         axes.grid(axis="y", visible=False)
     return figure

@@ -1,48 +1,97 @@
-"""Error versus discard of a table's rows, for the test sets that were graded by quality."""
+"""A table's rows as curves, by test set: ROC, DET, CMC and error versus discard."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import cache
+
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Band, Curve, band, curves_of
+from kdface.reports.figures import det_figure, roc_figure
+from kdface.reports.identification_figures import cmc_figure
 from kdface.reports.quality_figures import edc_figure
+from kdface.reports.tables.definition import Column, Row
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
 
-_LIMIT = 0.3  # discard fraction drawn
-_GRID = np.linspace(0, _LIMIT, 301)
 
+def curve_figures(table: Table) -> dict[str, Figure]:
+    """Figures by what they are called: TEST_roc, TEST_det, TEST_cmc and TEST_edc, in the order of the columns.
 
-def edc_figures(table: Table) -> dict[str, Figure]:
-    """By test set, a curve for each row: the mean over its seeds at each of 301 discard fractions up to 0.3.
-
-    Test sets come in the order of the columns. Rows without such a curve, and test sets without any, are left out; so
-    is a run without an error to begin with.
+    They are of the test sets that columns read, as far as the runs hold the arrays. A row is a curve, the mean over its
+    seeds, in a band from the lowest to the highest of them; ROC and DET begin at the least FAR that its impostor pairs
+    can show. Where a column's test differs by row ("lfw_{test}"), the rows share a figure, of "lfw_each".
     """
-    found: dict[str, dict[str, dict[RunFolder, NDArray[np.float64]]]] = {}
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        name = f"{row.label}, {row.group}" if row.group else row.label
-        for column, cell in zip(table.columns, cells, strict=True):
-            for test in dict.fromkeys(metric.partition("/")[0] for metric in column.metrics_of(row)):
-                for run in cell.runs.values():
-                    curve = _curve(run, test)
-                    if curve is not None:
-                        found.setdefault(test, {}).setdefault(name, {})[run] = curve
-    figures = {}
-    for test, rows in found.items():
-        curves = {name: (_GRID, np.mean(list(runs.values()), axis=0)) for name, runs in rows.items()}
-        figures[test] = edc_figure(curves, limit=_LIMIT)
+    figures: dict[str, Figure] = {}
+    for (test, kind), rows in _collected(table).items():
+        bands = {name: band(list(runs.values())) for name, runs in rows.items()}
+        seeded = {name for name, runs in rows.items() if len(runs) > 1}
+        grey = [name for row in table.rows if row.label == table.definition.baseline and (name := _name(row)) in bands]
+        baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have one
+        figures |= {f"{test}_{suffix}": each for suffix, each in _drawn(kind, bands, seeded, baseline)}
     return figures
 
 
-def _curve(run: RunFolder, test: str) -> NDArray[np.float64] | None:
-    """The error at each fraction of the grid: that of the step which it lies on."""
+def _collected(table: Table) -> dict[tuple[str, str], dict[str, dict[RunFolder, Curve]]]:
+    """(test, kind of curve) -> row -> run -> curve."""
+    curves = cache(_curves)  # columns share tests
+    found: dict[tuple[str, str], dict[str, dict[RunFolder, Curve]]] = {}
+    for place, column in enumerate(table.columns):
+        rows = [
+            (row, cells[place].runs.values())
+            for row, cells in zip(table.rows, table.cells, strict=True)
+            if cells[place].runs
+        ]
+        for number, shared in enumerate(_tests(column, Row(label="", test="each"))):
+            tests = [_tests(column, row)[number] for row, _ in rows]
+            name = tests[0] if len(set(tests)) == 1 else shared
+            for (row, runs), test in zip(rows, tests, strict=True):
+                for run in runs:
+                    for kind, curve in curves(run, test).items():
+                        found.setdefault((name, kind), {}).setdefault(_name(row), {})[run] = curve
+    return found
+
+
+def _tests(column: Column, row: Row) -> list[str]:
+    return [metric.partition("/")[0] for metric in column.metrics_of(row)]
+
+
+def _name(row: Row) -> str:
+    return f"{row.label}, {row.group}" if row.group else row.label
+
+
+def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
+    """Those of a run; not the error versus discard of one without an error to begin with."""
     path = run.scores / f"{test}.npz"
     if not path.is_file():
-        return None
-    with np.load(path) as scores:
-        if "discarded" not in scores or not np.isfinite(scores["errors"]).all():
-            return None
-        place = np.searchsorted(scores["discarded"], _GRID, side="right") - 1
-        return np.asarray(scores["errors"][place], dtype=np.float64)
+        return {}
+    with np.load(path) as arrays:
+        found = curves_of(arrays)
+    return {kind: curve for kind, curve in found.items() if kind != "edc" or np.isfinite(curve).all()}
+
+
+def _drawn(
+    kind: str, bands: Mapping[str, Band], seeded: set[str], baseline: str | None
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of a kind of curve; bands are drawn of the rows in `seeded`."""
+    pale = {name: each for name, each in bands.items() if name in seeded}
+    if kind == "cmc":
+        means = {name: each.mean for name, each in bands.items()}
+        bounds = {name: (each.low, each.high) for name, each in pale.items()}
+        yield "cmc", cmc_figure(means, bands=bounds, baseline=baseline)
+    elif kind == "edc":
+        errors = {name: (DISCARD_GRID, each.mean) for name, each in bands.items()}
+        areas = {name: (DISCARD_GRID, each.low, each.high) for name, each in pale.items()}
+        yield "edc", edc_figure(errors, bands=areas, limit=float(DISCARD_GRID[-1]), baseline=baseline)
+    else:
+        reached = {name: np.isfinite(each.mean) for name, each in bands.items()}
+        far = {name: FAR_GRID[inside] for name, inside in reached.items()}
+        tar = {name: Band(*(rates[reached[name]] for rates in each)) for name, each in bands.items()}
+        accepted = {name: (far[name], each.mean) for name, each in tar.items()}
+        areas = {name: (far[name], tar[name].low, tar[name].high) for name in pale}
+        yield "roc", roc_figure(accepted, bands=areas, baseline=baseline)
+        rejected = {name: (far[name], 1 - each.mean) for name, each in tar.items()}
+        areas = {name: (far[name], 1 - tar[name].high, 1 - tar[name].low) for name in pale}
+        yield "det", det_figure(rejected, bands=areas, baseline=baseline)

@@ -2,92 +2,90 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Sequence
+from itertools import zip_longest
 
 from kdface.reports.tables import text
+from kdface.reports.tables.latex_layout import ROOM, Layout, Line, Style, lay_out
+from kdface.reports.tables.latex_text import plain, running
 from kdface.reports.tables.table import Table
 
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "→": r"$\rightarrow$",
-    "λ": r"$\lambda$",
-    "τ": r"$\tau$",
-    "σ": r"$\sigma$",
-    text.MINUS: r"$-$",
-    text.EMPTY: "---",
-}
-
-
-_WIDE = 8  # columns; beyond, a page needs smaller letters
+_SURE = 0.9  # of the room: a table estimated to need more is set to shrink where a page is narrower
 
 
 def latex(table: Table) -> str:
-    r"""A `table*` environment. It needs `\usepackage{booktabs}` and nothing else."""
-    definition = table.definition
-    width = len(table.columns)
+    """A `table*` environment whose first line names the packages that it needs, `booktabs` and perhaps `graphicx`."""
+    layout = lay_out(table)
+    style = layout.style
+    shrinks = layout.width > _SURE * ROOM
+    sentences = [*text.legend(table), *([table.definition.note] if table.definition.note else [])]
     lines = [
-        r"% needs \usepackage{booktabs}",
+        rf"% needs \usepackage{{booktabs{',graphicx' if shrinks else ''}}}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_plain(definition.title)}}}",
+        rf"\caption{{{running(table.definition.title)}}}",
+        rf"\{style.size}\setlength{{\tabcolsep}}{{{style.gap}pt}}",
+        *([r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"] if shrinks else []),
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        *_head(layout),
+        r"\midrule",
+        *_body(table, layout),
+        r"\bottomrule",
+        r"\end{tabular}" + ("}" if shrinks else ""),
+        "",
+        rf"\smallskip{{\footnotesize\raggedright {' '.join(map(running, sentences))}\par}}",
+        r"\end{table*}",
     ]
-    lines += [r"\scriptsize\setlength{\tabcolsep}{3pt}" if width > _WIDE else r"\small"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * width}}}", r"\toprule"]
-    if any(column.group for column in table.columns):
-        spans, rules, at = [], [], 2
-        for group, found in groupby(table.columns, key=lambda column: column.group):
-            size = len(list(found))
-            spans.append(rf"\multicolumn{{{size}}}{{c}}{{{_plain(group)}}}")
-            rules += [rf"\cmidrule(lr){{{at}-{at + size - 1}}}"] if group else []
-            at += size
-        lines += [" & ".join(["", *spans]) + r" \\", "".join(rules)]
-    lines += [" & ".join(["", *(_heading(column.label) for column in table.columns)]) + r" \\", r"\midrule"]
-    before: str | None = None
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        if row.group != (before or ""):
-            lines += [r"\addlinespace"] if before is not None else []
-            lines += [rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{_plain(row.group)}}}}} \\"]
-        before = row.group
-        words = [_plain(row.label)]
-        for cell, column in zip(cells, table.columns, strict=True):
-            word = _plain(text.ours(cell, column, len(definition.seeds)))
-            word = rf"\textbf{{{word}}}" if cell.wins else word
-            if cell.published is not None:
-                mark = table.mark(cell.published)
-                small = _plain(text.theirs(cell, column)) + (rf"\textsuperscript{{{mark}}}" if mark else "")
-                small = rf"{{\scriptsize {small}}}" if table.measured else small
-                word = small if not cell.expected else rf"\shortstack[r]{{{word}\\{small}}}"
-            words.append(word)
-        lines.append(" & ".join(words) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", ""]
-    sentences = [*text.legend(table), *([definition.note] if definition.note else [])]
-    lines += [rf"\par\smallskip{{\footnotesize {' '.join(_plain(each) for each in sentences)}}}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
-def _heading(label: str) -> str:
-    """A column's label; a long one in two lines."""
-    words = label.split()
-    if len(label) < 10 or len(words) < 2:
-        return _plain(label)
-    cut = min(range(1, len(words)), key=lambda k: abs(len(" ".join(words[:k])) - len(label) / 2))
-    return rf"\shortstack[r]{{{_plain(' '.join(words[:cut]))}\\{_plain(' '.join(words[cut:]))}}}"
+def _head(layout: Layout) -> list[str]:
+    lines = []
+    if any(group for group, _, _ in layout.groups):
+        for row in _from_below([words for _, words, _ in layout.groups]):
+            spans = zip(row, layout.groups, strict=True)
+            lines.append(
+                _row(["", *(rf"\multicolumn{{{size}}}{{c}}{{{plain(words)}}}" for words, (*_, size) in spans)])
+            )
+        at, rules = 2, []
+        for group, _, size in layout.groups:
+            rules += [rf"\cmidrule(lr){{{at}-{at + size - 1}}}"] if group else []
+            at += size
+        lines.append("".join(rules))
+    return lines + [_row(["", *map(plain, row)]) for row in _from_below(layout.headings)]
 
 
-def _plain(words: str) -> str:
-    """Text that LaTeX sets as it stands."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in " ".join(words.split()))
+def _body(table: Table, layout: Layout) -> list[str]:
+    lines: list[str] = []
+    before: str | None = None
+    for row, label, cells in zip(table.rows, layout.labels, layout.cells, strict=True):
+        if row.group != (before or ""):
+            lines += [r"\addlinespace"] if before is not None else []
+            lines += [rf"\multicolumn{{{1 + len(cells)}}}{{l}}{{\emph{{{plain(row.group)}}}}} \\"]
+        elif lines and layout.style.stacked:
+            lines += [r"\addlinespace[2pt]"]
+        before = row.group
+        for words, found in zip_longest(label, zip_longest(*cells)):
+            numbers = (_line(each, layout.style, table.measured) for each in found or [None] * len(cells))
+            lines.append(_row([plain(words or ""), *numbers]))
+    return lines
+
+
+def _line(line: Line | None, style: Style, measured: bool) -> str:
+    if line is None:
+        return ""
+    words = plain(line.words) + (rf"\textsuperscript{{{line.mark}}}" if line.mark else "")
+    if line.published and measured:
+        return rf"{{\{style.small} {words}}}"
+    return rf"\textbf{{{words}}}" if line.bold else words
+
+
+def _row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _from_below(columns: Sequence[list[str]]) -> list[tuple[str, ...]]:
+    """Rows of columns whose last lines stand side by side."""
+    most = max(map(len, columns))
+    return list(zip(*([""] * (most - len(each)) + each for each in columns), strict=True))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count, product
 from pathlib import Path
+from string import ascii_lowercase
 
 from kdface.reports.tables.collect import Collected, Missing
 from kdface.reports.tables.definition import Column, Definition, Row
@@ -59,7 +61,8 @@ class Table:
     cells: [row][column].
     contrasts: those of the definition that there are numbers for.
     missing: what is still to be run.
-    notes: the published numbers' sources, each with the mark that its cells carry ("" for the papers' own).
+    notes: the published numbers' sources, each with the mark that its cells carry; "" for the paper's own numbers,
+        where the table has but one such source.
     """
 
     definition: Definition
@@ -82,7 +85,7 @@ class Table:
         return any(cell.expected for row in self.cells for cell in row)
 
     def mark(self, published: Published) -> str:
-        """The mark of a published number that is not a paper's own; "" for one that is."""
+        """The mark of a published number's source, as in `notes`."""
         text = _note(published)
         return next(mark for mark, note in self.notes if note == text)
 
@@ -101,8 +104,9 @@ def tabulate(definition: Definition, collected: Collected, folder: Path) -> Tabl
         for cell in row:
             if cell.published is not None:
                 texts.setdefault(_note(cell.published), cell.published.primary)
-    marks = iter("abcdefghijklmnopqrstuvwxyz")
-    notes = [("" if primary else next(marks), text) for text, primary in texts.items()]
+    marks = _marks()
+    alone = sum(texts.values()) == 1
+    notes = [("" if primary and alone else next(marks), text) for text, primary in texts.items()]
     contrasts = _contrasts(definition, cells)
     return Table(definition, tuple(map(tuple, cells)), tuple(contrasts), tuple(collected.missing), tuple(notes))
 
@@ -149,6 +153,12 @@ def _contrasts(definition: Definition, cells: list[list[Cell]]) -> Iterator[Cont
         for c, column in enumerate(definition.columns):
             if (comparison := compare(cells[r][c].values, cells[other][c].values)) is not None:
                 yield Contrast(definition.rows[r], definition.rows[other], column, comparison)
+
+
+def _marks() -> Iterator[str]:
+    """a, b, ..., z, aa, ab, ... without end."""
+    for length in count(1):
+        yield from ("".join(letters) for letters in product(ascii_lowercase, repeat=length))
 
 
 def _note(published: Published) -> str:

@@ -73,4 +73,5 @@ function swatch(group) {
 function drawKeys() {
   for (const key of document.querySelectorAll(".key")) key.replaceChildren(...[...ticked].map((group) => el("span", {}, swatch(group), D.groups[group].label)));
 }
-const lowerWins = (metric) => /eer|fnmr|fmr|loss|error|pauc/.test(metric);
+const lower = new Set(D.lower);
+const lowerWins = (metric) => lower.has(metric);

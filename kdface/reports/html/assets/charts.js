@@ -42,7 +42,7 @@ async function plot(node, label, traces, layout) {
   await lib.react(node, traces, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), family: "inherit", size: 12 },
     margin: { l: 58, r: 12, t: layout.title ? 34 : 10, b: 46 }, showlegend: false, dragmode: narrow ? false : "zoom",
-    hoverlabel: { namelength: -1, font: { size: 12 } },
+    hoverlabel: { namelength: -1, font: { size: 12 } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--ink") },
     ...layout,
     xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
   }, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });

@@ -1,7 +1,4 @@
 // Two configurations side by side: results seed by seed, and the values in which they differ.
-// t(n - 1, 0.975) for n = 2, 3, ...; beyond, the normal deviate is near enough and a little too small.
-const T = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281, 2.201, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.093];
-
 function drawCompare() {
   const one = Number($("one").value), two = Number($("two").value);
   const rows = D.metrics.map((metric) => gainRow(metric, one, two)).filter(Boolean);
@@ -26,7 +23,7 @@ function paired(metric, one, two) {
   const before = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
   const deviation = n > 1 ? Math.sqrt(gains.reduce((sum, g) => sum + (g - mean) ** 2, 0) / (n - 1)) : 0;
   const equal = Math.max(...gains) - Math.min(...gains) < 1e-12;
-  const half = n < 2 || equal ? null : ((T[n - 2] ?? 1.96) * deviation) / Math.sqrt(n);
+  const half = n < 2 || equal ? null : (t975(n - 1) * deviation) / Math.sqrt(n);
   const interval = n < 2 ? "needs two seeds" : equal ? "none: all differences equal" : `${signed(mean - half)} to ${signed(mean + half)}`;
   return { before, after: before + mean, mean, half, interval, seeds };
 }

@@ -2,23 +2,22 @@
 function start() {
   const count = (status) => D.runs.filter((run) => run.status === status).length;
   $("title").textContent = D.title;
-  const parts = [`${D.runs.length} runs`, `${count("done")} finished`, ...["running", "stopped"].filter(count).map((s) => `${count(s)} ${s}`)];
+  const unread = D.runs.filter((run) => run.group === null).length;
+  const parts = [`${D.runs.length} runs`, `${count("done")} finished`, ...["running", "stopped"].filter(count).map((s) => `${count(s)} ${s}`), ...(unread ? [`${unread} not readable`] : [])];
   $("counts").textContent = parts.join(" · ");
   const entries = (names) => names.map((name) => [name, name]);
   fill($("series"), entries(Object.keys(D.series)), "loss");
   for (const [id, found] of [["test", D.curves], ["cmc-test", D.cmc], ["edc-test", D.edc], ["map-test", D.maps], ["pair-test", D.hardest]]) fill($(id), entries(Object.keys(found)));
   fill($("gain-metric"), entries(D.metrics.filter((metric) => D.gains.some((g) => paired(metric, g.without, g.with)))));
-  const some = { identification: D.cmc, discard: D.edc, gains: D.gains, maps: D.maps, faces: { ...D.sheets, ...D.hardest } };
+  const some = { curves: D.series, errors: D.curves, identification: D.cmc, discard: D.edc, gains: D.gains, jobs: D.sweeps, maps: D.maps, faces: { ...D.sheets, ...D.hardest } };
   for (const [id, found] of Object.entries(some)) if (!Object.keys(found).length) leaveOut(id);
   const sizes = new Map();
   for (const group of D.groups) sizes.set(group.name, (sizes.get(group.name) || 0) + 1);
   const names = [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a));
   fill($("sweep-name"), entries(names));
   if (sizes.get(names[0]) < 2) leaveOut("sweep");
-  fill($("sweep-metric"), entries(D.metrics));
-  const best = D.metrics[0];
-  const ranked = D.groups.map((_, g) => g).sort((a, b) => (over(b, best)?.mean ?? -1) - (over(a, best)?.mean ?? -1));
-  if (!ticked.size) for (const group of ranked.slice(0, 5)) ticked.add(group);
+  offerMetrics();
+  if (!ticked.size) for (const group of D.ranked.slice(0, 5)) ticked.add(group);
   const groups = D.groups.map((group, g) => [String(g), group.label]);
   // Distillation gain is what one mostly wants to see.
   const first = D.gains[0] ?? { without: 0, with: Math.min(1, D.groups.length - 1) };
@@ -26,7 +25,9 @@ function start() {
   fill($("two"), groups, String(first.with));
   changed();
   drawSweep();
-  drawCompare();
+  if (D.groups.length) drawCompare();
+  else for (const id of ["overview", "sweep", "compare"]) leaveOut(id);
+  drawJobs();
   drawFailures();
   drawGains();
   drawSheets();
@@ -35,6 +36,6 @@ function start() {
 // A section that no run has anything for.
 function leaveOut(id) {
   $(id).hidden = true;
-  document.querySelector(`nav a[href="#${id}"]`).remove();
+  document.querySelector(`nav a[href="#${id}"]`)?.remove();
 }
 start();

@@ -6,7 +6,7 @@ let picked = -1;
 function drawSweep() {
   const name = $("sweep-name").value;
   const metric = $("sweep-metric").value;
-  const runs = D.groups.flatMap((group) => (group.name === name ? group.runs : [])).map((place) => D.runs[place]);
+  const runs = runsOf(name);
   const finished = runs.filter((run) => typeof run.metrics[metric]?.value === "number");
   const configs = [...new Set(runs.map((run) => run.group))].map((g) => D.groups[g].config);
   const keys = [...new Set(configs.flatMap(Object.keys))].filter((key) => new Set(configs.map((c) => shown(c[key]))).size > 1);
@@ -28,6 +28,15 @@ function drawSweep() {
   const more = keys.length > apart.length ? ` ${keys.length - apart.length} further values change together with these.` : "";
   $("sweep-told").textContent = `${finished.length} runs, best: ${lines[0].told}.${more} Arrow keys go from run to run.`;
 }
+function runsOf(name) {
+  return D.groups.flatMap((group) => (group.name === name ? group.runs : [])).map((place) => D.runs[place]);
+}
+// Results that the runs of the chosen name have.
+function offerMetrics() {
+  const runs = runsOf($("sweep-name").value), before = $("sweep-metric").value;
+  const names = D.metrics.filter((metric) => runs.some((run) => typeof run.metrics[metric]?.value === "number"));
+  fill($("sweep-metric"), names.map((name) => [name, name]), before);
+}
 function alike(text) {
   const numbers = new Map();
   return JSON.parse(text).map((value) => { if (!numbers.has(value)) numbers.set(value, numbers.size); return numbers.get(value); }).join();
@@ -48,7 +57,7 @@ const brief = (value) => (value === null || value === undefined ? "none" : shown
 // Results in four digits, configured values as they are.
 const written = (name, value) => (D.metrics.includes(name) ? number(value) : String(value));
 function draw(axes) {
-  const width = Math.max(axes.length * 150, $("parallel").clientWidth - 16), height = 336, top = 44, bottom = 306;
+  const width = Math.max(axes.length * 175, $("parallel").clientWidth - 16), height = 336, top = 44, bottom = 306;
   const x = (k) => 12 + (k * (width - 84)) / (axes.length - 1);
   const y = (v) => bottom - v * (bottom - top);
   const svg = node("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
@@ -69,7 +78,7 @@ function draw(axes) {
     const at = k === 0 ? 4 : k === axes.length - 1 ? width - 4 : x(k);
     const title = node("text", { x: at, y: 18, "text-anchor": anchor });
     const named = a.name.replace("._target_", "");
-    title.textContent = named.length > 24 ? "…" + named.slice(-23) : named;
+    title.textContent = named.length > 20 ? "…" + named.slice(-19) : named;
     const whole = node("title", {});
     whole.textContent = a.name;
     title.append(whole);
@@ -108,6 +117,6 @@ $("parallel").addEventListener("keydown", (event) => {
   event.preventDefault();
   pick((picked + step + lines.length) % lines.length);
 });
-$("sweep-name").addEventListener("change", drawSweep);
+$("sweep-name").addEventListener("change", () => { offerMetrics(); drawSweep(); });
 $("sweep-metric").addEventListener("change", drawSweep);
 dark.addEventListener("change", drawSweep);

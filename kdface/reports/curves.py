@@ -1,0 +1,53 @@
+"""A test's curves on grids that runs share, and bands over runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.evaluation.curves import roc
+
+Curve = NDArray[np.float64]
+
+FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
+DISCARD_GRID = np.linspace(0.0, 0.3, 121)  # up to the largest discard limit that papers give a pAUC for
+
+
+class Band(NamedTuple):
+    """At each place of a grid, over runs."""
+
+    mean: Curve
+    low: Curve
+    high: Curve
+
+
+def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
+    """What the arrays of a test (`Outcome.arrays`) hold of `roc`, `cmc` and `edc`.
+
+    `roc` is the TAR at the lowest threshold whose FAR does not exceed each point of `FAR_GRID`, NaN where the impostor
+    pairs cannot show the rate, and left out of tests of face-image quality; `cmc` the identification rate at rank 1, 2,
+    ...; `edc` the FNMR on `DISCARD_GRID`.
+    """
+    found: dict[str, Curve] = {}
+    if "scores" in arrays and "same" in arrays and "quality" not in arrays:
+        curve = roc(arrays["scores"], arrays["same"])
+        reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
+        tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
+        tar[reach < 1 / curve.n_impostor] = np.nan
+        found["roc"] = tar
+    if "cmc" in arrays:
+        found["cmc"] = np.asarray(arrays["cmc"], dtype=np.float64)
+    if "discarded" in arrays and "errors" in arrays:
+        steps = np.searchsorted(arrays["discarded"], DISCARD_GRID * (1 + 1e-12), side="right") - 1
+        found["edc"] = np.asarray(arrays["errors"][steps], dtype=np.float64)
+    return found
+
+
+def band(runs: Sequence[Curve]) -> Band:
+    """Mean, lowest and highest run, as far as the shortest of them goes; NaN where one of them is."""
+    size = min(map(len, runs))
+    rows = np.array([each[:size] for each in runs])
+    return Band(rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

@@ -1,0 +1,76 @@
+"""The files that a run's numbers are from, and what these were computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdface.runs.folder import RunFolder
+
+_PACKAGES = ("kdface", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of results.
+
+    Attributes:
+        file: below the run folder.
+        step: of the network that was tested.
+        tests: those that are taken from it.
+        environment: what it was computed with (`computed_with`); empty for training's own, whose run tells it, and
+            where the file does not tell.
+    """
+
+    file: str
+    step: int
+    tests: list[str]
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+def later_sources(
+    folder: RunFolder, found: Mapping[Path, Mapping[str, Any]], final: int | None, known: Mapping[str, Any]
+) -> Iterator[tuple[Source, dict[str, Any]]]:
+    """What `kdface evaluate` found of the run's last network, file by file; a test counts where it is first met.
+
+    Args:
+        folder: the run.
+        found: the results files of `kdface evaluate` and what they hold.
+        final: the step that the run's own results are of; None where there are none yet.
+        known: the tests of training, which come before all others.
+    """
+    taken = set(known)
+    for file, later in found.items():
+        # A checkpoint keeps its name when training goes on: its step tells which network was tested.
+        step = later.get("step", final)
+        if Path(str(later.get("checkpoint", ""))).name != folder.last.name or (final is not None and step != final):
+            continue  # of a network on the way there
+        tests = [test for test in later.get("evaluation") or {} if test not in taken]
+        taken.update(tests)
+        if tests:
+            environment = computed_with(later.get("environment") or {})
+            yield Source(file.relative_to(folder.root).as_posix(), int(step or 0), tests, environment), dict(later)
+
+
+def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The metrics of a results file. Raises `ValueError` where they are not what a run writes."""
+    metrics = results.get("metrics") or {}
+    if not isinstance(metrics, dict) or not all(isinstance(each, dict) for each in metrics.values()):
+        raise ValueError("its results are not metrics with a value each")
+    return dict(metrics)
+
+
+def computed_with(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an environment (`kdface.runs.environment`): commit, whether it was changed, machine, precision, versions."""
+    if not environment:
+        return {}
+    git, packages = environment.get("git") or {}, environment.get("packages") or {}
+    return {
+        "commit": str(git.get("commit") or ""),
+        "changed": bool(git.get("diff")),
+        "machine": str(environment.get("gpu") or environment.get("processor") or ""),
+        "precision": str((environment.get("profile") or {}).get("precision", "")),
+        "packages": {name: packages.get(name) for name in _PACKAGES if packages.get(name)},
+    }

@@ -1,0 +1,47 @@
+"""What the ledgers below a folder say of their sweeps: how many jobs came how far, and which failed or never began."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+from kdface.sweeps import marks
+from kdface.sweeps.ledger import Entry, Ledger, State
+
+_OPEN = (State.FAILED, State.WAITING)  # what has begun stands among the runs
+
+
+def read_sweeps(root: Path) -> list[dict[str, Any]]:
+    """Plain JSON for each sweep below a folder.
+
+    Returns:
+        `name`, `counts` (state -> jobs), `jobs` (those that failed, then those that never began: `state`, `overrides`,
+        and `why`, the first line of what a failed one left), and `problem`, what could not be read.
+    """
+    found = []
+    for file in sorted(root.rglob("sweeps/*/sweep.json")):
+        ledger = Ledger(file.parent)
+        try:
+            jobs = [(ledger.state(entry), entry) for entry in ledger.entries()]
+            problem = ""
+        except UserError as error:
+            jobs, problem = [], error.problem
+        counts = Counter(state for state, _ in jobs)
+        found.append(
+            {
+                "name": file.parent.name,
+                "counts": {str(state): counts[state] for state in State if counts[state]},
+                "jobs": [_job(ledger, entry, each) for each in _OPEN for state, entry in jobs if state is each],
+                "problem": problem,
+            }
+        )
+    return found
+
+
+def _job(ledger: Ledger, entry: Entry, state: State) -> dict[str, str]:
+    why = (marks.failure(ledger.folder(entry)) or "").strip()
+    # As everywhere in the report, where runs lie is not told.
+    overrides = " ".join(entry.overrides).replace(str(ledger.runs.resolve()), "<runs>")
+    return {"state": str(state), "overrides": overrides, "why": why.partition("\n")[0]}
