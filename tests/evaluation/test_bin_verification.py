@@ -35,7 +35,8 @@ def test_the_second_image_of_each_pair_or_both_wear_the_mask(tmp_path: Path) -> 
     bare = BinPairs(tmp_path / "set.bin")
     masked = Seen(bare, SyntheticMask(probability=1.0), "masked")
     scores = {}
-    for name, sides in {"bare": (bare, bare), "clean": (bare, masked), "both": (masked, masked)}.items():
+    sets: dict[str, tuple[FaceSet, FaceSet]] = {"bare": (bare, bare), "clean": (bare, masked), "both": (masked, masked)}
+    for name, sides in sets.items():
         protocol = bin_verification(sides[0], fars=(0.2,), probes=sides[1] if name == "clean" else None)
         scores[name] = protocol.evaluate(Embedder(_signature)).scores
         expected = [float(_by_hand(sides[0], 2 * k) @ _by_hand(sides[1], 2 * k + 1)) for k in range(PAIRS)]

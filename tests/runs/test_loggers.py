@@ -52,7 +52,9 @@ def test_mlflow_writes_a_database_below_the_run_folder(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{run}/mlflow.db")
-    (stored,) = client.search_runs([client.get_experiment_by_name("kdface").experiment_id])
+    experiment = client.get_experiment_by_name("kdface")
+    assert experiment is not None
+    (stored,) = client.search_runs([experiment.experiment_id])
     assert stored.info.status == "FINISHED"
     losses = client.get_metric_history(stored.info.run_id, "train/loss")
     assert [each.step for each in losses] == [1, 2]

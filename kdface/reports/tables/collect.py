@@ -112,8 +112,9 @@ def collect(
             continue
         for seed in definition.seeds_of(row):
             overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
-            run = require(overrides, f"{row.name}, seed {seed}")
-            for evaluation in () if run is None else _read_run(definition, (r, row), seed, run, found):
+            if (run := require(overrides, f"{row.name}, seed {seed}")) is None:
+                continue
+            for evaluation in _read_run(definition, (r, row), seed, run, found):
                 words = (f"run={_shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
                 found.missing.append(Missing(f"{row.name}, seed {seed}", "not evaluated", "evaluate", words, folders))
     for c, column in enumerate(definition.columns):
