@@ -150,6 +150,25 @@ def test_a_chart_of_nothing_takes_no_room(browser: Browser, showcase: Path) -> N
     assert browser.evaluate("document.querySelectorAll('#roc .js-line').length") == 2
 
 
+def test_what_is_drawn_first_leaves_no_chart_empty(browser: Browser, tmp_path: Path) -> None:
+    """Six configurations with scores, better by the metric that most runs have, and three that identify."""
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    same = [True, False] * 4
+    for place in range(9):
+        identifies = place < 3
+        tree = config(tmp_path / "runs", name=f"{'who' if identifies else 'pairs'}{place}")
+        metrics = {"who/ckd/rank1": 0.5} if identifies else {"lfw/10fold/accuracy": 0.5 + place / 20}
+        arrays = {"who": {"cmc": np.array([0.5, 0.6])}} if identifies else None
+        scores = None if identifies else (np.linspace(0, 1, 8).tolist(), same)
+        make_run(tmp_path / "runs", tree, metrics, arrays=arrays, scores=scores)
+    page = tmp_path / "report.html"
+    page.write_text(report(Reader(tmp_path / "runs").runs(), "two kinds"), encoding="utf-8")
+    drawn = ("roc", "cmc")
+    browser.open(page, until=" && ".join(f"!!document.querySelector('#{each} .js-line')" for each in drawn))
+    names = browser.evaluate("[...ticked].map((group) => D.groups[group].name)")
+    assert names == ["pairs8", "pairs7", "pairs6", "pairs5", "pairs4", "who0", "who1"]
+
+
 def _show_evaluated(browser: Browser) -> None:
     """Open the details of the run that was evaluated later too."""
     path = browser.evaluate("D.runs.find((run) => run.sources.length === 2).path")

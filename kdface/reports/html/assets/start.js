@@ -17,7 +17,7 @@ function start() {
   fill($("sweep-name"), entries(names));
   if (sizes.get(names[0]) < 2) leaveOut("sweep");
   offerMetrics();
-  if (!ticked.size) for (const group of D.ranked.slice(0, 5)) ticked.add(group);
+  if (!ticked.size) for (const group of leading()) ticked.add(group);
   const groups = D.groups.map((group, g) => [String(g), group.label]);
   // Distillation gain is what one mostly wants to see.
   const first = D.gains[0] ?? { without: 0, with: Math.min(1, D.groups.length - 1) };
@@ -32,6 +32,13 @@ function start() {
   drawGains();
   drawSheets();
   if (D.live) setInterval(() => { if (!$("details").open) location.reload(); }, 30000);
+}
+// The best configurations, and the best two of each chart that would be empty with them: other methods have other tests.
+function leading() {
+  const charts = [D.curves, D.cmc, D.edc].map((tests) => Object.values(tests)[0]).filter(Boolean);
+  const empty = charts.filter((found) => !D.ranked.slice(0, 5).some((group) => found[group]));
+  const others = empty.flatMap((found) => D.ranked.filter((group) => found[group]).slice(0, 2));
+  return new Set([...D.ranked.slice(0, Math.min(5, MOST - others.length)), ...others]);
 }
 // A section that no run has anything for.
 function leaveOut(id) {
