@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -67,7 +68,9 @@ class Standard:
         return {name: np.ascontiguousarray(image) for name, image in views.items()}
 
     def _altered(self, image: Image, seed: int) -> Image:
-        self._compose.set_random_seed(seed)
+        # One generator after the other's draw: `set_random_seed` would give each part the same numbers, so that who is
+        # blurred would always be turned and recoloured too.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         altered: Image = self._compose(image=np.ascontiguousarray(image))["image"]
         return altered
 

@@ -71,3 +71,35 @@ def test_the_geometric_change_is_a_similarity() -> None:
         assert abs(int(height) - int(width)) <= 2
         sizes.append(int(height))
     assert min(sizes) < 52 and max(sizes) > 66
+
+
+def test_the_changes_are_drawn_independently() -> None:
+    """Of two changes with probability p and q, both happen to a share p q of the images."""
+    image = np.full((112, 112, 3), (120, 60, 30), dtype=np.uint8)
+    image[40:60, 40:60] = 0
+    middle = slice(24, 88)  # a turn brings black from the outside into the corners
+    before = image[middle, middle, 0] > 60
+    augment = Standard(flip=0.0, geometric=0.5, photometric=0.4)
+    turned, recoloured = np.zeros((2, 600), dtype=bool)
+    for number in range(600):
+        after = augment(Sample(image, 0, "key"), generator(number))["image"][middle, middle].astype(int)
+        recoloured[number] = (after[-1, -1] != (120, 60, 30)).any()
+        bright = after.sum(2)
+        turned[number] = not np.array_equal(bright > (bright.min() + bright.max()) / 2, before)
+    for share, expected in ((turned, 0.5), (recoloured, 0.4), (turned & recoloured, 0.2)):
+        assert abs(share.mean() - expected) < 4 * (expected * (1 - expected) / 600) ** 0.5
+
+
+def test_views_of_different_sizes_are_changed_alike() -> None:
+    """Both of one colour before and after, whatever was drawn; contrast is taken about a mean that sees the border."""
+    views = {
+        name: np.full((*size, 3), (120, 60, 30), np.uint8) for name, size in {"a": (64, 64), "b": (32, 80)}.items()
+    }
+    augment = Standard(flip=0.5, geometric=0.5, photometric=1.0, grayscale=0.5, blur=0.5)
+    colours = set()
+    for number in range(40):
+        after = augment.together(views, generator(number))
+        one, other = (image[image.shape[0] // 2, image.shape[1] // 2].astype(int) for image in after.values())
+        assert abs(one - other).max() <= 4
+        colours.add(tuple(one))
+    assert len(colours) > 30
