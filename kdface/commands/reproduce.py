@@ -120,7 +120,7 @@ def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         found = _json(file)
-        if run.is_of_end(found):
+        if run.is_of_end(found, run.read_results()):
             measured = {key: found["metrics"][key] for key in metrics if key in found["metrics"]} | measured
     return measured
 

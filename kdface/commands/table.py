@@ -43,6 +43,9 @@ def run(words: list[str]) -> int:
     if not paths:
         raise UserError("kdface table was given no table.", mend="kdface table --help")
     definitions = [(read_definition(path), path) for path in paths]
+    targets = [(given.output or path.parent) / path.stem for path in paths]
+    if double := [target for target in targets if targets.count(target) > 1]:
+        raise UserError(f"two tables would be written to {double[0]}.", mend="one command each, or without -o")
 
     def now() -> list[Table]:
         return [tabulated(each, path.parent, overrides, given.config_dir) for each, path in definitions]
@@ -55,12 +58,12 @@ def run(words: list[str]) -> int:
         failed |= _evaluate(_missing("evaluate", tables))
         tables = now()
         _require_same_teachers(tables)
-    for table, path in zip(tables, paths, strict=True):
-        _write(table, given.output or path.parent, path.stem, given.figures)
+    for table, target in zip(tables, targets, strict=True):
+        _write(table, target, given.figures)
     return 1 if failed or (given.run and any(table.missing for table in tables)) else 0
 
 
-def _write(table: Table, folder: Path, stem: str, figures: bool) -> None:
+def _write(table: Table, target: Path, figures: bool) -> None:
     from kdface.reports.tables.render_csv import csv_text
     from kdface.reports.tables.render_html import html
     from kdface.reports.tables.render_latex import latex
@@ -74,11 +77,11 @@ def _write(table: Table, folder: Path, stem: str, figures: bool) -> None:
         ".html": html(table),
     }
     for suffix, text in forms.items():
-        write_text(folder / f"{stem}{suffix}", text)
+        write_text(target.with_name(f"{target.name}{suffix}"), text)
     if figures:
-        _draw(table, folder / stem)
+        _draw(table, target)
     print(forms[".md"], end="")
-    print(f"\nwritten  {folder / stem}{{{','.join(forms)}}}")
+    print(f"\nwritten  {target}{{{','.join(forms)}}}")
 
 
 def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config_dirs: list[Path]) -> Table:

@@ -120,13 +120,24 @@ class RunFolder:
         found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
         return found
 
-    def is_of_end(self, evaluation: Mapping[str, Any]) -> bool:
+    def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
         """Whether what `kdface evaluate` found is of the network that the run ended with, not of one on the way there.
 
-        Of an unfinished run the last checkpoint is the end for now.
+        A checkpoint keeps its name when training goes on: its step tells which network was tested. `results` are the
+        run's own; of an unfinished run, which has none, the last checkpoint is the end for now.
         """
-        end = self.read_results().get("step") if self.results.is_file() else evaluation["step"]
-        return Path(evaluation["checkpoint"]).name == self.last.name and evaluation["step"] == end
+        step = evaluation.get("step")
+        return Path(str(evaluation.get("checkpoint"))).name == self.last.name and step == results.get("step", step)
+
+    def scores_of(self, test: str) -> Path | None:
+        """The file of a test's arrays: training's own, or that of a later evaluation of the network it ended with."""
+        if (own := self.scores / f"{test}.npz").is_file():
+            return own
+        for file in sorted(self.root.glob("evaluations/*/results.json")):
+            later = file.parent / "scores" / f"{test}.npz"
+            if later.is_file() and self.is_of_end(json.loads(file.read_text("utf-8")), self.read_results()):
+                return later
+        return None
 
     def require_final(self, step: int) -> None:
         """Raise `UserError` where the run is finished and its checkpoint, of so many steps, is not that of its end."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdface.errors import UserError
+from kdface.runs.folder import write_text
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
@@ -78,6 +79,7 @@ class MLflowLogger:
 
     def __init__(self, folder: Path, run_name: str, experiment: str = "kdface", database: Path | None = None) -> None:
         try:
+            from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
         except ImportError:
             raise UserError("logger=mlflow: MLflow is not installed.", mend='pip install "kdface[mlflow]"') from None
@@ -85,10 +87,16 @@ class MLflowLogger:
         self._client = MlflowClient(tracking_uri=f"sqlite:///{file}")
         found = self._client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else self._client.create_experiment(experiment)
-        # One run for one folder: a resumed run goes on with it, and a record sent twice is stored once.
-        same = self._client.search_runs([number], f"attributes.run_name = '{run_name}'", max_results=1)
-        self._run = (same[0] if same else self._client.create_run(number, run_name=run_name)).info.run_id
-        self._client.update_run(self._run, status="RUNNING")
+        # One run for one folder, which keeps its number: a resumed run goes on with it, and a record sent twice is
+        # stored once. Another database does not know the number.
+        kept = folder / "mlflow.run"
+        known = kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+        try:
+            self._run = self._client.get_run(known).info.run_id
+            self._client.update_run(self._run, status="RUNNING")
+        except MlflowException:
+            self._run = self._client.create_run(number, run_name=run_name).info.run_id
+            write_text(kept, f"{self._run}\n")
 
     def write(self, record: dict[str, Any]) -> None:
         from mlflow.entities import Metric

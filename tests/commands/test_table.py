@@ -122,6 +122,10 @@ def test_several_tables_are_made_at_once(tmp_path: Path) -> None:
     other.write_text(path.read_text())
     assert table.run([str(path), str(other)]) == 0
     assert (tmp_path / "tiny.md").read_bytes() == (tmp_path / "other.md").read_bytes()
+    (tmp_path / "elsewhere").mkdir()
+    namesake = _definition(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"two tables would be written to .*out/tiny"):
+        table.run([str(path), str(namesake), "-o", str(tmp_path / "out")])
 
 
 def test_overrides_of_the_command_line_come_last(tmp_path: Path) -> None:

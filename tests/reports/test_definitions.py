@@ -48,8 +48,6 @@ def _with_one_seed(path: Path, folder: Path) -> Path:
     """A copy of a definition, and of the published numbers beside it."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     tree["seeds"] = [0]
-    for row in tree["rows"]:
-        row.pop("seeds", None)
     if "published" in tree:
         shutil.copy(path.with_name("published.csv"), folder)
     copy = folder / path.name

@@ -322,7 +322,7 @@ def test_every_metric_has_its_file_and_what_it_was_computed_with(tmp_path: Path)
         "git": {"commit": "def456", "diff": "+ a line"},
     }
     _evaluated(root, "ijb", step=30, environment=made)
-    _evaluated(root, "plain")  # of before, when neither step nor environment was written
+    _evaluated(root, "plain", step=30)  # of before, when no environment was written
     (run,) = _payload(tmp_path)["runs"]
     assert {source["file"]: source["tests"] for source in run["sources"]} == {
         "results.json": ["lfw", "toy"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,8 @@ def _table(folder: Path, rows: Mapping[str, Sequence[Arrays]], tests: Mapping[st
         {
             "title": "t",
             "baseline": next(iter(rows)),
-            "rows": [
-                {
-                    "label": label,
-                    "overrides": [label],
-                    "seeds": list(range(len(seeds))),
-                    "test": (tests or {}).get(label, ""),
-                }
-                for label, seeds in rows.items()
-            ],
+            "rows": [{"label": label, "overrides": [label], "test": (tests or {}).get(label, "")} for label in rows],
+            "seeds": list(range(max(map(len, rows.values())))),
             "columns": [
                 {"label": "accuracy", "metric": f"{prefix}/10fold/accuracy"},
                 {"label": "EER", "metric": f"{prefix}/roc/eer"},
@@ -62,7 +56,7 @@ def _table(folder: Path, rows: Mapping[str, Sequence[Arrays]], tests: Mapping[st
 
     def locate(overrides: Sequence[str]) -> RunFolder:
         label, seed = overrides
-        return folders[label, int(seed.removeprefix("seed="))]
+        return folders.get((label, int(seed.removeprefix("seed="))), RunFolder(folder / "not there"))
 
     return tabulate(definition, collect(definition, locate), folder)
 
@@ -130,3 +124,30 @@ def test_rows_of_tests_of_their_own_share_a_figure_and_the_baseline_is_grey(tmp_
 
 def test_runs_without_arrays_have_no_figures(tmp_path: Path) -> None:
     assert curve_figures(_table(tmp_path, {"a": [{}]})) == {}
+
+
+def test_a_later_evaluation_is_drawn_where_it_is_of_the_network_that_training_ended_with(tmp_path: Path) -> None:
+    root = make_run(tmp_path, config(tmp_path), {"toy/10fold/accuracy": 0.9})
+    (root / "evaluations" / "lfw" / "scores").mkdir(parents=True)
+    pairs = _pairs(STRONG)
+    np.savez(root / "evaluations" / "lfw" / "scores" / "lfw.npz", scores=pairs["scores"], same=pairs["same"])
+    results = {
+        "metrics": {"lfw/roc/eer": {"value": 0.1}},
+        "evaluation": {"lfw": {"_target_": "x"}},
+        "data": {"lfw": {"fingerprint": "c0"}},
+        "paths": {"data": "/data", "runs": str(tmp_path)},
+        "checkpoint": str(root / "checkpoints" / "last.ckpt"),
+    }
+    definition = Definition.model_validate(
+        {
+            "title": "t",
+            "seeds": [0],
+            "rows": [{"label": "a", "overrides": []}],
+            "columns": [{"label": "EER", "metric": "lfw/roc/eer", "evaluation": "lfw"}],
+        }
+    )
+    for step, drawn in ((20, []), (30, ["lfw_roc", "lfw_det"])):  # training ended with step 30
+        text = json.dumps({**results, "step": step})
+        (root / "evaluations" / "lfw" / "results.json").write_text(text, encoding="utf-8")
+        table = tabulate(definition, collect(definition, lambda _: RunFolder(root)), tmp_path)
+        assert list(curve_figures(table)) == drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -166,9 +166,17 @@ def _run(run: Run, group: int | None) -> dict[str, Any]:
             for part, card in run.data.items()
             if isinstance(card, dict)
         },
-        "log": run.log,
-        "problem": run.problem,
+        "log": _untold(run.log, run.config),
+        "problem": _untold(run.problem, run.config),
     }
+
+
+def _untold(text: str, config: Mapping[str, Any]) -> str:
+    """Without where data and runs lie; of a run whose configuration cannot be read nobody knows that."""
+    for name in ("data", "runs"):
+        if place := str((config.get("paths") or {}).get(name) or ""):
+            text = text.replace(place, f"<{name}>")
+    return text
 
 
 def _metric_names(runs: Sequence[Run]) -> list[str]:

@@ -142,7 +142,7 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
     run.tests = dict(config.get("evaluation") or {})
     run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
     found = {file: _json(file, problems) for file in sorted(folder.root.glob("evaluations/*/results.json"))}
-    for source, later in later_sources(folder, found, results.get("step"), run.tests):
+    for source, later in later_sources(folder, found, results, run.tests):
         _add(run, folder.root, source, later)
     for test, file in run.scores.items():
         try:
@@ -197,7 +197,10 @@ def _json(path: Path, problems: list[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         problems.append(f"{path.name}: {error}")
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        problems.append(f"{path.name}: holds {type(found).__name__}, not names and values")
+        return {}
+    return found
 
 
 def _series(path: Path) -> tuple[Series, int]:

@@ -31,27 +31,28 @@ class Source:
 
 
 def later_sources(
-    folder: RunFolder, found: Mapping[Path, Mapping[str, Any]], final: int | None, known: Mapping[str, Any]
+    folder: RunFolder, found: Mapping[Path, Mapping[str, Any]], results: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[tuple[Source, dict[str, Any]]]:
     """What `kdface evaluate` found of the run's last network, file by file; a test counts where it is first met.
 
     Args:
         folder: the run.
         found: the results files of `kdface evaluate` and what they hold.
-        final: the step that the run's own results are of; None where there are none yet.
+        results: the run's own; empty where there are none yet.
         known: the tests of training, which come before all others.
     """
     taken = set(known)
     for file, later in found.items():
-        # A checkpoint keeps its name when training goes on: its step tells which network was tested.
-        step = later.get("step", final)
-        if Path(str(later.get("checkpoint", ""))).name != folder.last.name or (final is not None and step != final):
-            continue  # of a network on the way there
+        if not folder.is_of_end(later, results):
+            continue
         tests = [test for test in later.get("evaluation") or {} if test not in taken]
         taken.update(tests)
         if tests:
             environment = computed_with(later.get("environment") or {})
-            yield Source(file.relative_to(folder.root).as_posix(), int(step or 0), tests, environment), dict(later)
+            yield (
+                Source(file.relative_to(folder.root).as_posix(), int(later.get("step") or 0), tests, environment),
+                dict(later),
+            )
 
 
 def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

@@ -41,7 +41,10 @@ def read_sweeps(root: Path) -> list[dict[str, Any]]:
 
 
 def _job(ledger: Ledger, entry: Entry, state: State) -> dict[str, str]:
-    why = (marks.failure(ledger.folder(entry)) or "").strip()
-    # As everywhere in the report, where runs lie is not told.
-    overrides = " ".join(entry.overrides).replace(str(ledger.runs.resolve()), "<runs>")
-    return {"state": str(state), "overrides": overrides, "why": why.partition("\n")[0]}
+    why = (marks.failure(ledger.folder(entry)) or "").strip().partition("\n")[0]
+    runs = str(ledger.runs.resolve())  # where they lie is not told
+    return {
+        "state": str(state),
+        "overrides": " ".join(entry.overrides).replace(runs, "<runs>"),
+        "why": why.replace(runs, "<runs>"),
+    }

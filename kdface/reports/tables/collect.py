@@ -110,7 +110,7 @@ def collect(
     for r, row in enumerate(definition.rows):
         if row.overrides is None:
             continue
-        for seed in definition.seeds_of(row):
+        for seed in definition.seeds:
             overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
             if (run := require(overrides, f"{row.name}, seed {seed}")) is None:
                 continue
@@ -218,7 +218,7 @@ def _sources(run: RunFolder) -> list[_Source]:
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
         later = _json(file)
-        if not run.is_of_end(later):
+        if not run.is_of_end(later, results):
             continue
         evaluation = portable(later["evaluation"], {**paths, **later["paths"]})
         choices = later.get("choices") or {}

@@ -64,8 +64,7 @@ def _name(row: Row) -> str:
 
 def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
     """Those of a run; not the error versus discard of one without an error to begin with."""
-    path = run.scores / f"{test}.npz"
-    if not path.is_file():
+    if (path := run.scores_of(test)) is None:
         return {}
     with np.load(path) as arrays:
         found = curves_of(arrays)

@@ -41,8 +41,7 @@ class Row(_Strict):
     group: the block of the table it stands in.
     overrides: what defines its run, after those of the table; None: there is no run.
     test: what stands for `{test}` in the columns' metrics.
-    seeds: of this row; None: those of the table.
-    baseline: label of the row that it is tested against; None: as the table says; "": it is not tested.
+    tested: against the baseline, and bold where it is better; false of a row that stands there for comparison.
     published: CSV column -> value that picks its published numbers.
     """
 
@@ -50,8 +49,7 @@ class Row(_Strict):
     group: str = ""
     overrides: tuple[str, ...] | None = None
     test: str = ""
-    seeds: Seeds | None = None
-    baseline: str | None = None
+    tested: bool = True
     published: dict[str, str] = {}
 
     @property
@@ -67,7 +65,7 @@ class Column(_Strict):
         value where one of them has none; `{test}` is the row's test.
     evaluation: the choice that `kdface evaluate` takes to measure it; "": training's own evaluation does.
     better: which values win.
-    unit: how the fraction is shown.
+    unit: how it is shown: a fraction in percent or as it is, or a number that is no fraction.
     digits: after the point.
     published: CSV column -> value that picks its published numbers.
     """
@@ -77,7 +75,7 @@ class Column(_Strict):
     metric: str | Annotated[tuple[str, ...], Len(2)] = ""
     evaluation: str = ""
     better: Literal["higher", "lower"] = "higher"
-    unit: Literal["percent", "fraction"] = "percent"
+    unit: Literal["percent", "fraction", "number"] = "percent"
     digits: Annotated[int, Ge(0), Lt(9)] = 2
     published: dict[str, str] = {}
 
@@ -132,13 +130,10 @@ class Definition(_Strict):
     columns: Annotated[tuple[Column, ...], Len(1)]
     published: PublishedFile | None = None
 
-    def seeds_of(self, row: Row) -> tuple[int, ...]:
-        return self.seeds if row.seeds is None else row.seeds
-
     def baseline_of(self, row: Row) -> int | None:
         """The place of the row that `row` is tested against; None for the baseline itself and where there is none."""
-        place = self._beside(row, self.baseline if row.baseline is None else row.baseline)
-        return None if place is None or self.rows[place] == row else place
+        place = self._beside(row, self.baseline)
+        return None if place is None or not row.tested or self.rows[place] == row else place
 
     def contrasted(self) -> list[tuple[int, int]]:
         """Places of the rows of each contrast."""
@@ -185,14 +180,10 @@ def _check(definition: Definition, path: Path) -> None:
     headings = [column.heading for column in definition.columns]
     if double := {each for each in headings if headings.count(each) > 1}:
         raise UserError(f"{path}: two columns are called {double.pop()!r}.", expected="a heading of its own for each")
-    if any(
-        len(set(seeds)) != len(seeds) for seeds in (definition.seeds, *(row.seeds or () for row in definition.rows))
-    ):
+    if len(set(definition.seeds)) != len(definition.seeds):
         raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
     labels = [row.label for row in definition.rows]
-    labelled = [
-        ("baseline", each) for each in (definition.baseline, *(row.baseline for row in definition.rows)) if each
-    ]
+    labelled = [("baseline", definition.baseline)] if definition.baseline else []
     labelled += [("contrast", each) for pair in definition.contrasts for each in pair]
     for what, label in labelled:
         if label not in labels:

@@ -54,7 +54,7 @@ def _page(table: Table) -> Iterator[str]:
     yield f"<tr><td></td>{heads}</tr>\n</thead>\n<tbody>"
     before = ""
     for row, found in zip(table.rows, table.cells, strict=True):
-        if row.group != before:
+        if row.group not in ("", before):
             yield f'<tr><th scope="rowgroup" colspan="{len(table.columns) + 1}">{escape(row.group)}</th></tr>'
         before = row.group
         seeds = len(definition.seeds)

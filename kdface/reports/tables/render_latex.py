@@ -62,7 +62,8 @@ def _body(table: Table, layout: Layout) -> list[str]:
     for row, label, cells in zip(table.rows, layout.labels, layout.cells, strict=True):
         if row.group != (before or ""):
             lines += [r"\addlinespace"] if before is not None else []
-            lines += [rf"\multicolumn{{{1 + len(cells)}}}{{l}}{{\emph{{{plain(row.group)}}}}} \\"]
+            if row.group:
+                lines += [rf"\multicolumn{{{1 + len(cells)}}}{{l}}{{\emph{{{plain(row.group)}}}}} \\"]
         elif lines and layout.style.stacked:
             lines += [r"\addlinespace[2pt]"]
         before = row.group

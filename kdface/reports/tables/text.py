@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdface.reports.tables.definition import Column
@@ -58,15 +59,19 @@ def legend(table: Table) -> Iterator[str]:
                 f"Bold: better than {definition.baseline} in a paired t test over the same seeds, "
                 f"p < {definition.significance:g} after Holm's correction over the rows of the column."
             )
-    fractions = [column.heading for column in table.columns if column.unit == "fraction"]
-    if len(fractions) == len(table.columns):
-        yield "Values are fractions."
-    else:
-        yield f"Values are percent{', but fractions in ' if fractions else ''}{', '.join(fractions)}."
+    yield _units(table.columns)
     if table.measured and table.notes:
         yield "Small: the published number, in brackets ours less it."
     for mark, note in table.notes:
         yield f"Published{f' ({mark})' if mark else ''}: {note}."
+
+
+def _units(columns: Sequence[Column]) -> str:
+    """Of all values, or of the commonest unit first and then of each column that has another."""
+    words = {"percent": "percent", "fraction": "fractions", "number": "numbers without a unit"}
+    ((usual, _),) = Counter(column.unit for column in columns).most_common(1)
+    others = ", ".join(f"{column.heading}: {words[column.unit]}" for column in columns if column.unit != usual)
+    return f"Values are {words[usual]}{f' ({others})' if others else ''}."
 
 
 def tests(table: Table) -> Iterator[str]:
@@ -114,8 +119,8 @@ def runs(table: Table) -> Iterator[str]:
 
 def run_name(root: Path) -> str:
     """The last two parts of a run folder's path or more: what it is called below paths.runs."""
-    config = RunFolder(root).read_config()
+    run = RunFolder(root)
     try:
-        return root.relative_to(str(config["paths"]["runs"])).as_posix()
+        return root.relative_to(str(run.read_config()["paths"]["runs"])).as_posix()
     except ValueError:  # the folder was moved
-        return f"{config['name']}/{root.name}"
+        return run.name
