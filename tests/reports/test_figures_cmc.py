@@ -32,7 +32,12 @@ def test_cmc_draws_the_rates_from_rank_one_on() -> None:
 
 
 def test_one_rank_can_be_drawn(tmp_path: Path) -> None:
-    save(cmc_figure({"a": A[:1]}), tmp_path / "cmc.png")
+    figure = cmc_figure({"a": A[:1]})
+    save(figure, tmp_path / "cmc.png")
+    assert (tmp_path / "cmc.png").stat().st_size > 1000
+    (line,) = figure.axes[0].get_lines()
+    assert np.array_equal(line.get_xydata(), [[1, A[0]]])
+    assert list(figure.axes[0].get_xticks()) == [1]
 
 
 @pytest.mark.parametrize("rates", [[], [0.5, 0.4], [50.0, 60.0], [np.nan]])

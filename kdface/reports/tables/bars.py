@@ -64,7 +64,7 @@ def bar_figure(table: Table, column: Column) -> Figure:
                     markeredgecolor=PALETTE[1],
                     markeredgewidth=0.9,
                 )
-        names = [f"{row.label}, {row.group}" if row.group else row.label for row, _ in found]
+        names = [row.key for row, _ in found]
         axes.set_yticks(heights, [fill(name, _LINE, break_on_hyphens=False) for name in names], linespacing=1.0)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.6, len(found) - 0.4)

@@ -28,7 +28,7 @@ def curve_figures(table: Table) -> dict[str, Figure]:
     for (test, kind), rows in _collected(table).items():
         bands = {name: band(list(runs.values())) for name, runs in rows.items()}
         seeded = {name for name, runs in rows.items() if len(runs) > 1}
-        grey = [name for row in table.rows if row.label == table.definition.baseline and (name := _name(row)) in bands]
+        grey = [row.key for row in table.rows if row.label == table.definition.baseline and row.key in bands]
         baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have one
         figures |= {f"{test}_{suffix}": each for suffix, each in _drawn(kind, bands, seeded, baseline)}
     return figures
@@ -50,16 +50,12 @@ def _collected(table: Table) -> dict[tuple[str, str], dict[str, dict[RunFolder, 
             for (row, runs), test in zip(rows, tests, strict=True):
                 for run in runs:
                     for kind, curve in curves(run, test).items():
-                        found.setdefault((name, kind), {}).setdefault(_name(row), {})[run] = curve
+                        found.setdefault((name, kind), {}).setdefault(row.key, {})[run] = curve
     return found
 
 
 def _tests(column: Column, row: Row) -> list[str]:
     return [metric.partition("/")[0] for metric in column.metrics_of(row)]
-
-
-def _name(row: Row) -> str:
-    return f"{row.label}, {row.group}" if row.group else row.label
 
 
 def _curves(run: RunFolder, test: str) -> dict[str, Curve]:

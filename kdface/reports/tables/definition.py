@@ -57,6 +57,11 @@ class Row(_Strict):
         """With its block."""
         return f"{self.group} {self.label}".strip()
 
+    @property
+    def key(self) -> str:
+        """As figures call it: what tells it from its neighbours comes first."""
+        return f"{self.label}, {self.group}" if self.group else self.label
+
 
 class Column(_Strict):
     """Attributes:
