@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -376,93 +375,6 @@ def test_runs_may_train_on_other_sets_and_image_sizes(tmp_path: Path) -> None:
     found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[0]]))
     assert len(found.values) == 2
     assert locate(["head=arcface", "seed=1"]).done
-
-
-def test_latex_is_balanced_and_every_line_has_all_columns(tmp_path: Path) -> None:
-    _fill(tmp_path / "runs", ["arcface", "cosface"])
-    text = latex(_table(tmp_path, tmp_path / "runs"))
-    bare = re.sub(r"\\[\\{}%&$#_]", "", text)
-    depth = 0
-    for letter in re.sub(r"(?m)^%.*$", "", bare):
-        depth += (letter == "{") - (letter == "}")
-        assert depth >= 0
-    assert depth == 0
-    assert bare.count("$") % 2 == 0
-    opened, closed = re.findall(r"\\begin\{(\w+\*?)\}", text), re.findall(r"\\end\{(\w+\*?)\}", text)
-    assert opened == closed[::-1] == ["table*", "tabular"]
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    for line in body.splitlines():
-        if line.endswith(r"\\") and r"\multicolumn" not in line:
-            assert len(re.findall(r"(?<!\\)&", line)) == 1
-    assert r"Heads \& margins\_of 100 \%" in text and r"Arc\textbar{}Face" in text
-    assert all(ord(letter) < 128 for letter in text)
-
-
-def test_markdown_rows_keep_their_columns(tmp_path: Path) -> None:
-    _fill(tmp_path / "runs")
-    rows = [line for line in markdown(_table(tmp_path, tmp_path / "runs")).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}
-    assert any("<sub>98.00 (−5.00)</sub><sup>a</sup>" in row for row in rows)
-    assert "Published (a): A paper, table 1 (secondary: printed elsewhere)." in markdown(
-        _table(tmp_path, tmp_path / "runs")
-    )
-
-
-def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
-    _fill(tmp_path / "runs")
-    rows = list(csv.DictReader(io.StringIO(csv_text(_table(tmp_path, tmp_path / "runs")))))
-    assert [row["row"] for row in rows] == ["Arc|Face", "CosFace", "NormFace", "Nobody's"]
-    assert [float(each) for each in rows[1]["values"].split()] == list(VALUES["cosface"].values())
-    assert float(rows[0]["published"]) == pytest.approx(0.995)
-    assert rows[1]["provenance"] == "secondary: printed elsewhere"
-    assert rows[1]["wins"] == "yes" and rows[2]["wins"] == "no"
-    assert rows[0]["runs"].split()[0].startswith("demo/seed0-")
-
-
-def test_html_escapes_and_tells_runs(tmp_path: Path) -> None:
-    _fill(tmp_path / "runs")
-    text = (
-        "title: <script>x</script>\nrows: [{label: '<b>', overrides: [head=arcface]}]\n"
-        "columns: [{label: c, metric: lfw/10fold/accuracy}]"
-    )
-    page = html(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)))
-    assert "<script" not in page and "<b>" not in page
-    (told,) = re.findall(r'title="([^"]+)"', page)
-    names = told.split(", ")
-    assert len(names) == 3 and all((tmp_path / "runs" / name / "DONE").is_file() for name in names)
-
-
-@pytest.mark.parametrize(
-    ("text", "told", "near"),
-    [
-        ("rows: [{label: a}]\ncolumns: [{label: b}]", "title", ""),
-        ("title: t\nrows: [{labl: a}]\ncolumns: [{label: b}]", "labl|label", ""),
-        ("title: t\nbaselin: a\nrows: [{label: a}]\ncolumns: [{label: b}]", "unknown key 'baselin'", "baseline"),
-        ("title: t\nbaseline: c\nrows: [{label: a}]\ncolumns: [{label: b}]", "'c' is not a row", ""),
-        ("title: t\ncontrasts: [[a, c]]\nrows: [{label: a}]\ncolumns: [{label: b}]", "contrast 'c' is not", ""),
-        ("title: t\nrows: [{label: a}, {label: a}]\ncolumns: [{label: b}]", "two rows", ""),
-        ("title: t\nrows: [{label: a}]\ncolumns: [{label: b}, {label: b}]", "two columns", ""),
-        ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "twice", ""),
-        ("title: t\nrows: [{label: a, published: {x: y}}]\ncolumns: [{label: b}]", "no `published:`", ""),
-        ("title: [", "cannot be read", ""),
-        ("- a", "the file", ""),
-    ],
-)
-def test_mistakes_in_a_definition_are_told(tmp_path: Path, text: str, told: str, near: str) -> None:
-    with pytest.raises(UserError, match=told) as caught:
-        _definition(tmp_path, text)
-    assert not near or caught.value.nearest == near
-
-
-def test_published_numbers_must_be_just_one(tmp_path: Path) -> None:
-    text = (
-        "title: t\nrows: [{label: a, published: {method: Twice}}]\ncolumns: [{label: b, published: {dataset: LFW}}]\n"
-        "published: {}"
-    )
-    with pytest.raises(UserError, match="2 published numbers"):
-        _table(tmp_path, tmp_path, _definition(tmp_path, text))
-    with pytest.raises(UserError, match="no column 'metod'"):
-        _table(tmp_path, tmp_path, _definition(tmp_path, text.replace("method", "metod")))
 
 
 def test_error_versus_discard_is_the_mean_of_the_seeds_steps(tmp_path: Path) -> None:
