@@ -41,7 +41,8 @@ def run(words: list[str]) -> int:
 def sweep(arguments: Arguments) -> int:
     """Run a sweep to its end, whatever single jobs do. Exit code 1 where one failed, after a list of those."""
     from kdface.commands.session import Session
-    from kdface.config.compose import CONFIG, hydra_context
+    from kdface.config.choosing import CONFIG
+    from kdface.config.compose import hydra_context
 
     with hydra_context(arguments.config_dirs) as hydra:
         session = Session(hydra, arguments)

@@ -12,7 +12,8 @@ def run(words: list[str]) -> int:
     )
     from omegaconf.errors import OmegaConfBaseException
 
-    from kdface.config.compose import CONFIG, hydra_context, load
+    from kdface.config.choosing import CONFIG
+    from kdface.config.compose import hydra_context, load
 
     if arguments.cfg or arguments.info:
         with hydra_context(arguments.config_dirs) as hydra:

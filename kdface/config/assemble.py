@@ -118,6 +118,11 @@ def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]
                     mend="give the Calibration itself",
                 )
             _require_classes(test, name, method)
+        if getattr(test, "compare", "") == "logits" and not method.classifies:
+            raise UserError(
+                f"evaluation.{name} compares logits, and the run's head is no softmax over all of its people.",
+                mend=f"head=softmax, a margin softmax (kdface list head), or evaluation.{name}.compare=embeddings",
+            )
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:
                 method.preprocessing.require_equal(faces.preprocessing, "the network", f"evaluation.{name}")

@@ -14,21 +14,20 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config import views
 from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
-from kdface.config.origin import Origins, trace
+from kdface.config.choosing import choose, split, with_values
+from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
 
 views.register()
-CONFIG = "config"
 # What an evaluation of a finished run may set for itself.
 _OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "logger")
 
@@ -75,8 +74,7 @@ def compose(
 
 def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None) -> Composed:
     """`compose` within an open Hydra context."""
-    config = load(hydra, overrides)
-    origins = trace(hydra.config_loader, CONFIG, overrides, RunMode.RUN)
+    config, origins = _load(hydra, overrides)
     chosen = {
         str(group): str(choice)
         for group, choice in OmegaConf.to_container(config.hydra.runtime.choices).items()  # type: ignore[union-attr]
@@ -106,13 +104,12 @@ def _use_own_dataset(
 ) -> None:
     """Where the command line names another dataset than the experiment does, take that one's values and origins."""
     loader = hydra.config_loader
-    defaults = loader.compute_defaults_list(config_name=CONFIG, overrides=overrides, run_mode=RunMode.RUN).defaults
-    without = left_out(loader, defaults, chosen["dataset"])
+    without = left_out(loader, choose(loader, split(loader, overrides)[0]).defaults, chosen["dataset"])
     if not without:
         return
-    alone = overrides_of_dataset(overrides, without)
-    config["dataset"] = OmegaConf.to_container(load(hydra, alone)["dataset"], resolve=False)
-    origins.take("dataset", trace(loader, CONFIG, alone, RunMode.RUN))
+    own, origins_of_own = _load(hydra, overrides_of_dataset(overrides, without))
+    config["dataset"] = OmegaConf.to_container(own["dataset"], resolve=False)
+    origins.take("dataset", origins_of_own)
     tell(chosen["dataset"], ", ".join(f"{key}={value}" for key, value in without.items()))
 
 
@@ -135,10 +132,15 @@ def _absolute_paths(config: DictConfig, origins: Origins) -> None:
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
     """Hydra's composition, its errors told in our words."""
+    return _load(hydra, overrides)[0]
+
+
+def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
+    loader = hydra.config_loader
     try:
-        return hydra.compose_config(
-            config_name=CONFIG, overrides=overrides, run_mode=RunMode.RUN, with_log_configuration=False
-        )
+        choosing, values = split(loader, overrides)
+        made = choose(loader, choosing)
+        config = with_values(loader, made.config, values)
     except OverrideParseException as error:
         bad = str(getattr(error, "override", "") or "")
         raise UserError(
@@ -153,6 +155,10 @@ def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
         raise _bad_override(hydra, error, overrides) from None
     except (yaml.YAMLError, OSError) as error:
         raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
+    origins = made.origins.copy()
+    for each in values:
+        origins.set(each.key_or_group, f"command line: {each.input_line}")
+    return config, origins
 
 
 def _missing_choice(error: MissingConfigException, overrides: list[str]) -> UserError:

@@ -34,6 +34,9 @@ class Origins:
             self.earlier.setdefault(key, []).append(self.where[key])
         self.where[key] = origin
 
+    def copy(self) -> Origins:
+        return Origins(dict(self.where), {key: list(each) for key, each in self.earlier.items()})
+
     def take(self, key: str, other: Origins) -> None:
         """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
         prefix = f"{key}."
@@ -48,11 +51,10 @@ class Origins:
         return sorted(each for each in self.where if each == key or each.startswith(key + "."))
 
 
-def trace(loader: Any, config_name: str, overrides: list[str], run_mode: Any) -> Origins:
-    """Replay Hydra's merge order. `loader` is Hydra's config loader after a successful composition."""
+def trace(loader: Any, defaults: list[Any]) -> Origins:
+    """Replay Hydra's merge order over the files of an expanded defaults list. `loader` is Hydra's config loader."""
     origins = Origins()
-    defaults = loader.compute_defaults_list(config_name=config_name, overrides=overrides, run_mode=run_mode)
-    for default in defaults.defaults:
+    for default in defaults:
         if default.config_path is None or default.config_path.startswith("hydra/"):
             continue
         found = loader.repository.load_config(default.config_path)
@@ -66,14 +68,12 @@ def trace(loader: Any, config_name: str, overrides: list[str], run_mode: Any) ->
         for key, line in lines(file):
             if key != "defaults" and not key.startswith("defaults."):
                 origins.set(f"{package}{key}", f"{_shown(file)}:{line}")
-    for override in defaults.overrides.config_overrides:
-        origins.set(override.key_or_group, f"command line: {override.input_line}")
     return origins
 
 
 def lines(file: Path) -> Iterator[tuple[str, int]]:
     """(dotted key, line number) of every key in a YAML file, parents included."""
-    # The C parser is ten times as fast, and a sweep reads every file again for each job.
+    # The C parser is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
     if isinstance(root, yaml.MappingNode):

@@ -235,7 +235,7 @@ def evaluate(
         rank=rank,
         world=world,
         quality_network=method.quality,
-        classifier=method.posterior,
+        classifier=method.logits,
         people=method.people,
     )
     try:

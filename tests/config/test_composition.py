@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from kdface.config.compose import compose
+from kdface.config.choosing import choose
+from kdface.config.compose import compose, compose_in, hydra_context, load
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.locate import locate
 from kdface.config.paths import choices, conf_folder, groups
@@ -69,6 +72,45 @@ def test_the_fingerprint_ignores_where_and_how_fast_but_not_what() -> None:
 def test_difference_lists_exactly_what_differs() -> None:
     one, two = {"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"b": 2, "c": [1, 2]}, "e": 3}
     assert difference(one, two) == [("a.b", 1, 2), ("d", 3, "(not set)"), ("e", "(not set)", 3)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=demo", "trainer.max_epochs=3", "backbone=iresnet18", "trainer.max_epochs=4"],
+        ["backbone={embedding_size: 7}", "+new={a: [1, 2]}", "++head.margin=1.25", "~trainer.profile"],
+        ["~scheduler", "optimizer.lr=0.5"],
+        ["+optimizer@second=sgd", "second.lr=0.25"],
+        ["hydra.searchpath=[file://{folder}]", "+extra@trainer=one", "trainer.added=2"],
+        ["hydra.searchpath=[file://{folder}]", "+extra=one", "hydra.launcher.n_jobs=3"],
+    ],
+)
+def test_values_laid_over_shared_choices_make_what_hydra_makes(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "one.yaml").write_text("added: 1\n")
+    words = [word.replace("{folder}", str(tmp_path)) for word in words]
+    with hydra_context([]) as hydra:
+        whole = hydra.config_loader.load_configuration("config", words, RunMode.RUN)
+        ours = load(hydra, words)
+    for config in (whole, ours):  # of the command line itself Hydra keeps a copy, which nothing here reads
+        OmegaConf.set_struct(config, False)
+        config.hydra = {key: config.hydra[key] for key in ("launcher", "sweeper", "searchpath")}
+    assert OmegaConf.to_container(ours) == OmegaConf.to_container(whole)
+
+
+def test_jobs_of_one_command_share_choices_and_no_values() -> None:
+    with hydra_context([]) as hydra:
+        first = compose_in(hydra, [*TINY, "seed=7", "trainer.max_epochs=9"])
+        second = compose_in(hydra, TINY)
+    assert (first.tree["seed"], first.tree["trainer"]["max_epochs"]) == (7, 9)
+    assert first.origins.of("seed") == "command line: seed=7"
+    with hydra_context([]) as hydra:
+        before = choose.cache_info()
+        for seed in range(3):
+            compose_in(hydra, [*TINY, f"seed={seed}"])
+    assert choose.cache_info().misses == before.misses + 1
+    alone = compose(TINY)
+    assert (second.tree, second.choices, second.origins) == (alone.tree, alone.choices, alone.origins)
 
 
 @pytest.mark.parametrize("group", groups())
