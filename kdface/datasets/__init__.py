@@ -3,6 +3,7 @@
 from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.ckd_folders import CKDFolders
 from kdface.datasets.degraded import JPEG, Pixels
+from kdface.datasets.ijb import IJB
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
@@ -12,6 +13,7 @@ from kdface.datasets.subset import Subset
 from kdface.datasets.toy_faces import ToyFaces
 
 __all__ = [
+    "IJB",
     "JPEG",
     "BinPairs",
     "CKDFolders",

@@ -18,6 +18,7 @@ from kdface.evaluation.protocol import (
 )
 from kdface.evaluation.quality import QualityEDC
 from kdface.evaluation.quantise import Quantised
+from kdface.evaluation.templates import TemplateRecognition
 
 __all__ = [
     "CKDVerification",
@@ -33,6 +34,7 @@ __all__ = [
     "PairList",
     "QualityEDC",
     "Quantised",
+    "TemplateRecognition",
     "Verification",
     "bin_verification",
     "ckd_identification",
