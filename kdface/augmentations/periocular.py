@@ -106,10 +106,10 @@ class Periocular:
         left, right = points[:2].astype(np.float64)
         across = right - left
         distance = float(np.hypot(across[0], across[1]))
-        if not math.isfinite(distance) or distance < 1e-3:
+        if not math.isfinite(distance) or across[0] < 1e-3:
             raise DataError(
                 f"{key}: its eyes are at {left.tolist()} and {right.tolist()}, so there is no eye region to crop.",
-                expected="two different points",
+                expected="the left eye, as seen in the image, left of the right one",
             )
         centre = {"strip": (left + right) / 2, "left": left, "right": right}[self.region]
         return _Place(float(centre[0]), float(centre[1]), across / distance, self.extent * distance)
@@ -125,9 +125,9 @@ class PairedSample(Sample):
 class StoredPeriocular:
     """The two views of a dataset that stores periocular images beside its faces (`kdface.datasets.CKDFolders`).
 
-    The stored crop is brought to `size` whatever its shape, as CKD does: bilinear where that enlarges, by areas where
-    it shrinks. Flip and further changes are drawn once for both views; CKD's code flips the two independently, so that
-    a quarter of its pairs are mirrored against each other.
+    The stored crop is brought to `size` whatever its shape: a side that grows bilinearly, one that shrinks by areas
+    (CKD's code: Pillow's bilinear filter, which widens as it shrinks). Flip and further changes are drawn once for both
+    views; CKD's code flips the two independently, so that a quarter of its pairs are mirrored against each other.
 
     Args:
         size: (height, width) of the periocular view in pixels.
@@ -173,13 +173,13 @@ class _Place:
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (height, width): by areas where both sides shrink, else bilinear; itself where it has that size."""
+    """The image at (height, width): a side that shrinks by areas, one that grows bilinearly."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    shrunk = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # itself where neither side shrinks
+    return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _crop(image: Image, place: _Place, size: tuple[int, int]) -> Image:

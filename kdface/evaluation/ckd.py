@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 from kdface.errors import UserError
 from kdface.evaluation.curves import eer, eer_midpoint, roc
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import require_same, symptoms_of, without_direction
+from kdface.evaluation.folds import Compared, require_alone, require_same, rows_of, symptoms_of, without_direction
 from kdface.evaluation.people import files_of, people_of
 from kdface.evaluation.protocol import Metric, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
@@ -95,9 +95,11 @@ class CrossModalVerification:
         dataset: one modality, e.g. faces.
         probes: the same images by key in the other, e.g. the periocular view.
         images, group, mirror: see `CKDVerification`.
+        compare: what of the images is compared, see `kdface.evaluation.folds.rows_of`.
 
     Raises:
-        UserError: fewer than two people have k images, or `probes` lacks images or names other people.
+        UserError: fewer than two people have k images, `probes` lacks images or names other people, or logits of mirror
+            images.
     """
 
     def __init__(
@@ -107,7 +109,10 @@ class CrossModalVerification:
         images: Images = 4,
         group: str | None = None,
         mirror: bool = False,
+        compare: Compared = "embeddings",
     ) -> None:
+        require_alone(compare, mirror)
+        self.compare: Compared = compare
         self.dataset = dataset
         self.probes = probes
         self.datasets = (dataset, probes)
@@ -121,7 +126,7 @@ class CrossModalVerification:
         """Embed the chosen images on both sides, score all pairs of different images, measure."""
         keys = [key for those in self.chosen.values() for key in those]
         people = np.array([person for person, those in self.chosen.items() for _ in those])
-        left, right = (embed(side, keys, self.mirror) for side in self.datasets)
+        left, right = (rows_of(embed, side, keys, self.compare, self.mirror) for side in self.datasets)
         rows = np.concatenate([left, right])
         counts = {
             "images": len(keys),
@@ -131,7 +136,7 @@ class CrossModalVerification:
             "pairs": len(keys) * (len(keys) - 1),
         }
         symptoms = symptoms_of(rows, [*people, *people])
-        choices = {"mirror": self.mirror, "images_per_person": self.images}
+        choices = {"mirror": self.mirror, "images_per_person": self.images, "compare": self.compare}
         if without_direction(rows):
             return Outcome({"ckd/cross/eer": Metric(None)}, counts, symptoms, choices=choices)
         other = ~np.eye(len(keys), dtype=np.bool_)

@@ -18,7 +18,7 @@ from kdface.progress import track
 
 Network = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, D)
 Quality = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N,)
-Posterior = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, C)
+Logits = Callable[[Tensor, Preprocessing], Tensor]  # (N, H, W, 3) uint8 RGB of that kind -> (N, C)
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class Embedder:
     Args:
         network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
         quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
-        classifier: (N, H, W, 3) uint8 and their kind -> (N, C) probabilities of classes, where the network gives them.
+        classifier: (N, H, W, 3) uint8 and their kind -> (N, C) logits of classes, where the network gives them.
         people: the names of these classes.
         device: where the network lives.
         batch_size: images per forward pass (and as many mirror images).
@@ -59,7 +59,7 @@ class Embedder:
         rank: int = 0,
         world: int = 1,
         quality_network: Quality | None = None,
-        classifier: Posterior | None = None,
+        classifier: Logits | None = None,
         people: Sequence[str] = (),
     ) -> None:
         self.network = network
@@ -73,7 +73,7 @@ class Embedder:
         self._known: Known = {}
         self._alone: Known = {}
         self._qualities: Known = {}
-        self._posteriors: Known = {}
+        self._logits: Known = {}
 
     def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
         """(len(keys), D): f(image) + f(mirrored image) of each key, or f(image) alone; not normalised.
@@ -92,11 +92,15 @@ class Embedder:
             raise UserError("this network gives no face-image quality.")
         return self._recall(self._qualities, self._quality, dataset, keys)[:, 0].astype(np.float64)
 
-    def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        """(len(keys), C): the probabilities of `people`; of each image itself, not of its mirror."""
+    def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """(len(keys), C): the logits of `people`, without margin; of each image itself, not of its mirror."""
         if self.classifier is None:
-            raise UserError("this network gives no probabilities of people.")
-        return self._recall(self._posteriors, self._classes, dataset, keys)
+            raise UserError("this network gives no logits of people.")
+        return self._recall(self._logits, self._classes, dataset, keys)
+
+    def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """(len(keys), C): the probabilities of `people`, the softmax of `logits`."""
+        return np.asarray(torch.from_numpy(self.logits(dataset, keys)).softmax(1).numpy(), dtype=np.float32)
 
     def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
         """Know embeddings and qualities of these keys hereafter, from reading each image once.

@@ -24,9 +24,11 @@ from kdface.evaluation.health import diagnose
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import files_of, people_of, sample_of_people
 from kdface.evaluation.protocol import Metric, Outcome
+from kdface.evaluation.scores import Embeddings
 from kdface.faces import FaceSet
 from kdface.randomness import generator
 
+Compared = Literal["embeddings", "logits"]
 _RANKS = (1, 5, 10, 20)  # of the CMC, which CKD draws up to 20
 
 
@@ -63,10 +65,11 @@ class Identification:
             `folds` has the faces; by default the same.
         left_out: people who were left out on the way here, for the record.
         mirror: add the embedding of the mirror image to that of each image; the official code does not.
+        compare: what of the images is compared, see `rows_of`.
 
     Raises:
-        UserError: fewer than two folds, other names in `probes`, an empty fold, or a probe's person who is missing
-            from a gallery.
+        UserError: fewer than two folds, other names in `probes`, an empty fold, a probe's person who is missing
+            from a gallery, or logits of mirror images.
     """
 
     def __init__(
@@ -75,7 +78,10 @@ class Identification:
         probes: Mapping[str, Fold] | None = None,
         left_out: int = 0,
         mirror: bool = False,
+        compare: Compared = "embeddings",
     ) -> None:
+        require_alone(compare, mirror)
+        self.compare: Compared = compare
         self.cross = probes is not None
         self.galleries = dict(folds)
         self.probes = dict(folds if probes is None else probes)
@@ -123,7 +129,7 @@ class Identification:
             "fold_pairs": len(galleries) * (len(galleries) - 1),
         }
         symptoms = symptoms_of(rows, people)
-        choices = {"mirror": self.mirror}
+        choices = {"mirror": self.mirror, "compare": self.compare}
         if without_direction(rows):
             return Outcome({name: Metric(None) for name in names}, counts, symptoms, choices=choices)
         curves = np.array(
@@ -139,7 +145,10 @@ class Identification:
 
     def _embedded(self, embed: Embedder, folds: Mapping[str, Fold]) -> dict[str, tuple[NDArray[np.float32], list[str]]]:
         """Each fold's embeddings and people."""
-        return {name: (embed(fold.dataset, fold.keys, self.mirror), fold.people) for name, fold in folds.items()}
+        return {
+            name: (rows_of(embed, fold.dataset, fold.keys, self.compare, self.mirror), fold.people)
+            for name, fold in folds.items()
+        }
 
 
 def fold_identification(
@@ -149,6 +158,7 @@ def fold_identification(
     probes: FaceSet | None = None,
     group: str | None = None,
     mirror: bool = False,
+    compare: Compared = "embeddings",
 ) -> Identification:
     """Identification over one dataset: each person's images are dealt to the folds at random, as evenly as they go.
 
@@ -163,7 +173,7 @@ def fold_identification(
         probes: the same images by key, seen in another modality: then the probes are taken from here.
         group: a regular expression for the part of a key that near copies have in common, see
             `kdface.evaluation.people.files_of`; none: each image is dealt by itself.
-        mirror: see `Identification`.
+        mirror, compare: see `Identification`.
 
     Raises:
         UserError: fewer than two people have an image (or group) for each fold, or `probes` lacks images.
@@ -192,7 +202,7 @@ def fold_identification(
         require_same(dataset, probes, [key for keys in parts.values() for key in keys])
         other = {name: Fold(probes, keys) for name, keys in parts.items()}
     own = {name: Fold(dataset, keys) for name, keys in parts.items()}
-    return Identification(own, other, len(files) - len(able), mirror)
+    return Identification(own, other, len(files) - len(able), mirror, compare)
 
 
 def ckd_identification(
@@ -203,6 +213,7 @@ def ckd_identification(
     face_size: Size = (128, 128),
     periocular_size: Size = (48, 128),
     mirror: bool = False,
+    compare: Compared = "embeddings",
 ) -> Identification:
     """Identification over folds that are folders below `root`, as CKD's test sets have them (`CKDFolders`).
 
@@ -211,14 +222,31 @@ def ckd_identification(
         folds: its folds, e.g. gallery, blur, exp_illum, occlude, scarf.
         gallery, probe: which images the galleries and the probes are.
         face_size, periocular_size: (height, width) in pixels.
-        mirror: see `Identification`.
+        mirror, compare: see `Identification`.
     """
     sizes = {"face": face_size, "periocular": periocular_size}
 
     def side(modality: Literal["face", "periocular"]) -> dict[str, Fold]:
         return {fold: whole(CKDFolders(root, fold, modality, sizes[modality])) for fold in folds}
 
-    return Identification(side(gallery), None if probe == gallery else side(probe), mirror=mirror)
+    return Identification(side(gallery), None if probe == gallery else side(probe), mirror=mirror, compare=compare)
+
+
+def rows_of(
+    embed: Embedder, dataset: FaceSet, keys: Sequence[str], compare: Compared, mirror: bool
+) -> NDArray[np.float32]:
+    """What is compared of images by cosine: (len(keys), D) embeddings, or (len(keys), C) logits of the training people.
+
+    Two networks that were trained apart, or as CKD's for faces and eyes, have embeddings of their own, while their
+    logits speak of the same people. The evaluation of faces against eyes that CKD's laboratory published takes logits.
+    """
+    return embed.logits(dataset, keys) if compare == "logits" else embed(dataset, keys, mirror)
+
+
+def require_alone(compare: Compared, mirror: bool) -> None:
+    """Raises `UserError` for logits of mirror images, which nobody adds up."""
+    if compare == "logits" and mirror:
+        raise UserError("compare=logits takes each image by itself, and mirror is true.", mend="mirror=false")
 
 
 def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:
@@ -237,7 +265,7 @@ def without_direction(embeddings: NDArray[np.float32]) -> bool:
     return not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all()
 
 
-def symptoms_of(embeddings: NDArray[np.float32], people: Sequence[str]) -> list[str]:
+def symptoms_of(embeddings: Embeddings, people: Sequence[str]) -> list[str]:
     """The health of the embeddings, looked at through pairs of images that are neighbours when sorted by person."""
     names = np.asarray(people)
     order = np.argsort(names, kind="stable")

@@ -25,7 +25,7 @@ import torch
 from annotated_types import Ge, Gt
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, softmax
+from torch.nn.functional import cross_entropy, normalize
 
 EmbeddingSize = Annotated[int, Ge(1)]
 NumClasses = Annotated[int, Ge(2)]
@@ -71,20 +71,22 @@ class HeadOutput(NamedTuple):
         loss: scalar, `loss_scale` and regularisers included.
         logits: (N, C), those that the loss saw, margin included.
         cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
-        nearest: (N,), the class of the largest cosine, where `cosine` does not hold all classes.
+        predicted: (N,), the class that the head decides for, where that is not the one of the largest in `cosine`.
+        sampled: whether `logits` and `cosine` hold some of the classes only.
         zeros: int64 scalar, how many embeddings had no direction (`polar`).
     """
 
     loss: Tensor
     logits: Tensor
     cosine: Tensor
-    nearest: Tensor | None = None
+    predicted: Tensor | None = None
     zeros: Tensor | None = None
+    sampled: bool = False
 
     def accuracy(self, label: Tensor) -> Tensor:
-        """The share of the labels (N,) whose class has the largest cosine."""
-        nearest = self.cosine.argmax(1) if self.nearest is None else self.nearest
-        return (nearest == label).float().mean()
+        """The share of the labels (N,) that the head decides for: a margin is for training, and decides nothing."""
+        predicted = self.cosine.argmax(1) if self.predicted is None else self.predicted
+        return (predicted == label).float().mean()
 
     def metrics(self, label: Tensor) -> dict[str, Tensor]:
         """What a record tells of it: `accuracy`; `target_cosine`, the mean cosine of an embedding and its own
@@ -92,7 +94,7 @@ class HeadOutput(NamedTuple):
         told = {"accuracy": self.accuracy(label)}
         if self.zeros is not None:
             told["zero_embeddings"] = self.zeros
-        if self.nearest is None:
+        if not self.sampled:
             told["target_cosine"] = self.cosine.gather(1, label[:, None]).mean()
         return told
 
@@ -205,14 +207,14 @@ class Classifier(Head):
     def plain_logits(self, embedding: Tensor) -> Tensor:
         """(N, D) in full precision -> (N, C) logits without margin."""
 
-    def posterior(self, embedding: Tensor) -> Tensor:
-        """(N, D) embeddings, not normalised -> (N, C) probabilities of the classes: softmax of `plain_logits`.
+    def logits(self, embedding: Tensor) -> Tensor:
+        """(N, D) embeddings, not normalised -> (N, C), without margin; their softmax is the classes' probability.
 
         In float32, or float64 where embedding or weights are, also under autocast.
         """
         dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(embedding.device.type, enabled=False):
-            return softmax(self.plain_logits(embedding.to(dtype)), dim=1)
+            return self.plain_logits(embedding.to(dtype))
 
 
 class MarginSoftmax(Classifier):

@@ -94,7 +94,8 @@ class PartialFC(nn.Module):
     def forward(self, embedding: Tensor, label: Tensor) -> HeadOutput:
         """Loss of embeddings (n, D) of this rank, not normalised, with labels (n,) int64 among all classes.
 
-        `logits` and `cosine` are (N, S): the batch of all ranks by the classes that this rank took. `nearest` is (n,).
+        `logits` and `cosine` are (N, S), of the batch of all ranks and the classes that this rank took; `predicted` is
+        (n,).
 
         Raises:
             ValueError: shapes or label type do not fit.
@@ -135,7 +136,7 @@ class PartialFC(nn.Module):
             loss = loss + straight_through(extra, extra / self.world)
         start = sum(counts[: self.rank])
         nearest = self._nearest(cosine.detach(), taken + first)[start : start + len(label)]
-        return HeadOutput(loss, logits, cosine.detach(), nearest, without_direction(embedding))
+        return HeadOutput(loss, logits, cosine.detach(), nearest, without_direction(embedding), sampled=True)
 
     def _taken(self, positive: Tensor) -> Tensor:
         """The rows of this rank that a step sees, rising: those of `positive`, and as many others as it takes."""

@@ -26,6 +26,8 @@ from kdface.heads.frame import (
 class Softmax(Classifier):
     """Linear classifier: logit_j = w_j . x + b_j, loss = cross-entropy. Nothing is normalised.
 
+    It decides for the largest logit, to which norms and biases count.
+
     Args:
         embedding_size: D, injected.
         num_classes: C, injected.
@@ -58,7 +60,7 @@ class Softmax(Classifier):
         lengths = vector_norm(embedding.detach(), dim=1, keepdim=True) * vector_norm(weight.detach(), dim=1)
         cosine = product.detach() / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
         logits = product if self.bias is None else product + self.bias.to(embedding.dtype)
-        return HeadOutput(cross_entropy(logits, label), logits, cosine)
+        return HeadOutput(cross_entropy(logits, label), logits, cosine, logits.detach().argmax(1))
 
     def plain_logits(self, embedding: Tensor) -> Tensor:
         """w_j . x + b_j, (N, C): there is no margin."""

@@ -158,8 +158,8 @@ class Method(pl.LightningModule, ABC):
         self.preprocessing.require_equal(preprocessing, "the classifier", "the images")
         return self.head
 
-    def posterior(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, C) probabilities of `people`, without any margin.
+    def logits(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, C) logits of `people`, without any margin.
 
         Where weights are averaged, the head is that of the last step, before the averaged backbone.
 
@@ -168,11 +168,11 @@ class Method(pl.LightningModule, ABC):
         head = self.head_for(preprocessing)
         if not isinstance(head, Classifier):
             raise UserError(
-                f"this network gives no probabilities of people: its head is {type(head).__name__}.",
+                f"this network gives no logits of people: its head is {type(head).__name__}.",
                 expected="a softmax over all classes",
                 mend="a run of head=softmax or of a margin softmax (kdface list head)",
             )
-        return head.posterior(self.embed(images, preprocessing))
+        return head.logits(self.embed(images, preprocessing))
 
     def before_training(self, training: TrainingSet) -> None:
         """Called once the networks are where they will be trained; `training.faces` are as the dataset gives them."""

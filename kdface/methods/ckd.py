@@ -15,7 +15,7 @@ from kdface.backbones.paired import Norm, Paired, Stages
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import HeadOutput, PartialFC, Softmax
+from kdface.heads import HeadOutput, PartialFC
 from kdface.losses import tempered_kl
 from kdface.methods.base import Method, Term, Views
 from kdface.pixels import normalised
@@ -169,13 +169,8 @@ class CKD(Method):
             "face": self.detach_periocular and self.ce_face == self.kl_periocular_to_face == 1,
         }
         record: dict[str, Tensor] = {}
-        for name, head, mine, other in (
-            ("periocular", self.head, periocular, face),
-            ("face", self.teacher_head, face, periocular),
-        ):
-            # A linear classifier decides by norms and biases too; a margin is for training and decides nothing.
-            decides = mine.logits if isinstance(head, Softmax) else mine.cosine
-            record[f"accuracy_{name}"] = (decides.argmax(1) == label).float().mean()
+        for name, mine, other in (("periocular", periocular, face), ("face", face, periocular)):
+            record[f"accuracy_{name}"] = mine.accuracy(label)
             if learns_by_parts[name]:
                 smoothing, sparsity, _ = as_label_smoothing(mine.logits, other.logits, label, self.temperature[name])
                 record |= {f"learned_smoothing_{name}": smoothing, f"sparsity_{name}": sparsity}

@@ -191,6 +191,14 @@ def test_eyes_that_make_no_line_are_told(value: float) -> None:
         Periocular()(Sample(soft(), 0, "ada/7", points), generator(0))
 
 
+def test_a_crop_that_would_stand_on_its_head_is_told() -> None:
+    points = ARCFACE_112.copy()
+    points[[0, 1]] = points[[1, 0]]
+    with pytest.raises(DataError, match="ada/7: its eyes are at") as error:
+        Periocular()(Sample(soft(), 0, "ada/7", points), generator(0))
+    assert "left of the right one" in error.value.expected
+
+
 def test_stored_views() -> None:
     face, eyes = soft(), soft(1)[20:60, 6:106]
     sample = PairedSample(face, 0, "key", periocular=eyes)
@@ -216,6 +224,15 @@ def test_resizing_leaves_images_of_the_size_alone() -> None:
     image = soft()
     assert resized(image, (112, 112)) is image
     assert resized(image, (48, 128)).shape == (48, 128, 3)
+
+
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows() -> None:
+    """Columns alternate between 0 and 250, 3 to 2: each new one holds half of the middle and all of its own."""
+    columns = np.tile(np.array([0, 250], dtype=np.uint8), 30)
+    image = np.repeat(np.broadcast_to(columns, (10, 60))[..., None], 3, axis=2)
+    thirds = columns.reshape(20, 3).astype(float)
+    averaged = np.stack([thirds[:, 0] + thirds[:, 1] / 2, thirds[:, 1] / 2 + thirds[:, 2]], axis=1).ravel() / 1.5
+    assert np.abs(resized(image, (16, 40)).astype(float) - averaged[None, :, None]).max() <= 0.5
 
 
 @pytest.mark.parametrize(("choice", "part"), [("periocular", Periocular), ("stored_periocular", StoredPeriocular)])

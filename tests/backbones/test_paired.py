@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdface.backbones import iresnet_nano, mobilefacenet, sfnet20
+from kdface.backbones import inception_resnet_v1, iresnet_nano, mobilefacenet, sfnet20
 from kdface.backbones.backbone import Backbone
 from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.paired import Norm, Paired
@@ -74,15 +74,18 @@ def plainly(pair: Paired, given: dict[str, Tensor], stages: int) -> dict[str, Te
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_images_of_one_size_are_one_batch(kind: str) -> None:
+INCEPTION: tuple[Make, int] = (lambda size: inception_resnet_v1(8, 0.0, size), 2)  # sees 75 pixels or more
+
+
+@pytest.mark.parametrize(("kind", "side"), [*((kind, 32) for kind in KINDS), ("inception_resnet_v1", 80)])
+def test_images_of_one_size_are_one_batch(kind: str, side: int) -> None:
     """Values, gradients and running buffers of every kind of network."""
-    make, stages = KINDS[kind]
+    make, stages = KINDS.get(kind, INCEPTION)
     torch.manual_seed(0)
-    pair = scrambled(Paired({role: make((32, 32)) for role in SIZES}, stages)).double()
+    pair = scrambled(Paired({role: make((side, side)) for role in SIZES}, stages)).double()
     plain = copy.deepcopy(pair)
     draws = torch.Generator().manual_seed(2)
-    given = {role: torch.randn(3, 3, 32, 32, generator=draws).double() * (1 + k) for k, role in enumerate(SIZES)}
+    given = {role: torch.randn(3, 3, side, side, generator=draws).double() * (1 + k) for k, role in enumerate(SIZES)}
     require_equal(pair, pair(given), plain, plainly(plain, given, stages))
 
 

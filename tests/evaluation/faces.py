@@ -33,12 +33,16 @@ class Listed:
         raise AssertionError("nobody looks at the pictures")
 
 
+Known = tuple[FaceSet, Mapping[str, Sequence[float] | NDArray[np.float64]]]
+
+
 class Given(Embedder):
     """Hands out the rows of (dataset, key -> embedding), and remembers what it was asked for."""
 
-    def __init__(self, *known: tuple[FaceSet, Mapping[str, Sequence[float] | NDArray[np.float64]]]) -> None:
+    def __init__(self, *known: Known, logits: Sequence[Known] = ()) -> None:
         super().__init__(lambda images, kind: images)
         self.rows = {id(dataset): rows for dataset, rows in known}
+        self.told = {id(dataset): rows for dataset, rows in logits}
         self.asked: list[tuple[str, ...]] = []
         self.mirrored: list[bool] = []
 
@@ -46,6 +50,9 @@ class Given(Embedder):
         self.asked.append(tuple(keys))
         self.mirrored.append(mirror)
         return np.array([self.rows[id(dataset)][key] for key in keys], dtype=np.float32)
+
+    def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([self.told[id(dataset)][key] for key in keys], dtype=np.float32)
 
 
 def noise(dataset: FaceSet, centre: int, seed: int, spread: float, size: int = 6) -> dict[str, NDArray[np.float64]]:

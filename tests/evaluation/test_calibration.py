@@ -159,6 +159,14 @@ def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp
             ],
             "evaluation.known_quantised quantises embeddings",
         ),
+        (
+            [
+                "head=sphereface2",
+                "evaluation.known._target_=kdface.evaluation.fold_identification",
+                "+evaluation.known.compare=logits",
+            ],
+            "evaluation.known compares logits, and the run's head is no softmax",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_calibrated_is_refused_before_it_is_trained(

@@ -149,8 +149,13 @@ def test_across_modalities_against_a_loop() -> None:
     assert outcome.metrics["ckd/cross/eer"].value == pytest.approx(slow_eer(genuine, impostor))
     assert sorted(outcome.scores[outcome.same]) == pytest.approx(sorted(genuine))
     assert outcome.counts["pairs"] == 132 and outcome.counts["people_left_out"] == 1
+    swapped = Given((faces, right), (eyes, left), logits=[(faces, left), (eyes, right)])
+    logits = CrossModalVerification(faces, eyes, compare="logits").evaluate(swapped)
+    assert logits.metrics == outcome.metrics and logits.choices["compare"] == "logits"
     with pytest.raises(UserError, match="are not in"):
         CrossModalVerification(faces, people({"ada": 4, "bo": 6}))
+    with pytest.raises(UserError, match="compare=logits takes each image by itself"):
+        CrossModalVerification(faces, eyes, mirror=True, compare="logits")
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])

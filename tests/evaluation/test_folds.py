@@ -157,6 +157,29 @@ def test_across_modalities_no_image_meets_itself() -> None:
     assert outcome.counts["images"] == 12 and outcome.counts["images_embedded"] == 24
 
 
+def test_logits_compare_networks_whose_embeddings_cannot_be_compared() -> None:
+    """Embeddings of the two modalities around centres of their own, logits around the same ones."""
+    faces = mixed({f"p{i}": 4 for i in range(6)})
+    eyes = Listed([(key.split("/")[0], key) for key in faces.keys], template="periocular")
+    embeddings = (faces, noise(faces, 1, 1, 0.1)), (eyes, noise(eyes, 2, 2, 0.1))
+    logits = (faces, noise(faces, 3, 3, 0.6)), (eyes, noise(eyes, 3, 4, 0.6))
+    given = Given(*embeddings, logits=logits)
+    protocol = fold_identification(faces, folds=2, probes=eyes, compare="logits")
+    outcome = protocol.evaluate(given)
+    assert not given.asked and outcome.choices["compare"] == "logits"
+    galleries, probes = protocol.galleries, protocol.probes
+    pairs = [
+        slow_ranks(galleries[a], logits[0][1], probes[b], logits[1][1])
+        for a, b in (("fold1", "fold2"), ("fold2", "fold1"))
+    ]
+    wanted = np.mean([np.mean([rank == 1 for rank in ranks]) for ranks in pairs])
+    assert outcome.metrics["ckd/cross/rank1"].value == pytest.approx(wanted)
+    apart = fold_identification(faces, folds=2, probes=eyes).evaluate(given).metrics["ckd/cross/rank1"].value
+    assert apart is not None and apart < 0.5 < wanted < 1
+    with pytest.raises(UserError, match="compare=logits takes each image by itself"):
+        fold_identification(faces, folds=2, probes=eyes, compare="logits", mirror=True)
+
+
 def test_probes_under_other_keys_or_people_are_told() -> None:
     faces = mixed({"ada": 2, "bo": 2})
     with pytest.raises(UserError, match=r"2 of 4 images of .* are not in .*: ada/00, ada/01"):
@@ -223,4 +246,5 @@ def test_an_image_is_embedded_alone_unless_its_mirror_is_asked_for(mirror: bool 
     given = Given((dataset, noise(dataset, 0, 0, 0.5)))
     protocol = fold_identification(dataset) if mirror is None else fold_identification(dataset, mirror=mirror)
     outcome = protocol.evaluate(given)
-    assert given.mirrored == [bool(mirror)] * 2 and outcome.choices == {"mirror": bool(mirror)}
+    assert given.mirrored == [bool(mirror)] * 2
+    assert outcome.choices == {"mirror": bool(mirror), "compare": "embeddings"}

@@ -57,6 +57,23 @@ def test_golden_of_the_defaults(evaluate_golden: Evaluate, head: Head, loss: flo
     assert out.loss.item() == pytest.approx(loss, abs=1e-9)
 
 
+def test_softmax_decides_by_lengths_and_biases_too() -> None:
+    """x = (1, 0): w_0 = (1, 1) has the larger cosine, 0.71 against 0.45, and w_1 = (2, 4) the larger logit, 2 to 1;
+    with a bias of 2 for class 0 it is 3 to 2."""
+    head = Softmax(2, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 1.0], [2.0, 4.0]]))
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([1])
+    out = head(x, y)
+    assert out.cosine.argmax(1).item() == 0
+    assert out.accuracy(y) == 1
+    assert out.metrics(y)["target_cosine"].item() == pytest.approx(1 / math.sqrt(5))
+    assert head.bias is not None
+    with torch.no_grad():
+        head.bias.copy_(torch.tensor([2.0, 0.0]))
+    assert head(x, y).accuracy(y) == 0
+
+
 def test_margins_at_sixty_degrees() -> None:
     cosine = torch.tensor([[0.5]], dtype=torch.float64)
     assert 0.5 - CosFace(3, 4).psi(cosine).item() == pytest.approx(0.35, abs=1e-12)
