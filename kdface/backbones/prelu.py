@@ -34,7 +34,8 @@ class PReLU(nn.PReLU):
     """`nn.PReLU` on (N, C, H, W) maps: same values, same key; on a CPU its backward pass is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type == "cpu" and input.dtype == self.weight.dtype and torch.is_grad_enabled():
-            result: Tensor = _CPUPReLU.apply(input, self.weight)  # type: ignore[no-untyped-call]
+        if input.device.type == "cpu" and torch.is_grad_enabled():
+            slope = self.weight.to(input.dtype)  # under autocast the maps are bfloat16
+            result: Tensor = _CPUPReLU.apply(input, slope)  # type: ignore[no-untyped-call]
             return result
         return super().forward(input)

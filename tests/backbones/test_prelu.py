@@ -46,4 +46,5 @@ def test_runs_under_autocast_and_without_gradients() -> None:
         out = module(half)
         out.float().sum().backward()
     torch.testing.assert_close(out.float(), expected, rtol=0.02, atol=0.02)
-    assert module.weight.grad is not None and half.grad is not None
+    assert half.grad is not None and torch.equal(half.grad.float(), torch.where(x.bfloat16() > 0, 1.0, 0.25))
+    torch.testing.assert_close(module.weight.grad, half.detach().float().clamp(max=0).sum((0, 2, 3)), rtol=0.02, atol=0)
