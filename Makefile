@@ -41,7 +41,7 @@ bench: $(STAMP) ## measure speed side by side, as ratios
 	$(BIN)/python -m benchmarks
 
 tables: $(STAMP) ## train and write the small tables and report of experiments/ (KDFACE_DATA=FOLDER; 3 hours on two cores, resumable)
-	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) experiments/ckd/small_cross.yaml experiments/aikd/small_models.yaml --run --figures hydra.launcher.n_jobs=$(shell nproc)
+	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) --run --figures hydra.launcher.n_jobs=$(shell nproc)
 	$(BIN)/kdface report runs -o experiments/report.html
 
 clean: ## remove .venv, caches and the demo's runs
