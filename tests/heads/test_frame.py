@@ -149,7 +149,7 @@ def test_without_a_margin_its_logits_are_those_of_the_loss(make_head_of: MakeHea
     head = seeded(make_head_of, 8, 5).eval()
     x, y = batch(6, 8, 5)
     assert isinstance(head, Classifier)
-    torch.testing.assert_close(head.logits(x), head(x, y).logits, atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(head.logits(x), head(x, y).logits, atol=1e-5, rtol=1e-6)
 
 
 def test_binary_classifiers_and_samples_of_classes_are_no_classifiers() -> None:
