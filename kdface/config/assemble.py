@@ -37,7 +37,7 @@ def assemble(tree: Tree) -> Job:
     method.people = tuple(dataset.people)
     protocols = build_protocols(tree, method)
     _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
-    order = method.order(np.asarray(dataset.labels), settings.batch_size, seed)
+    order = method.order(np.asarray(dataset.labels), settings.batch_size, seed, settings.accumulate)
     steps_per_epoch = len(order(0))
     total = settings.max_epochs * steps_per_epoch
     total = total if settings.max_steps is None else min(total, settings.max_steps)

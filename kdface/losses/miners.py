@@ -21,7 +21,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from kdface.losses.ranking import one_of, positive_pairs, rank_negatives
+from kdface.losses.ranking import one_of, ranked
 from kdface.losses.triplet import Margin, Triplets
 
 
@@ -40,7 +40,7 @@ class All:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin, generator
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         count = negatives.count[pairs.anchor]
         return negatives.all_between(pairs, torch.zeros_like(count), count)
 
@@ -60,7 +60,7 @@ class SemiHard:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del generator
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         rank = negatives.within(pairs, pairs.distance, inclusive=True)
         found = rank < negatives.within(pairs, pairs.distance + margin)
         if self.fallback == "skip":
@@ -77,7 +77,7 @@ class AllSemiHard:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del generator
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         low = negatives.within(pairs, pairs.distance, inclusive=True)
         return negatives.all_between(pairs, low, negatives.within(pairs, pairs.distance + margin))
 
@@ -88,7 +88,7 @@ class Hard:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin, generator
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         high = negatives.within(pairs, pairs.distance, inclusive=True)
         return negatives.all_between(pairs, torch.zeros_like(high), high)
 
@@ -99,7 +99,7 @@ class Random:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         pairs = pairs.where(negatives.count[pairs.anchor] > 0)
         return negatives.triplets(pairs, one_of(negatives.count[pairs.anchor], generator))
 
@@ -114,7 +114,7 @@ class Sandberg:
     """
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
-        pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+        pairs, negatives = ranked(distances, labels)
         pairs = pairs.where(pairs.anchor < pairs.positive)
         count = negatives.within(pairs, pairs.distance + margin)
         some = count > 0

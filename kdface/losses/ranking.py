@@ -7,6 +7,9 @@ few (N, N) matrices, never that of the triplets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,6 +40,40 @@ class Pairs:
         """(M,) the place of each pair among the pairs of its anchor, which lie together: 0, 1, ..."""
         here = torch.arange(len(self.anchor), device=self.anchor.device)
         return here - torch.searchsorted(self.anchor, self.anchor)
+
+
+class _Ranked(NamedTuple):
+    """What was computed for a matrix of distances, and the two tensors it is of, alive so that `is` names them."""
+
+    distances: Tensor
+    labels: Tensor
+    pairs: Pairs
+    negatives: Negatives
+
+
+_ranked: ContextVar[list[_Ranked] | None] = ContextVar("ranked", default=None)
+
+
+@contextmanager
+def ranked_once() -> Iterator[None]:
+    """Within it, `ranked` sorts the same two tensors once, whoever asks."""
+    token = _ranked.set([])
+    try:
+        yield
+    finally:
+        _ranked.reset(token)
+
+
+def ranked(distances: Tensor, labels: Tensor) -> tuple[Pairs, Negatives]:
+    """`positive_pairs` and `rank_negatives` of (N, N) squared distances and (N,) labels."""
+    known = _ranked.get()
+    for found in known or ():
+        if found.distances is distances and found.labels is labels:
+            return found.pairs, found.negatives
+    pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+    if known is not None:
+        known.append(_Ranked(distances, labels, pairs, negatives))
+    return pairs, negatives
 
 
 def same_person(labels: Tensor) -> Tensor:
@@ -112,7 +149,7 @@ class Kinds(NamedTuple):
 
 def kinds(distances: Tensor, labels: Tensor, margin: Margin) -> Kinds:
     """How hard a batch is, whatever a miner takes from it: of (N, N) squared distances and (N,) labels."""
-    pairs, negatives = positive_pairs(distances, labels), rank_negatives(distances, labels)
+    pairs, negatives = ranked(distances, labels)
     whole = negatives.count[pairs.anchor].sum()
     hard = negatives.within(pairs, pairs.distance, inclusive=True).sum() / whole
     violating = negatives.within(pairs, pairs.distance + margin).sum() / whole

@@ -105,8 +105,12 @@ class Method(pl.LightningModule, ABC):
     def terms(self, batch: Batch) -> dict[str, Term]:
         """Loss terms by name, each a scalar that is a mean over the batch unless the method says otherwise."""
 
-    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> Order:
-        """Which images each step sees: epoch -> (steps, batch_size) indices. By default every image once an epoch."""
+    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int, parts: int = 1) -> Order:
+        """Which images each step sees: epoch -> (steps, batch_size) indices. By default every image once an epoch.
+
+        A row is split into so many `parts`, one after the other, each of which the loss sees by itself.
+        """
+        del parts
         return shuffled(len(labels), batch_size, seed)
 
     @property

@@ -18,7 +18,7 @@ from kdface.evaluation.health import Unhealthy
 from kdface.faces import Preprocessing
 from kdface.heads.frame import polar
 from kdface.losses import Miner, Triplets, squared_distances, triplet_hinges
-from kdface.losses.ranking import Kinds, kinds, same_person
+from kdface.losses.ranking import Kinds, kinds, ranked_once, same_person
 from kdface.losses.triplet import Margin, Reduction, reduced
 from kdface.methods.base import Method, Term, Views
 from kdface.randomness import derive
@@ -50,7 +50,8 @@ class FaceNet(Method):
     Its record holds, of each step: `triplets` mined and `active_fraction`, the share of them with a loss above 0, which
     is 1 for miners that take no others; `hard_fraction` and `semi_hard_fraction` of all triplets that the batch offers,
     mined or not, whose sum is the share with a loss above 0; `distance_positive` and `distance_negative`, means over
-    all pairs of the batch of one person and of two.
+    all pairs of the batch of one person and of two. A batch that lost all pairs, or all negatives, with broken images
+    has a loss of 0 and `triplets` alone.
 
     Args:
         miner: which triplets the loss sees, see `kdface.losses`.
@@ -90,8 +91,8 @@ class FaceNet(Method):
         self._idle = 0  # batches in a row without a triplet; not saved, for a warning stops nothing
         self._told_of_idleness = False
 
-    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> Order:
-        """P people with K images in each batch. Raises `UserError` where P * K is not `batch_size`."""
+    def order(self, labels: NDArray[np.int64], batch_size: int, seed: int, parts: int = 1) -> Order:
+        """P people with K images in each batch. Raises `UserError` if P * K is not `batch_size`."""
         people, images = self.people_per_batch, self.images_per_person
         if people * images != batch_size:
             raise UserError(
@@ -99,7 +100,7 @@ class FaceNet(Method):
                 f"{people * images}, and trainer.batch_size = {batch_size}.",
                 mend=f"trainer.batch_size={people * images}",
             )
-        return people_by_images(labels, people, images, seed)
+        return people_by_images(labels, people, images, seed, parts)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
@@ -110,14 +111,14 @@ class FaceNet(Method):
         embedding = self.backbone(self.pixels(batch.views[self.views.student]))
         points, label = self.points(embedding, batch)
         distances = squared_distances(points)
-        with torch.no_grad():
-            self._require_pairs(label)
-            self._watch(distances, label)
-            triplets = self.mined(distances.detach(), label)
-            found = kinds(distances.detach(), label, self.margin)
+        with torch.no_grad(), ranked_once():
+            fixed = distances.detach()
+            self._watch(fixed, label)
+            triplets = self.mined(fixed, label)
+            found = kinds(fixed, label, self.margin)
         self._tell_of_idleness(triplets, found)
         hinges = triplet_hinges(distances, triplets, self.margin)
-        self.last_metrics = self._metrics(distances.detach(), label, triplets, hinges.detach(), found)
+        self.last_metrics = self._metrics(fixed, label, triplets, hinges.detach(), found)
         terms = {"triplet": Term(reduced(hinges, self.reduction))}
         if self.head is not None:
             output = self.head(embedding, batch.label)
@@ -150,16 +151,6 @@ class FaceNet(Method):
         whole, label = self.all_gather(unit, sync_grads=True), self.all_gather(batch.label)
         assert isinstance(whole, Tensor) and isinstance(label, Tensor)
         return whole.transpose(0, 1).flatten(0, 1), label.transpose(0, 1).flatten()
-
-    def _require_pairs(self, label: Tensor) -> None:
-        """A batch without pairs of both kinds makes no triplet, and would train nothing in silence."""
-        same = int(same_person(label).sum())
-        if same == len(label) or same == len(label) ** 2:
-            lacks = "no two images of one person" if same == len(label) else "images of one person only"
-            raise UserError(
-                f"a batch of {len(label)} images holds {lacks}: there is no triplet in it.",
-                mend="a smaller trainer.accumulate, more people per batch, or data with several images of each person",
-            )
 
     def _watch(self, distances: Tensor, label: Tensor) -> None:
         """Raise `Unhealthy` where embeddings are not finite, or people have been one point for many batches."""
@@ -206,7 +197,9 @@ class FaceNet(Method):
         distances: Tensor, label: Tensor, triplets: Triplets, hinges: Tensor, found: Kinds
     ) -> dict[str, Tensor]:
         same = same_person(label)
-        own = same.sum() - len(label)  # pairs of an image with itself, whose distance is 0, left out
+        own = int(same.sum()) - len(label)  # pairs of an image with itself, whose distance is 0, left out
+        if own == 0 or same.all():  # broken images were left out, and with them every pair, or every negative
+            return {"triplets": torch.tensor(0)}
         diagonal = distances.diagonal().sum()
         return {
             "triplets": torch.tensor(len(triplets.anchor)),

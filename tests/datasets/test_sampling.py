@@ -77,6 +77,42 @@ def test_as_many_images_as_there_are_fill_a_batch_without_duplicates() -> None:
     assert len(set(batch.tolist())) == 8  # 1 + 2 + 4 + 2 = 9 are on offer
 
 
+@pytest.mark.parametrize(("people", "images", "parts"), [(3, 2, 1), (4, 2, 2), (6, 2, 3), (2, 6, 1)])
+def test_each_part_of_each_batch_of_long_tailed_data_has_a_pair_and_a_negative(
+    people: int, images: int, parts: int
+) -> None:
+    """Twelve people with one image and four with six."""
+    labels = np.repeat(np.arange(16), [1] * 12 + [6] * 4).astype(np.int64)
+    visits = np.zeros(16, dtype=np.int64)
+    for epoch in range(40):
+        for batch in people_by_images(labels, people, images, seed=0, parts=parts)(epoch):
+            assert len(set(batch.tolist())) == len(batch)
+            for part in labels[batch].reshape(parts, -1):
+                counts = np.unique(part, return_counts=True)[1]
+                assert len(counts) > 1 and counts.max() > 1
+            visits[np.unique(labels[batch])] += 1
+    assert (visits > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "fix"),
+    [
+        ([3, 3, 1], "method.people_per_batch=2 method.images_per_person=3 "),
+        ([2, 1, 1], "method.people_per_batch=2 method.images_per_person=2 "),
+        ([9, 1, 1, 1], "method.people_per_batch=2 method.images_per_person=3 "),
+        ([2, 1], "more images"),
+    ],
+)
+def test_a_fix_for_too_few_images_is_one(counts: list[int], fix: str) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+    with pytest.raises(UserError) as told:
+        people_by_images(labels, 45, 40, seed=0)
+    assert told.value.mend.startswith(fix)
+    if "=" in fix:
+        people, images = (int(word.partition("=")[2]) for word in told.value.mend.split()[:2])
+        assert len(people_by_images(labels, people, images, seed=0)(0)) >= 1
+
+
 def test_labels_need_not_be_consecutive_numbers() -> None:
     labels = np.array([7, 7, 7, 90, 90, 90], dtype=np.int64)
     (batch,) = people_by_images(labels, 2, 3, seed=0)(0)

@@ -21,7 +21,7 @@ from kdface.errors import UserError
 from kdface.evaluation.health import Unhealthy
 from kdface.faces import Preprocessing
 from kdface.heads import CosFace
-from kdface.losses import All, BatchHard, Miner, Random, SemiHard
+from kdface.losses import All, BatchHard, Miner, Random, SemiHard, ranking, squared_distances
 from kdface.methods import FaceNet, Views
 from tests.conftest import TINY, Kdface, command, only_run
 from tests.losses.slow import noise, toy
@@ -91,7 +91,10 @@ def test_a_heads_loss_is_added_with_its_weight(kdface: Kdface, tmp_path: Path) -
             ["method.images_per_person=12", "trainer.batch_size=48"],
             ["needs 48 images", "6 people with at most 12 images each offer 36"],
         ),
-        (["trainer.accumulate=4"], ["a batch of 2 images", "one person only", "trainer.accumulate"]),
+        (
+            ["trainer.accumulate=4"],
+            ["4 people cannot be divided into 4 parts", "method.people_per_batch=8", "trainer.accumulate=1"],
+        ),
         (["method.margin=0"], ["method.margin = 0", "greater than 0"]),
         (["method.people_per_batch=1"], ["method.people_per_batch = 1", "greater than or equal to 2"]),
         (["method.reduction=avg"], ["method.reduction = 'avg'"]),
@@ -278,10 +281,40 @@ def test_embeddings_that_are_not_finite_stop() -> None:
         given(SemiHard()).terms(batch(points, labels))
 
 
-@pytest.mark.parametrize(("labels", "told"), [([0, 1, 2, 3], "no two images"), ([0, 0, 0, 0], "one person only")])
-def test_a_batch_without_triplets_is_told(labels: list[int], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        given(SemiHard()).terms(batch(noise(4, 2, size=2)[0], torch.tensor(labels)))
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0]])
+def test_a_batch_that_lost_its_triplets_with_broken_images_has_no_loss(labels: list[int]) -> None:
+    method = given(SemiHard())
+    (term,) = method.terms(batch(noise(4, 2, size=2)[0], torch.tensor(labels))).values()
+    term.value.backward()  # type: ignore[no-untyped-call]
+    assert term.value == 0 and next(method.parameters()).grad == 0
+    assert {name: float(value) for name, value in method.last_metrics.items()} == {"triplets": 0}
+
+
+@pytest.mark.parametrize("miner", [SemiHard(), All(), Random(), BatchHard()], ids=lambda each: type(each).__name__)
+def test_a_step_sorts_the_negatives_once(monkeypatch: pytest.MonkeyPatch, miner: Miner) -> None:
+    """And the record says what `kinds` says by itself."""
+    sorts: list[Tensor] = []
+    rank = ranking.rank_negatives
+    monkeypatch.setattr(ranking, "rank_negatives", lambda *given: sorts.append(given[0]) or rank(*given))
+    points, labels = noise(12, 3, size=2)
+    method = given(miner)
+    for steps in (1, 2):  # nothing is kept from one step to the next
+        method.terms(batch(points, labels))
+        assert len(sorts) == steps
+    alone = ranking.kinds(squared_distances(points), labels, method.margin)
+    assert method.last_metrics["hard_fraction"] == alone.hard
+    assert method.last_metrics["semi_hard_fraction"] == alone.semi_hard
+
+
+def test_few_images_are_told_of_with_settings_that_train(kdface: Kdface, tmp_path: Path) -> None:
+    """Six people with six images each, and the method's own 45 with 40."""
+    words = [*TINY_TRAINING, "evaluation=none", "method=facenet", "trainer.batch_size=1800", "trainer.max_steps=1"]
+    said = kdface("train", *words, f"paths.runs={tmp_path}/runs")
+    assert said.code == 2, said
+    fix = next(line for line in said.err.splitlines() if "method.people_per_batch=" in line)
+    settings = [word for word in fix.split() if "=" in word]
+    assert settings == ["method.people_per_batch=6", "method.images_per_person=6", "trainer.batch_size=36"]
+    assert kdface("train", *words, *settings, f"paths.runs={tmp_path}/runs").code == 0
 
 
 def test_a_broken_image_is_told_where_ranks_would_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
