@@ -295,7 +295,12 @@ def test_a_step_sorts_the_negatives_once(monkeypatch: pytest.MonkeyPatch, miner:
     """And the record says what `kinds` says by itself."""
     sorts: list[Tensor] = []
     rank = ranking.rank_negatives
-    monkeypatch.setattr(ranking, "rank_negatives", lambda *given: sorts.append(given[0]) or rank(*given))
+
+    def counted(distances: Tensor, labels: Tensor) -> ranking.Negatives:
+        sorts.append(distances)
+        return rank(distances, labels)
+
+    monkeypatch.setattr(ranking, "rank_negatives", counted)
     points, labels = noise(12, 3, size=2)
     method = given(miner)
     for steps in (1, 2):  # nothing is kept from one step to the next
