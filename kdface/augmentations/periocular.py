@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from annotated_types import Ge, Gt
 
-from kdface.augmentations.standard import Standard
+from kdface.augmentations.standard import Matrix, Standard
 from kdface.errors import DataError, UserError, nearest
-from kdface.faces import Image, Points, Preprocessing, Sample, template_points
+from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, similarity, template_points
 
 Region = Literal["strip", "left", "right"]
 Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in pixels
@@ -29,7 +29,13 @@ class Periocular:
     `right`, which are sides of the image. CKD's own crops are not documented; this geometry is ours, and the width of
     2.5 d holds both eyes with brows and temples at CKD's 48x128.
 
-    Where the crop leaves the image, the border pixels go on. Enlarging is bilinear; shrinking averages areas.
+    It is cut from the photograph where the sample brings one (`RawSample`), and otherwise from the face, which may be
+    smaller than the crop asks for. Where the crop leaves the image, the border pixels go on. Enlarging is bilinear;
+    shrinking averages areas.
+
+    Geometric changes of `standard` act on the face, and the crop is cut where the eyes were before, as landmarks that
+    are a little off would have it. Both are one warp of the source, so that what was beyond the crop comes into it.
+    Colour, grey and blur are the same in both views.
 
     The flip is drawn once, by `standard`, and mirrors both views after the crop. A strip is then what it would be in
     the mirrored face. A single eye stays the eye that was cropped and is seen mirrored, where the mirrored face has
@@ -85,11 +91,27 @@ class Periocular:
         """The views `face` and `periocular`, (H, W, 3) uint8 RGB, a pure function of the sample and the generator."""
         size = (sample.image.shape[0], sample.image.shape[1])
         points = template_points(size) if sample.landmarks is None else sample.landmarks
-        views = {
-            "face": resized(sample.image, self._face_size(size)),
-            "periocular": _crop(sample.image, self._place(points, sample.key), self.size),
-        }
-        return self.standard.together(views, rng) if self.standard is not None else views
+        place = self._place(points, sample.key)
+        face = resized(sample.image, self._face_size(size))
+        source, to_face = sample.image, np.eye(3)
+        if isinstance(sample, RawSample):
+            source = sample.raw
+            try:
+                to_face[:2] = similarity(sample.raw_landmarks, points)
+            except ValueError as error:
+                raise DataError(f"{sample.key}: {error}.", expected="five different points") from error
+
+        def cut(moved: Matrix) -> Image:
+            if face.shape[:2] != size:  # `moved` is in pixels of the resized face; of pixel centres: (x + 0.5) f - 0.5
+                f = face.shape[0] / size[0]
+                resize = np.array([[f, 0, (f - 1) / 2], [0, f, (f - 1) / 2], [0, 0, 1]])
+                moved = np.linalg.inv(resize) @ moved @ resize
+            return _crop(source, moved @ to_face, place, self.size)
+
+        if self.standard is None:
+            return {"face": face, "periocular": cut(np.eye(3))}
+        face, periocular = self.standard.before_cut(face, cut, rng)
+        return {"face": face, "periocular": periocular}
 
     def _face_size(self, given: tuple[int, int]) -> tuple[int, int]:
         if self.face_size is None:
@@ -127,7 +149,8 @@ class StoredPeriocular:
 
     The stored crop is brought to `size` whatever its shape: a side that grows bilinearly, one that shrinks by areas
     (CKD's code: Pillow's bilinear filter, which widens as it shrinks). Flip and further changes are drawn once for both
-    views; CKD's code flips the two independently, so that a quarter of its pairs are mirrored against each other.
+    views; geometric ones move each stored image by a share of its own size, for nothing is known of what is around it.
+    CKD's code flips the two independently, so that a quarter of its pairs are mirrored against each other.
 
     Args:
         size: (height, width) of the periocular view in pixels.
@@ -182,10 +205,12 @@ def resized(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _crop(image: Image, place: _Place, size: tuple[int, int]) -> Image:
-    """One warp from the image; a crop that shrinks is warped at a whole multiple of its size, then averaged."""
+def _crop(image: Image, moved: Matrix, place: _Place, size: tuple[int, int]) -> Image:
+    """One warp, of the image as moved, to the place; a crop that shrinks is warped at a multiple of its size, then
+    averaged."""
     height, width = size
-    times = max(1, math.ceil(place.width / width))
+    magnified = math.sqrt(float(np.linalg.det(moved[:2, :2])))
+    times = max(1, math.ceil(place.width / magnified / width - 1e-6))
     scale = times * width / place.width
     cos, sin = scale * float(place.along[0]), scale * float(place.along[1])
     middle = ((times * width - 1) / 2, (times * height - 1) / 2)
@@ -196,7 +221,7 @@ def _crop(image: Image, place: _Place, size: tuple[int, int]) -> Image:
         ]
     )
     large = cv2.warpAffine(
-        image, matrix, (times * width, times * height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image, matrix @ moved, (times * width, times * height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return resized(np.asarray(large, dtype=np.uint8), size)
 

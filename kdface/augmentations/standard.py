@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
+from numpy.typing import NDArray
 
 from kdface.faces import Image, Preprocessing, Sample
 
+Matrix = NDArray[np.float64]  # (3, 3), of an affine map of (x, y, 1)
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
@@ -42,8 +45,11 @@ class Standard:
     ) -> None:
         self.flip = flip
         self._compose: Any = None
+        self._in_place: Any = None
         if max(geometric, photometric, grayscale, blur) > 0:
             self._compose = _compose(geometric, rotation, shift, scale, photometric, grayscale, blur)
+            # The same draws, of which the geometric ones move nothing.
+            self._in_place = _compose(geometric, 0.0, 0.0, 0.0, photometric, grayscale, blur)
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
         """The image stays the kind of image it was."""
@@ -57,7 +63,8 @@ class Standard:
     def together(self, views: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
         """The views of one face, each changed alike: one draw of the flip and of everything else for all of them.
 
-        Sizes may differ; shifts are then shares of each view's own size.
+        Sizes may differ; shifts are then shares of each view's own size. A view that is cut out of another one is
+        made by `before_cut`.
         """
         mirrored = rng.random() < self.flip
         if mirrored:
@@ -67,12 +74,43 @@ class Standard:
             views = {name: self._altered(image, seed) for name, image in views.items()}
         return {name: np.ascontiguousarray(image) for name, image in views.items()}
 
+    def before_cut(self, face: Image, cut: Callable[[Matrix], Image], rng: np.random.Generator) -> tuple[Image, Image]:
+        """The face and a part of it, both of one draw; the part is cut where it was, out of the face as it was moved.
+
+        Args:
+            face: (H, W, 3) uint8 RGB.
+            cut: gives the part, uint8 RGB of any size, of the face whose pixels went from (x, y, 1) to `moved` @ it.
+            rng: of the draw; it is left as `together` would leave it.
+        """
+        mirrored = rng.random() < self.flip
+        face = face[:, ::-1] if mirrored else face
+        moved, seed = np.eye(3), 0
+        if self._compose is not None:
+            seed = int(rng.integers(2**32))
+            height, width = face.shape[:2]
+            before = np.array([[0, 0], [width - 1, 0], [0, height - 1]], dtype=np.float32)
+            changed = self._seeded(self._compose, seed)(image=np.ascontiguousarray(face), keypoints=before)
+            face, (origin, right, down) = changed["image"], changed["keypoints"].astype(np.float64)
+            moved[:2] = np.column_stack([(right - origin) / (width - 1), (down - origin) / (height - 1), origin])
+            if mirrored:
+                mirror = np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
+                moved = mirror @ moved @ mirror
+        part = cut(moved)
+        part = part[:, ::-1] if mirrored else part
+        if self._in_place is not None:
+            part = self._seeded(self._in_place, seed)(image=np.ascontiguousarray(part))["image"]
+        return np.ascontiguousarray(face), np.ascontiguousarray(part)
+
     def _altered(self, image: Image, seed: int) -> Image:
+        altered: Image = self._seeded(self._compose, seed)(image=np.ascontiguousarray(image))["image"]
+        return altered
+
+    @staticmethod
+    def _seeded(compose: Any, seed: int) -> Any:
         # One generator after the other's draw: `set_random_seed` would give each part the same numbers, so that who is
         # blurred would always be turned and recoloured too.
-        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        altered: Image = self._compose(image=np.ascontiguousarray(image))["image"]
-        return altered
+        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return compose
 
 
 def _compose(
@@ -104,5 +142,6 @@ def _compose(
                 ],
                 p=blur,
             ),
-        ]
+        ],
+        keypoint_params=alb.KeypointParams(format="xy", remove_invisible=False),
     )

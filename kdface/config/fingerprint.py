@@ -18,6 +18,7 @@ _IRRELEVANT = {
 _DEFAULTS = {field.name: field.default for field in fields(TrainerSettings)}
 # Keys that parts were given later, with the value that says what they did before.
 _LATER: dict[str, dict[str, Any]] = {
+    "kdface.datasets.Resized": {"keep_raw": False},
     "kdface.heads.CRFIQA": {"gradient": "exact"},
     "kdface.heads.CosFace": {"gradient": "detached"},
     "kdface.heads.ElasticFaceCos": {"gradient": "exact"},

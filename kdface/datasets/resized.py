@@ -10,7 +10,7 @@ import numpy as np
 from kdface.datasets.derived import Derived
 from kdface.datasets.images import Size
 from kdface.errors import UserError
-from kdface.faces import FaceSet, Image, Preprocessing, Sample
+from kdface.faces import FaceSet, Image, Preprocessing, RawSample, Sample, template_points
 
 
 class Resized(Derived):
@@ -19,12 +19,14 @@ class Resized(Derived):
     Args:
         dataset: the faces.
         size: (height, width) in pixels, of the same shape as the images.
+        keep_raw: hand the image beneath on with each sample, or the photograph that it brings along, for augmentations
+            that cut from the largest one there is (periocular strips, misalignment).
 
     Raises:
         UserError: the shape is another one.
     """
 
-    def __init__(self, dataset: FaceSet, size: Size) -> None:
+    def __init__(self, dataset: FaceSet, size: Size, keep_raw: bool = False) -> None:
         height, width = dataset.preprocessing.size
         if size[0] * width != size[1] * height:
             raise UserError(
@@ -34,6 +36,7 @@ class Resized(Derived):
         super().__init__(dataset)
         self.preprocessing: Preprocessing = replace(dataset.preprocessing, size=(size[0], size[1]))
         self._factor = size[0] / height
+        self._keep_raw = keep_raw
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
@@ -41,7 +44,14 @@ class Resized(Derived):
         # Pixel centres: (x + 0.5) f - 0.5 is where cv2.resize puts what was at x.
         points = None if sample.landmarks is None else (sample.landmarks + 0.5) * self._factor - 0.5
         landmarks = None if points is None else points.astype(np.float32)
-        return Sample(image, sample.label, sample.key, landmarks)
+        if not self._keep_raw:
+            return Sample(image, sample.label, sample.key, landmarks)
+        raw, on_raw = sample.image, sample.landmarks
+        if isinstance(sample, RawSample):
+            raw, on_raw = sample.raw, sample.raw_landmarks
+        if on_raw is None:
+            on_raw = template_points((raw.shape[0], raw.shape[1]))
+        return RawSample(image, sample.label, sample.key, landmarks, raw=raw, raw_landmarks=on_raw)
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:

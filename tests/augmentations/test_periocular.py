@@ -12,10 +12,9 @@ import pytest
 import yaml
 
 from kdface.augmentations import Standard
-from kdface.augmentations.flip import flip
 from kdface.augmentations.periocular import PairedSample, Periocular, Region, StoredPeriocular, resized
 from kdface.errors import DataError, UserError
-from kdface.faces import ARCFACE_112, Image, Points, Preprocessing, Sample, template_points
+from kdface.faces import ARCFACE_112, Image, Points, Preprocessing, RawSample, Sample, align, template_points
 from kdface.randomness import generator
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
@@ -117,11 +116,22 @@ def soft(seed: int = 0) -> Image:
     return np.asarray(np.clip(8 * (cv2.GaussianBlur(noise, (0, 0), 3) - 128) + 128, 0, 255), dtype=np.uint8)
 
 
+def mirrored_points(points: Points, width: int) -> Points:
+    """x -> width - 1 - x; left and right change places."""
+    return np.asarray((np.array([width - 1, 0]) + points * [-1, 1])[[1, 0, 2, 4, 3]], dtype=np.float32)
+
+
+def mirrored(sample: Sample) -> Sample:
+    assert sample.landmarks is not None
+    points = mirrored_points(sample.landmarks, sample.image.shape[1])
+    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), sample.label, sample.key, points)
+
+
 def test_both_views_are_mirrored_together_and_half_of_the_time() -> None:
     sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
     plain = Periocular()(sample, generator(0))
     augment = Periocular(standard=Standard(flip=0.5))
-    mirrored = 0
+    turns = 0
     for number in range(60):
         views = augment(sample, generator(number))
         again = augment(sample, generator(number))
@@ -132,14 +142,98 @@ def test_both_views_are_mirrored_together_and_half_of_the_time() -> None:
             assert turned or np.array_equal(views[name], plain[name])
             signs.add(turned)
         assert len(signs) == 1
-        mirrored += signs.pop()
-    assert 15 <= mirrored <= 45  # four standard deviations
+        turns += signs.pop()
+    assert 15 <= turns <= 45  # four standard deviations
+
+
+@pytest.mark.parametrize("flip_probability", [0.0, 1.0])
+@pytest.mark.parametrize("face_size", [None, (56, 56)])
+def test_geometric_changes_act_on_the_face_before_the_strip_is_cut(
+    flip_probability: float, face_size: tuple[int, int] | None
+) -> None:
+    """The strip of the changed face, cut where the eyes were, is the changed strip; and it is not the plain one."""
+    sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
+    standard = Standard(flip=flip_probability, geometric=1.0, rotation=20.0, shift=10.0, scale=0.1)
+    size = (20, 50)
+    augment = Periocular(size=size, face_size=face_size, extent=1.8, standard=standard)
+    plain = Periocular(size=size, face_size=face_size, extent=1.8, standard=Standard(flip=flip_probability))
+    factor = (face_size or (112, 112))[0] / 112
+    points = (ARCFACE_112 + 0.5) * factor - 0.5
+    if flip_probability:
+        points = mirrored_points(points.astype(np.float32), (face_size or (112, 112))[1])
+    moved = 0
+    for number in range(12):
+        views = augment(sample, generator(number))
+        again = Periocular(size=size, extent=1.8)(
+            Sample(views["face"], 0, "key", points.astype(np.float32)), generator(0)
+        )["periocular"]
+        assert np.abs(views["periocular"].astype(int) - again).mean() < (4 if face_size is None else 10)
+        moved += np.abs(views["periocular"].astype(int) - plain(sample, generator(number))["periocular"]).mean() > 20
+    assert moved >= 10
+
+
+def test_nothing_black_comes_into_a_strip_that_stays_within_the_face() -> None:
+    sample = Sample(np.full((112, 112, 3), 200, np.uint8), 0, "key", ARCFACE_112.copy())
+    augment = Periocular(size=(32, 80), standard=Standard(geometric=1.0, rotation=10.0, shift=10.0, scale=0.1))
+    for number in range(20):
+        assert (augment(sample, generator(number))["periocular"] == 200).all()
+
+
+def test_colour_is_changed_alike_in_the_moved_face_and_its_strip() -> None:
+    sample = Sample(np.full((112, 112, 3), (120, 60, 30), np.uint8), 0, "key", ARCFACE_112.copy())
+    augment = Periocular(
+        standard=Standard(flip=0.5, geometric=0.5, rotation=3.0, shift=0.0, scale=0.0, photometric=0.8, grayscale=0.5)
+    )
+    colours = set()
+    for number in range(40):
+        views = augment(sample, generator(number))
+        face, eyes = (view[view.shape[0] // 2, view.shape[1] // 2].astype(int) for view in views.values())
+        assert abs(face - eyes).max() <= 4  # contrast is taken about a mean that sees the face's black corners
+        colours.add(tuple(eyes))
+    assert len(colours) > 20
+
+
+@pytest.mark.parametrize("change", [{}, {"photometric": 0.5, "grayscale": 0.5, "blur": 0.5}])
+def test_without_geometric_changes_both_views_are_changed_as_by_together(change: dict[str, float]) -> None:
+    sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
+    standard = Standard(flip=0.5, **change)
+    for number in range(10):
+        views = Periocular(standard=standard)(sample, generator(number))
+        expected = standard.together(Periocular()(sample, generator(number)), generator(number))
+        assert all(np.array_equal(views[name], expected[name]) for name in Periocular.views)
+
+
+def test_the_face_is_changed_as_one_that_is_alone() -> None:
+    sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
+    standard = Standard(flip=0.5, geometric=0.8, photometric=0.5, grayscale=0.5, blur=0.5)
+    for number in range(10):
+        face = Periocular(standard=standard)(sample, generator(number))["face"]
+        assert np.array_equal(face, standard(sample, generator(number))["image"])
+
+
+@pytest.mark.parametrize("geometric", [0.0, 1.0])
+def test_a_strip_is_cut_from_the_photograph_that_the_sample_brings(geometric: float) -> None:
+    """Three times as large and turned: the strip keeps what the crop has lost, at the same place."""
+    raw = np.asarray(cv2.resize(soft(), (336, 336), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    raw[::2] = np.where(raw[::2] > 128, 255, 0)  # detail that a third of the size averages away
+    angle = math.radians(15)
+    turn = 3 * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    on_raw = ((ARCFACE_112 - 55.5) @ turn.T + 167.5).astype(np.float32)
+    crop = align(raw, on_raw)
+    size = (96, 240)  # larger than the crop's eye region
+    standard = Standard(flip=0.5, geometric=geometric)
+    photograph = RawSample(crop, 0, "key", None, raw=raw, raw_landmarks=on_raw)
+    sharp = Periocular(size=size, standard=standard)(photograph, generator(1))["periocular"].astype(float)
+    vague = Periocular(size=size, standard=standard)(Sample(crop, 0, "key"), generator(1))["periocular"].astype(float)
+    blurred = [cv2.GaussianBlur(strip, (0, 0), 6) for strip in (sharp, vague)]
+    assert np.abs(blurred[0] - blurred[1])[12:-12, 24:-24].mean() < 3
+    assert np.abs(np.diff(sharp, axis=0)).mean() > 2 * np.abs(np.diff(vague, axis=0)).mean()
 
 
 def test_a_mirrored_strip_is_the_strip_of_the_mirrored_face() -> None:
     sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
     after = Periocular(standard=Standard(flip=1.0))(sample, generator(0))["periocular"]
-    before = Periocular()(flip(sample, generator(0), 1.0), generator(0))["periocular"]
+    before = Periocular()(mirrored(sample), generator(0))["periocular"]
     assert np.abs(after.astype(int) - before).max() <= 3  # warps round places to 1/32 of a pixel
 
 
@@ -147,7 +241,7 @@ def test_a_mirrored_single_eye_is_the_same_eye() -> None:
     """It is the crop of `right` in the mirrored face, for there the left eye is on the right."""
     sample = Sample(soft(), 0, "key", ARCFACE_112.copy())
     after = Periocular("left", (64, 64), standard=Standard(flip=1.0))(sample, generator(0))["periocular"]
-    before = Periocular("right", (64, 64))(flip(sample, generator(0), 1.0), generator(0))["periocular"]
+    before = Periocular("right", (64, 64))(mirrored(sample), generator(0))["periocular"]
     assert np.abs(after.astype(int) - before).max() <= 3
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kdface.augmentations import Standard
-from kdface.augmentations.flip import flip, mirror_points
 from kdface.faces import ARCFACE_112, Sample
 from kdface.randomness import generator
 
@@ -16,22 +15,16 @@ def _sample() -> Sample:
     return Sample(image, 0, "key", ARCFACE_112.copy())
 
 
-def test_the_flip_mirrors_image_and_landmarks_and_leaves_the_sample_alone() -> None:
+def test_the_flip_mirrors_and_leaves_the_sample_alone() -> None:
     sample = _sample()
     before = sample.image.copy()
-    mirrored = flip(sample, generator(0), 1.0)
-    assert np.array_equal(mirrored.image, before[:, ::-1])
+    assert np.array_equal(Standard(flip=1.0)(sample, generator(0))["image"], before[:, ::-1])
     assert np.array_equal(sample.image, before)
-    assert mirrored.landmarks is not None
-    left_eye, right_eye = ARCFACE_112[0], ARCFACE_112[1]
-    assert mirrored.landmarks[0] == pytest.approx([111 - right_eye[0], right_eye[1]])
-    assert mirrored.landmarks[1] == pytest.approx([111 - left_eye[0], left_eye[1]])
-    assert mirror_points(mirrored.landmarks, 112) == pytest.approx(ARCFACE_112, abs=1e-4)
 
 
 def test_the_flip_has_its_probability() -> None:
-    sample = _sample()
-    flipped = sum(not np.array_equal(flip(sample, generator(n), 0.25).image, sample.image) for n in range(2000))
+    sample, standard = _sample(), Standard(flip=0.25)
+    flipped = sum(not np.array_equal(standard(sample, generator(n))["image"], sample.image) for n in range(2000))
     assert 0.25 - 4 * (0.25 * 0.75 / 2000) ** 0.5 < flipped / 2000 < 0.25 + 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 
