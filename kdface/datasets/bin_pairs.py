@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.folders import missing
-from kdface.datasets.images import Size, decode, read_bytes
+from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.datasets.safe_pickle import load_plain
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
@@ -81,12 +81,19 @@ class BinPairs:
 
     def __getitem__(self, index: int) -> Sample:
         size = self.preprocessing.size
-        image = decode(self._images[index], f"{self.path}, image {self.keys[index]}", size)
+        image = decode(self._images[index], self._source(index), size)
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where the image is cut short or of another size; nothing is decoded."""
+        require_whole(self._images[index], self._source(index), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:
         """The encoded image, then one byte that says whether its pair shows one person."""
         return self._images[index] + bytes([int(self.same[index // 2])])
+
+    def _source(self, index: int) -> str:
+        return f"{self.path}, image {self.keys[index]}"
 
     def _encoded(self, number: int, item: Any) -> bytes:
         if isinstance(item, np.ndarray) and item.dtype == np.uint8:  # as cv2.imencode returns it

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdface.augmentations.periocular import PairedSample, resized
 from kdface.datasets.folders import missing
-from kdface.datasets.images import SUFFIXES, Size, decode, read_bytes
+from kdface.datasets.images import SUFFIXES, Size, decode, read_bytes, require_whole
 from kdface.errors import DataError, UserError
 from kdface.faces import Image, Preprocessing, Sample
 
@@ -107,8 +107,17 @@ class CKDFolders:
 
     def raw_bytes(self, index: int) -> bytes:
         """The bytes of the image file; in modality `both` those of the face, then those of the periocular image."""
-        kinds = ("face", "periocular") if self.modality == "both" else (self.modality,)
-        return b"".join(read_bytes(self._path(index, kind)) for kind in kinds)
+        return b"".join(read_bytes(self._path(index, kind)) for kind in self._kinds)
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where a file is missing or cut short; nothing is decoded."""
+        for kind in self._kinds:
+            path = self._path(index, kind)
+            require_whole(read_bytes(path), str(path))
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return ("face", "periocular") if self.modality == "both" else (self.modality,)
 
     def _path(self, index: int, kind: str) -> Path:
         person, file = self.keys[index].split("/")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of
+from kdface.datasets.checks import bytes_of, check
 from kdface.faces import FaceSet
 
 
@@ -39,6 +39,10 @@ class Derived:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where the image beneath is known to be broken before it is decoded."""
+        check(self.dataset, index)
 
     def raw_bytes(self, index: int) -> bytes:
         """Of the image beneath: what is made of it depends on these bytes and on the configuration."""

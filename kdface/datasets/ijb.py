@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.folders import missing
-from kdface.datasets.images import Size, decode, read_bytes
+from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.errors import DataError, UserError
 from kdface.faces import Preprocessing, Sample, align, similarity, template_points
 
@@ -115,7 +115,7 @@ class IJB:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        path, points, size = self.root / "loose_crop" / self.keys[index], self._points[index], self.preprocessing.size
+        path, points, size = self._path(index), self._points[index], self.preprocessing.size
         image = decode(read_bytes(path), str(path))
         try:
             matrix = similarity(points, template_points(size))
@@ -128,7 +128,14 @@ class IJB:
         """The bytes of the image file, its landmarks and score, template and medium, and a digest of the lists."""
         points: bytes = np.append(self._points[index], self.detector_score[index]).astype("<f8").tobytes()
         numbers: bytes = np.array([self.template[index], self.medium[index]], dtype="<i8").tobytes()
-        return read_bytes(self.root / "loose_crop" / self.keys[index]) + points + numbers + self._lists
+        return read_bytes(self._path(index)) + points + numbers + self._lists
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where the file is missing or cut short; nothing is decoded."""
+        require_whole(read_bytes(self._path(index)), str(self._path(index)))
+
+    def _path(self, index: int) -> Path:
+        return self.root / "loose_crop" / self.keys[index]
 
     def _compared(self, path: Path) -> tuple[Numbers, NDArray[np.bool_]]:
         """The pairs of the 1:1 list, and whether each shows one person."""

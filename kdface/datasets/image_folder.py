@@ -11,7 +11,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from kdface.datasets.folders import scan
-from kdface.datasets.images import Size, decode, read_bytes
+from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing, Sample, template_points
 
@@ -83,6 +83,10 @@ class ImageFolder:
         size = self.preprocessing.size
         image = decode(self.raw_bytes(index), str(self.root / self.keys[index]), size)
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where the file is missing, cut short or of another size; nothing is decoded."""
+        require_whole(self.raw_bytes(index), str(self.root / self.keys[index]), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:
         """The bytes of the image file."""

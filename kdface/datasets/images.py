@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import zlib
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in p
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 FORMATS = "a whole JPEG, PNG, BMP or WebP image"
+MOST_PIXELS = 1 << 27  # of one image, 0.4 GB decoded: a header may claim any number, and decoding allocates it
 
 # In JPEG data FF00 is a stuffed byte and FFD0-FFD7 restart a scan; any other FFxx opens a segment.
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
@@ -40,28 +42,54 @@ def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Ima
     Raises:
         DataError: the bytes are no image, are cut short or damaged, or have another size.
     """
-    reason = _damage(data)
-    if reason:
-        raise DataError(f"{source}: {reason}.", expected=FORMATS)
+    require_whole(data, source, size)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # what OpenCV refuses before decoding, e.g. an absurd size in the header
         bgr = None
     if bgr is None:
         raise DataError(f"{source}: the image cannot be decoded.", expected=FORMATS)
-    if size is not None and bgr.shape[:2] != tuple(size):
-        given, wanted = (f"{height} high, {width} wide" for height, width in (bgr.shape[:2], size))
-        raise DataError(
-            f"{source}: the crop is {given}.",
-            expected=wanted,
-            mend="give the dataset the size of its crops, or align and crop the images anew; nothing is resized",
-        )
+    if size is not None:
+        _require_size(bgr.shape[:2], source, size)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None) -> None:
+    """What can be known of an image file without decoding it: its format, that it is whole, and its size.
+
+    Raises:
+        DataError: as `decode`, and where the header claims more than `MOST_PIXELS`.
+    """
+    reason = _damage(data)
+    if reason:
+        raise DataError(f"{source}: {reason}.", expected=FORMATS)
+    claimed = _claimed_size(data)
+    if claimed is None:
+        return
+    if claimed[0] * claimed[1] > MOST_PIXELS:
+        raise DataError(
+            f"{source}: the header claims {claimed[0]} x {claimed[1]} pixels.",
+            expected=f"at most {MOST_PIXELS:,} pixels",
+        )
+    if size is not None:
+        _require_size(claimed, source, size)
+
+
+def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) -> None:
+    if given != tuple(size):
+        one, other = (f"{height} high, {width} wide" for height, width in (given, size))
+        raise DataError(
+            f"{source}: the crop is {one}.",
+            expected=other,
+            mend="give the dataset the size of its crops, or align and crop the images anew; nothing is resized",
+        )
+
+
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file. Raises `DataError` naming it where it cannot be read."""
+    """The bytes of a file. Raises `DataError` naming it where it cannot be read, or is a pipe or device."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: not a file.")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -114,3 +142,37 @@ def _png_damage(data: bytes) -> str:
             return ""
         position = end + 4
     return f"the PNG is cut short after {len(data)} bytes"
+
+
+def _claimed_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) by the header of a whole image file, or None where it does not say."""
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    if data[:8] == _PNG_SIGNATURE:
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    if data[:2] == b"BM":
+        if int.from_bytes(data[14:18], "little") < 40:  # an OS/2 header
+            return int.from_bytes(data[20:22], "little"), int.from_bytes(data[18:20], "little")
+        height = int.from_bytes(data[22:26], "little", signed=True)  # negative: top row first
+        return abs(height), int.from_bytes(data[18:22], "little", signed=True)
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        return int.from_bytes(data[28:30], "little") & 0x3FFF, int.from_bytes(data[26:28], "little") & 0x3FFF
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    position = 2
+    while (found := _JPEG_MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame: length, precision, height, width
+            height, width = data[position + 3 : position + 5], data[position + 5 : position + 7]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        if marker not in (0x01, 0xD8):
+            position += int.from_bytes(data[position : position + 2], "big")
+    return None

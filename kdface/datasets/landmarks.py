@@ -30,10 +30,14 @@ class Landmarks:
     points: Points
     problem: str = ""
 
-    def within(self, height: int, width: int) -> Points:
-        """The (5, 2) points. Raises `DataError` naming file and line where they cannot be those of such an image."""
+    def require_usable(self) -> None:
+        """Raise `DataError` naming file and line where the row cannot be used."""
         if self.problem:
             raise DataError(f"{self.source}: {self.problem}.", expected=",".join(HEADER))
+
+    def within(self, height: int, width: int) -> Points:
+        """The (5, 2) points. Raises `DataError` naming file and line where they cannot be those of such an image."""
+        self.require_usable()
         sides = np.array([width, height])
         if (self.points < -_MARGIN * sides).any() or (self.points > (1 + _MARGIN) * sides).any():
             far = self.points[np.abs(self.points / sides - 0.5).max(axis=1).argmax()]

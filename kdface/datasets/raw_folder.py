@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.folders import scan
-from kdface.datasets.images import Size, decode, read_bytes
-from kdface.datasets.landmarks import read_landmarks
+from kdface.datasets.images import Size, decode, read_bytes, require_whole
+from kdface.datasets.landmarks import Landmarks, read_landmarks
 from kdface.errors import DataError, UserError, nearest
 from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, align, similarity, template_points
 
@@ -92,6 +92,17 @@ class RawFolder:
 
     def raw(self, index: int) -> tuple[Image, Points]:
         """The photograph (height, width, 3) as stored, and its five landmarks (5, 2) in its pixels."""
+        path, row = self._found(index)
+        image = decode(read_bytes(path), str(path))
+        return image, row.within(*image.shape[:2])
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where file or landmarks are missing or the file is cut short; nothing is decoded."""
+        path, row = self._found(index)
+        require_whole(read_bytes(path), str(path))
+        row.require_usable()
+
+    def _found(self, index: int) -> tuple[Path, Landmarks]:
         key = self.keys[index]
         path = self.root / key
         row = self._rows.get(key)
@@ -99,8 +110,7 @@ class RawFolder:
             raise DataError(f"{path}: {self._csv} has no landmark row for it.", expected=f"a row {key},...")
         if not path.is_file():
             raise DataError(f"{row.source}: the image {path} does not exist.")
-        image = decode(read_bytes(path), str(path))
-        return image, row.within(*image.shape[:2])
+        return path, row
 
     def raw_bytes(self, index: int) -> bytes:
         """The bytes of the image file, then those of its landmarks (5 x 2 float32)."""

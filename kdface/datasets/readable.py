@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of
+from kdface.datasets.checks import bytes_of, check
 from kdface.datasets.derived import Derived
 from kdface.errors import DataError
 from kdface.faces import FaceSet, Sample
@@ -63,6 +63,9 @@ class Readable(Derived):
 
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[int(self._rows[index])]
+
+    def check(self, index: int) -> None:
+        check(self.dataset, int(self._rows[index]))
 
     def raw_bytes(self, index: int) -> bytes:
         return bytes_of(self.dataset, int(self._rows[index]))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.folders import missing
-from kdface.datasets.images import decode, read_bytes
+from kdface.datasets.images import decode, read_bytes, require_whole
 from kdface.datasets.record_file import RecordFile, unpack
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
@@ -95,6 +95,16 @@ class RecordIO:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Sample:
+        image, source = self._image(index)
+        size = self.preprocessing.size
+        return Sample(decode(image, source, size), int(self.labels[index]), self.keys[index], template_points(size))
+
+    def check(self, index: int) -> None:
+        """Raise `DataError` where the record is damaged, or its image cut short or of another size; none is decoded."""
+        require_whole(*self._image(index), self.preprocessing.size)
+
+    def _image(self, index: int) -> tuple[bytes, str]:
+        """The encoded image of a record whose label is right, and how a message names it."""
         record, label = int(self._records[index]), int(self.labels[index])
         source = self._file.source(record)
         values, image = unpack(self._file.read(record), source)
@@ -102,8 +112,7 @@ class RecordIO:
             raise DataError(
                 f"{source}: its label is {values[0]:g}, and its identity record's is {self._classes[label]}."
             )
-        size = self.preprocessing.size
-        return Sample(decode(image, source, size), label, self.keys[index], template_points(size))
+        return image, source
 
     def raw_bytes(self, index: int) -> bytes:
         """The data of the record: header, label and encoded image."""

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of
+from kdface.datasets.checks import bytes_of, check
 from kdface.datasets.derived import Derived
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Sample
@@ -59,6 +59,9 @@ class Subset(Derived):
 
     def __getitem__(self, index: int) -> Sample:
         return replace(self.dataset[int(self._rows[index])], label=int(self._labels[index]))
+
+    def check(self, index: int) -> None:
+        check(self.dataset, int(self._rows[index]))
 
     def raw_bytes(self, index: int) -> bytes:
         return bytes_of(self.dataset, int(self._rows[index]))

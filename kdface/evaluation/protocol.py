@@ -83,11 +83,20 @@ class Outcome:
 
 @runtime_checkable
 class EvaluationProtocol(Protocol):
-    """What the run asks of a protocol. `datasets` are those whose images the run's network embeds."""
+    """What the run asks of a protocol. `datasets` are those whose images the run's network embeds.
+
+    One that reads some of their images only says which: `keys_read`, the keys of each dataset (`images_read`).
+    """
 
     datasets: tuple[FaceSet, ...]
 
     def evaluate(self, embed: Embedder) -> Outcome: ...
+
+
+def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]:
+    """The images that a protocol will read, by dataset; see `kdface.datasets.checks.broken`."""
+    keys = getattr(protocol, "keys_read", None) or [faces.keys for faces in protocol.datasets]
+    return [(faces, sorted(each)) for faces, each in zip(protocol.datasets, keys, strict=True)]
 
 
 class Verification:
@@ -148,6 +157,11 @@ class Verification:
                     f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}.",
                     mend=f"kdface data verify {side.name}",
                 )
+
+    @property
+    def keys_read(self) -> tuple[set[str], ...]:
+        first, second = self._keys()
+        return (first | second,) if self.probes is self.dataset else (first, second)
 
     def _keys(self) -> tuple[set[str], set[str]]:
         """The images that are needed of `dataset`, and of `probes`."""

@@ -122,6 +122,10 @@ class QualityEDC:
         if recognition is not None:
             require_sees(recognition, self.recognised)
 
+    @property
+    def keys_read(self) -> tuple[list[str], ...]:
+        return (self.pairs.keys(),) * len(self.datasets)
+
     def evaluate(self, embed: Embedder) -> QualityOutcome:
         """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
 

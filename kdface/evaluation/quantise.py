@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.evaluation.embed import Embedder, Recognition
-from kdface.evaluation.protocol import EvaluationProtocol, Outcome
+from kdface.evaluation.protocol import EvaluationProtocol, Outcome, images_read
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
@@ -80,6 +80,10 @@ class Quantised:
     def __init__(self, protocol: EvaluationProtocol) -> None:
         self.protocol = protocol
         self.datasets = protocol.datasets
+
+    @property
+    def keys_read(self) -> tuple[list[str], ...]:
+        return tuple(keys for _, keys in images_read(self.protocol))
 
     def evaluate(self, embed: Embedder) -> Outcome:
         outcome = self.protocol.evaluate(QuantisedEmbedder(embed))

@@ -9,12 +9,17 @@ import cv2
 import numpy as np
 import pytest
 
-from kdface.datasets import duplicates
-from kdface.datasets.checks import Duplicate, Spread, card, fingerprint, overlap, verify
+from kdface.datasets import duplicates, images
+from kdface.datasets.checks import Broken, Duplicate, Spread, broken, card, fingerprint, overlap, verify
 from kdface.datasets.image_folder import ImageFolder
+from kdface.datasets.images import decode, require_whole
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
+from kdface.datasets.resized import Resized
+from kdface.datasets.subset import Subset
 from kdface.errors import DataError
+from kdface.evaluation import Clustering, PairList, QualityEDC, Quantised, Verification
+from kdface.evaluation.protocol import EvaluationProtocol, images_read
 from kdface.faces import Preprocessing, Sample, template_points
 
 
@@ -346,3 +351,95 @@ def test_a_known_label_error_of_lfw_is_found() -> None:
     keys = [f"{name}/{name}_0001.jpg" for name in ("Emmy_Rossum", "Eva_Amurri", "AJ_Cook", "Abel_Pacheco")]
     found = verify(RawFolder(data / "lfw", data / "lfw_landmarks.csv", keys=keys)).duplicates
     assert [(pair.first_person, pair.second_person) for pair in found] == [("Emmy_Rossum", "Eva_Amurri")]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> ImageFolder:
+    """Seven crops of two people: three whole ones, and one of each kind of damage."""
+    for person in ("ada", "bo"):
+        (tmp_path / person).mkdir()
+    whole = cv2.imencode(".jpg", picture(0))[1].tobytes()
+    for name, content in {
+        "ada/1.jpg": whole,
+        "ada/2.png": cv2.imencode(".png", picture(1))[1].tobytes(),
+        "ada/gone.jpg": whole,
+        "ada/short.jpg": whole[:-50],
+        "bo/1.webp": cv2.imencode(".webp", picture(2))[1].tobytes(),
+        "bo/inside.jpg": whole[:-400] + bytes(398) + whole[-2:],
+        "bo/large.bmp": cv2.imencode(".bmp", picture(3, 96))[1].tobytes(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    faces = ImageFolder(tmp_path)
+    (tmp_path / "ada/gone.jpg").unlink()
+    return faces
+
+
+def test_files_are_checked_before_they_are_decoded(damaged: ImageFolder) -> None:
+    told: list[tuple[int, int]] = []
+    found = broken(damaged, progress=lambda done, of: told.append((done, of)))
+    assert [each.key for each in found] == ["ada/gone.jpg", "ada/short.jpg", "bo/large.bmp"]
+    assert told == [(each, 7) for each in range(1, 8)]
+    assert "96 high, 96 wide" in found[2].reason
+    assert broken(damaged, ["bo/1.webp", "ada/short.jpg", "ada/short.jpg", "cy/1.jpg"]) == (
+        found[1],
+        Broken("cy/1.jpg", f"{damaged.name} has no image cy/1.jpg."),
+    )
+    for beneath in (Resized(damaged, (56, 56)), Subset(damaged, 2)):
+        assert broken(beneath) == found
+
+
+def test_a_full_check_decodes(damaged: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(ImageFolder, "__getitem__", lambda faces, index: read.append(faces.keys[index]))
+    assert broken(damaged) and not read
+    assert not broken(damaged, full=True)
+    assert read == list(damaged.keys)
+    rows: list[Row] = [("ada", picture(0)), ("ada", DataError("a.jpg: cut short."))]
+    assert broken(InMemory(rows)) == ()
+    assert broken(InMemory(rows), full=True) == (Broken("1", "a.jpg: cut short."),)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_a_header_says_the_size_before_anything_is_decoded(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cv2.imencode(suffix, picture(0)[:, :80])[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", None)
+    require_whole(data, "a", (112, 80))
+    with pytest.raises(DataError, match="112 high, 80 wide"):
+        require_whole(data, "a", (112, 112))
+    monkeypatch.setattr(images, "MOST_PIXELS", 112 * 80 - 1)
+    with pytest.raises(DataError, match="claims 112 x 80 pixels"):
+        decode(data, "a")
+
+
+def test_lossless_webp_and_webp_with_alpha_say_their_size() -> None:
+    lossless = cv2.imencode(".webp", picture(0)[:, :80], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    alpha = cv2.imencode(
+        ".webp", np.dstack([picture(0)[:, :80], np.tri(112, 80, dtype=np.uint8) * 9]), [cv2.IMWRITE_WEBP_QUALITY, 80]
+    )[1].tobytes()
+    assert {lossless[12:16], alpha[12:16]} == {b"VP8L", b"VP8X"}
+    for data in (lossless, alpha):
+        with pytest.raises(DataError, match="112 high, 80 wide"):
+            require_whole(data, "a", (9, 9))
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "ada").mkdir()
+    os.mkfifo(tmp_path / "ada" / "1.jpg")
+    with pytest.raises(DataError, match="not a file"):
+        ImageFolder(tmp_path)[0]
+
+
+def test_only_the_images_that_a_test_reads_are_checked(damaged: ImageFolder) -> None:
+    pairs = PairList(("ada/1.jpg", "ada/1.jpg"), ("ada/2.png", "bo/1.webp"), np.array([True, False]), None)
+    test = Verification(damaged, pairs)
+    edges: list[EvaluationProtocol] = [
+        test,
+        Verification(damaged, pairs, probes=Resized(damaged, (112, 112))),
+        QualityEDC(test),
+        Quantised(test),
+    ]
+    for protocol in edges:
+        read = images_read(protocol)
+        assert [len(keys) for _, keys in read] == ([3] if len(protocol.datasets) == 1 else [1, 2])
+        assert not any(broken(faces, keys) for faces, keys in read)
+    assert [keys for _, keys in images_read(Clustering(damaged))] == [sorted(damaged.keys)]
