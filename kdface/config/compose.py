@@ -168,7 +168,7 @@ def _missing_choice(error: MissingConfigException, overrides: list[str]) -> User
     if (options := error.options) is None:
         return UserError(f"there is no configuration {missing!r}: {str(error).splitlines()[0]}")
     near = nearest(choice, options)
-    given = next((each for each in overrides if each.lstrip("+").startswith(f"{group}=")), "")
+    given = next((each for each in overrides if each.lstrip("+") == f"{group}={choice}"), "")
     return UserError(
         f"there is no {group} named {choice!r}.",
         expected=f"one of {', '.join(options)}",
