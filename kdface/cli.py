@@ -54,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
         print(HELP.format(commands=rows))
         return 0
-    from kdface.errors import UserError, nearest
+    from kdface.config.paths import expand_home
+    from kdface.errors import UserError, nearest, of_system
 
+    words = [expand_home(word) for word in words]
     try:
         if words[0] not in COMMANDS:
             near = nearest(words[0], COMMANDS)
@@ -83,6 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away: nothing to tell it
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno is None:  # a library's own, not the system's
+            raise
+        print(f"error: {of_system(error)}", file=sys.stderr)
+        return 1
 
 
 def console() -> None:

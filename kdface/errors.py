@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -42,6 +43,23 @@ class UserError(Exception):
 
 class DataError(UserError):
     """An image, record, landmark row or list on disk that cannot be used. `problem` names file and record."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free space (df -h), then the same command goes on from what it has",
+    errno.EDQUOT: "free space (quota -s), then the same command goes on from what it has",
+    errno.EFBIG: "a larger file-size limit (ulimit -f), then the same command goes on from what it has",
+    errno.EROFS: "another folder: paths.runs=FOLDER for runs, -o for what is written elsewhere",
+    errno.EACCES: "the permission of the file and its folders (ls -ld), or another folder: paths.runs=FOLDER",
+    errno.EPERM: "the permission of the file and its folders (ls -ld), or another folder: paths.runs=FOLDER",
+    errno.EMFILE: "a larger limit of open files: ulimit -n 4096",
+}
+
+
+def of_system(error: OSError) -> UserError:
+    """What the system refused (a full disk, no permission), in one message."""
+    what = f"{error.filename}: " if error.filename else ""
+    return UserError(f"{what}{error.strerror or error}.", mend=_REMEDIES.get(error.errno or 0, ""))
 
 
 def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, mend: str) -> UserError:

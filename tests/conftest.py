@@ -37,6 +37,8 @@ TINY = [
     "trainer.threads=1",
     "optimizer.lr=0.01",
 ]
+# The same run, tested on nothing.
+UNTESTED = [*(word for word in TINY if not word.startswith("evaluation")), "evaluation=none"]
 
 
 @pytest.fixture(autouse=True, scope="session")

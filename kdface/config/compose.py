@@ -21,8 +21,9 @@ from kdface.config import views
 from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.choosing import choose, split, with_values
+from kdface.config.files import absolute, absolute_paths, require_name
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, conf_folder, groups
+from kdface.config.paths import choices, conf_folder, expand_home, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
@@ -69,7 +70,7 @@ def compose(
             that follows them (`${dataset.size}`) follows the run's.
     """
     with hydra_context(config_dirs or []) as hydra:
-        return compose_in(hydra, overrides, around)
+        return compose_in(hydra, [expand_home(each) for each in overrides], around)
 
 
 def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None) -> Composed:
@@ -87,8 +88,8 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     for key, value in (around or {}).items():
         if key not in _OWN_OF_AN_EVALUATION:
             config[key] = {} if value is None and key in groups() else value
-    _absolute_paths(config, origins)
-    tree = _resolve(config, origins)
+    _absolute_folders(config, origins)
+    tree = absolute_paths(_resolve(config, origins))
     for group, value in tree.items():
         if value == {} and group != "evaluation":
             tree[group] = None
@@ -96,6 +97,7 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     check_parts(tree)
     if tree["name"] is None:
         tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
+    require_name(tree["name"])
     return Composed(tree, chosen, origins)
 
 
@@ -113,21 +115,15 @@ def _use_own_dataset(
     tell(chosen["dataset"], ", ".join(f"{key}={value}" for key, value in without.items()))
 
 
-def _absolute_paths(config: DictConfig, origins: Origins) -> None:
-    """Paths become absolute before anything is built upon them: a run means the same from every folder."""
+def _absolute_folders(config: DictConfig, origins: Origins) -> None:
+    """The two folders become absolute before anything is built upon them."""
     for key in ("data", "runs"):
         try:
             value = config.paths[key]
         except OmegaConfBaseException as error:
             raise _unresolved(error, f"paths.{key}", origins) from None
         if isinstance(value, str):
-            config.paths[key] = str(Path(value).expanduser().absolute())
-    teacher, method = config.get("teacher") or {}, config.get("method") or {}
-    given = ((teacher, "run"), (teacher, "weights"), (teacher.get("quality") or {}, "path"), (method, "start_from"))
-    for part, key in given:
-        value = part.get(key)  # null as well where it is "???", not given yet
-        if isinstance(value, str):
-            part[key] = str(Path(value).expanduser().absolute())
+            config.paths[key] = absolute(value)
 
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:

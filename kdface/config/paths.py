@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+
+# A home folder where a value, or an element of a list or a sweep, begins; Hydra's grammar knows no unquoted `~`.
+_HOME = re.compile(r"(?<=[=\[,])~[\w.-]*(?=[/\],]|$)")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -11,6 +16,12 @@ def conf_folder() -> Path:
     """conf/ inside the installed package, or at the top of a checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
+
+
+def expand_home(word: str) -> str:
+    """An override with the home folder in the place of `~`: `dataset.root=~/faces`."""
+    key, equals, value = word.partition("=")
+    return key + _HOME.sub(lambda found: os.path.expanduser(found[0]), equals + value)
 
 
 def groups(folders: list[Path] | None = None) -> list[str]:

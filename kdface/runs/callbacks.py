@@ -22,7 +22,7 @@ from kdface.heads import Head
 from kdface.methods import Method
 from kdface.progress import Meter
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT
-from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.folder import RunFolder, write_json
 from kdface.runs.interruption import Interruption
 from kdface.runs.records import Records, read
 
@@ -341,11 +341,4 @@ class Checkpoints(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Every rank takes part (sharded state is gathered); rank 0 writes."""
-        if trainer.world_size == 1:
-            write_atomic(self.folder.last, lambda path: trainer.save_checkpoint(str(path)))
-            return
-        path = self.folder.last.with_name(".last.ckpt.tmp")
-        trainer.save_checkpoint(str(path))
-        if trainer.is_global_zero:
-            path.replace(self.folder.last)
-        trainer.strategy.barrier()
+        trainer.save_checkpoint(str(self.folder.last))

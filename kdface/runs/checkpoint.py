@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins import CheckpointIO
 
 from kdface.errors import UserError
+from kdface.runs.folder import RunFolder, flush, write_atomic
 
 CHECKPOINT_FORMAT = 1
 
@@ -32,6 +35,43 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if made_with != CHECKPOINT_FORMAT:
         raise UserError(f"{path} has format {made_with}.", expected=f"format {CHECKPOINT_FORMAT}")
     return content
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint atomically. Raises `OSError` where the disk is full."""
+
+    def save(temporary: Path) -> None:
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # of torch's writer, which the system's own error broke off
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    write_atomic(path, save)
+
+
+class RunCheckpoints(CheckpointIO):
+    """How Lightning writes and reads the checkpoints of a run: in its folder, and nowhere else on the way there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Of the records, all that came before the checkpoint are on the disk before it is."""
+        folder = RunFolder(Path(path).parent.parent)
+        folder.require_there()
+        if folder.metrics.is_file():
+            flush(folder.metrics)
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        Path(path).unlink(missing_ok=True)
 
 
 def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Every file is written to a temporary name and renamed, so a kill leaves the old 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,12 +18,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError
+
+# What lies in a run folder; loggers add folders of their own.
+_FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
+_BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # all that a start wrote
+_FILES = (
+    *("config.yaml", "data.json", "images.tsv.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
+    *_BEFORE_CONFIG,
+)
 
 
 class HeldError(UserError):
@@ -30,19 +39,58 @@ class HeldError(UserError):
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write through a temporary file in the same folder, flushed to disk before it takes the name."""
+    """Write through a temporary file in the same folder, flushed to disk before it takes the name, as is the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(temporary)
         os.replace(temporary, path)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Return when a file's content, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_own(path: Path, flags: int) -> IO[str]:
+    """Open a file of a run folder in its place, for appending or reading; a link is not followed.
+
+    Raises:
+        UserError: it is a link, or the run folder is gone.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise _gone(path.parent) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link(path) from None
+        raise
+    mode = "r+" if flags & os.O_RDWR else "w" if flags & os.O_WRONLY else "r"
+    return os.fdopen(descriptor, mode, encoding="utf-8")
+
+
+def _gone(root: Path) -> UserError:
+    return UserError(
+        f"{root} was removed while its run was going on: what it had is lost.",
+        mend="the same command trains it anew",
+    )
+
+
+def _link(path: Path) -> UserError:
+    return UserError(
+        f"{path} is a link that leads out of its run folder: nothing is written through it.",
+        expected="a run folder that holds its files itself",
+        mend=f"rm {path}, or copy the folder with cp -rL",
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -117,7 +165,16 @@ class RunFolder:
         return f"{self.read_config()['name']}/{self.root.name}"
 
     def read_results(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        """What came out. Raises `UserError` where that cannot be read."""
+        try:
+            found = json.loads(self.results.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
+                raise ValueError("it holds no metrics")
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.results} cannot be read ({error}).",
+                mend=f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}",
+            ) from None
         return found
 
     def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
@@ -149,11 +206,27 @@ class RunFolder:
                 mend=f"copy the finished folder whole, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
             )
 
+    def require_there(self) -> None:
+        """Raise `UserError` where the folder was removed: nothing may be written that looks like the rest of it."""
+        if not self.config.is_file():
+            raise _gone(self.root)
+
+    def require_own_files(self) -> None:
+        """Raise `UserError` where a file or folder that kdface writes is a link that leads out of the run folder."""
+        inside = self.root.resolve()
+        own = [self.root / name for name in (*_FILES, *_FOLDERS)]
+        for folder in _FOLDERS:
+            own += sorted((self.root / folder).rglob("*"))
+        for path in own:
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise _link(path)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; a second one is told who holds it. The lock dies with the process."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "a+", encoding="utf-8") as lock:
+        self.require_own_files()
+        with open_own(self.root / ".lock", os.O_RDWR | os.O_CREAT) as lock:
             for last_try in (False, False, False, False, True):  # who asks whether it is held, holds it for a moment
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,6 +239,7 @@ class RunFolder:
                             mend="wait for it, or stop it",
                         ) from None
                 time.sleep(0.03)
+            lock.seek(0)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -175,11 +249,11 @@ class RunFolder:
 def held(folder: RunFolder) -> bool:
     """Whether a process holds the run's lock."""
     try:
-        with open(folder.root / ".lock", "rb") as lock:
+        with open_own(folder.root / ".lock", os.O_RDONLY) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is none, or it cannot be read
+    except (OSError, UserError):  # there is none, or it cannot be read
         return False
     return False
 
@@ -197,7 +271,7 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER") from None
-    strange = [entry.name for entry in root.iterdir() if not entry.name.startswith(".") and entry.name != "origin.json"]
+    strange = [entry.name for entry in root.iterdir() if entry.name not in _BEFORE_CONFIG and entry.name[0] != "."]
     if strange and not folder.config.is_file():
         raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
     with folder.locked():

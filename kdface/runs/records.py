@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdface.runs.folder import write_text
+from kdface.runs.folder import open_own, write_text
 
 
 class Logger(Protocol):
@@ -37,7 +38,7 @@ class Records:
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append {"kind", "step", "time", ...}. Numbers that are not finite are written as null: JSON has none."""
         record = {"kind": kind, "step": step, **_plain(values), "time": round(time.time(), 3)}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
         self._hand_on(record)
 

@@ -32,7 +32,7 @@ from kdface.runs.callbacks import (
     skipped_images,
     untrained_metrics,
 )
-from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.checkpoint import RunCheckpoints, read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
 from kdface.runs.interruption import Interruption
@@ -141,6 +141,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             record_evaluation(records, trainer.global_step, outcomes)
             results["untrained"] = untrained_metrics(folder)
             results["skipped"] = skipped_images(folder)
+            folder.require_there()
             write_scores(folder.scores, outcomes)
             write_json(folder.results, results)
     finally:
@@ -194,6 +195,7 @@ def make_trainer(
         gradient_clip_val=settings.clip_norm,
         deterministic=settings.deterministic,
         callbacks=callbacks,
+        plugins=[RunCheckpoints()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -6,6 +6,7 @@ failed.json  {"error": "..."}, written by the job itself; a job that is started 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,11 @@ def note_plan(folder: RunFolder, total_steps: int) -> None:
 
 
 def note_failure(folder: RunFolder, error: str) -> None:
-    """The first word counts: of several ranks that fail together, the first to fail is the cause."""
-    if failure(folder) is None:
-        write_json(folder.root / "failed.json", {"error": error})
+    """The first word counts: of several ranks that fail together, the first to fail is the cause. A folder that was
+    removed is not made again, and a full disk does not hide the cause."""
+    if folder.config.is_file() and failure(folder) is None:
+        with contextlib.suppress(OSError):
+            write_json(folder.root / "failed.json", {"error": error})
 
 
 def forget_failure(folder: RunFolder) -> None:

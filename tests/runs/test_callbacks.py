@@ -51,6 +51,7 @@ def test_a_signal_is_heeded_when_the_step_has_been_saved(tmp_path: Path, number:
 
     def save(path: str) -> None:
         saved.append(trainer.global_step)
+        Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text("weights")
 
     strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)

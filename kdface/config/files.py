@@ -1,0 +1,67 @@
+"""The files and folders that a configuration names: every string where a part asks for a `Path`.
+
+They become absolute, with `~` expanded, when a configuration is composed, so a run means the same from every folder.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kdface.config.locate import locate, parameters
+from kdface.errors import UserError
+
+
+def absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def absolute_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration whose paths are absolute."""
+    return {key: _walk(value, Any, key, lambda _, path: absolute(path)) for key, value in tree.items()}
+
+
+def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, path) of every path that parts of a resolved configuration name."""
+    found: list[tuple[str, str]] = []
+
+    def note(key: str, path: str) -> str:
+        found.append((key, path))
+        return path
+
+    for key, value in tree.items():
+        _walk(value, Any, key, note)
+    yield from found
+
+
+def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) -> Any:
+    if isinstance(value, Mapping):
+        hints: dict[str, Any] = {}
+        if "_target_" in value:
+            try:
+                hints = {name: each.hint for name, each in parameters(locate(value["_target_"])).items()}
+            except UserError:  # the check of the tree tells it
+                return value
+        return {name: _walk(each, hints.get(name, Any), f"{key}.{name}", change) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_walk(each, hint, f"{key}.{place}", change) for place, each in enumerate(value)]
+    if isinstance(value, str) and value != "???" and _names_path(hint):
+        return change(key, value)
+    return value
+
+
+def _names_path(hint: Any) -> bool:
+    return hint is Path or any(_names_path(each) for each in typing.get_args(hint))
+
+
+def require_name(name: str) -> None:
+    """Raise `UserError` where a run's name would lead out of `paths.runs`."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts:
+        raise UserError(
+            f"name = {name!r} leads out of paths.runs, where run folders are named after it.",
+            expected="letters, digits and . _ - /, such as name=mine/first",
+            mend=f"name={PurePosixPath(*[each for each in parts if each.strip('./')] or ['mine'])}",
+        )

@@ -1,0 +1,69 @@
+"""Paths and names in a configuration: a run means the same from every folder and lies below paths.runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdface.config.compose import compose
+from kdface.config.files import paths_in
+from kdface.config.fingerprint import fingerprint
+from kdface.errors import UserError
+from tests.conftest import TINY, Kdface
+
+FOLDER = ["dataset=image_folder", "dataset.size=[32,32]", "evaluation=none"]
+# overrides, the key of a path, and what was typed for it
+TYPED: list[tuple[list[str], str, str]] = [
+    ([*FOLDER, "dataset.root={}"], "dataset.root", "faces"),
+    (["evaluation=lfw", "dataset.size=[112,112]", "evaluation.lfw.pairs={}"], "evaluation.lfw.pairs", "pairs.txt"),
+    (["evaluation=lfw", "evaluation.lfw.dataset.root={}"], "evaluation.lfw.dataset.root", "lfw"),
+    (["evaluation=lfw", "evaluation.lfw.dataset.landmarks={}"], "evaluation.lfw.dataset.landmarks", "l.csv"),
+    (["method=maskinv", "teacher=run", "teacher.run={}"], "teacher.run", "runs/demo"),
+    (["paths.data={}"], "paths.data", "data"),
+]
+
+
+def at(tree: Any, key: str) -> Any:
+    for each in key.split("."):
+        tree = tree[each]
+    return tree
+
+
+@pytest.mark.parametrize(("words", "key", "typed"), TYPED, ids=[key for _, key, _ in TYPED])
+def test_every_path_is_absolute_and_the_home_folder_is_known(
+    words: list[str], key: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    for given, expected in ((typed, f"{tmp_path}/{typed}"), (f"~/{typed}", f"/home/ada/{typed}")):
+        tree = compose([word.format(given) for word in words]).tree
+        assert at(tree, key) == expected
+
+
+def test_two_projects_with_the_same_words_are_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for project in ("one", "two"):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        names.add(fingerprint(compose([*FOLDER, "dataset.root=faces", f"paths.runs={tmp_path}/runs"]).tree))
+    assert len(names) == 2
+
+
+def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path) -> None:
+    trees = [
+        compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/{each}"]).tree for each in "ab"
+    ]
+    assert fingerprint(trees[0]) == fingerprint(trees[1])
+    assert [path for key, path in paths_in(trees[0]) if key == "dataset.root"] == [f"{tmp_path}/a/faces"]
+
+
+@pytest.mark.parametrize("name", ["/abs", "../..", "a/../../b", "''"])
+def test_a_name_stays_below_the_folder_of_runs(kdface: Kdface, tmp_path: Path, name: str) -> None:
+    said = kdface("train", *TINY, f"name={name}")
+    assert said.code == 2 and "leads out of paths.runs" in said.err
+    fix = said.err.partition("to mend:")[2].split()[0]
+    assert compose([*TINY, fix]).tree["name"]
+    with pytest.raises(UserError):
+        compose([*TINY, f"name={name}"])

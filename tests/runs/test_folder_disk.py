@@ -1,0 +1,123 @@
+"""A run folder against the disk and against what others put into it: links, a full disk, a folder that goes away."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdface.errors import UserError
+from kdface.runs.checkpoint import RunCheckpoints, read_checkpoint, write_checkpoint
+from kdface.runs.folder import RunFolder, prepare
+from kdface.runs.records import Records
+from kdface.sweeps import marks
+from tests.conftest import UNTESTED, Kdface, only_run
+
+ONE_STEP = ("train", *UNTESTED, "trainer.max_steps=1")
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "config.yaml", "checkpoints", "figures/views.png"])
+def test_a_link_that_leads_out_of_the_folder_is_not_written_through(kdface: Kdface, tmp_path: Path, name: str) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    (run / "DONE").unlink()
+    target = tmp_path / "precious"
+    if (run / name).is_dir():
+        shutil.move(run / name, target)
+    else:
+        shutil.copy(run / name, target)
+        (run / name).unlink()
+    (run / name).symlink_to(target)
+    before = {file: file.read_bytes() for file in (target.rglob("*") if target.is_dir() else [target])}
+    said = kdface("run", str(run))
+    assert said.code == 2 and "is a link that leads out of its run folder" in said.err
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_link_within_the_folder_is_the_users_own(kdface: Kdface, tmp_path: Path) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    (run / "DONE").unlink()
+    (run / "checkpoints" / "best.ckpt").symlink_to("last.ckpt")
+    assert kdface("run", str(run)).code == 0
+
+
+def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    assert not marks.held(RunFolder(tmp_path))
+
+
+def test_a_folder_that_was_removed_in_training_is_not_made_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    marks.note_failure(folder, "the disk is full")
+    with pytest.raises(UserError, match="was removed while its run was going on"):
+        Records(folder.metrics).write("train", 1)
+    with pytest.raises(UserError, match="was removed while its run was going on"):
+        RunCheckpoints().save_checkpoint({}, folder.last)
+    assert not folder.root.exists()
+
+
+def test_the_rest_of_a_removed_run_does_not_block_its_command(kdface: Kdface, tmp_path: Path) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    shutil.rmtree(run)
+    run.mkdir()
+    (run / "failed.json").write_text('{"error": "gone"}')
+    assert kdface(*ONE_STEP).code == 0
+    assert (run / "DONE").is_file()
+
+
+def test_checkpoints_pass_through_no_other_folder(
+    kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "tmp"
+    other.mkdir()
+    monkeypatch.setenv("TMPDIR", str(other))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def refuse(*words: object, **more: object) -> None:
+        raise AssertionError("a temporary file elsewhere")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    assert kdface(*ONE_STEP).code == 0
+    assert not list(other.iterdir())
+
+
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_of_before(tmp_path: Path, kdface: Kdface) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    write_checkpoint({"state_dict": {}, "kdface": {"format": 1, "step": 1}}, path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_checkpoint({"state_dict": {"weight": torch.zeros(1 << 16)}}, path)
+        said = kdface(*ONE_STEP, "backbone.embedding_size=512")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_checkpoint(path)["kdface"]["step"] == 1
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert said.code == 1 and "Traceback" not in said.err
+    assert "File too large" in said.err and "the same command goes on" in said.err
+    again = kdface(*ONE_STEP, "backbone.embedding_size=512")
+    assert again.code == 0, again.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="Permission denied"):
+        prepare(tmp_path / "locked" / "run", {}, {})
+
+
+@pytest.mark.parametrize("words", [("export", "run={run}", "{file}/x.pt"), ("report", "{runs}", "-o", "{file}/x.html")])
+def test_what_cannot_be_written_is_one_message(kdface: Kdface, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    (tmp_path / "file").write_text("no folder")
+    said = kdface(*(word.format(run=run, runs=tmp_path / "runs", file=tmp_path / "file") for word in words))
+    assert said.code in (1, 2) and said.err.startswith("error: ") and str(tmp_path / "file") in said.err
