@@ -5,6 +5,7 @@ from kdface.datasets.ckd_folders import CKDFolders
 from kdface.datasets.degraded import JPEG, Pixels
 from kdface.datasets.ijb import IJB
 from kdface.datasets.image_folder import ImageFolder
+from kdface.datasets.images_per_person import ImagesPerPerson
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
 from kdface.datasets.resized import Resized
@@ -18,6 +19,7 @@ __all__ = [
     "BinPairs",
     "CKDFolders",
     "ImageFolder",
+    "ImagesPerPerson",
     "Pixels",
     "RawFolder",
     "RecordIO",

@@ -135,6 +135,8 @@ def company(group: str, choice: str) -> list[str]:
         given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
     if (group, choice) in (("evaluation", "lfw_ytf_quality"), ("evaluation", "benchmarks_quality")):
         given += ["method=aikd", "teacher.run=runs/teacher"]
+    if (group, choice) == ("evaluation", "training_people"):
+        given.append("dataset=pins90_20")
     if group == "evaluation" and choice.endswith("_harmonic"):
         given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]
     described = (conf_folder() / group / f"{choice}.yaml").read_text()
@@ -144,7 +146,7 @@ def company(group: str, choice: str) -> list[str]:
         or "override /dataset: image_folder" in described
     ):
         given.append("dataset.root=faces")
-    if (group, choice) in (("evaluation", "periocular"), ("evaluation", "eyes_and_faces")):
+    if group == "evaluation" and choice in ("periocular", "periocular_sharp", "eyes_and_faces", "training_people"):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     text = (conf_folder() / group / f"{choice}.yaml").read_text()
     if (group in ("teacher", "experiment") and "run: ???" in text) or (
