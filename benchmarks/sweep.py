@@ -30,8 +30,8 @@ TINY = [
     "backbone.channels=[8,8,8,8]",
     "backbone.blocks=[1,1,1,1]",
     "backbone.embedding_size=8",
-    "trainer.batch_size=8",
-    "trainer.threads=1",
+    "loader.batch_size=8",
+    "hardware.threads=1",
 ]
 
 

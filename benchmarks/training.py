@@ -36,9 +36,9 @@ def main() -> None:
         "dataset.people=64",  # 24 batches of 64: no epoch ends within what is timed
         "evaluation=none",
         f"trainer.max_steps={STEPS}",
-        f"trainer.batch_size={BATCH}",
-        "trainer.evaluate_untrained=false",
-        f"trainer.log_steps={STEPS - WARMUP}",
+        f"loader.batch_size={BATCH}",
+        "evaluate_untrained=false",
+        f"trainer.log_every_n_steps={STEPS - WARMUP}",
     ]
     tree = compose(overrides).tree
     profile, threads = machine(assemble(tree).settings)
@@ -98,7 +98,7 @@ def _time_loop(job: Job) -> tuple[float, dict[str, Tensor]]:
     optimizer = job.optimization.optimizer(method.parameters())
     plan = job.optimization
     schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
-    loader = ResumableLoader(job.training, BatchOrder(job.order), job.settings.workers)
+    loader = ResumableLoader(job.training, BatchOrder(job.order), job.settings.loader.num_workers)
     method.train()
     done = 0
     while done < STEPS:

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     except MemoryError:
-        print("error: out of memory; a smaller trainer.batch_size needs less", file=sys.stderr)
+        print("error: out of memory; a smaller loader.batch_size needs less", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of a pipe went away: nothing to tell it
         sys.stderr.close()

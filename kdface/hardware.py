@@ -25,7 +25,7 @@ class Profile:
     """
 
     name: str
-    accelerator: Literal["cpu", "gpu"]
+    accelerator: str
     precision: str
     channels_last: bool
     fused: bool
@@ -44,9 +44,9 @@ def cpu_has_amx() -> bool:
 def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
     """The profile for this machine. `plain` is float32 with contiguous tensors everywhere."""
     gpu = torch.cuda.is_available()
-    accelerator: Literal["cpu", "gpu"] = "gpu" if gpu else "cpu"
+    accelerator = "gpu" if gpu else "cpu"
     if choice == "plain":
-        return Profile("plain", accelerator, "32-true", False, False, "trainer.profile=plain")
+        return Profile("plain", accelerator, "32-true", False, False, "hardware.profile=plain")
     if gpu:
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):

@@ -31,10 +31,10 @@ TINY = [
     "backbone.channels=[8,8,8,8]",
     "backbone.blocks=[1,1,1,1]",
     "backbone.embedding_size=8",
-    "trainer.batch_size=8",
+    "loader.batch_size=8",
     "trainer.max_epochs=2",
-    "trainer.log_steps=1",
-    "trainer.threads=1",
+    "trainer.log_every_n_steps=1",
+    "hardware.threads=1",
     "optimizer.lr=0.01",
 ]
 # The same run, tested on nothing.

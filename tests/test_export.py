@@ -16,7 +16,7 @@ PLAIN = [word for word in TINY if not word.startswith("evaluation")] + ["evaluat
 CKD = ["method=ckd", "augmentation.size=[32,64]"]
 
 
-@pytest.mark.parametrize("words", [[], ["trainer.ema_decay=0.9"], CKD], ids=["plain", "averaged", "ckd"])
+@pytest.mark.parametrize("words", [[], ["ema.decay=0.9"], CKD], ids=["plain", "averaged", "ckd"])
 def test_the_exported_network_is_the_runs(kdface: Kdface, tmp_path: Path, words: list[str]) -> None:
     assert kdface("train", *PLAIN, *words, "trainer.max_steps=2", f"paths.runs={tmp_path}/runs").code == 0
     run = only_run(tmp_path / "runs")

@@ -22,7 +22,7 @@ COMMANDS = [
 ]
 # What makes a command short; the words of the README come first and are not replaced.
 SMALL = [
-    "trainer.batch_size=16",
+    "loader.batch_size=16",
     "dataset.people=10",
     "dataset.images_per_person=20",
     "evaluation.toy_pairs.dataset.people=8",

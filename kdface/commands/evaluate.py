@@ -9,7 +9,7 @@ from typing import Any
 from kdface.commands.arguments import Arguments, parse
 from kdface.errors import UserError
 
-_ALLOWED = ("evaluation", "paths", "trainer")
+_ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader")
 
 
 def run(words: list[str]) -> int:
@@ -33,8 +33,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
     from kdface.commands.run import sets_of
-    from kdface.config.assemble import build_protocols
-    from kdface.config.check import convert
+    from kdface.config.assemble import build_protocols, settings_of
     from kdface.config.compose import compose
     from kdface.config.load import load_run
     from kdface.datasets.checks import card
@@ -42,7 +41,6 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     from kdface.reports.summary import render, shown, table_of
     from kdface.runs.environment import environment
     from kdface.runs.folder import write_json
-    from kdface.runs.settings import TrainerSettings
     from kdface.runs.train import evaluate, machine, metrics_of, write_scores
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -52,7 +50,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
-    profile, threads = machine(convert(TrainerSettings, tree["trainer"]))
+    profile, threads = machine(settings_of(tree))
     method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
     method.use_memory_format(profile.channels_last)
     outcomes = evaluate(protocols, method, profile)
@@ -85,10 +83,10 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
 def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """The run's own configuration, with what the command line gives in its place."""
     keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
-    tree = {**config, "trainer": dict(config["trainer"])}
-    for key in keys:
-        if key.startswith("trainer."):
-            tree["trainer"][key.removeprefix("trainer.")] = composed["trainer"][key.removeprefix("trainer.")]
+    tree = dict(config)
+    for node, _, key in (key.partition(".") for key in keys):
+        if node in ("trainer", "hardware", "loader") and key:
+            tree[node] = {**tree[node], key: composed[node][key]}
     if any(key.partition(".")[0] == "evaluation" for key in keys):
         tree["evaluation"], tree["paths"] = composed["evaluation"], composed["paths"]
     elif "paths.data" in keys:

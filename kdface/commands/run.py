@@ -18,7 +18,7 @@ from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
 from kdface.sweeps.lifeline import die_with_parent
 
-_RANKS = ("trainer.devices", "trainer.nodes")
+_RANKS = ("trainer.devices", "trainer.num_nodes")
 
 
 class BusyError(UserError):
@@ -69,8 +69,8 @@ def execute(folder: RunFolder, ranks: Mapping[str, int] = MappingProxyType({})) 
 
     Args:
         folder: a prepared run folder.
-        ranks: trainer.devices, trainer.nodes in the place of the configured ones. config.yaml stays what names the run;
-            environment.json tells of them.
+        ranks: trainer.devices, trainer.num_nodes in the place of the configured ones. config.yaml stays what names the
+            run; environment.json tells of them.
     """
     from kdface.reports.summary import summary
 

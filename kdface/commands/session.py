@@ -23,6 +23,7 @@ from kdface.config.compose import Composed, compose_in, load
 from kdface.config.locate import parameters
 from kdface.errors import UserError
 from kdface.reports.summary import shown
+from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
 from kdface.sweeps.search import Make, Search, check_measured, check_settings
@@ -88,10 +89,10 @@ class Session:
         key = tuple(overrides)
         if key not in self._composed:
             composed = compose_in(self.hydra, list(overrides))
-            if (nodes := composed.tree["trainer"]["nodes"]) > 1:
+            if (nodes := composed.tree["trainer"].get("num_nodes", 1)) > 1:
                 raise UserError(
-                    f"trainer.nodes = {nodes} in a sweep: its jobs are started on one machine each.",
-                    mend="trainer.nodes=1, or each run by itself: srun kdface train ..., torchrun -m kdface train ...",
+                    f"trainer.num_nodes = {nodes} in a sweep: its jobs are started on one machine each.",
+                    mend="trainer.num_nodes=1, or single runs: srun kdface train ..., torchrun -m kdface train ...",
                 )
             self._composed[key] = composed
         return self._composed[key]
@@ -106,7 +107,7 @@ class Session:
             tell_changes(ledger.changes(made, composed.tree, self.swept))
             ledger.write(made)
         own = Arguments(overrides=list(overrides), config_dirs=self.arguments.config_dirs)
-        devices = int(composed.tree["trainer"]["devices"])
+        devices = num_devices(composed.tree["trainer"])
         return Job(number, found or made, run_folder(composed), lambda: prepare_run(composed, own), devices)
 
     def _entry(self, ledger: Ledger, composed: Composed, overrides: Sequence[str]) -> Entry:
@@ -168,7 +169,7 @@ class Session:
         done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
         require_same_teachers(job.folder for job in jobs)
         print(f"{total} jobs, {done} of them finished already; ledger {shown(self.ledger.root)}", flush=True)
-        devices = max((int(each.tree["trainer"]["devices"]) for each in self._composed.values()), default=1)
+        devices = max((num_devices(each.tree["trainer"]) for each in self._composed.values()), default=1)
         watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
         self.failed += watcher.failed
         self.unfinished += watcher.unfinished

@@ -79,6 +79,7 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     from kdface.commands.session import drive_in, launcher_words, needed, plugin, tell
     from kdface.config.compose import hydra_context, load
     from kdface.reports.summary import shown
+    from kdface.runs.settings import num_devices
     from kdface.sweeps.engine import Job, Listed
     from kdface.sweeps.ledger import State
 
@@ -100,7 +101,7 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     for number, each in enumerate(failed):
         folder = ledger.folder(each)
         trees.append(folder.read_config())
-        jobs.append(Job(number, each, folder, lambda: None, int(trees[-1]["trainer"]["devices"]), retry=True))
+        jobs.append(Job(number, each, folder, lambda: None, num_devices(trees[-1]["trainer"]), retry=True))
     needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
     backend = launcher.backend(ledger, max(job.devices for job in jobs))
     watcher = drive_in(ledger, Listed(jobs, needs), backend, len(jobs))

@@ -43,13 +43,13 @@ def _train_one(arguments: Arguments) -> int:
     """Also what torchrun and srun start on each rank: rank 0 makes the run folder, the others wait for it."""
     from kdface.commands.prepare import prepare_run, run_folder
     from kdface.commands.run import execute
-    from kdface.config.assemble import assemble
+    from kdface.config.assemble import assemble, settings_of
     from kdface.config.compose import compose
     from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
     composed = compose(arguments.overrides, arguments.config_dirs)
     if launched_world() > 1:
-        require_launched(composed.tree["trainer"]["devices"], composed.tree["trainer"]["nodes"])
+        require_launched(settings_of(composed.tree))
         if composed.tree["seed"] is None:
             raise UserError("seed=null: each of several ranks would draw another seed.", mend="seed=0")
         if launched_rank() != 0:

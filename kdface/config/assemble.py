@@ -22,7 +22,14 @@ from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
 from kdface.runs.job import Job
-from kdface.runs.settings import TrainerSettings
+from kdface.runs.settings import (
+    EMASettings,
+    HardwareSettings,
+    LoaderSettings,
+    ResumeSettings,
+    Settings,
+    limited_batches,
+)
 
 Tree = dict[str, Any]
 
@@ -31,35 +38,52 @@ def assemble(tree: Tree) -> Job:
     """Build everything one run needs. Raises `UserError` where parts do not fit or data is not there."""
     dataset: FaceSet = build(tree["dataset"], "dataset")
     augmentation = build_augmentation(tree, dataset.preprocessing)
-    settings: TrainerSettings = convert(TrainerSettings, tree["trainer"])
+    settings = settings_of(tree)
     seed = int(tree["seed"])
     method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
     method.people = tuple(dataset.people)
     protocols = build_protocols(tree, method)
     _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
-    order = method.order(np.asarray(dataset.labels), settings.batch_size, seed, settings.accumulate)
-    steps_per_epoch = len(order(0))
-    total = settings.max_epochs * steps_per_epoch
-    total = total if settings.max_steps is None else min(total, settings.max_steps)
+    order = method.order(np.asarray(dataset.labels), settings.loader.batch_size, seed, settings.accumulate)
+    batches = limited_batches(settings.trainer, len(order(0)) * settings.accumulate)
+    steps_per_epoch = -(-batches // settings.accumulate)
+    epochs = 1 if settings.trainer.get("fast_dev_run") else settings.trainer.get("max_epochs")
+    steps = int(settings.trainer.get("max_steps", -1))
+    ends = [int(epochs) * steps_per_epoch] if epochs not in (None, -1) else []
+    total = min([*ends, steps] if steps != -1 else ends)
     return Job(
         method=method,
         optimization=Optimization(
-            optimizer=lambda params: _optimizer(tree, params, detect(settings.profile).fused),
+            optimizer=lambda params: _optimizer(tree, params, detect(settings.hardware.profile).fused),
             schedule=lambda optimizer, steps, epoch: _schedule(tree, optimizer, steps, epoch),
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
             seed=seed,
-            ema_decay=settings.ema_decay,
+            ema_decay=settings.ema.decay,
         ),
         training=TrainingSet(dataset, augmentation, seed, tree["dataset"]["on_error"]),
         order=order,
+        batches=batches,
         protocols=protocols,
+        validation=build_protocols(tree, method, "validation"),
         settings=settings,
         seed=seed,
         config=tree,
         make_logger=lambda folder, name: (
             build(tree["logger"], "logger", folder=folder, run_name=name) if tree["logger"] else None
         ),
+    )
+
+
+def settings_of(tree: Tree) -> Settings:
+    """How a checked configuration trains."""
+    return Settings(
+        trainer=tree["trainer"],
+        loader=convert(LoaderSettings, tree["loader"]),
+        hardware=convert(HardwareSettings, tree["hardware"]),
+        ema=convert(EMASettings, tree["ema"]),
+        resume=convert(ResumeSettings, tree["resume"]),
+        evaluate_untrained=tree.get("evaluate_untrained", False),
     )
 
 
@@ -98,47 +122,47 @@ def check_parts(tree: Tree) -> None:
         )
 
 
-def build_protocols(tree: Tree, method: Method) -> dict[str, EvaluationProtocol]:
-    """The protocols by name; each must see a kind of image that the method sees."""
+def build_protocols(tree: Tree, method: Method, group: str = "evaluation") -> dict[str, EvaluationProtocol]:
+    """The protocols of a group by name; each must see a kind of image that the method sees."""
     protocols: dict[str, EvaluationProtocol] = {}
     shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
-    for name, node in (tree["evaluation"] or {}).items():
+    for name, node in (tree.get(group) or {}).items():
         made = build(node, shared=shared, load_network=load_network)
         protocols[name] = made
         test = made.protocol if isinstance(made, Quantised) else made
         if isinstance(test, QualityEDC) and test.grader is None and not method.grades:
             raise UserError(
-                f"evaluation.{name} tests face-image quality, and the run's network gives none.",
-                mend=f"method=aikd, head=magface, head=crfiqa, or a source: evaluation.{name}.grader=...",
+                f"{group}.{name} tests face-image quality, and the run's network gives none.",
+                mend=f"method=aikd, head=magface, head=crfiqa, or a source: {group}.{name}.grader=...",
             )
         if isinstance(test, Calibration):
             if isinstance(made, Quantised):
                 raise UserError(
-                    f"evaluation.{name} quantises embeddings, and Calibration tests probabilities, not embeddings.",
+                    f"{group}.{name} quantises embeddings, and Calibration tests probabilities, not embeddings.",
                     mend="give the Calibration itself",
                 )
-            _require_classes(test, name, method)
+            _require_classes(test, f"{group}.{name}", method)
         if getattr(test, "compare", "") == "logits" and not method.classifies:
             raise UserError(
-                f"evaluation.{name} compares logits, and the run's head is no softmax over all of its people.",
-                mend=f"head=softmax, a margin softmax (kdface list head), or evaluation.{name}.compare=embeddings",
+                f"{group}.{name} compares logits, and the run's head is no softmax over all of its people.",
+                mend=f"head=softmax, a margin softmax (kdface list head), or {group}.{name}.compare=embeddings",
             )
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:
-                method.preprocessing.require_equal(faces.preprocessing, "the network", f"evaluation.{name}")
+                method.preprocessing.require_equal(faces.preprocessing, "the network", f"{group}.{name}")
     return protocols
 
 
 def _require_classes(test: Calibration, name: str, method: Method) -> None:
     if not method.classifies:
         raise UserError(
-            f"evaluation.{name} tests the probabilities of classes, and the run's head is no softmax over all of them.",
+            f"{name} tests the probabilities of classes, and the run's head is no softmax over all of them.",
             mend="head=softmax, or a margin softmax (kdface list head)",
         )
     try:
         test.labels(method.people)
     except UserError as error:
-        raise UserError(f"evaluation.{name}: {error.problem}", expected=error.expected, mend=error.mend) from None
+        raise UserError(f"{name}: {error.problem}", expected=error.expected, mend=error.mend) from None
 
 
 def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:

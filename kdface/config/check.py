@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kdface.config.locate import Parameter, locate, parameters
 from kdface.config.origin import Origins
+from kdface.config.renamed import old_name
 from kdface.errors import UserError, nearest
 
 # What the framework hands to a part by name. These are read from data or from another part, never typed.
@@ -59,16 +60,17 @@ def _check_dataclass(schema: type, node: Mapping[str, Any], path: str, origins: 
         )
         for field in dataclasses.fields(schema)
     }
-    _check_parameters(fields, node, path, origins, injected=())
+    check_parameters(fields, node, path, origins, injected=())
 
 
-def _check_parameters(
+def check_parameters(
     known: Mapping[str, Parameter],
     node: Mapping[str, Any],
     path: str,
     origins: Origins,
     injected: tuple[str, ...],
 ) -> None:
+    """Check a node's keys and values against named parameters."""
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -76,13 +78,15 @@ def _check_parameters(
         if key in injected:
             raise given_by_framework(full, value, origins.of(full))
         if key not in known:
+            if renamed := old_name(full, value, origins.of(full)):
+                raise renamed
             valid = sorted(set(known) - set(injected))
             raise UserError(
                 f"unknown key {full!r} (value {value!r}).",
                 expected=f"one of {', '.join(valid)}" if valid else "no keys here",
                 nearest=_join(path, nearest(str(key), valid)),
                 origin=origins.of(full),
-                mend=_rename(full, _join(path, nearest(str(key), valid)), origins.of(full)),
+                mend=_rename(full, _join(path, nearest(str(key), valid)), origins.of(full), value),
             )
         _check_value(known[str(key)].hint, value, full, origins)
     missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
@@ -119,6 +123,11 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             origin=origins.of(path),
             mend="teacher=run teacher.run=FOLDER   (kdface list teacher)",
         )
+    if hint is TrainerArguments:
+        from kdface.config.trainer import check_trainer  # Lightning takes seconds to import
+
+        check_trainer(value, path, origins)
+        return
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         _check_dataclass(nested, value, path, origins)
@@ -126,7 +135,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if _is_part(hint):
         if isinstance(value, Mapping) and not value:
             return  # an empty group: the choice `none`
-        if isinstance(value, Mapping) and typing.get_origin(_plain(hint)) is dict:
+        if isinstance(value, Mapping) and dict in map(typing.get_origin, _members(hint)):
             for name, child in value.items():
                 if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
                     raise UserError(
@@ -152,7 +161,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     part = locate(node["_target_"], origin=origins.of(f"{path}._target_"))
     known = {**parameters(part), **FRAMEWORK.get(group, {})}
     given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
-    _check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
+    check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -166,6 +175,10 @@ def convert(hint: Any, value: Any) -> Any:
 
 class Part:
     """Marks a field of the schema whose value is a node with a `_target_`."""
+
+
+class TrainerArguments:
+    """Marks the field of the schema whose keys are arguments of `pl.Trainer`."""
 
 
 def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
@@ -240,7 +253,9 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _rename(given: str, near: str, origin: str) -> str:
+def _rename(given: str, near: str, origin: str, value: object) -> str:
+    if near and origin.startswith("command line") and not isinstance(value, Mapping | list):
+        return f"{near}={value}"
     if near:
         return f"write {near} in place of {given}"
     return f"remove {given}" if origin.startswith("command line") else f"add ~{given} to the command line"

@@ -13,11 +13,12 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kdface.config.origin import Origins, trace
 
 CONFIG = "config"
+_OPEN = ("trainer",)  # nodes that take keys which no file has; they are checked against signatures
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def _repository(loader: Any, own: tuple[str, ...]) -> Any:
 def with_values(loader: Any, config: DictConfig, values: list[Override]) -> DictConfig:
     """A copy of what was chosen, with values laid over it by Hydra. Raises what Hydra raises."""
     laid = copy.deepcopy(config)
+    for name in _OPEN:
+        OmegaConf.set_struct(laid[name], False)
     loader._apply_overrides_to_config(values, laid)
     return laid
 

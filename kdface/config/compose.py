@@ -25,12 +25,13 @@ from kdface.config.files import absolute, absolute_paths, require_name
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, expand_home, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
+from kdface.config.renamed import refuse_old_names
 from kdface.config.schema import Configuration
 from kdface.errors import UserError, nearest
 
 views.register()
 # What an evaluation of a finished run may set for itself.
-_OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "logger")
+_OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "hardware", "loader", "logger")
 
 
 @dataclass
@@ -132,6 +133,7 @@ def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
 
 
 def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
+    refuse_old_names(overrides)
     loader = hydra.config_loader
     try:
         choosing, values = split(loader, overrides)

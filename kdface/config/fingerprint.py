@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
-from kdface.runs.settings import TrainerSettings
+from kdface.config.renamed import RENAMED, as_before
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
     "": ("paths", "logger", "name", "seed"),
-    "trainer": ("threads", "workers", "log_steps", "checkpoint_steps"),
+    "trainer": (
+        *("threads", "workers", "log_steps", "checkpoint_steps"),
+        *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),
+    ),
 }
-_DEFAULTS = {field.name: field.default for field in fields(TrainerSettings)}
+# Arguments of the Trainer that configurations of before always have, and so their hash; others are in it if they differ
+# from Lightning's default.
+_ALWAYS: dict[str, Any] = {
+    **{"devices": 1, "nodes": 1, "strategy": "auto", "precision": None, "deterministic": True},
+    **{"max_epochs": None, "max_steps": None, "accumulate": 1, "clip_norm": None, "evaluate_epochs": None},
+}
+_NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
 # Keys that parts were given later, with the value that says what they did before.
 _LATER: dict[str, dict[str, Any]] = {
     "kdface.datasets.Resized": {"keep_raw": False},
@@ -30,16 +38,24 @@ _LATER: dict[str, dict[str, Any]] = {
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
-    kept = {key: _as_before(value) for key, value in tree.items() if key not in _IRRELEVANT[""]}
+    kept = {key: _as_before(value) for key, value in as_before(tree).items() if key not in _IRRELEVANT[""]}
+    trainer = {**_ALWAYS, **kept["trainer"]}
     kept["trainer"] = {
         key: value
-        for key, value in kept["trainer"].items()
-        if key not in _IRRELEVANT["trainer"] and value != _DEFAULTS.get(key, MISSING)
+        for key, value in trainer.items()
+        if key not in _IRRELEVANT["trainer"] and (key in _ALWAYS or key in _NOT_LIGHTNINGS or value != _default(key))
     }
     text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
     for root in ("data", "runs"):
         text = text.replace(str(tree["paths"][root]), f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _default(name: str) -> Any:
+    """Of an argument of `pl.Trainer`."""
+    from kdface.config.trainer import arguments  # here: it brings Lightning, which most commands do without
+
+    return arguments()[name].default if name in arguments() else None
 
 
 def portable(tree: Any, paths: Mapping[str, Any]) -> Any:

@@ -50,7 +50,7 @@ def load_run(path: str | Path) -> LoadedRun:
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
     method = build_method(config, preprocessing, int(about["num_classes"]), load_network=None)
     method.people = tuple(about.get("people", ()))
-    if config["trainer"]["ema_decay"] is not None:
+    if config["ema"]["decay"] is not None:
         method.add_average()
     load_weights_into(method, checkpoint)
     return LoadedRun(folder, method.eval(), config, checkpoint, int(about["step"]))

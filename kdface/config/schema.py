@@ -8,8 +8,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from kdface.config.check import Part
-from kdface.runs.settings import TrainerSettings
+from kdface.config.check import Part, TrainerArguments
+from kdface.runs.settings import EMASettings, HardwareSettings, LoaderSettings, ResumeSettings
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Configuration:
     Attributes:
         name: the folder under `paths.runs`; null: the experiment's name, or method and backbone.
         seed: of every random draw; null draws one and records it.
+        trainer: arguments of pl.Trainer.
+        validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
+        evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
     """
 
     method: Part
@@ -41,8 +44,14 @@ class Configuration:
     evaluation: dict[str, Part]
     optimizer: Part
     scheduler: Part
-    trainer: TrainerSettings
+    trainer: TrainerArguments
+    loader: LoaderSettings
+    hardware: HardwareSettings
+    ema: EMASettings
+    resume: ResumeSettings
     logger: Part | None
     paths: Paths
     name: str | None
     seed: Annotated[int, Ge(0)] | None
+    validation: dict[str, Part] | None = None
+    evaluate_untrained: bool = False

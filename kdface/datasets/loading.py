@@ -100,8 +100,8 @@ def shuffled(images: int, batch_size: int, seed: int) -> Order:
     steps = images // batch_size
     if steps < 1:
         raise UserError(
-            f"trainer.batch_size = {batch_size} is more than the {images} training images.",
-            mend=f"trainer.batch_size={max(2, images // 2)}",
+            f"loader.batch_size = {batch_size} is more than the {images} training images.",
+            mend=f"loader.batch_size={max(2, images // 2)}",
         )
 
     def order(epoch: int) -> NDArray[np.int64]:
@@ -116,9 +116,23 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
     A step's batch is split into `accumulate` parts and each part over the ranks, so neither changes which images a
     step sees.
+
+    Args:
+        order: epoch -> (steps, batch) indices.
+        accumulate, rank, world: parts of a step's batch, and which this is of how many ranks.
+        limit: batches (parts) of an epoch; null: all.
+        overfit: those of the first epoch in each.
     """
 
-    def __init__(self, order: Order, accumulate: int = 1, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        order: Order,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        limit: int | None = None,
+        overfit: bool = False,
+    ) -> None:
         self.order = order
         self.parts = accumulate
         self.rank = rank
@@ -126,10 +140,12 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         steps, size = (int(each) for each in order(0).shape)
         if size % (accumulate * world):
             raise UserError(
-                f"trainer.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",
-                mend=f"trainer.batch_size={size - size % (accumulate * world) or accumulate * world}",
+                f"loader.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",
+                mend=f"loader.batch_size={size - size % (accumulate * world) or accumulate * world}",
             )
-        self.length = steps * accumulate
+        self.whole = steps * accumulate
+        self.length = self.whole if limit is None else limit
+        self.overfit = overfit
         self.position = 0
 
     def __len__(self) -> int:
@@ -137,8 +153,8 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, start = divmod(self.position, self.length)
-        rows = self.order(epoch).reshape(self.length, -1)
-        for row in rows[start:]:
+        rows = self.order(0 if self.overfit else epoch).reshape(self.whole, -1)
+        for row in rows[start : self.length]:
             yield [(epoch, int(index)) for index in row[self.rank :: self.world]]
 
 

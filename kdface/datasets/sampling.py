@@ -48,7 +48,7 @@ def people_by_images(labels: NDArray[np.int64], people: int, images: int, seed: 
         raise UserError(
             f"a batch of {people} people cannot be divided into {parts} parts of two people or more, and triplets are "
             "mined in each part by itself.",
-            mend=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate=1",
+            mend=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate_grad_batches=1",
         )
     available = int(np.minimum(counts, images).sum())
     if available < size:
@@ -106,4 +106,4 @@ def _fitting(counts: NDArray[np.int64], people: int, images: int, parts: int) ->
 
 
 def _settings(people: int, images: int) -> str:
-    return f"method.people_per_batch={people} method.images_per_person={images} trainer.batch_size={people * images}"
+    return f"method.people_per_batch={people} method.images_per_person={images} loader.batch_size={people * images}"

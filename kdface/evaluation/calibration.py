@@ -93,7 +93,7 @@ class Calibration:
 
     Metrics: `calibration/ece` and `calibration/mce`, the errors above; `calibration/accuracy`, the share of images
     whose most probable person is the right one. The probabilities are the softmax of the head's logits without margin
-    (`kdface.heads.Classifier`), each image by itself; where weights are averaged (trainer.ema_decay), the backbone's
+    (`kdface.heads.Classifier`), each image by itself; where weights are averaged (ema.decay), the backbone's
     are, and the head's are those of the last step. A dataset's people are the classes of their name, whatever number it
     gives them, and need not be all of them.
 

@@ -45,7 +45,7 @@ class FaceNet(Method):
 
     loss = reduction of max(0, D(a, p) - D(a, n) + margin) over mined triplets, D being squared distances of unit
     embeddings; with a head, + head_weight * the head's loss. Triplets are mined with the weights of the step itself,
-    from the batches of all ranks together; with trainer.accumulate, from each part of a batch by itself.
+    from the batches of all ranks together; with trainer.accumulate_grad_batches, from each part of a batch by itself.
 
     Its record holds, of each step: `triplets` mined and `active_fraction`, the share of them with a loss above 0, which
     is 1 for miners that take no others; `hard_fraction` and `semi_hard_fraction` of all triplets that the batch offers,
@@ -58,7 +58,7 @@ class FaceNet(Method):
         margin: the paper's alpha, of the loss and of the miner.
         reduction: sum as in the paper, mean, or mean_active (see `kdface.losses.triplet.reduced`). The sum grows with
             the number of triplets, and the learning rate must then shrink with it.
-        people_per_batch: P. P * K is trainer.batch_size.
+        people_per_batch: P. P * K is loader.batch_size.
         images_per_person: K.
         head_weight: weight of the head's loss, where there is a head.
     """
@@ -97,8 +97,8 @@ class FaceNet(Method):
         if people * images != batch_size:
             raise UserError(
                 f"method.people_per_batch = {people} and method.images_per_person = {images} make batches of "
-                f"{people * images}, and trainer.batch_size = {batch_size}.",
-                mend=f"trainer.batch_size={people * images}",
+                f"{people * images}, and loader.batch_size = {batch_size}.",
+                mend=f"loader.batch_size={people * images}",
             )
         return people_by_images(labels, people, images, seed, parts)
 
@@ -157,7 +157,7 @@ class FaceNet(Method):
         if not torch.isfinite(distances.amax()):  # NaN where any is
             raise Unhealthy(
                 "the embeddings hold NaN or infinity: training has diverged.",
-                mend="a smaller optimizer.lr, a longer warm-up, or trainer.clip_norm=5",
+                mend="a smaller optimizer.lr, a longer warm-up, or trainer.gradient_clip_val=5",
             )
         other = ~same_person(label)
         near = ((distances < _ONE_POINT) & other).sum() / other.sum()

@@ -91,7 +91,7 @@ class Recorder(pl.Callback):
             raise UserError(
                 f"the loss is {loss} at step {step}: training has diverged.",
                 mend=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
-                "a smaller margin, or trainer.clip_norm=5",
+                "a smaller margin, or trainer.gradient_clip_val=5",
             )
         if not trainer.is_global_zero:
             return
@@ -161,7 +161,7 @@ class Evaluations(pl.Callback):
     """Evaluates before the first step and after every few epochs, and writes what it finds into the record.
 
     Args:
-        run: evaluates the module on all ranks and returns the outcomes.
+        run, validate: evaluate the module on all ranks, before the first step and on the way, and return the outcomes.
         records: where they are written.
         every_epochs: null: not during training.
         untrained: evaluate before the first step.
@@ -170,34 +170,36 @@ class Evaluations(pl.Callback):
     def __init__(
         self,
         run: Callable[[Method, pl.Trainer], dict[str, Outcome]],
+        validate: Callable[[Method, pl.Trainer], dict[str, Outcome]],
         records: Records,
         every_epochs: int | None,
         untrained: bool,
     ) -> None:
         self.run = run
+        self.validate = validate
         self.records = records
         self.every = every_epochs
         self.untrained = untrained
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.untrained and trainer.global_step == 0:
-            self._evaluate(trainer, pl_module)
+            self._evaluate(trainer, pl_module, self.run)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Raises `Unhealthy` where the embeddings say nothing: the rest of the training would be for nothing."""
         epoch = trainer.current_epoch + 1
         if self.every is None or epoch % self.every or epoch == trainer.max_epochs:
             return
-        for name, outcome in self._evaluate(trainer, pl_module).items():
+        for name, outcome in self._evaluate(trainer, pl_module, self.validate).items():
             if outcome.symptoms:
                 raise Unhealthy(
                     f"{name} after epoch {epoch}: " + "\n".join(outcome.symptoms),
                     mend="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
                 )
 
-    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Outcome]:
+    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule, run: Any) -> dict[str, Outcome]:
         assert isinstance(module, Method)
-        outcomes = self.run(module, trainer)
+        outcomes: dict[str, Outcome] = run(module, trainer)
         if trainer.is_global_zero:
             record_evaluation(self.records, trainer.global_step, outcomes)
             for name, outcome in outcomes.items():

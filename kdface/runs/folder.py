@@ -23,6 +23,7 @@ from typing import IO, Any
 import yaml
 
 from kdface.config.fingerprint import difference, fingerprint
+from kdface.config.renamed import upgraded
 from kdface.errors import UserError
 
 # What lies in a run folder; loggers add folders of their own.
@@ -144,7 +145,7 @@ class RunFolder:
         write_text(self.root / "DONE", "finished\n")
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved configuration. Raises `UserError` where the folder is not a run."""
+        """The resolved configuration, under the names of now. Raises `UserError` where the folder is not a run."""
         if not self.config.is_file():
             raise UserError(
                 f"{self.root} is not a run folder: it has no config.yaml.",
@@ -157,7 +158,7 @@ class RunFolder:
             raise UserError(f"{self.config} cannot be read: {' '.join(str(error).split())}.") from None
         if not isinstance(tree, dict):
             raise UserError(f"{self.config} does not hold a configuration.")
-        return tree
+        return upgraded(tree)
 
     @property
     def name(self) -> str:

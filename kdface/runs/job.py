@@ -11,7 +11,7 @@ from kdface.datasets.loading import Order, TrainingSet
 from kdface.evaluation import EvaluationProtocol
 from kdface.methods import Method, Optimization
 from kdface.runs.records import Logger
-from kdface.runs.settings import TrainerSettings
+from kdface.runs.settings import Settings
 
 
 @dataclass
@@ -21,7 +21,9 @@ class Job:
     optimization: how the parameters move.
     training: the training images through the augmentation.
     order: epoch -> (steps, batch) indices.
-    protocols: name -> evaluation protocol.
+    batches: how many of an epoch's batches are trained on; accumulated parts count.
+    protocols: name -> evaluation protocol, run at the end.
+    validation: name -> evaluation protocol, run during training.
     settings: how to train.
     seed: of every random draw.
     config: the resolved configuration.
@@ -32,8 +34,10 @@ class Job:
     optimization: Optimization
     training: TrainingSet
     order: Order
+    batches: int
     protocols: dict[str, EvaluationProtocol]
-    settings: TrainerSettings
+    validation: dict[str, EvaluationProtocol]
+    settings: Settings
     seed: int
     config: dict[str, Any]
     make_logger: Callable[[Path, str], Logger | None]

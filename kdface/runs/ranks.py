@@ -10,6 +10,7 @@ from typing import Any
 from kdface.config.fingerprint import difference
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, config_text
+from kdface.runs.settings import Settings
 
 LAUNCHER = "KDFACE_LAUNCHER"  # the process that started this rank, for ranks that kdface itself starts
 _PATIENCE = 600.0  # seconds that rank 0 has to look at its data and write the configuration
@@ -37,12 +38,12 @@ def launched_world() -> int:
     return int(found.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in found else 1
 
 
-def require_launched(devices: int, nodes: int) -> None:
+def require_launched(settings: Settings) -> None:
     """Raise `UserError` where torchrun started another number of ranks than the configuration has."""
-    if "RANK" in os.environ and launched_world() != devices * nodes:
+    if "RANK" in os.environ and launched_world() != settings.world:
         raise UserError(
-            f"{launched_world()} ranks were started, and trainer.devices x trainer.nodes = {devices * nodes}.",
-            mend="trainer.devices=RANKS_OF_A_MACHINE trainer.nodes=MACHINES",
+            f"{launched_world()} ranks were started, and trainer.devices x trainer.num_nodes = {settings.world}.",
+            mend="trainer.devices=RANKS_OF_A_MACHINE trainer.num_nodes=MACHINES",
         )
 
 

@@ -1,57 +1,133 @@
-"""How a run is trained, as one plain value."""
+"""How a run is trained: what stands beside the Trainer's own arguments, as plain values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from kdface.errors import UserError
+
 
 @dataclass(frozen=True)
-class TrainerSettings:
-    """How a run is trained. Counts are of optimiser steps, batches are global (over all ranks).
-
-    Attributes:
-        max_epochs: passes over the training images.
-        max_steps: stop after so many optimiser steps, whichever comes first; null: no such limit.
-        batch_size: images per step, summed over ranks and accumulated parts.
-        accumulate: split each batch in so many parts to save memory.
-        clip_norm: largest gradient norm; null: not clipped.
-        profile: auto looks at the machine (precision, memory format, fused optimiser); plain is float32 as it comes.
-        precision: overrides the profile's precision; null: what the profile says.
-        devices, nodes, strategy: as Lightning names them.
-        workers: loader processes per rank.
-        threads: CPU threads per rank; null: divided evenly.
-        checkpoint_steps: write a checkpoint every so many steps as well as after each epoch; null: only then.
-        evaluate_epochs: evaluate after every so many epochs; null: only at the end.
-        evaluate_untrained: evaluate before the first step too, for a baseline and as a check of the protocols.
-        ema_decay: evaluate and export an exponential moving average of the weights; null: the weights themselves.
-        deterministic: refuse operations that give other bits on a second run.
-        compile: compile the backbone with torch.compile.
-        log_steps: write a training record every so many steps.
-        sync_batchnorm: normalise by the statistics of the batches of all ranks, not of each rank's own part.
-
-    A setting that was added later has a default here: a run from before it was trained with that, and keeps its name.
+class LoaderSettings:
+    """Attributes:
+    batch_size: images per optimiser step, summed over ranks and accumulated parts.
+    num_workers: loader processes per rank; the result does not depend on it.
     """
 
-    max_epochs: Annotated[int, Ge(1)]
-    max_steps: Annotated[int, Ge(1)] | None
     batch_size: Annotated[int, Ge(2)]
-    accumulate: Annotated[int, Ge(1)]
-    clip_norm: Annotated[float, Gt(0)] | None
+    num_workers: Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True)
+class HardwareSettings:
+    """Attributes:
+    profile: auto looks at the machine (precision, memory format, fused optimiser); plain is float32 as it comes.
+    threads: CPU threads per rank; null: divided evenly.
+    compile: compile the backbone with torch.compile.
+    """
+
     profile: Literal["auto", "plain"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] | None
-    devices: Annotated[int, Ge(1)]
-    nodes: Annotated[int, Ge(1)]
-    strategy: Literal["auto", "ddp"]
-    workers: Annotated[int, Ge(0)]
     threads: Annotated[int, Ge(1)] | None
-    checkpoint_steps: Annotated[int, Ge(1)] | None
-    evaluate_epochs: Annotated[int, Ge(1)] | None
-    evaluate_untrained: bool
-    ema_decay: Annotated[float, Gt(0), Lt(1)] | None
-    deterministic: bool
     compile: bool
-    log_steps: Annotated[int, Ge(1)]
-    sync_batchnorm: bool = False
+
+
+@dataclass(frozen=True)
+class EMASettings:
+    """Attributes:
+    decay: evaluate and export an exponential moving average of the weights; null: the weights themselves.
+    """
+
+    decay: Annotated[float, Gt(0), Lt(1)] | None
+
+
+@dataclass(frozen=True)
+class ResumeSettings:
+    """Attributes:
+    every_n_train_steps: write a checkpoint every so many steps as well as after each epoch; null: only then.
+    """
+
+    every_n_train_steps: Annotated[int, Ge(1)] | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is trained.
+
+    Attributes:
+        trainer: arguments of pl.Trainer, by its names.
+        loader, hardware, ema, resume: what the Trainer has no argument for.
+        evaluate_untrained: evaluate before the first step too, for a baseline and as a check of the protocols.
+    """
+
+    trainer: Mapping[str, Any]
+    loader: LoaderSettings
+    hardware: HardwareSettings
+    ema: EMASettings
+    resume: ResumeSettings
+    evaluate_untrained: bool = False
+
+    @property
+    def devices(self) -> int:
+        """Ranks on this machine."""
+        return num_devices(self.trainer)
+
+    @property
+    def world(self) -> int:
+        """Ranks on all machines."""
+        return self.devices * int(self.trainer.get("num_nodes", 1))
+
+    @property
+    def accumulate(self) -> int:
+        """Parts that each batch is split into."""
+        return int(self.trainer.get("accumulate_grad_batches", 1))
+
+
+def limited_batches(trainer: Mapping[str, Any], batches: int) -> int:
+    """How many of an epoch's batches (parts, if they are accumulated) are trained on, by fast_dev_run, overfit_batches
+    or limit_train_batches, each a number or a fraction.
+
+    Raises `UserError` if none is.
+    """
+    for name in ("fast_dev_run", "overfit_batches", "limit_train_batches"):
+        given = trainer.get(name)
+        if given is None or given is False or (name != "limit_train_batches" and given == 0):
+            continue
+        found = int(given * batches) if isinstance(given, float) else min(int(given), batches)
+        if (isinstance(given, float) and given > 1) or found < 1:
+            raise UserError(
+                f"trainer.{name} = {given} leaves {found} of {batches} batches an epoch.",
+                expected=f"a number from 1 on, or a fraction of at least {1 / batches:.3g}",
+                mend=f"trainer.{name}=1",
+            )
+        return found
+    return batches
+
+
+def num_devices(trainer: Mapping[str, Any]) -> int:
+    """Ranks on this machine that `trainer.devices` asks for: a number, auto, -1 (all there are), or GPUs by their
+    indices ([0, 2] or "0,2"). Without GPUs, all there are is one.
+
+    Raises `UserError` for anything else.
+    """
+    given = trainer.get("devices", "auto")
+    if isinstance(given, str) and given.lstrip("-").isdigit():
+        given = int(given)
+    if isinstance(given, int) and given >= 1:
+        return given
+    if isinstance(given, list) and given:
+        return len(given)
+    if given in ("auto", -1):
+        import torch
+
+        return max(1, torch.cuda.device_count()) if trainer.get("accelerator", "auto") != "cpu" else 1
+    if isinstance(given, str) and all(each.strip().isdigit() for each in given.split(",")):
+        return len(given.split(","))
+    raise UserError(
+        f"trainer.devices = {given!r} names no devices.",
+        expected="a number, auto, -1, or a list of GPUs such as [0,2]",
+        mend="trainer.devices=1",
+    )

@@ -8,6 +8,7 @@ import math
 import os
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,13 @@ from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
 from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Logger, Records
-from kdface.runs.settings import TrainerSettings
+from kdface.runs.settings import Settings
 
 log = logging.getLogger("kdface")
+# Arguments that training heeds itself: the Trainer must not heed them once more.
+_OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
+# What Lightning takes for the same.
+_PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def train(job: Job, folder: RunFolder) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     same hardware and number of ranks.
     """
     settings = job.settings
-    require_launched(settings.devices, settings.nodes)
+    require_launched(settings)
     profile, threads = machine(settings)
     quiet_libraries()
     # Deterministic mode also fills fresh memory with NaN, which costs 6 % here and guards against nothing of ours.
@@ -59,16 +64,16 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     rank = launched_rank()
     rank_zero = rank == 0
     if rank_zero:
-        note_environment(folder, environment(profile, threads, settings.devices * settings.nodes))
+        note_environment(folder, environment(profile, threads, settings.world))
 
     method = job.method
-    if settings.sync_batchnorm and settings.devices * settings.nodes > 1:
+    if settings.trainer.get("sync_batchnorm") and settings.world > 1:
         synchronise(method)
-    if settings.devices * settings.nodes > 1 and shard_heads(method, rank, settings.devices * settings.nodes):
+    if settings.world > 1 and shard_heads(method, rank, settings.world):
         require_whole_gradients(settings, profile)
     method.optimize_with(job.optimization)
     method.use_memory_format(profile.channels_last)
-    if settings.compile:
+    if settings.hardware.compile:
         method.backbone.compile()
 
     if method.teacher is not None:
@@ -79,22 +84,33 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     sink = _open_logger(job, folder) if rank_zero else None
     records = Records(folder.metrics, sink, warn=log.warning)
     total = job.optimization.total_steps
-    recorder = Recorder(records, settings.log_steps, total, settings.batch_size)
+    recorder = Recorder(records, settings.trainer.get("log_every_n_steps") or 50, total, settings.loader.batch_size)
 
     def run_protocols(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
         return evaluate(job.protocols, module, profile, trainer.global_rank, trainer.world_size)
 
-    batches = BatchOrder(job.order, settings.accumulate, rank, settings.devices * settings.nodes)
-    loader = ResumableLoader(job.training, batches, settings.workers, pin_memory=profile.accelerator == "gpu")
+    def validate(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
+        return evaluate(job.validation, module, profile, trainer.global_rank, trainer.world_size)
+
+    batches = BatchOrder(
+        job.order, settings.accumulate, rank, settings.world, job.batches, bool(settings.trainer.get("overfit_batches"))
+    )
+    loader = ResumableLoader(
+        job.training, batches, settings.loader.num_workers, pin_memory=profile.accelerator == "gpu"
+    )
     interruption = Interruption()
+    every = settings.trainer.get("check_val_every_n_epoch", 1) if job.validation else None
+    _tell_parts(settings)
     trainer = make_trainer(
         settings,
         profile,
         [
             recorder,
-            Evaluations(run_protocols, records, settings.evaluate_epochs, settings.evaluate_untrained),
+            Evaluations(run_protocols, validate, records, every, settings.evaluate_untrained),
             SameConfiguration(folder, job.config),
-            Checkpoints(folder, job.config, job.training.faces, loader, settings.checkpoint_steps, total, interruption),
+            Checkpoints(
+                folder, job.config, job.training.faces, loader, settings.resume.every_n_train_steps, total, interruption
+            ),
         ],
         math.ceil(total / job.optimization.steps_per_epoch),
     )
@@ -149,12 +165,23 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     return results
 
 
-def require_whole_gradients(settings: TrainerSettings, profile: Profile) -> None:
+def _tell_parts(settings: Settings) -> None:
+    """Of what loader.batch_size is made where that is not plain to see."""
+    parts, batch = settings.world * settings.accumulate, settings.loader.batch_size
+    if parts > 1 and launched_rank() == 0:
+        log.info(
+            "effective batch of %d images = %d rank(s) x %d part(s) x %d images",
+            *(batch, settings.world, settings.accumulate, batch // parts),
+        )
+
+
+def require_whole_gradients(settings: Settings, profile: Profile) -> None:
     """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account."""
-    if settings.clip_norm is not None:
+    if settings.trainer.get("gradient_clip_val") is not None:
         raise UserError(
-            "trainer.clip_norm needs the norm of all gradients, and those of class weights are divided over the ranks.",
-            mend="trainer.clip_norm=null, or a head that is not divided (kdface list head)",
+            "trainer.gradient_clip_val needs the norm of all gradients, and those of class weights are divided over "
+            "the ranks.",
+            mend="trainer.gradient_clip_val=null, or a head that is not divided (kdface list head)",
         )
     if profile.precision == "16-mixed":
         raise UserError(
@@ -175,44 +202,41 @@ def _open_logger(job: Job, folder: RunFolder) -> Logger | None:
         return None
 
 
-def make_trainer(
-    settings: TrainerSettings, profile: Profile, callbacks: list[pl.Callback], max_epochs: int
-) -> pl.Trainer:
-    """Lightning's Trainer with everything that kdface does itself switched off.
+def make_trainer(settings: Settings, profile: Profile, callbacks: list[pl.Callback], max_epochs: int) -> pl.Trainer:
+    """Lightning's Trainer with the run's arguments.
 
     Its `max_steps` is not used: with it Lightning takes a checkpoint of the end of an epoch for one of its middle, and
     goes on with too few steps. `Checkpoints` ends training at the last step.
     """
-    world = settings.devices * settings.nodes
-    return pl.Trainer(
-        accelerator=profile.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy="ddp" if world > 1 else settings.strategy,
-        precision=profile.precision,  # type: ignore[arg-type]
-        max_epochs=max_epochs,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.clip_norm,
-        deterministic=settings.deterministic,
-        callbacks=callbacks,
-        plugins=[RunCheckpoints()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the sampler divides each batch over the ranks itself
-    )
+    given = {name: value for name, value in settings.trainer.items() if name not in _OURS}
+    strategy = given.get("strategy", "auto")
+    fixed: dict[str, Any] = {
+        "accelerator": profile.accelerator,
+        "strategy": "ddp" if settings.world > 1 and strategy == "auto" else strategy,
+        "precision": profile.precision,
+        "max_epochs": max_epochs,
+        "callbacks": callbacks,
+        "plugins": [RunCheckpoints()],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # the loader divides each batch over the ranks itself
+    }
+    return pl.Trainer(**{"enable_model_summary": False, **given, **fixed})
 
 
-def machine(settings: TrainerSettings) -> tuple[Profile, int]:
+def machine(settings: Settings) -> tuple[Profile, int]:
     """The hardware profile and the CPU threads of each rank, which are set."""
     keep_freed_memory()
-    profile = detect(settings.profile)
-    if settings.precision is not None:
-        profile = Profile(**{**profile.to_dict(), "precision": settings.precision})
-    threads = settings.threads or max(1, cores() // settings.devices)
+    profile = detect(settings.hardware.profile)
+    accelerator, precision = settings.trainer.get("accelerator", "auto"), settings.trainer.get("precision")
+    if accelerator != "auto":
+        profile = replace(profile, accelerator="gpu" if accelerator == "cuda" else accelerator)
+    if precision is not None:
+        profile = replace(profile, precision=_PRECISIONS.get(str(precision), str(precision)))
+    threads = settings.hardware.threads or max(1, cores() // settings.devices)
     torch.set_num_threads(threads)
     return profile, threads
 

@@ -268,13 +268,18 @@ def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], prune
                 expected=f"TEST/PROTOCOL/METRIC, TEST being one of {', '.join(tests) or 'none: evaluation=none'}",
                 nearest=nearest(test, tests),
             )
-    every, epochs = tree["trainer"]["evaluate_epochs"], tree["trainer"]["max_epochs"]
-    if pruner != "none" and (every is None or every >= epochs):
+    every = tree["trainer"].get("check_val_every_n_epoch", 1)
+    seen = tree.get("validation") or {}
+    unseen = [name for name in objectives if name.partition("/")[0] not in seen]
+    if pruner != "none" and (unseen or every >= tree["trainer"]["max_epochs"]):
         raise UserError(
-            f"hydra.sweeper.pruner={pruner} compares trials by what they evaluate on their way, and with "
-            f"trainer.evaluate_epochs={'null' if every is None else every} trainer.max_epochs={epochs} they do so at "
-            "their end alone.",
-            mend="trainer.evaluate_epochs=1, or hydra.sweeper.pruner=none",
+            f"hydra.sweeper.pruner={pruner} compares trials by what they evaluate on their way, and "
+            + (
+                f"validation has no {unseen[0].partition('/')[0]}."
+                if unseen
+                else f"they evaluate every {every} epochs."
+            ),
+            mend="validation=evaluation trainer.check_val_every_n_epoch=1, or hydra.sweeper.pruner=none",
         )
 
 

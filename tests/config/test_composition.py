@@ -61,11 +61,11 @@ def test_a_users_folder_is_laid_over_the_shipped_one(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_ignores_where_and_how_fast_but_not_what() -> None:
-    same = [["paths.runs=elsewhere"], ["trainer.workers=2"], ["logger=wandb"], ["seed=5"], ["name=other"]]
+    same = [["paths.runs=elsewhere"], ["loader.num_workers=2"], ["logger=wandb"], ["seed=5"], ["name=other"]]
     base = fingerprint(compose(TINY).tree)
     for overrides in same:
         assert fingerprint(compose([*TINY, *overrides]).tree) == base, overrides
-    for overrides in (["head.margin=1.5"], ["trainer.batch_size=4"], ["dataset.people=5"]):
+    for overrides in (["head.margin=1.5"], ["loader.batch_size=4"], ["dataset.people=5"]):
         assert fingerprint(compose([*TINY, *overrides]).tree) != base, overrides
 
 
@@ -78,7 +78,7 @@ def test_difference_lists_exactly_what_differs() -> None:
     "words",
     [
         ["experiment=demo", "trainer.max_epochs=3", "backbone=iresnet18", "trainer.max_epochs=4"],
-        ["backbone={embedding_size: 7}", "+new={a: [1, 2]}", "++head.margin=1.25", "~trainer.profile"],
+        ["backbone={embedding_size: 7}", "+new={a: [1, 2]}", "++head.margin=1.25", "~hardware.profile"],
         ["~scheduler", "optimizer.lr=0.5"],
         ["+optimizer@second=sgd", "second.lr=0.25"],
         ["hydra.searchpath=[file://{folder}]", "+extra@trainer=one", "trainer.added=2"],

@@ -133,7 +133,7 @@ def test_opensphere(name: str) -> None:
     assert (tree["scheduler"]["milestones"], tree["scheduler"]["unit"]) == (milestones, "step")
     assert tree["scheduler"]["gamma"] == 0.1
     trainer = tree["trainer"]
-    assert (trainer["max_steps"], trainer["batch_size"], trainer["clip_norm"]) == (total, 512, clip)
+    assert (trainer["max_steps"], tree["loader"]["batch_size"], trainer["gradient_clip_val"]) == (total, 512, clip)
     optimizer = tree["optimizer"]
     assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.1, 0.9, 5e-4)
     assert tree["augmentation"]["flip"] == 0.5
@@ -145,7 +145,7 @@ def test_sphereface_of_2017() -> None:
     head = {"margin": 4, "lambda_base": 1000, "lambda_gamma": 0.12, "lambda_power": 1, "lambda_min": 5}
     assert head.items() <= tree["head"].items()
     assert tree["dataset"]["size"] == [112, 96]
-    assert (tree["trainer"]["batch_size"], tree["trainer"]["max_steps"]) == (256, 28_000)
+    assert (tree["loader"]["batch_size"], tree["trainer"]["max_steps"]) == (256, 28_000)
     assert (tree["scheduler"]["milestones"], tree["optimizer"]["lr"]) == ([16_000, 24_000], 0.1)
 
 
@@ -166,7 +166,7 @@ def test_facenet(name: str, side: int, backbone: str, miner: str, reduction: str
     method = tree["method"]
     assert _ends_with(method["miner"], miner)
     assert (method["margin"], method["reduction"]) == (0.2, reduction)
-    assert (method["people_per_batch"], method["images_per_person"], tree["trainer"]["batch_size"]) == (45, 40, 1800)
+    assert (method["people_per_batch"], method["images_per_person"], tree["loader"]["batch_size"]) == (45, 40, 1800)
     assert _ends_with(tree["optimizer"], "Adagrad")
     assert tree["optimizer"]["lr"] == lr
     assert tree["head"] is None

@@ -54,7 +54,7 @@ ROOT = ["dataset.root=faces"]
 
 def small(experiment: str) -> list[str]:
     """Steps of eight small images. The network of `official` is replaced, its data, losses and tests are not."""
-    steps = ["trainer.max_steps=4", "trainer.checkpoint_steps=2", "trainer.ema_decay=0.9"]
+    steps = ["trainer.max_steps=4", "resume.every_n_train_steps=2", "ema.decay=0.9"]
     if experiment == "pins90_small":
         return [f"experiment=ckd/{experiment}", "dataset=toy_faces", "evaluation=none", *SMALL, *steps]
     if experiment == "official":
@@ -139,7 +139,7 @@ def test_official_configurations_differ_in_the_method_alone(experiment: str) -> 
     )
     assert official["method"] == small_one["method"]
     assert {key for key in plain if plain[key] != official[key]} - {"name"} <= {"method", "evaluation"}
-    assert official["trainer"]["max_epochs"] == 90 and official["trainer"]["batch_size"] == 16
+    assert official["trainer"]["max_epochs"] == 90 and official["loader"]["batch_size"] == 16
     seen = {name.split("_")[1] for name in official["evaluation"]}
     if experiment == "face_ce":
         assert seen == {"face"}

@@ -146,7 +146,7 @@ def _maskinv(teacher: Path) -> list[str]:
     return [*TINY, "method=maskinv", f"teacher.run={teacher}", "augmentation.probability=0.5", "backbone.dropout=0.2"]
 
 
-HIGH = ["method.raised_guidance=3000", "method.raise_epoch=1", "trainer.max_epochs=3", "trainer.checkpoint_steps=3"]
+HIGH = ["method.raised_guidance=3000", "method.raise_epoch=1", "trainer.max_epochs=3", "resume.every_n_train_steps=3"]
 
 
 def test_high_guidance_begins_at_its_epoch_and_survives_a_kill(teacher_run: Path, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_method_with_a_teacher_is_evaluated_without_it(kdface: Kdface, teacher
     trained = json.loads((run / "results.json").read_text())["metrics"]
     moved = teacher_run.rename(teacher_run.with_name("elsewhere"))
     try:
-        said = kdface("evaluate", f"run={run}", "trainer.threads=1")
+        said = kdface("evaluate", f"run={run}", "hardware.threads=1")
     finally:
         moved.rename(teacher_run)
     assert said.code == 0, said.err

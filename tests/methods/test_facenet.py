@@ -86,14 +86,18 @@ def test_a_heads_loss_is_added_with_its_weight(kdface: Kdface, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["trainer.batch_size=16"], ["make batches of 8", "trainer.batch_size = 16", "trainer.batch_size=8"]),
+        (["loader.batch_size=16"], ["make batches of 8", "loader.batch_size = 16", "loader.batch_size=8"]),
         (
-            ["method.images_per_person=12", "trainer.batch_size=48"],
+            ["method.images_per_person=12", "loader.batch_size=48"],
             ["needs 48 images", "6 people with at most 12 images each offer 36"],
         ),
         (
-            ["trainer.accumulate=4"],
-            ["4 people cannot be divided into 4 parts", "method.people_per_batch=8", "trainer.accumulate=1"],
+            ["trainer.accumulate_grad_batches=4"],
+            [
+                "4 people cannot be divided into 4 parts",
+                "method.people_per_batch=8",
+                "trainer.accumulate_grad_batches=1",
+            ],
         ),
         (["method.margin=0"], ["method.margin = 0", "greater than 0"]),
         (["method.people_per_batch=1"], ["method.people_per_batch = 1", "greater than or equal to 2"]),
@@ -313,12 +317,12 @@ def test_a_step_sorts_the_negatives_once(monkeypatch: pytest.MonkeyPatch, miner:
 
 def test_few_images_are_told_of_with_settings_that_train(kdface: Kdface, tmp_path: Path) -> None:
     """Six people with six images each, and the method's own 45 with 40."""
-    words = [*TINY_TRAINING, "evaluation=none", "method=facenet", "trainer.batch_size=1800", "trainer.max_steps=1"]
+    words = [*TINY_TRAINING, "evaluation=none", "method=facenet", "loader.batch_size=1800", "trainer.max_steps=1"]
     said = kdface("train", *words, f"paths.runs={tmp_path}/runs")
     assert said.code == 2, said
     fix = next(line for line in said.err.splitlines() if "method.people_per_batch=" in line)
     settings = [word for word in fix.split() if "=" in word]
-    assert settings == ["method.people_per_batch=6", "method.images_per_person=6", "trainer.batch_size=36"]
+    assert settings == ["method.people_per_batch=6", "method.images_per_person=6", "loader.batch_size=36"]
     assert kdface("train", *words, *settings, f"paths.runs={tmp_path}/runs").code == 0
 
 
@@ -375,7 +379,7 @@ def test_two_ranks_mine_one_batch_and_step_as_one_rank_does(kdface: Kdface, tmp_
         "backbone=sfnet4",
         "backbone.embedding_size=8",
         "trainer.max_steps=3",
-        "trainer.profile=plain",
+        "hardware.profile=plain",
         "scheduler=constant",
         "optimizer.lr=0.1",
         "method.miner._target_=kdface.losses.Random",

@@ -196,7 +196,7 @@ def _words(trained: dict[str, Path]) -> list[str]:
         "method.last_layer_epochs=1",
         "backbone.channels=[8,8,8,16]",
         "trainer.max_epochs=3",
-        "trainer.checkpoint_steps=1",
+        "resume.every_n_train_steps=1",
         f"teacher.run={trained['old']}",
         f"method.start_from={trained['new']}",
     ]

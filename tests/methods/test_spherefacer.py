@@ -67,7 +67,14 @@ def test_a_schedule_counts_optimiser_steps_and_the_run_tells_the_loss_scale(
     kdface: Kdface, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = ["head.feature_norm=soft", "head.margin_steps=[1]"]
-    words = ["train", *TINY, *head, "trainer.accumulate=4", "trainer.max_steps=3", f"paths.runs={tmp_path}/runs"]
+    words = [
+        "train",
+        *TINY,
+        *head,
+        "trainer.accumulate_grad_batches=4",
+        "trainer.max_steps=3",
+        f"paths.runs={tmp_path}/runs",
+    ]
     with caplog.at_level(logging.INFO, logger="kdface"):
         assert kdface(*words).code == 0
     run = only_run(tmp_path / "runs")

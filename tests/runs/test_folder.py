@@ -22,7 +22,7 @@ from tests.conftest import TINY, Kdface, command, only_run
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    said = command("train", *TINY, "trainer.evaluate_untrained=true", f"paths.runs={folder}/runs", cwd=folder)
+    said = command("train", *TINY, "evaluate_untrained=true", f"paths.runs={folder}/runs", cwd=folder)
     assert said.returncode == 0, said.stderr
     return only_run(folder / "runs")
 
@@ -38,7 +38,7 @@ def test_the_folder_describes_itself(finished: Path, kdface: Kdface) -> None:
     assert config["trainer"]["max_epochs"] == 2 and "${" not in (finished / "config.yaml").read_text()
     origin = json.loads((finished / "origin.json").read_text())
     assert origin["where"]["trainer.max_epochs"] == "command line: trainer.max_epochs=2"
-    assert origin["where"]["trainer.clip_norm"].split(":")[0].endswith("trainer/default.yaml")
+    assert origin["where"]["trainer.gradient_clip_val"].split(":")[0].endswith("trainer/default.yaml")
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["packages"]["torch"].startswith(torch.__version__.split("+")[0])
     assert environment["profile"]["name"]

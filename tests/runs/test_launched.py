@@ -37,7 +37,7 @@ def test_a_further_rank_waits_for_its_own_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has waited 0 s"):
         await_configuration(folder, TREE, seconds=0)
     folder.config.write_text(config_text({**TREE, "trainer": {"devices": 2, "workers": 4}}))
-    with pytest.raises(UserError, match=r"trainer.workers: 4 there, 0 here"):
+    with pytest.raises(UserError, match=r"loader.num_workers: 4 there, 0 here"):
         await_configuration(folder, TREE, seconds=0)
     folder.config.write_text(config_text(TREE))
     assert await_configuration(folder, TREE, seconds=0) == folder

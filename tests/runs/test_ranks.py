@@ -12,14 +12,13 @@ import pytest
 import torch
 import yaml
 
-from kdface.config.check import convert
+from kdface.config.assemble import settings_of
 from kdface.config.compose import compose
 from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.hardware import detect
 from kdface.runs.records import read
-from kdface.runs.settings import TrainerSettings
 from kdface.runs.train import require_whole_gradients
 from tests.conftest import TINY, Kdface, command, only_run
 
@@ -49,8 +48,8 @@ def test_two_ranks_with_half_the_batch_each_come_to_the_weights_of_one_rank(meth
     Steep losses amplify rounding: with a learning rate of 0.01 a difference in the last of float64's digits grows a
     hundred thousand times in 20 steps. Here the rate is such that it stays where it is.
     """
-    words = [*TINY, "dataset.people=8", "dataset.images_per_person=8", "trainer.batch_size=16", "trainer.max_epochs=5"]
-    words += [*method, "optimizer.lr=0.0003", "optimizer.momentum=0", "scheduler=constant", "trainer.profile=plain"]
+    words = [*TINY, "dataset.people=8", "dataset.images_per_person=8", "loader.batch_size=16", "trainer.max_epochs=5"]
+    words += [*method, "optimizer.lr=0.0003", "optimizer.momentum=0", "scheduler=constant", "hardware.profile=plain"]
     # 300 test images: neither a whole number of batches of 256 nor an even number of batches each.
     words += ["evaluation.toy_pairs.dataset.people=60", "evaluation.toy_pairs.dataset.images_per_person=5"]
     words += ["evaluation.toy_pairs.pairs_per_fold=300"]
@@ -90,7 +89,7 @@ def test_two_ranks_with_half_the_batch_each_come_to_the_weights_of_one_rank(meth
 def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     """An epoch on one rank, one on two, one on one again: weights and momentum of three on one, but for rounding."""
     words = [*TINY, "head=partial_fc", "head.sample_rate=1", "head.head.scale=8", "scheduler=constant"]
-    words += ["optimizer.lr=0.0001", "trainer.profile=plain", "trainer.sync_batchnorm=true"]
+    words += ["optimizer.lr=0.0001", "hardware.profile=plain", "trainer.sync_batchnorm=true"]
     run = tmp_path
     for epochs, devices in ((1, 1), (2, 2), (3, 1)):
         if epochs == 1:
@@ -122,11 +121,11 @@ def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("word", "told"), [("trainer.clip_norm=5", "clip_norm"), ("trainer.precision=16-mixed", "16-mixed")]
+    ("word", "told"), [("trainer.gradient_clip_val=5", "gradient_clip_val"), ("trainer.precision=16-mixed", "16-mixed")]
 )
 def test_what_needs_all_gradients_is_refused_with_divided_class_weights(word: str, told: str) -> None:
-    settings = convert(TrainerSettings, compose([word]).tree["trainer"])
-    profile = replace(detect("plain"), precision=settings.precision or "32-true")
+    settings = settings_of(compose([word]).tree)
+    profile = replace(detect("plain"), precision=settings.trainer["precision"] or "32-true")
     with pytest.raises(UserError, match=told):
         require_whole_gradients(settings, profile)
 

@@ -23,9 +23,9 @@ LONG = [
     *TINY,
     "trainer.max_epochs=3",
     "trainer.max_steps=11",
-    "trainer.checkpoint_steps=3",
-    "trainer.evaluate_epochs=1",
-    "trainer.ema_decay=0.9",
+    "resume.every_n_train_steps=3",
+    "validation=evaluation",
+    "ema.decay=0.9",
     "backbone.dropout=0.3",
     "augmentation.geometric=0.5",
 ]
@@ -88,7 +88,7 @@ def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path
 
 
 def test_accumulated_batches_resume_exactly(tmp_path: Path) -> None:
-    parts = ("trainer.accumulate=2", "trainer.checkpoint_steps=1")
+    parts = ("trainer.accumulate_grad_batches=2", "resume.every_n_train_steps=1")
     for name in ("straight", "killed"):
         if name == "killed":
             kill_at(6, tmp_path / name, tmp_path, [*LONG, *parts])
@@ -110,7 +110,7 @@ def test_the_same_command_again_says_that_the_run_is_finished(undisturbed: Path)
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_loader_workers_changes_nothing(undisturbed: Path, tmp_path: Path, workers: int) -> None:
-    said = command("train", *LONG, f"trainer.workers={workers}", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
+    said = command("train", *LONG, f"loader.num_workers={workers}", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     found = weights(only_run(tmp_path / "runs"))
     for name, value in weights(undisturbed).items():

@@ -159,6 +159,6 @@ def test_students_of_a_teacher_that_has_changed_are_not_called_done(tmp_path: Pa
 
 
 def test_a_sweep_over_runs_of_several_machines_is_refused(kdface: Kdface, tmp_path: Path) -> None:
-    said = kdface("train", "-m", *TINY, "trainer.nodes=1,2", f"paths.runs={tmp_path}/runs")
-    assert said.code == 2 and "trainer.nodes = 2 in a sweep" in said.err
+    said = kdface("train", "-m", *TINY, "trainer.num_nodes=1,2", f"paths.runs={tmp_path}/runs")
+    assert said.code == 2 and "trainer.num_nodes = 2 in a sweep" in said.err
     assert not (tmp_path / "runs").exists()

@@ -66,7 +66,7 @@ def test_jobs_in_the_queue_outlive_their_parent_and_are_found_again(tmp_path: Pa
 
 @slurm
 def test_a_preempted_job_goes_into_the_queue_again_and_resumes(tmp_path: Path) -> None:
-    words = ["train", "-m", *TINY, "trainer.max_epochs=100", "trainer.checkpoint_steps=1", "seed=0"]
+    words = ["train", "-m", *TINY, "trainer.max_epochs=100", "resume.every_n_train_steps=1", "seed=0"]
     words += [f"paths.runs={tmp_path}/runs", "hydra/launcher=slurm", "hydra.launcher.cores=1"]
     parent = subprocess.Popen(
         [sys.executable, "-m", "kdface", *words],

@@ -260,15 +260,18 @@ def test_settings_that_no_search_can_have_are_told_of() -> None:
 
 def test_what_the_runs_do_not_measure_is_told_before_the_first_one() -> None:
     def tree(every: int | None) -> dict[str, Any]:
-        return {"evaluation": {"toy_pairs": {}}, "trainer": {"evaluate_epochs": every, "max_epochs": 3}}
+        tests = {"toy_pairs": {}}
+        trainer = {"check_val_every_n_epoch": every or 1, "max_epochs": 3}
+        return {"evaluation": tests, "validation": tests if every else None, "trainer": trainer}
 
     check_measured(tree(None), {"toy_pairs/roc/auc": "maximize"}, "none")
     with pytest.raises(UserError, match=r"no evaluation\.toy_pair") as told:
         check_measured(tree(None), {"toy_pair/roc/auc": "maximize"}, "none")
     assert told.value.nearest == "toy_pairs"
     check_measured(tree(2), {"toy_pairs/roc/auc": "maximize"}, "median")
-    for never in (None, 3):  # nothing is evaluated before the end, so nothing could be pruned
-        with pytest.raises(UserError, match="at their end alone"):
+    for never, told_of in ((None, "validation has no toy_pairs"), (3, "every 3 epochs")):
+        # nothing is evaluated before the end, so nothing could be pruned
+        with pytest.raises(UserError, match=told_of):
             check_measured(tree(never), {"toy_pairs/roc/auc": "maximize"}, "hyperband")
 
 
@@ -282,4 +285,4 @@ def test_a_search_that_could_not_prune_is_refused(kdface: Kdface) -> None:
         "optimizer.lr=interval(0.1,1)",
     ]
     said = kdface(*words, "hydra.sweeper.objectives={toy_pairs/roc/auc: maximize}")
-    assert said.code == 2 and "trainer.evaluate_epochs=1" in said.err
+    assert said.code == 2 and "validation=evaluation" in said.err

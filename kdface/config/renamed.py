@@ -1,0 +1,108 @@
+"""Configuration keys that have another name than they used to have.
+
+One table serves the error for an old name, the reading of folders of earlier runs, and the fingerprint, which is
+computed over the old names, so that earlier runs keep theirs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from kdface.errors import UserError
+
+# old -> new. pl.Trainer's arguments have Lightning's names, what is not the Trainer's has a node of its own.
+RENAMED = {
+    "trainer.batch_size": "loader.batch_size",
+    "trainer.workers": "loader.num_workers",
+    "trainer.accumulate": "trainer.accumulate_grad_batches",
+    "trainer.clip_norm": "trainer.gradient_clip_val",
+    "trainer.nodes": "trainer.num_nodes",
+    "trainer.log_steps": "trainer.log_every_n_steps",
+    "trainer.profile": "hardware.profile",
+    "trainer.threads": "hardware.threads",
+    "trainer.compile": "hardware.compile",
+    "trainer.ema_decay": "ema.decay",
+    "trainer.checkpoint_steps": "resume.every_n_train_steps",
+    "trainer.evaluate_epochs": "trainer.check_val_every_n_epoch",
+    "trainer.evaluate_untrained": "evaluate_untrained",
+}
+_EVERY = "trainer.evaluate_epochs"  # null or epochs; now epochs, and `validation` says whether there is any
+
+
+def old_name(key: str, value: object, origin: str) -> UserError | None:
+    """The error for a key's old name, which tells the new one; null if the name is none."""
+    if key == "trainer.max_steps" and value in (None, "null", "None"):
+        return UserError(
+            f"trainer.max_steps = {value}: no limit is -1, as Lightning writes it.",
+            origin=origin,
+            mend="trainer.max_steps=-1",
+        )
+    if key not in RENAMED:
+        return None
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    mend = f"{RENAMED[key]}={text}"
+    if key == _EVERY:
+        mend = "validation=none" if text == "null" else f"{mend} validation=evaluation"
+    return UserError(f"{key} is named {RENAMED[key]} now.", origin=origin, mend=mend)
+
+
+def refuse_old_names(overrides: list[str]) -> None:
+    """Raise `UserError` for the first override of a key by its old name."""
+    for word in overrides:
+        key, equals, value = word.lstrip("+~").partition("=")
+        if error := old_name(key, value if equals else None, f"command line: {word}"):
+            raise error
+
+
+def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an earlier run under the names of now; one of now as it is."""
+    if "loader" in tree or not isinstance(tree.get("trainer"), Mapping):
+        return dict(tree)
+    new = copy.deepcopy(dict(tree))
+    trainer = new["trainer"]
+    if (every := trainer.pop("evaluate_epochs", None)) is not None:
+        trainer["check_val_every_n_epoch"] = every
+        new["validation"] = copy.deepcopy(new["evaluation"])
+    for old, name in RENAMED.items():
+        key = old.partition(".")[2]
+        if key in trainer:
+            _set(new, name, trainer.pop(key))
+    if trainer.get("max_steps", -1) is None:
+        trainer["max_steps"] = -1
+    return new
+
+
+def as_before(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run under the names of before; what they had no name for stays as it is."""
+    old = copy.deepcopy(upgraded(tree))
+    trainer = old.setdefault("trainer", {})
+    every = trainer.pop("check_val_every_n_epoch", 1)
+    validation = old.pop("validation", None)
+    for before, name in RENAMED.items():
+        if before != _EVERY and (found := _take(old, name)) is not None:
+            trainer[before.partition(".")[2]] = found[0]
+    if trainer.get("max_steps") == -1:
+        trainer["max_steps"] = None
+    trainer["evaluate_epochs"] = every if validation and validation == old.get("evaluation") else None
+    if validation and trainer["evaluate_epochs"] is None:
+        old["validation"], trainer["check_val_every_n_epoch"] = validation, every
+    return old
+
+
+def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+    node, _, key = path.rpartition(".")
+    (tree.setdefault(node, {}) if node else tree)[key] = value
+
+
+def _take(tree: dict[str, Any], path: str) -> tuple[Any] | None:
+    """Remove a value, and its node if that is then empty."""
+    node, _, key = path.rpartition(".")
+    within = tree.get(node) if node else tree
+    if not isinstance(within, dict) or key not in within:
+        return None
+    value = within.pop(key)
+    if node and not within:
+        del tree[node]
+    return (value,)

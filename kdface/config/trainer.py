@@ -1,0 +1,118 @@
+"""The `trainer` node: any argument of `pl.Trainer`, by its own name and type. What would break a promise of kdface
+(bit-exact resume, records that are always written, one result for any number of ranks) is refused with the reason."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from kdface.config.check import check_parameters
+from kdface.config.locate import Parameter, parameters
+from kdface.config.origin import Origins
+from kdface.config.renamed import old_name
+from kdface.errors import UserError, nearest
+from kdface.runs.settings import num_devices
+
+# argument -> why it is refused, and what to use instead
+_REFUSED = {
+    "logger": ("loggers are a group of their own, and metrics.jsonl is always written", "logger=csv"),
+    "callbacks": ("callbacks are a group of their own", "callbacks=best, or callbacks.NAME._target_=package.Class"),
+    "enable_checkpointing": (
+        "a run always writes the checkpoint that it goes on from; others are callbacks",
+        "callbacks=best, or resume.every_n_train_steps=N",
+    ),
+    "use_distributed_sampler": ("the loader divides each batch over the ranks itself, so that no image is doubled", ""),
+    "reload_dataloaders_every_n_epochs": (
+        "a resumed run goes on in the middle of its loader, and the order of an epoch is drawn anew anyway",
+        "",
+    ),
+    "barebones": (
+        "it switches off what records and saves a run",
+        "trainer.enable_progress_bar=false, or trainer.profiler=simple to see where time goes",
+    ),
+    "default_root_dir": ("a run writes into its run folder alone", "paths.runs=FOLDER"),
+}
+# Lightning's hints, narrowed to what it accepts.
+_NARROWER: dict[str, Any] = {
+    "max_epochs": Annotated[int, Ge(1)],  # or -1: no limit
+    "max_steps": Annotated[int, Ge(1)],  # or -1
+    "num_nodes": Annotated[int, Ge(1)],
+    "accumulate_grad_batches": Annotated[int, Ge(1)],
+    "log_every_n_steps": Annotated[int, Ge(1)],
+    "check_val_every_n_epoch": Annotated[int, Ge(1)] | None,
+    "gradient_clip_val": Annotated[float, Gt(0)] | None,
+    "gradient_clip_algorithm": Literal["norm", "value"] | None,
+    "max_time": str | dict[str, int] | None,
+    "val_check_interval": int | float | str | dict[str, int] | None,
+}
+_COPIES = re.compile(r"spawn|fork|notebook")
+
+
+@functools.cache
+def arguments() -> dict[str, Parameter]:
+    """The arguments that `trainer` may hold, by name; all have defaults."""
+    import pytorch_lightning as pl
+
+    return {
+        name: replace(each, hint=_NARROWER.get(name, each.hint))
+        for name, each in parameters(pl.Trainer).items()
+        if name not in _REFUSED
+    }
+
+
+def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    """Raise `UserError` for the first argument that is unknown, refused, or of a value that Lightning does not take."""
+    for name, (why, instead) in _REFUSED.items():
+        if name in node:
+            full = f"{path}.{name}"
+            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), mend=instead or f"remove {full}")
+    for name, value in node.items():
+        if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
+            raise error
+    ends = {name: node.get(name, -1) for name in ("max_epochs", "max_steps")}
+    limited = {name: value for name, value in node.items() if name not in ends or value not in (-1, None)}
+    check_parameters(arguments(), limited, path, origins, injected=())
+    _require_known(node, path, origins)
+    num_devices(node)
+    if all(end in (-1, None) for end in ends.values()):
+        raise UserError(
+            f"{path}.max_epochs = {ends['max_epochs']}: a schedule needs an end.",
+            origin=origins.of(f"{path}.max_epochs"),
+            mend=f"{path}.max_epochs=20, or {path}.max_steps=N beside it",
+        )
+
+
+def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    """Names that Lightning keeps in registries."""
+    from pytorch_lightning.accelerators import AcceleratorRegistry
+    from pytorch_lightning.strategies import StrategyRegistry
+
+    strategies = ["auto", *(each for each in StrategyRegistry.available_strategies() if not _COPIES.search(each))]
+    strategy = node.get("strategy", "auto")
+    if isinstance(strategy, str) and _COPIES.search(strategy):
+        raise UserError(
+            f"{path}.strategy = {strategy!r} is not used: it starts ranks as copies of a running process, which hold "
+            "its open files and cannot go on by themselves.",
+            origin=origins.of(f"{path}.strategy"),
+            mend=f"{path}.strategy=ddp",
+        )
+    names: dict[str, Iterable[str]] = {
+        "strategy": strategies,
+        "accelerator": ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())],
+        "profiler": ["simple", "advanced", "pytorch", "xla"],
+    }
+    for name, valid in names.items():
+        value = node.get(name)
+        if isinstance(value, str) and value not in valid:
+            near = nearest(value, valid)
+            raise UserError(
+                f"{path}.{name} = {value!r}: Lightning has none of that name.",
+                expected=f"one of {', '.join(valid)}",
+                nearest=f"{path}.{name}={near}" if near else "",
+                origin=origins.of(f"{path}.{name}"),
+            )
