@@ -135,7 +135,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if _is_part(hint):
         if isinstance(value, Mapping) and not value:
             return  # an empty group: the choice `none`
-        if isinstance(value, Mapping) and dict in map(typing.get_origin, _members(hint)):
+        if isinstance(value, Mapping) and any(typing.get_origin(each) is dict for each in _members(hint)):
             for name, child in value.items():
                 if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
                     raise UserError(

@@ -260,7 +260,7 @@ def test_settings_that_no_search_can_have_are_told_of() -> None:
 
 def test_what_the_runs_do_not_measure_is_told_before_the_first_one() -> None:
     def tree(every: int | None) -> dict[str, Any]:
-        tests = {"toy_pairs": {}}
+        tests: dict[str, Any] = {"toy_pairs": {}}
         trainer = {"check_val_every_n_epoch": every or 1, "max_epochs": 3}
         return {"evaluation": tests, "validation": tests if every else None, "trainer": trainer}
 
