@@ -78,7 +78,12 @@ def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     limited = {name: value for name, value in node.items() if name not in ends or value not in (-1, None)}
     check_parameters(arguments(), limited, path, origins, injected=())
     _require_known(node, path, origins)
-    num_devices(node)
+    try:
+        num_devices(node)
+    except UserError as error:
+        raise UserError(
+            error.problem, expected=error.expected, origin=origins.of(f"{path}.devices"), mend=error.mend
+        ) from None
     if all(end in (-1, None) for end in ends.values()):
         raise UserError(
             f"{path}.max_epochs = {ends['max_epochs']}: a schedule needs an end.",
