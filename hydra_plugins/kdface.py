@@ -1,6 +1,7 @@
 """Hydra finds launchers and sweepers in this namespace. The work is done in `kdface.sweeps`.
 
-`kdface train -m` hands its session to Hydra in the place of a task function; launchers and sweepers get it back here.
+`kdface train -m` builds them itself, so that Hydra instantiates nothing that a configuration names, and sets them up
+with its session in the place of a task function.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -99,14 +99,11 @@ class RayLauncher(KdfaceLauncher):
 
 class _KdfaceSweeper(Sweeper):
     session: Session
-    launcher: Launcher
     params: Mapping[str, str] | None
 
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
+        del hydra_context, config
         self.session = task_function
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def arguments(self, given: list[str]) -> list[str]:
         return [*(f"{key}={value}" for key, value in (self.params or {}).items()), *given]
@@ -127,7 +124,7 @@ class RandomSweeper(_KdfaceSweeper):
 
         space = Space.parse(self.arguments(arguments))
         jobs = [space.drawn(self.seed, number) for number in range(self.n_trials)]
-        return self.launcher.launch(jobs, initial_job_idx=0)
+        return self.session.run_listed(self.session.launcher, jobs, 0)
 
 
 class OptunaSweeper(_KdfaceSweeper):
@@ -163,4 +160,4 @@ class OptunaSweeper(_KdfaceSweeper):
             return Search(ledger, space, make, base, self.objectives, **self.settings)
 
         space = Space.parse(self.arguments(arguments))
-        return self.session.run_search(self.launcher, space, source)
+        return self.session.run_search(self.session.launcher, space, source)

@@ -21,7 +21,7 @@ from kdface.commands.taught import require_same_teachers
 from kdface.config.check import convert
 from kdface.config.compose import Composed, compose_in, load
 from kdface.config.locate import parameters
-from kdface.errors import UserError
+from kdface.errors import UserError, nearest
 from kdface.reports.summary import shown
 from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
@@ -54,6 +54,7 @@ class Session:
         self.unfinished: list[str] = []
         self.grid: list[list[str]] | None = None  # the jobs of a grid; None where a sweeper of ours chooses them
         self.launcher: Any = None
+        self.sweeper: Any = None  # one of ours; None where the jobs are a grid
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def check(self) -> None:
@@ -65,10 +66,12 @@ class Session:
         ]
         fixed = load(self.hydra, [each for each in choosing if not is_swept(each)])
         self.launcher = plugin(fixed, "launcher")
+        self.launcher.setup(hydra_context=None, task_function=self, config=fixed)
         sweeper = fixed.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
         if sweeper._target_ == _BASIC:
             self.swept = _keys(given)
+            _require_grid(given)
             batches = BasicSweeper.split_arguments(_parsed(self.hydra, given), max_batch_size=None)
             self.grid = [job for batch in batches for job in batch]
             for job in self.grid:
@@ -76,13 +79,23 @@ class Session:
             return
         if "objectives" in sweeper:
             check_settings(sweeper.objectives or {}, sweeper.pruner)
-        plugin(fixed, "sweeper")
+        self.sweeper = plugin(fixed, "sweeper")
+        self.sweeper.setup(hydra_context=None, task_function=self, config=fixed)
         space = Space.parse(given)
         self.swept = space.keys
         for job in space.corners():
             tree = self.compose(job).tree
             if "objectives" in sweeper:
                 check_measured(tree, sweeper.objectives, sweeper.pruner)
+
+    def run(self) -> None:
+        """Run the checked sweep. Hydra itself builds nothing, and would compose a grid's jobs once more."""
+        if self.sweeper is None:
+            assert self.grid is not None
+            self.run_listed(self.launcher, self.grid, 0)
+        else:
+            own = [each for each in self.arguments.overrides if not each.lstrip("+~").startswith(("hydra.", "hydra/"))]
+            self.sweeper.sweep(own)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """A job's configuration, composed once a command: a seed that is drawn stays drawn."""
@@ -220,6 +233,18 @@ def _parsed(hydra: Hydra, overrides: list[str]) -> list[Any]:
     return list(OverridesParser.create(hydra.config_loader).parse_overrides(overrides))
 
 
+def _require_grid(overrides: Sequence[str]) -> None:
+    """A grid has no values of an interval: those are a search's."""
+    for word in overrides:
+        if is_swept(word) and OverridesParser.create().parse_override(word).is_interval_sweep():
+            raise UserError(
+                f"{word}: an interval is searched, and a grid lists its values.",
+                expected=f"values: {word.partition('=')[0]}=0.1,0.2",
+                origin=f"command line: {word}",
+                mend="hydra/sweeper=random, or hydra/sweeper=optuna",
+            )
+
+
 def _keys(overrides: list[str]) -> list[str]:
     return [each.lstrip("+").partition("=")[0] for each in overrides if is_swept(each)]
 
@@ -232,7 +257,17 @@ def plugin(config: DictConfig, kind: str) -> Any:
     if module != _PLUGINS:
         raise UserError(f"hydra/{kind} is {module}.{name}.", expected=f"hydra/{kind}={valid}")
     made = getattr(importlib.import_module(module), name)
-    for key, parameter in parameters(made).items():
+    takes = parameters(made)
+    for key in node:
+        if key not in takes:
+            near = nearest(key, takes)
+            raise UserError(
+                f"hydra.{kind} has no {key!r}: it is {name}.",
+                expected=f"one of {', '.join(takes)}",
+                nearest=f"hydra.{kind}.{near}" if near else "",
+                mend=f"remove hydra.{kind}.{key}, or hydra/{kind}={valid}",
+            )
+    for key, parameter in takes.items():
         if key not in node:
             continue
         try:

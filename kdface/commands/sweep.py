@@ -41,21 +41,12 @@ def run(words: list[str]) -> int:
 def sweep(arguments: Arguments) -> int:
     """Run a sweep to its end, whatever single jobs do. Exit code 1 where one failed, after a list of those."""
     from kdface.commands.session import Session
-    from kdface.config.choosing import CONFIG
     from kdface.config.compose import hydra_context
 
     with hydra_context(arguments.config_dirs) as hydra:
         session = Session(hydra, arguments)
         session.check()
-        if session.grid is not None:  # Hydra's basic sweeper would compose all jobs once more before the first starts
-            session.run_listed(session.launcher, session.grid, 0)
-        else:
-            hydra.multirun(
-                config_name=CONFIG,
-                task_function=session,  # type: ignore[arg-type]  # handed through to our plugins, never called by Hydra
-                overrides=arguments.overrides,
-                with_log_configuration=False,
-            )
+        session.run()
     return session.tell()
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from kdface.config.locate import Parameter, locate, parameters
+from kdface.config.locate import Parameter, locate, parameters, require_targets
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
 from kdface.errors import UserError, nearest
@@ -47,6 +47,7 @@ _WHENCE = {
 
 def check_tree(tree: Mapping[str, Any], schema: type, origins: Origins) -> None:
     """Check every node of a resolved tree. Raises `UserError` naming the first key that does not fit."""
+    require_targets(tree, origins.of)
     _check_dataclass(schema, tree, "", origins)
 
 

@@ -22,6 +22,7 @@ from kdface.config.assemble import check_parts
 from kdface.config.check import INJECTED, check_tree, given_by_framework
 from kdface.config.choosing import choose, split, with_values
 from kdface.config.files import absolute, absolute_paths, require_name
+from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, expand_home, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
@@ -156,7 +157,26 @@ def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
     origins = made.origins.copy()
     for each in values:
         origins.set(each.key_or_group, f"command line: {each.input_line}")
+    for word in choosing:
+        if word.lstrip("+").startswith("hydra."):
+            origins.set(word.lstrip("+").partition("=")[0], f"command line: {word}")
+    _require_unused(config, origins)
     return config, origins
+
+
+def _require_unused(config: DictConfig, origins: Origins) -> None:
+    """Of Hydra's own node, only kdface's launchers and sweepers are built; what would not be used is refused."""
+    own = OmegaConf.to_container(config.hydra, resolve=False)
+    assert isinstance(own, dict)
+    if callbacks := own["callbacks"]:
+        where = f"hydra.callbacks.{next(iter(callbacks))}"
+        raise UserError(
+            f"{where} is not used here: kdface calls no callbacks of Hydra's.",
+            expected="callbacks of training, in the group callbacks",
+            origin=origins.of(where),
+            mend=f"remove {where}",
+        )
+    require_targets(own, origins.of, "hydra")
 
 
 def _missing_choice(error: MissingConfigException, overrides: list[str]) -> UserError:

@@ -1,8 +1,18 @@
 """From a `_target_` to the callable it names, and to the parameters that callable takes.
 
-A configuration may come from a folder that somebody else made, so it can name only what is meant to be named: what the
-part rooms below export (`__all__`), torch's optimisers, and whatever is defined in the packages that the user lists in
-`$KDFACE_PLUGINS` (comma-separated). None of kdface's own writes a file or starts a program when it is built.
+A configuration may come from a folder that somebody else made, so it can name only what is meant to be named. One
+policy holds for every `_target_` of a tree, Hydra's own node included:
+
+- what the rooms of kdface export (`PART_ROOMS`, by `__all__`),
+- classes of the ecosystem that configurations usually name, by package and base class (`ECOSYSTEM`), and the single
+  functions of `FUNCTIONS`,
+- whatever is defined in the packages that the user lists in `$KDFACE_PLUGINS` (comma-separated),
+- under `hydra.launcher` and `hydra.sweeper`: those of kdface and of Hydra (`HYDRA_ROOMS`). Hydra's callbacks are not
+  used, and refused.
+
+None of these runs a program or loads a pickle when it is built. `require_targets(tree)` checks the names of a whole
+tree and imports nothing; it runs before anything is built. `locate(target)` checks one name, imports it, and is the
+only way from a `_target_` to a callable.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ import importlib
 import inspect
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -30,7 +40,35 @@ PART_ROOMS = (
     "kdface.runs.loggers",
     "kdface.teachers",
     "kdface.teachers.quality",
-    "torch.optim",
+)
+# A package, with the modules below it -> the base classes of what may be named there.
+ECOSYSTEM: dict[str, tuple[str, ...]] = {
+    "torch.optim.lr_scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
+    "torch.optim": ("torch.optim.Optimizer",),
+    "torch.nn": ("torch.nn.Module",),
+    "pytorch_lightning.callbacks": ("pytorch_lightning.Callback",),
+    "pytorch_lightning.loggers": ("pytorch_lightning.loggers.Logger",),
+    "pytorch_lightning.profilers": ("pytorch_lightning.profilers.Profiler",),
+    "pytorch_lightning.strategies": ("pytorch_lightning.strategies.Strategy",),
+    "pytorch_lightning.plugins": (
+        "pytorch_lightning.plugins.Precision",
+        "pytorch_lightning.plugins.CheckpointIO",
+        "pytorch_lightning.plugins.LayerSync",
+        "lightning_fabric.plugins.ClusterEnvironment",
+    ),
+    "torchmetrics": ("torchmetrics.Metric", "torchmetrics.MetricCollection"),
+    "albumentations": (
+        "albumentations.BasicTransform",
+        "albumentations.BaseCompose",
+        "albumentations.KeypointParams",
+        "albumentations.BboxParams",
+    ),
+}
+FUNCTIONS = ("timm.create_model",)
+HYDRA_ROOMS = (
+    "hydra_plugins.kdface",
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra._internal.core_plugins.basic_sweeper",
 )
 
 
@@ -50,32 +88,108 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
     Raises:
         UserError: where it is not a dotted name, may not be named, or does not exist.
     """
-    if not isinstance(target, str) or "." not in target:
-        raise UserError(
-            f"_target_ is {target!r}.", expected="a dotted name such as kdface.heads.CosFace", origin=origin
-        )
-    module_name, _, name = target.rpartition(".")
-    plugins = [each.strip() for each in os.environ.get("KDFACE_PLUGINS", "").split(",") if each.strip()]
-    trusted = any(module_name == plugin or module_name.startswith(f"{plugin}.") for plugin in plugins)
-    if module_name not in PART_ROOMS and not trusted:
-        raise UserError(
-            f"_target_ {target!r} lies outside the packages that a configuration may name.",
-            expected=f"something exported by {', '.join([*PART_ROOMS, *plugins])}",
-            origin=origin,
-            mend=f"export KDFACE_PLUGINS={target.split('.')[0]}   (only if you trust that package)",
-        )
+    module_name, name = require_target(target, origin=origin)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise UserError(f"_target_ {target!r}: {error}.", origin=origin) from error
-    exported = _defined(module) if trusted else getattr(module, "__all__", None) or _defined(module)
-    if name not in exported or not callable(getattr(module, name, None)):
+    exported = _exported(module)
+    if name not in exported:
         raise UserError(
             f"_target_ {target!r}: {module_name} exports no {name!r}.",
             nearest=nearest(name, exported),
             origin=origin,
         )
     return typing.cast(Callable[..., Any], getattr(module, name))
+
+
+def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
+    """The module and the name in it of a `_target_` that may be named; nothing is imported.
+
+    Raises:
+        UserError: where it is not a dotted name, or lies outside the policy.
+    """
+    names = target.split(".") if isinstance(target, str) else []
+    if len(names) < 2 or not all(name.isidentifier() for name in names):
+        raise UserError(
+            f"_target_ is {target!r}.", expected="a dotted name such as kdface.heads.CosFace", origin=origin
+        )
+    module = ".".join(names[:-1])
+    if module in PART_ROOMS or _within(module, (*ECOSYSTEM, *plugins())) or target in FUNCTIONS:
+        return module, names[-1]
+    twin = ".".join(names).replace("lightning.pytorch.", "pytorch_lightning.", 1)
+    raise UserError(
+        f"_target_ {target!r} lies outside the packages that a configuration may name.",
+        expected=f"something exported by {', '.join([*PART_ROOMS, *ECOSYSTEM, *plugins()])}, or {', '.join(FUNCTIONS)}",
+        nearest=twin if _within(twin.rpartition(".")[0], ECOSYSTEM) else "",
+        origin=origin,
+        mend=f"export KDFACE_PLUGINS={','.join([*plugins(), names[0]])}   (only if you trust that package)",
+    )
+
+
+def require_targets(tree: Any, origin_of: Callable[[str], str] = lambda path: "", path: str = "") -> None:
+    """Check the name of every `_target_` in a tree of plain containers; nothing is imported.
+
+    Args:
+        tree: a composed configuration, its interpolations resolved; Hydra's own node may be in it.
+        origin_of: dotted path -> where its value was set.
+        path: of the tree's root.
+
+    Raises:
+        UserError: for the first `_target_` that may not be named.
+    """
+    for where, target in _targets(tree, path):
+        if not where.startswith("hydra."):
+            require_target(target, origin=origin_of(where))
+        elif str(target).rpartition(".")[0] not in HYDRA_ROOMS:
+            raise UserError(
+                f"{where} = {target!r}: a configuration may not name it there.",
+                expected="hydra/launcher=process, slurm or ray; hydra/sweeper=basic, random or optuna",
+                origin=origin_of(where),
+                mend="remove it; callbacks of training stand in the group callbacks",
+            )
+
+
+def plugins() -> list[str]:
+    """The packages that the user trusts: `$KDFACE_PLUGINS`."""
+    return [name.strip() for name in os.environ.get("KDFACE_PLUGINS", "").split(",") if name.strip()]
+
+
+def _targets(tree: Any, path: str) -> Iterator[tuple[str, object]]:
+    if not isinstance(tree, Mapping | list | tuple):
+        return
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+        where = f"{path}.{key}" if path else str(key)
+        if key == "_target_":
+            yield where, value
+        else:
+            yield from _targets(value, where)
+
+
+def _within(module: str, packages: typing.Iterable[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _exported(module: ModuleType) -> list[str]:
+    """The names in an allowed module that a configuration may use."""
+    name = module.__name__
+    if _within(name, plugins()):
+        return _defined(module)
+    if name in PART_ROOMS:
+        return [
+            each
+            for each in getattr(module, "__all__", None) or _defined(module)
+            if callable(getattr(module, each, None))
+        ]
+    bases = next((ECOSYSTEM[package] for package in ECOSYSTEM if _within(name, [package])), ())
+    kinds = tuple(_resolved(base) for base in bases)
+    classes = [each for each, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kinds)]
+    return classes + [each.rpartition(".")[2] for each in FUNCTIONS if each.rpartition(".")[0] == name]
+
+
+def _resolved(name: str) -> type:
+    module, _, attribute = name.rpartition(".")
+    return typing.cast(type, getattr(importlib.import_module(module), attribute))
 
 
 def _defined(module: ModuleType) -> list[str]:

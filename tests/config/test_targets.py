@@ -1,0 +1,116 @@
+"""One policy for every `_target_` of a tree: what may be named is built, what may not is refused before anything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdface.config.locate import locate, require_targets
+from kdface.errors import UserError
+from tests.conftest import TINY, Kdface
+
+# Callables that run code, files or other callables that they are given, in packages that are allowed or near to one.
+HOSTILE = [
+    "os.system",
+    "pathlib.Path.touch",
+    "builtins.eval",
+    "torch.load",
+    "torch.hub.load",
+    "torch.ops.load_library",
+    "torch.optim.os.system",
+    "torch.nn.parallel.DistributedDataParallel.__init__",
+    "torch.nn.utils.parametrize.copy.deepcopy",
+    "pytorch_lightning.cli.LightningCLI",
+    "pytorch_lightning.callbacks.model_checkpoint.os.remove",
+    "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree",
+    "albumentations.load",
+    "albumentations.from_dict",
+    "torchmetrics.utilities.imports.importlib.import_module",
+    "hydra.utils.call",
+    "hydra.utils.get_method",
+    "hydra_plugins.kdface.ProcessLauncher",
+    "kdface.runs.folder.write_text",
+    "kdface.heads.torch.load",
+    "kdface.heads..CosFace",
+    "lightning_fabric.plugins.environments.mpi.MPIEnvironment",
+    "timm.models.load_checkpoint",
+]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_what_may_not_be_named(target: str) -> None:
+    with pytest.raises(UserError):
+        locate(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "kdface.heads.CosFace",
+        "torch.optim.AdamW",
+        "torch.optim.adamw.AdamW",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "torch.nn.PReLU",
+        "pytorch_lightning.callbacks.EarlyStopping",
+        "pytorch_lightning.loggers.CSVLogger",
+        "pytorch_lightning.profilers.SimpleProfiler",
+        "pytorch_lightning.strategies.DDPStrategy",
+        "pytorch_lightning.plugins.MixedPrecision",
+        "pytorch_lightning.plugins.environments.LightningEnvironment",
+        "torchmetrics.classification.MulticlassAccuracy",
+        "albumentations.Compose",
+        "albumentations.GaussNoise",
+        "albumentations.KeypointParams",
+    ],
+)
+def test_what_may_be_named(target: str) -> None:
+    assert locate(target).__name__ == target.rpartition(".")[2]
+
+
+def test_the_other_name_of_a_package_leads_to_the_right_one() -> None:
+    with pytest.raises(UserError) as error:
+        locate("lightning.pytorch.callbacks.EarlyStopping")
+    assert error.value.nearest == "pytorch_lightning.callbacks.EarlyStopping"
+    locate(error.value.nearest)
+
+
+def test_a_trusted_package_adds_to_those_already_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDFACE_PLUGINS", "one")
+    with pytest.raises(UserError) as error:
+        locate("fractions.Fraction")
+    assert "KDFACE_PLUGINS=one,fractions " in error.value.mend
+    monkeypatch.setenv("KDFACE_PLUGINS", "one,fractions")
+    assert locate("fractions.Fraction").__name__ == "Fraction"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"head": {"_target_": "os.system"}},
+        {"head": {"margin": [{"x": {"_target_": "os.system"}}]}},
+        {"anything": {"deep": [[{"_target_": ["os", "system"]}]]}},
+        {"hydra": {"sweeper": {"_target_": "kdface.heads.CosFace"}}},
+        {"hydra": {"job_logging": {"handlers": {"x": {"_target_": "${oc.env:X}"}}}}},
+    ],
+)
+def test_a_target_anywhere_in_a_tree(tree: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        require_targets(tree)
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["train", "sweep"])
+@pytest.mark.parametrize("node", ["callbacks.x", "sweeper", "launcher", "job_logging.handlers.x"])
+def test_nothing_in_hydras_own_node_is_called(kdface: Kdface, tmp_path: Path, node: str, sweep: list[str]) -> None:
+    """An experiment that brings its own search sweeper, as Hydra then calls its callbacks."""
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    keys = "".join(f"{'  ' * depth}{key}:\n" for depth, key in enumerate(["hydra", *node.split(".")]))
+    inner = "  " * (node.count(".") + 2)
+    (folder / "x.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /hydra/sweeper: random\n  - _self_\n"
+        f"{keys}{inner}_target_: pathlib.Path.touch\n{inner}self: {tmp_path}/written\n"
+    )
+    said = kdface("train", *sweep, "experiment=x", "-cd", f"{tmp_path}/mine", *TINY, f"paths.runs={tmp_path}/runs")
+    assert said.code == 2 and f"hydra.{node}" in said.err and "x.yaml" in said.err
+    assert not (tmp_path / "written").exists() and not (tmp_path / "runs").exists()
