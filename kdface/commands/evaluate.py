@@ -38,7 +38,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     from kdface.config.load import load_run
     from kdface.datasets.checks import card
     from kdface.reports.draw import draw_scores
-    from kdface.reports.summary import render, shown, table_of
+    from kdface.reports.summary import shown, tell
     from kdface.runs.environment import environment
     from kdface.runs.folder import write_json
     from kdface.runs.train import evaluate, machine, metrics_of, write_scores
@@ -71,7 +71,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "environment": environment(profile, threads, world=1),
     }
     write_json(target / "results.json", found)
-    print(render(table_of(metrics)))
+    print("\n".join(tell(metrics, found["counts"], f"{shown(target)}/results.json")))
     for name, outcome in outcomes.items():
         for symptom in outcome.symptoms:
             print(f"warning: {name}: {symptom}")

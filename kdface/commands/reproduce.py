@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
+from kdface.metric_names import with_current_names
 
 if TYPE_CHECKING:
     from kdface.runs.folder import RunFolder
@@ -119,7 +120,7 @@ def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
     """Metrics of a later `kdface evaluate`, each from the file that the table reads it from."""
     measured: dict[str, Any] = {}
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
-        found = _json(file)
+        found = with_current_names(_json(file))
         if run.is_of_end(found, run.read_results()):
             measured = {key: found["metrics"][key] for key in metrics if key in found["metrics"]} | measured
     return measured
@@ -147,7 +148,7 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
     configs = [fingerprint(one), fingerprint(two)]
     data = [_json(each.root / "data.json") for each in (first, second)]
     about = [_json(each.root / "environment.json") for each in (first, second)]
-    results = [_without(_json(each.results), _NOT_RESULTS) for each in (first, second)]
+    results = [_without(with_current_names(_json(each.results)), _NOT_RESULTS) for each in (first, second)]
     records = [list(read(each.metrics)) for each in (first, second)]
     git = [each.get("git") or {} for each in about]
     return [

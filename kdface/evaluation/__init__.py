@@ -8,7 +8,7 @@ from kdface.evaluation.folds import Identification, ckd_identification, fold_ide
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.protocol import (
     EvaluationProtocol,
-    Metric,
+    Measured,
     Outcome,
     Verification,
     bin_verification,
@@ -29,7 +29,7 @@ __all__ = [
     "Embedder",
     "EvaluationProtocol",
     "Identification",
-    "Metric",
+    "Measured",
     "Outcome",
     "PairList",
     "QualityEDC",

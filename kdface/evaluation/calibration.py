@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.protocol import Metric, Outcome
+from kdface.evaluation.protocol import Measured, Outcome
 from kdface.faces import FaceSet
 
 Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows that add up to 1
@@ -91,7 +91,7 @@ class Calibration:
 
     Images that were trained on flatter it: give others, as CKD's official folders have them in `val`.
 
-    Metrics: `calibration/ece` and `calibration/mce`, the errors above; `calibration/accuracy`, the share of images
+    Metrics: `ece` and `mce`, the errors above; `accuracy`, the share of images
     whose most probable person is the right one. The probabilities are the softmax of the head's logits without margin
     (`kdface.heads.Classifier`), each image by itself; where weights are averaged (ema.decay), the backbone's
     are, and the head's are those of the last step. A dataset's people are the classes of their name, whatever number it
@@ -130,14 +130,14 @@ class Calibration:
         labels = self.labels(embed.people)
         probabilities = embed.posterior(self.dataset, list(self.dataset.keys))
         counts = {"images": len(labels), "images_embedded": len(probabilities), "people": len(self.dataset.people)}
-        names = ("calibration/ece", "calibration/mce", "calibration/accuracy")
+        names = ("ece", "mce", "accuracy")
         broken = int((~np.isfinite(probabilities).all(axis=1)).sum())
         if broken:
             symptom = f"{broken} of {len(labels)} images have probabilities that are NaN. Usual cause: NaN embeddings."
-            return Outcome({name: Metric(None) for name in names}, counts, [symptom])
+            return Outcome({name: Measured(None) for name in names}, counts, [symptom])
         values = (
             expected_calibration_error(probabilities, labels, self.bins),
             maximum_calibration_error(probabilities, labels, self.bins),
             float((probabilities.argmax(axis=1) == labels).mean()),
         )
-        return Outcome({name: Metric(value) for name, value in zip(names, values, strict=True)}, counts)
+        return Outcome({name: Measured(value) for name, value in zip(names, values, strict=True)}, counts)

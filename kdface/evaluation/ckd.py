@@ -18,7 +18,7 @@ from kdface.evaluation.curves import eer, eer_midpoint, roc
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.folds import Compared, require_alone, require_same, rows_of, symptoms_of, without_direction
 from kdface.evaluation.people import files_of, people_of
-from kdface.evaluation.protocol import Metric, Outcome
+from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
 from kdface.faces import FaceSet
 
@@ -29,8 +29,8 @@ class CKDVerification:
     """Equal error rate over all pairs of k images of each person, four in the official code.
 
     They are those at 0, o, 2o, ..., o = floor(n / k), of a person's n keys in their order. Of near copies, such as the
-    frames of a video (`group`), only the first is among the n. `ckd/eer` compares each two images once and none with
-    itself, on the exact curve; people with fewer than k images are left out of it and counted. `ckd/eer_official` is
+    frames of a video (`group`), only the first is among the n. `eer` compares each two images once and none with
+    itself, on the exact curve; people with fewer than k images are left out of it and counted. `eer_official` is
     for comparison with published numbers: the whole matrix of scores, in which one genuine score of k compares an image
     with itself, at the vertex of scikit-learn's curve with the smallest |FPR - FNR|; people with fewer than k images
     stand in it with one image k times. But for these and for the steps of the curve,
@@ -76,16 +76,16 @@ class CKDVerification:
         symptoms = symptoms_of(embeddings, [names[key] for key in keys])
         choices = {"mirror": self.mirror, "images_per_person": self.images}
         if without_direction(embeddings):
-            none = {"ckd/eer": Metric(None), "ckd/eer_official": Metric(None)}
+            none = {"eer": Measured(None), "eer_official": Measured(None)}
             return Outcome(none, counts, symptoms, choices=choices)
         official = eer_midpoint(roc(*all_pair_scores_with_self(embeddings[everyone[0]], everyone[1])))
         scores, same = all_pair_scores(embeddings[clean[0]], clean[1])
-        metrics = {"ckd/eer": Metric(eer(roc(scores, same))), "ckd/eer_official": Metric(official)}
+        metrics = {"eer": Measured(eer(roc(scores, same))), "eer_official": Measured(official)}
         return Outcome(metrics, counts, symptoms, scores, same, choices)
 
 
 class CrossModalVerification:
-    """Equal error rate of one modality against the other: `ckd/cross/eer`.
+    """Equal error rate of one modality against the other: `cross/eer`.
 
     k images of each person, chosen as in `CKDVerification`: each in `dataset` against each other one in `probes`. An
     image is never compared with itself in the other modality; (a, b) and (b, a) are two comparisons, since the two
@@ -138,15 +138,15 @@ class CrossModalVerification:
         symptoms = symptoms_of(rows, [*people, *people])
         choices = {"mirror": self.mirror, "images_per_person": self.images, "compare": self.compare}
         if without_direction(rows):
-            return Outcome({"ckd/cross/eer": Metric(None)}, counts, symptoms, choices=choices)
+            return Outcome({"cross/eer": Measured(None)}, counts, symptoms, choices=choices)
         other = ~np.eye(len(keys), dtype=np.bool_)
         scores = np.clip(unit(left) @ unit(right).T, -1.0, 1.0)[other]
         same = (people[:, None] == people[None, :])[other]
-        return Outcome({"ckd/cross/eer": Metric(eer(roc(scores, same)))}, counts, symptoms, scores, same, choices)
+        return Outcome({"cross/eer": Measured(eer(roc(scores, same)))}, counts, symptoms, scores, same, choices)
 
 
 class ClusterSeparation:
-    """How compact people are and how far apart: the Davies-Bouldin index of all images, `ckd/davies_bouldin`.
+    """How compact people are and how far apart: the Davies-Bouldin index of all images, `davies_bouldin`.
 
     Args:
         dataset: the images.
@@ -172,7 +172,7 @@ class ClusterSeparation:
         symptoms = symptoms_of(embeddings, people)
         found = None if without_direction(embeddings) else davies_bouldin(embeddings, people)
         value = found if found is not None and np.isfinite(found) else None
-        return Outcome({"ckd/davies_bouldin": Metric(value)}, counts, symptoms, choices={"mirror": self.mirror})
+        return Outcome({"davies_bouldin": Measured(value)}, counts, symptoms, choices={"mirror": self.mirror})
 
 
 def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any]) -> float:

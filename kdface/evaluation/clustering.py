@@ -15,7 +15,7 @@ from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.folds import symptoms_of, without_direction
 from kdface.evaluation.people import people_of, sample_of_people
-from kdface.evaluation.protocol import Metric, Outcome
+from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
@@ -129,8 +129,8 @@ _SCORES = {"bcubed": bcubed_f, "pairwise": pairwise_f}
 class Clustering:
     """Are the clusters of a set's embeddings its people? All images are clustered agglomeratively.
 
-    Metrics, of each threshold t: `cluster/bcubed_f@t`, `cluster/bcubed_precision@t`, `cluster/bcubed_recall@t` over
-    images and `cluster/pairwise_f@t`, ... over pairs of images (see `bcubed_f`, `pairwise_f`). The counts tell how many
+    Metrics, of each threshold t: `bcubed_f@t`, `bcubed_precision@t`, `bcubed_recall@t` over
+    images and `pairwise_f@t`, ... over pairs of images (see `bcubed_f`, `pairwise_f`). The counts tell how many
     `clusters@t` were found of how many people. Thresholds are fixed beforehand: the best of many, chosen on these very
     images, would flatter. People of one image count: putting nobody beside them is right.
 
@@ -168,7 +168,7 @@ class Clustering:
         counts = {"images": len(people), "images_embedded": len(embeddings), "people": len(set(people))}
         symptoms = symptoms_of(embeddings, people)
         if without_direction(embeddings):
-            return Outcome({name: Metric(None) for name in self._names()}, counts, symptoms)
+            return Outcome({name: Measured(None) for name in self._names()}, counts, symptoms)
         tree = merges(embeddings, self.link)
         values: list[float] = []
         for threshold in self.thresholds:
@@ -177,14 +177,14 @@ class Clustering:
             for score in _SCORES.values():
                 precision, recall, f = score(found, people)
                 values += [f, precision, recall]
-        metrics = {name: Metric(value) for name, value in zip(self._names(), values, strict=True)}
+        metrics = {name: Measured(value) for name, value in zip(self._names(), values, strict=True)}
         outcome = Outcome(metrics, counts, symptoms)
         outcome.sample, outcome.sample_people = sample_of_people(embeddings, people)
         return outcome
 
     def _names(self) -> list[str]:
         return [
-            f"cluster/{over}_{what}@{threshold:g}"
+            f"{over}_{what}@{threshold:g}"
             for threshold in self.thresholds
             for over in _SCORES
             for what in ("f", "precision", "recall")

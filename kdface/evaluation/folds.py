@@ -23,7 +23,7 @@ from kdface.evaluation.embed import Embedder
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import files_of, people_of, sample_of_people
-from kdface.evaluation.protocol import Metric, Outcome
+from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings
 from kdface.faces import FaceSet
 from kdface.randomness import generator
@@ -56,7 +56,7 @@ class Identification:
 
     A probe's rank is the place of the first gallery image of its person by falling cosine: single images, no templates.
     For each ordered pair of different folds the mean over probes; of these the unweighted mean, and their population
-    standard deviation as `std`. Metrics: `ckd/rank1`, `ckd/cmc@5`, `ckd/cmc@10`, `ckd/cmc@20`; `ckd/cross/...` where
+    standard deviation as `std`. Metrics: `rank1`, `cmc@5`, `cmc@10`, `cmc@20`; `cross/...` where
     the probes are seen in another modality.
 
     Args:
@@ -114,7 +114,7 @@ class Identification:
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed every fold once, rank, average."""
-        prefix = "ckd/cross/" if self.cross else "ckd/"
+        prefix = "cross/" if self.cross else ""
         names = [f"{prefix}rank1" if rank == 1 else f"{prefix}cmc@{rank}" for rank in _RANKS]
         galleries = self._embedded(embed, self.galleries)
         probes = self._embedded(embed, self.probes) if self.cross else galleries
@@ -131,13 +131,14 @@ class Identification:
         symptoms = symptoms_of(rows, people)
         choices = {"mirror": self.mirror, "compare": self.compare}
         if without_direction(rows):
-            return Outcome({name: Metric(None) for name in names}, counts, symptoms, choices=choices)
+            return Outcome({name: Measured(None) for name in names}, counts, symptoms, choices=choices)
         curves = np.array(
             [cmc(mate_ranks(*galleries[a], *probes[b]), max(_RANKS)) for a, b in permutations(galleries, 2)]
         )
         mean, std = curves.mean(axis=0), curves.std(axis=0)
         metrics = {
-            name: Metric(float(mean[rank - 1]), float(std[rank - 1])) for name, rank in zip(names, _RANKS, strict=True)
+            name: Measured(float(mean[rank - 1]), float(std[rank - 1]))
+            for name, rank in zip(names, _RANKS, strict=True)
         }
         outcome = Outcome(metrics, counts, symptoms, choices=choices, cmc=mean)
         outcome.sample, outcome.sample_people = sample_of_people(rows, people)

@@ -23,12 +23,13 @@ from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.validation import val_at_far
 from kdface.evaluation.verification import FoldRate, consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
 from kdface.faces import FaceSet
+from kdface.metric_names import rate
 
 FAR = Annotated[float, Gt(0), Lt(1)]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Measured:
     """A value, a fraction unless its name says otherwise; `std` over folds where there are folds.
 
     `standard_error` is that of the folds' mean, the sample standard deviation over sqrt(folds): the +- of LFW's report
@@ -54,8 +55,8 @@ class Outcome:
     """What a protocol found.
 
     Attributes:
-        metrics: protocol/metric -> value; the caller puts the name of the test set before it.
-        counts: how many images and pairs were expected and seen.
+        metrics: name -> value; the caller puts the name of the test set before it.
+        counts: how many images, pairs and folds were expected and seen.
         symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
         choices: every choice that the numbers depend on beyond the configuration, JSON-able.
@@ -64,7 +65,7 @@ class Outcome:
             (`kdface.evaluation.people.sample_of_people`).
     """
 
-    metrics: dict[str, Metric]
+    metrics: dict[str, Measured]
     counts: dict[str, int]
     symptoms: list[str] = field(default_factory=list)
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -102,14 +103,14 @@ def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]
 class Verification:
     """Are two images of one person? Cosine similarity of f(x) + f(mirrored x) over a list of pairs.
 
-    Metrics: `10fold/accuracy` is InsightFace's (thresholds 0, 0.01, ..., 3.99 on the squared distance);
-    `10fold/accuracy_exact` chooses among all thresholds; `roc/eer`, `roc/auc`, `roc/tar@far=X` are computed on the
-    exact curve. `10fold/val@far=X` is FaceNet's VAL at a FAR, its threshold chosen on the other folds, and
-    `10fold/reached_far@far=X` the FAR that the folds themselves have there (`kdface.evaluation.validation`). `std` is
-    the population standard deviation over the folds, `standard_error` that of their mean.
+    Metrics: `accuracy` is InsightFace's, over the folds (thresholds 0, 0.01, ..., 3.99 on the squared distance);
+    `accuracy_exact` chooses among all thresholds; `eer`, `auc`, `tar@far=X` are computed on the exact curve.
+    `val@far=X` is FaceNet's VAL at a FAR, its threshold chosen on the other folds, and `reached_far@far=X` the FAR that
+    the folds themselves have there (`kdface.evaluation.validation`). `std` is the population standard deviation over
+    the folds, `standard_error` that of their mean. X is spelled 1e-3 (`kdface.metric_names.rate`).
 
-    With `scores/...` come the numbers of the masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an
-    FMR of at most 1 % and 0.1 %; `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
+    The numbers of the masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an FMR of at most 1 % and
+    0.1 %; `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
     (genuine_mean - impostor_mean)^2 / (genuine variance + impostor variance).
 
     Args:
@@ -175,37 +176,39 @@ class Verification:
         embeddings, left, right = self._embedded(embed)
         same = self.pairs.same
         images = sum(len(keys) for keys in self._keys())
-        counts = {"pairs": len(self.pairs), "images": images, "images_embedded": len(embeddings)}
+        fold = self.pairs.fold
+        folds = 10 if fold is None else len(np.unique(fold))
+        counts = {"pairs": len(self.pairs), "folds": folds, "images": images, "images_embedded": len(embeddings)}
         symptoms = diagnose(embeddings, left, right, same)
         if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
-            names = ["10fold/accuracy", "10fold/accuracy_exact", "roc/eer", "roc/auc"]
-            return Outcome({name: Metric(None) for name in names}, counts, symptoms)
+            names = ["accuracy", "accuracy_exact", "eer", "auc"]
+            return Outcome({name: Measured(None) for name in names}, counts, symptoms)
         distances = squared_distances(embeddings[left], embeddings[right])
         scores = cosine_scores(embeddings[left], embeddings[right])
         curve = roc(scores, same)
         published = tenfold_accuracy(distances, same, self.pairs.fold)
         exact = tenfold_accuracy_exact(distances, same, self.pairs.fold)
         metrics = {
-            "10fold/accuracy": _over_folds(published),
-            "10fold/accuracy_exact": _over_folds(exact),
+            "accuracy": _over_folds(published),
+            "accuracy_exact": _over_folds(exact),
             **self._validation(distances),
-            "roc/eer": Metric(eer(curve)),
-            "roc/auc": Metric(auc(curve)),
-            **{f"roc/tar@far={far:g}": Metric(tar_at_far(curve, far)) for far in self.fars},
-            "scores/fmr100": Metric(fnmr_at_fmr(curve, 1e-2)),
-            "scores/fmr1000": Metric(fnmr_at_fmr(curve, 1e-3)),
+            "eer": Measured(eer(curve)),
+            "auc": Measured(auc(curve)),
+            **{f"tar@far={rate(far)}": Measured(tar_at_far(curve, far)) for far in self.fars},
+            "fmr100": Measured(fnmr_at_fmr(curve, 1e-2)),
+            "fmr1000": Measured(fnmr_at_fmr(curve, 1e-3)),
             **_separation(np.asarray(scores), same),
         }
         outcome = Outcome(metrics, counts, symptoms, np.asarray(scores), same)
         outcome.sample, outcome.sample_people = sample_of_people(embeddings, self._people())
         return outcome
 
-    def _validation(self, distances: NDArray[np.float64]) -> dict[str, Metric]:
+    def _validation(self, distances: NDArray[np.float64]) -> dict[str, Measured]:
         metrics = {}
         for far in self.fars:
             found = val_at_far(distances, self.pairs.same, far, self.pairs.fold)
-            for name, rate in (("val", found and found.val), ("reached_far", found and found.far)):
-                metrics[f"10fold/{name}@far={far:g}"] = _over_folds(rate)
+            for name, found_rate in (("val", found and found.val), ("reached_far", found and found.far)):
+                metrics[f"{name}@far={rate(far)}"] = _over_folds(found_rate)
         return metrics
 
     def sides(self) -> tuple[list[tuple[FaceSet, str]], list[tuple[FaceSet, str]]]:
@@ -243,19 +246,19 @@ class Verification:
         return embeddings, places(self.pairs.left, self._left), places(self.pairs.right, self._right)
 
 
-def _over_folds(rate: FoldRate | None) -> Metric:
-    return Metric(None) if rate is None else Metric(rate.mean, rate.std, standard_error=rate.standard_error)
+def _over_folds(rate: FoldRate | None) -> Measured:
+    return Measured(None) if rate is None else Measured(rate.mean, rate.std, standard_error=rate.standard_error)
 
 
-def _separation(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, Metric]:
+def _separation(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, Measured]:
     """Means of both kinds of score, and the Fisher discriminant ratio (population variances)."""
     genuine, impostor = scores[same], scores[~same]
     spread = float(genuine.var() + impostor.var())
     gap = float(genuine.mean() - impostor.mean())
     return {
-        "scores/genuine_mean": Metric(float(genuine.mean())),
-        "scores/impostor_mean": Metric(float(impostor.mean())),
-        "scores/fdr": Metric(gap**2 / spread if spread > 0 else None),
+        "genuine_mean": Measured(float(genuine.mean())),
+        "impostor_mean": Measured(float(impostor.mean())),
+        "fdr": Measured(gap**2 / spread if spread > 0 else None),
     }
 
 

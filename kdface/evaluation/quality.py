@@ -17,7 +17,7 @@ from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
 from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
-from kdface.evaluation.protocol import Metric, Outcome, Verification
+from kdface.evaluation.protocol import Measured, Outcome, Verification
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet
 from kdface.teachers import Teacher
@@ -58,15 +58,15 @@ class QualityOutcome(Outcome):
 class QualityEDC:
     """Does quality tell which comparisons fail? Error versus discard characteristic over a verification's pairs.
 
-    The quality of a pair is the smaller one of its two images. Metrics: `quality/pauc@R`, the normalised area under the
+    The quality of a pair is the smaller one of its two images. Metrics: `pauc@R`, the normalised area under the
     curve up to the discard limit R (1: quality says nothing, lower is better; not available where E(0) is 0), and
-    `quality/fnmr`, E(0), each with a 95 % bootstrap interval over the pairs (see `kdface.evaluation.edc`). All are
+    `fnmr`, E(0), each with a 95 % bootstrap interval over the pairs (see `kdface.evaluation.edc`). All are
     not available where the impostor pairs are fewer than 1 / fmr.
 
     With `perturbed` images, quality is judged on these, and the metrics are named after the images that were
-    recognised, `quality/recomputed_embeddings/...` or `quality/aligned_embeddings/...`. Added are
-    `quality/spearman_aligned`, the rank correlation of the images' quality with that of the aligned ones, and
-    `quality/mad_aligned`, the mean absolute difference of the two, in the units of the quality.
+    recognised, `recomputed_embeddings/...` or `aligned_embeddings/...`. Added are
+    `spearman_aligned`, the rank correlation of the images' quality with that of the aligned ones, and
+    `mad_aligned`, the mean absolute difference of the two, in the units of the quality.
 
     Args:
         test: the aligned images and the pairs; any verification.
@@ -167,8 +167,8 @@ class QualityEDC:
     @property
     def _prefix(self) -> str:
         if not self._is_perturbed:
-            return "quality"
-        return f"quality/{'recomputed' if self.recognised is self.dataset else 'aligned'}_embeddings"
+            return ""
+        return f"{'recomputed' if self.recognised is self.dataset else 'aligned'}_embeddings/"
 
     def _grade(self, embed: Embedder, faces: FaceSet, keys: Sequence[str]) -> Quality:
         """The quality of each image, by the run's own network or by the grader's source."""
@@ -183,7 +183,7 @@ class QualityEDC:
         known = grades[id(faces)][1]
         return np.array([known[key] for key in keys])
 
-    def _measure(self, outcome: QualityOutcome) -> dict[str, Metric]:
+    def _measure(self, outcome: QualityOutcome) -> dict[str, Measured]:
         given = (outcome.scores, outcome.same, outcome.pair_quality, self.policy)
         curve = error_discard(*given)
         outcome.discarded, outcome.errors = curve.fractions, curve.errors
@@ -194,15 +194,15 @@ class QualityEDC:
             bounds = {f"pauc@{limit:g}": each for limit, each in spread.pauc.items()}
             bounds["fnmr"] = (float(spread.low[0]), float(spread.high[0]))
             outcome.choices["resamples_without_pauc"] = spread.undefined
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, Measured] = {}
         for name, value in values.items():
             low, high = bounds.get(name, (np.nan, np.nan))
-            metrics[f"{self._prefix}/{name}"] = Metric(_known(value), None, _known(low), _known(high))
+            metrics[f"{self._prefix}{name}"] = Measured(_known(value), None, _known(low), _known(high))
         return metrics
 
     def _without_curve(self, outcome: QualityOutcome) -> QualityOutcome:
         names = [*(f"pauc@{limit:g}" for limit in self.limits), "fnmr"]
-        outcome.metrics = {**{f"{self._prefix}/{name}": Metric(None) for name in names}, **outcome.metrics}
+        outcome.metrics = {**{f"{self._prefix}{name}": Measured(None) for name in names}, **outcome.metrics}
         return outcome
 
     def _choices(self) -> dict[str, Any]:
@@ -231,11 +231,11 @@ def spearman(one: Quality, other: Quality) -> float | None:
     return float(spearmanr(one, other).statistic)
 
 
-def _consistency(aligned: Quality, perturbed: Quality) -> dict[str, Metric]:
+def _consistency(aligned: Quality, perturbed: Quality) -> dict[str, Measured]:
     known = bool(np.isfinite(aligned).all() and np.isfinite(perturbed).all())
     return {
-        "quality/spearman_aligned": Metric(spearman(aligned, perturbed) if known else None),
-        "quality/mad_aligned": Metric(float(np.abs(aligned - perturbed).mean()) if known else None),
+        "spearman_aligned": Measured(spearman(aligned, perturbed) if known else None),
+        "mad_aligned": Measured(float(np.abs(aligned - perturbed).mean()) if known else None),
     }
 
 

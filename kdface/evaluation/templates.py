@@ -19,9 +19,10 @@ from kdface.evaluation.embed import Embedder
 from kdface.evaluation.folds import symptoms_of, without_direction
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import sample_of_people
-from kdface.evaluation.protocol import FAR, Metric, Outcome
+from kdface.evaluation.protocol import FAR, Measured, Outcome
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
+from kdface.metric_names import rate
 
 FPIR = Annotated[float, Gt(0), Lt(1)]
 _RANKS = (1, 5, 10)
@@ -135,16 +136,16 @@ def search(
 class TemplateRecognition:
     """Verification and identification of templates, as IJB-B and IJB-C ask for.
 
-    1:1: `1to1/tar@far=X`, `1to1/eer`, `1to1/auc` on the exact curve of the cosines of all listed pairs.
+    1:1: `tar@far=X`, `eer`, `auc` on the exact curve of the cosines of all listed pairs.
 
     1:N: every probe is searched in each of the two galleries, which have no person in common. Of the probes whose
-    person is in the gallery, `1toN/rank1`, `1toN/rank5`, `1toN/rank10` find it; `1toN/tpir@fpir=X` is the share of them
+    person is in the gallery, `rank1`, `rank5`, `rank10` find it; `tpir@fpir=X` is the share of them
     that find it first and above the threshold at which X of the others find anyone. Means over the two galleries, and
     their population standard deviation.
 
     Published tables count otherwise (OpenSphere's code, InsightFace's): both galleries are one, every probe has a mate,
-    and the threshold is taken over all scores of different people. These numbers are `1toN/rank1_official` (and 5, 10)
-    and `1toN/tpir_official@fpir=X`. Scores of single pairs, many millions, are not kept.
+    and the threshold is taken over all scores of different people. These numbers are `rank1_official` (and 5, 10)
+    and `tpir_official@fpir=X`. Scores of single pairs, many millions, are not kept.
 
     Args:
         dataset: the faces and their lists (`kdface.datasets.IJB`), as they are or shown otherwise (masked).
@@ -193,12 +194,12 @@ class TemplateRecognition:
             "templates": len(np.unique(faces.template)),
             "probes": len(faces.probes),
         }
-        ranks = [f"1toN/rank{rank}{kind}" for kind in ("", "_official") for rank in _RANKS]
-        rates = [f"1toN/tpir{kind}@fpir={fpir:g}" for kind in ("", "_official") for fpir in self.fpirs]
-        names = [*(f"1to1/tar@far={far:g}" for far in self.fars), "1to1/eer", "1to1/auc", *ranks, *rates]
+        ranks = [f"rank{rank}{kind}" for kind in ("", "_official") for rank in _RANKS]
+        rates = [f"tpir{kind}@fpir={rate(fpir)}" for kind in ("", "_official") for fpir in self.fpirs]
+        names = [*(f"tar@far={rate(far)}" for far in self.fars), "eer", "auc", *ranks, *rates]
         people = [faces.people[label] for label in faces.labels]
         if without_direction(embeddings):
-            return Outcome({name: Metric(None) for name in names}, counts, symptoms_of(embeddings, people))
+            return Outcome({name: Measured(None) for name in names}, counts, symptoms_of(embeddings, people))
         weight = faces.detector_score if self.detector_score else None
         templates, rows = pooled(embeddings, faces.template, faces.medium, weight)
         del embeddings  # the largest of all, a gigabyte of IJB-C
@@ -211,18 +212,18 @@ class TemplateRecognition:
         outcome.sample, outcome.sample_people = sample_of_people(rows, people)
         return outcome
 
-    def _verify(self, templates: Numbers, rows: NDArray[np.float64]) -> dict[str, Metric]:
+    def _verify(self, templates: Numbers, rows: NDArray[np.float64]) -> dict[str, Measured]:
         places = np.searchsorted(templates, self.lists.pairs)
         scores = np.empty(len(places))
         for start in range(0, len(places), _BLOCK):
             left, right = places[start : start + _BLOCK].T
             scores[start : start + _BLOCK] = np.einsum("ij,ij->i", rows[left], rows[right])
         curve = roc(np.clip(scores, -1.0, 1.0), self.lists.same)
-        rates = {f"1to1/tar@far={far:g}": Metric(tar_at_far(curve, far)) for far in self.fars}
-        return {**rates, "1to1/eer": Metric(eer(curve)), "1to1/auc": Metric(auc(curve))}
+        rates = {f"tar@far={rate(far)}": Measured(tar_at_far(curve, far)) for far in self.fars}
+        return {**rates, "eer": Measured(eer(curve)), "auc": Measured(auc(curve))}
 
     def _identify(
-        self, templates: Numbers, rows: NDArray[np.float64], metrics: dict[str, Metric]
+        self, templates: Numbers, rows: NDArray[np.float64], metrics: dict[str, Measured]
     ) -> NDArray[np.float64]:
         """Put the 1:N metrics beside the others. Returns the mean CMC of the galleries."""
         faces = self.lists
@@ -240,21 +241,21 @@ class TemplateRecognition:
             found = search(gallery, people, probe, probe_people)
             tpirs.append([found.tpir(fpir) for fpir in self.fpirs])
         for rank in _RANKS:
-            metrics[f"1toN/rank{rank}"] = _over_galleries([float(curve[rank - 1]) for curve in curves])
+            metrics[f"rank{rank}"] = _over_galleries([float(curve[rank - 1]) for curve in curves])
         for fpir, rates in zip(self.fpirs, zip(*tpirs, strict=True), strict=True):
-            metrics[f"1toN/tpir@fpir={fpir:g}"] = _over_galleries(rates)
+            metrics[f"tpir@fpir={rate(fpir)}"] = _over_galleries(rates)
         kept = max((math.ceil(fpir * len(probe)) for fpir in self.fpirs), default=0)
         gallery, people = side(np.concatenate(faces.galleries))
         official = cmc(mate_ranks(gallery, people, probe, probe_people))
-        metrics |= {f"1toN/rank{rank}_official": Metric(float(official[rank - 1])) for rank in _RANKS}
+        metrics |= {f"rank{rank}_official": Measured(float(official[rank - 1])) for rank in _RANKS}
         merged = search(gallery, people, probe, probe_people, kept)
         for fpir in self.fpirs:
-            metrics[f"1toN/tpir_official@fpir={fpir:g}"] = Metric(merged.tpir_official(fpir))
+            metrics[f"tpir_official@fpir={rate(fpir)}"] = Measured(merged.tpir_official(fpir))
         return np.asarray(np.mean(curves, axis=0), dtype=np.float64)
 
 
-def _over_galleries(rates: Sequence[float | None]) -> Metric:
+def _over_galleries(rates: Sequence[float | None]) -> Measured:
     values = [each for each in rates if each is not None]
     if len(values) < len(rates):
-        return Metric(None)
-    return Metric(float(np.mean(values)), float(np.std(values)))
+        return Measured(None)
+    return Measured(float(np.mean(values)), float(np.std(values)))

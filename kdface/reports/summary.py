@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,22 @@ from rich.table import Table
 from kdface.progress import clock
 from kdface.runs.folder import RunFolder
 
-_SHOWN = {  # metric -> how people call it
-    "10fold/accuracy": "accuracy (10 folds)",
-    "roc/eer": "EER",
-    "roc/auc": "AUC",
-}
+_CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> how people call it
+_MOST = 5  # metrics of a test set in the table that ends a run
+# Of a test set's metrics, the ones that matter most, without what follows their @.
+_FIRST = (
+    *("accuracy", "rank1", "cross/rank1", "eer", "cross/eer", "tar", "tpir", "auc"),
+    *("pauc", "recomputed_embeddings/pauc", "aligned_embeddings/pauc", "fnmr", "spearman_aligned"),
+    *("bcubed_f", "davies_bouldin", "ece", "cmc", "cross/cmc"),
+)
 
 
 def summary(folder: RunFolder) -> str:
     """The text that ends a run: metrics beside those of the untrained network, counts, time, paths."""
     results = folder.read_results()
     untrained: dict[str, Any] = results.get("untrained", {})
-    table = table_of(results["metrics"], untrained)
     here = shown(folder.root)
-    lines = [render(table)] if results["metrics"] else []
+    lines = tell(results["metrics"], results.get("counts", {}), f"{here}/results.json", untrained)
     for name, symptoms in results.get("symptoms", {}).items():
         lines += [f"warning: {name}: {each}" for each in symptoms]
     if results.get("skipped"):
@@ -41,8 +44,47 @@ def summary(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def table_of(metrics: dict[str, Any], untrained: dict[str, Any] | None = None) -> Table:
-    """Metrics, one row each; a column for the untrained network where it was evaluated."""
+def tell(
+    metrics: Mapping[str, Any], counts: Mapping[str, Any], file: str, untrained: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The table of the leading metrics, and where all of them are.
+
+    Args:
+        metrics: name -> value, as in results.json.
+        counts: test set -> its counts (`Outcome.counts`).
+        file: the results.json.
+        untrained: name -> value of the untrained network, if it was evaluated.
+    """
+    leading = _leading(metrics)
+    lines = [render(table_of({name: metrics[name] for name in leading}, counts, untrained))] if leading else []
+    unresolved = [name for name, found in metrics.items() if found["value"] is None]
+    if unresolved:
+        few = ", ".join(unresolved[:3]) + (", ..." if len(unresolved) > 3 else "")
+        lines.append(f"{len(unresolved)} not available, usually because the pairs are too few: {few}")
+    if len(metrics) > len(leading) + len(unresolved):
+        lines.append(f"metrics  all {len(metrics)} are in {file}")
+    return lines
+
+
+def _leading(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of those that matter most of each test set and have a value, in the order of the results."""
+    by_test: dict[str, list[str]] = {}
+    for name, found in metrics.items():
+        if found["value"] is not None:
+            by_test.setdefault(name.partition("/")[0], []).append(name)
+
+    def place(name: str) -> int:
+        plain = name.partition("/")[2].partition("@")[0]
+        return _FIRST.index(plain) if plain in _FIRST else len(_FIRST)
+
+    chosen = {name for names in by_test.values() for name in sorted(names, key=place)[:_MOST]}
+    return [name for name in metrics if name in chosen]
+
+
+def table_of(
+    metrics: Mapping[str, Any], counts: Mapping[str, Any], untrained: Mapping[str, Any] | None = None
+) -> Table:
+    """Metrics, one row each; a column for the untrained network if it was evaluated."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("test set", overflow="fold")
     table.add_column("metric", overflow="fold")  # never cut: its end tells it from the next
@@ -51,7 +93,9 @@ def table_of(metrics: dict[str, Any], untrained: dict[str, Any] | None = None) -
     table.add_column("trained", justify="right")
     for key, found in metrics.items():
         test, _, metric = key.partition("/")
-        row = [test, _SHOWN.get(metric, metric)]
+        folds = counts.get(test, {}).get("folds")
+        label = f"accuracy ({folds} folds)" if metric == "accuracy" and folds else _CALLED.get(metric, metric)
+        row = [test, label]
         if untrained:
             row.append(number(untrained.get(key)))
         table.add_row(*row, number(found))

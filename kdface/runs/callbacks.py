@@ -212,8 +212,8 @@ def headline(outcome: Outcome) -> dict[str, Any]:
     """The metrics worth a line: the first one, and the equal error rate where there is one."""
     first = next(iter(outcome.metrics.items()), None)
     chosen = dict([first]) if first else {}
-    if "roc/eer" in outcome.metrics:
-        chosen["roc/eer"] = outcome.metrics["roc/eer"]
+    if "eer" in outcome.metrics:
+        chosen["eer"] = outcome.metrics["eer"]
     return {key: metric for key, metric in chosen.items() if metric.value is not None}
 
 

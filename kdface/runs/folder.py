@@ -25,6 +25,7 @@ import yaml
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.renamed import upgraded
 from kdface.errors import UserError
+from kdface.metric_names import with_current_names
 
 # What lies in a run folder; loggers add folders of their own.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
@@ -176,7 +177,7 @@ class RunFolder:
                 f"{self.results} cannot be read ({error}).",
                 mend=f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}",
             ) from None
-        return found
+        return with_current_names(found)
 
     def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
         """Whether what `kdface evaluate` found is of the network that the run ended with, not of one on the way there.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from kdface.metric_names import with_current_names
 from kdface.runs.folder import open_own, write_text
 
 
@@ -73,7 +74,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             return
-        yield record
+        yield with_current_names(record) if record["kind"] == "evaluation" else record
 
 
 def _plain(value: Any) -> Any:

@@ -272,7 +272,7 @@ def evaluate(
 
 
 def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None]]:
-    """test set/protocol/metric -> {"value", "std"}."""
+    """test set/metric -> {"value", "std"}."""
     return {
         f"{name}/{key}": metric.to_dict()
         for name, outcome in outcomes.items()

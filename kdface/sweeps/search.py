@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdface.errors import UserError, nearest
+from kdface.metric_names import current
 from kdface.randomness import derive
 from kdface.runs.folder import write_json
 from kdface.runs.records import read
@@ -39,7 +40,7 @@ class Search:
         space: what is searched over.
         make: (number, overrides) -> job.
         base: fingerprint of the configuration with the searched values left out; another one is another study.
-        objectives: metric as results.json names it -> maximize or minimize.
+        objectives: metric as results.json names it, or as it did earlier -> maximize or minimize.
         n_trials: how many in all, those of earlier commands included.
         sampler: tpe (Bergstra et al. 2011) or random.
         pruner: none, median (stop what is worse than the median of earlier trials at that step) or hyperband
@@ -73,7 +74,7 @@ class Search:
         self.ledger = ledger
         self.space = space
         self.make = make
-        self.objectives = dict(objectives)
+        self.objectives = {current(name): direction for name, direction in objectives.items()}
         self.n_trials = n_trials
         self.sampler = sampler
         self.seed = seed
@@ -83,7 +84,7 @@ class Search:
         self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
         self.study = optuna.create_study(
             storage=f"sqlite:///{ledger.root / 'study.db'}",
-            study_name=_name(base, self.objectives, space),
+            study_name=_name(base, objectives, space),  # as typed, so that an earlier study goes on
             directions=list(self.objectives.values()),
             load_if_exists=True,
             pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
@@ -247,7 +248,7 @@ def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
         raise UserError(
             "a search needs an objective.",
             expected="one metric of results.json, or two, each with maximize or minimize",
-            mend="'hydra.sweeper.objectives={toy_pairs/roc/auc: maximize}'",
+            mend="'hydra.sweeper.objectives={toy_pairs/auc: maximize}'",
         )
     if len(objectives) > 1 and pruner != "none":
         raise UserError(
@@ -265,7 +266,7 @@ def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], prune
         if test not in tests:
             raise UserError(
                 f"hydra.sweeper.objectives names {name!r}, and there is no evaluation.{test}.",
-                expected=f"TEST/PROTOCOL/METRIC, TEST being one of {', '.join(tests) or 'none: evaluation=none'}",
+                expected=f"TEST/METRIC, TEST being one of {', '.join(tests) or 'none: evaluation=none'}",
                 nearest=nearest(test, tests),
             )
     every = tree["trainer"].get("check_val_every_n_epoch", 1)

@@ -15,7 +15,7 @@ from tests.reports.folders import config, make_run
 def test_the_report_is_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
     runs = tmp_path / "runs"
-    make_run(runs, config(runs), {"lfw/10fold/accuracy": 0.5})
+    make_run(runs, config(runs), {"lfw/accuracy": 0.5})
     make_run(runs, config(runs, seed=1), None)
     assert report.run([str(runs)]) == 0
     assert "(2 runs, 1 finished" in capsys.readouterr().out
@@ -26,7 +26,7 @@ def test_the_report_is_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_watch_writes_again_when_a_run_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
-    make_run(tmp_path, config(tmp_path), {"lfw/10fold/accuracy": 0.5})
+    make_run(tmp_path, config(tmp_path), {"lfw/accuracy": 0.5})
     written: list[int] = []
     monkeypatch.setattr(report, "_write", lambda reader, output, live, images: written.append(len(reader.runs())))
     steps = iter(["nothing", "a run", "stop"])

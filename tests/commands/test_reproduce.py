@@ -33,7 +33,7 @@ def test_the_runs_of_a_cell(kdface: Kdface, tmp_path: Path) -> None:
         "seeds": [0],
         "overrides": [*TINY, "trainer.max_steps=1", "name=tiny"],
         "rows": [{"label": "cos s=64", "overrides": ["head=cosface"]}],
-        "columns": [{"label": "accuracy", "group": "toy", "metric": "toy_pairs/10fold/accuracy"}],
+        "columns": [{"label": "accuracy", "group": "toy", "metric": "toy_pairs/accuracy"}],
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
     cell = f"{tmp_path}/tiny.yaml:cos s=64/accuracy"

@@ -28,7 +28,7 @@ def _definition(folder: Path) -> Path:
             {"label": "cos", "overrides": ["head=cosface"]},
             {"label": "arc", "overrides": ["head=arcface"]},
         ],
-        "columns": [{"label": "accuracy", "metric": "toy_pairs/10fold/accuracy"}],
+        "columns": [{"label": "accuracy", "metric": "toy_pairs/accuracy"}],
     }
     path.write_text(yaml.safe_dump(tree))
     return path
@@ -105,7 +105,7 @@ def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.Ca
             "fars": [0.25],
         }
         (choices / f"{name}.yaml").write_text(yaml.safe_dump({name: test}))
-        tree["columns"].append({"label": name, "metric": f"{name}/10fold/accuracy", "evaluation": name})
+        tree["columns"].append({"label": name, "metric": f"{name}/accuracy", "evaluation": name})
     path.write_text(yaml.safe_dump(tree))
     assert table.run([str(path), "--run", "--config-dir", str(tmp_path / "conf")]) == 1
     told = capfd.readouterr().err

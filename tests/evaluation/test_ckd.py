@@ -82,7 +82,7 @@ def test_both_error_rates_and_how_far_they_can_lie_apart(seed: int, spread: floa
     impostor = [cosine(a, b) for i, (x, a) in enumerate(chosen) for y, b in chosen[:i] if x != y]
     assert (len(genuine), len(impostor)) == (6 * 20, 8 * 20 * 19)
     assert sorted(outcome.scores) == pytest.approx(sorted(genuine + impostor), abs=1e-12)
-    clean, theirs = outcome.metrics["ckd/eer"].value, outcome.metrics["ckd/eer_official"].value
+    clean, theirs = outcome.metrics["eer"].value, outcome.metrics["eer_official"].value
     assert clean is not None and theirs is not None
     assert clean == pytest.approx(slow_eer(genuine, impostor), abs=1e-12)
     assert theirs == pytest.approx(official(chosen), abs=1e-12)
@@ -111,8 +111,8 @@ def test_both_error_rates_by_hand() -> None:
     rows = {key: np.eye(8)[i] for i, key in enumerate(dataset.keys)}
     rows["bo/00"] = rows["ada/00"]
     outcome = CKDVerification(dataset).evaluate(Given((dataset, rows)))
-    assert outcome.metrics["ckd/eer"].value == pytest.approx(16 / 31)
-    assert outcome.metrics["ckd/eer_official"].value == pytest.approx((1 / 16 + 3 / 4) / 2)
+    assert outcome.metrics["eer"].value == pytest.approx(16 / 31)
+    assert outcome.metrics["eer_official"].value == pytest.approx((1 / 16 + 3 / 4) / 2)
 
 
 def test_people_with_fewer_than_four_images() -> None:
@@ -128,7 +128,7 @@ def test_people_with_fewer_than_four_images() -> None:
         "pairs": 28,
     }
     keys = [*images_each(dataset, 4)["ada"], *images_each(dataset, 4)["bo"], *["cy/00"] * 4, *["di/00"] * 4]
-    assert outcome.metrics["ckd/eer_official"].value == pytest.approx(official([(key[:2], rows[key]) for key in keys]))
+    assert outcome.metrics["eer_official"].value == pytest.approx(official([(key[:2], rows[key]) for key in keys]))
     assert len(outcome.scores) == 28 and int(outcome.same.sum()) == 12
     with pytest.raises(UserError, match="1 of 2 people have 4 images"):
         CKDVerification(people({"ada": 4, "bo": 3}))
@@ -146,7 +146,7 @@ def test_across_modalities_against_a_loop() -> None:
     genuine = [cosine(left[a], right[b]) for a, b in pairs if a[:2] == b[:2]]
     impostor = [cosine(left[a], right[b]) for a, b in pairs if a[:2] != b[:2]]
     assert (len(genuine), len(impostor)) == (3 * 12, 12 * 8)
-    assert outcome.metrics["ckd/cross/eer"].value == pytest.approx(slow_eer(genuine, impostor))
+    assert outcome.metrics["cross/eer"].value == pytest.approx(slow_eer(genuine, impostor))
     assert sorted(outcome.scores[outcome.same]) == pytest.approx(sorted(genuine))
     assert outcome.counts["pairs"] == 132 and outcome.counts["people_left_out"] == 1
     swapped = Given((faces, right), (eyes, left), logits=[(faces, left), (eyes, right)])
@@ -167,9 +167,9 @@ def test_a_dead_network_has_no_rates(value: float) -> None:
     assert outcome.symptoms and {metric.value for metric in outcome.metrics.values()} == {None}
     rows["ada/00"] = np.full(6, value)
     outcome = CrossModalVerification(dataset, dataset).evaluate(Given((dataset, rows)))
-    assert outcome.symptoms and outcome.metrics["ckd/cross/eer"].value is None
+    assert outcome.symptoms and outcome.metrics["cross/eer"].value is None
     outcome = ClusterSeparation(dataset).evaluate(Given((dataset, rows)))
-    assert outcome.symptoms and outcome.metrics["ckd/davies_bouldin"].value is None
+    assert outcome.symptoms and outcome.metrics["davies_bouldin"].value is None
 
 
 def test_davies_bouldin() -> None:
@@ -194,7 +194,7 @@ def test_cluster_separation_takes_every_image() -> None:
     matrix = np.array([rows[key] for key in dataset.keys]).astype(np.float32).astype(float)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     wanted = davies_bouldin_score(matrix, dataset.labels)
-    assert outcome.metrics["ckd/davies_bouldin"].value == pytest.approx(wanted)
+    assert outcome.metrics["davies_bouldin"].value == pytest.approx(wanted)
     assert outcome.counts == {"images": 10, "images_embedded": 10, "people": 3}
     with pytest.raises(UserError, match="one person"):
         ClusterSeparation(people({"ada": 5}))
@@ -228,7 +228,7 @@ def test_of_a_video_one_frame_is_compared() -> None:
     assert grouped.counts["people"] == 2 and grouped.counts["people_left_out"] == 1
     chosen = [("ada", "ada_0"), ("ada", "ada_1"), ("ada", "ada_2"), ("bo", "bo_0"), ("bo", "bo_1"), ("bo", "bo_2")]
     matrix = [(who, rows[f"{who}/{video}0.jpg"]) for who, video in [*chosen, *[("cy", "cy_0")] * 3]]
-    assert grouped.metrics["ckd/eer_official"].value == pytest.approx(official(matrix))
+    assert grouped.metrics["eer_official"].value == pytest.approx(official(matrix))
     cross = CrossModalVerification(dataset, dataset, images=3, group=VIDEO).evaluate(given)
     assert int(cross.same.sum()) == 2 * 6 and not cross.scores.any()
     with pytest.raises(UserError, match="1 of 3 people have 4 images that are no near copies"):
@@ -247,7 +247,7 @@ def test_near_copies_do_not_make_people_compact() -> None:
     matrix = np.array([of_video[name] for name in names]).astype(np.float32).astype(float)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     wanted = davies_bouldin_score(matrix, [name[:2] for name in names])
-    assert outcome.metrics["ckd/davies_bouldin"].value == pytest.approx(wanted)
+    assert outcome.metrics["davies_bouldin"].value == pytest.approx(wanted)
     assert outcome.counts == {"images": 5, "images_embedded": 5, "people": 2}
 
 

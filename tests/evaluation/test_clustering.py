@@ -12,7 +12,7 @@ from kdface.config.locate import parameters
 from kdface.config.paths import conf_folder
 from kdface.errors import UserError
 from kdface.evaluation.clustering import Clustering, agglomerative, bcubed_f, pairwise_f
-from kdface.evaluation.protocol import Metric
+from kdface.evaluation.protocol import Measured
 from kdface.evaluation.scores import unit
 from tests.evaluation.faces import Given, Listed
 
@@ -113,11 +113,11 @@ def _outcome(thresholds: tuple[float, ...], link: str = "average", angles: dict[
 def test_the_protocol_by_hand() -> None:
     """At .1: a a | b | b c, one right pair of 2, of 2. At .4: a a b | b c is average, (.2679 + .4679) / 2 = .3679."""
     outcome = _outcome((0.1, 0.4))
-    values = {name.removeprefix("cluster/"): metric.value for name, metric in outcome.metrics.items()}
+    values = {name: metric.value for name, metric in outcome.metrics.items()}
     assert list(outcome.metrics)[:3] == [
-        "cluster/bcubed_f@0.1",
-        "cluster/bcubed_precision@0.1",
-        "cluster/bcubed_recall@0.1",
+        "bcubed_f@0.1",
+        "bcubed_precision@0.1",
+        "bcubed_recall@0.1",
     ]
     # Images a0 a1 b0 b1 c0, of their clusters 1 1 1 1/2 1/2 are theirs, of their people 1 1 1/2 1/2 1.
     assert values.pop("bcubed_precision@0.1") == pytest.approx(4 / 5)
@@ -144,7 +144,7 @@ def test_the_link_is_the_protocols() -> None:
 
 def test_embeddings_without_a_direction_give_no_clusters() -> None:
     outcome = _outcome((0.1, 0.4), angles={**ANGLES, "b0": np.nan})
-    assert len(outcome.metrics) == 12 and set(outcome.metrics.values()) == {Metric(None)}
+    assert len(outcome.metrics) == 12 and set(outcome.metrics.values()) == {Measured(None)}
     assert "NaN" in outcome.symptoms[0]
 
 

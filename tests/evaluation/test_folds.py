@@ -52,13 +52,13 @@ def test_against_a_loop_over_all_ordered_pairs_of_folds() -> None:
     outcome = protocol.evaluate(embed)
     assert sorted(embed.asked) == sorted(fold.keys for fold in folds.values())  # each fold once
     pairs = [slow_ranks(folds[a], rows[a], folds[b], rows[b]) for a, b in permutations(folds, 2)]
-    for name, rank in (("ckd/rank1", 1), ("ckd/cmc@5", 5), ("ckd/cmc@10", 10), ("ckd/cmc@20", 20)):
+    for name, rank in (("rank1", 1), ("cmc@5", 5), ("cmc@10", 10), ("cmc@20", 20)):
         rates = [np.mean([each <= rank for each in ranks]) for ranks in pairs]
         assert outcome.metrics[name].value == pytest.approx(np.mean(rates))
         assert outcome.metrics[name].std == pytest.approx(np.std(rates))
-    rank1 = outcome.metrics["ckd/rank1"].value
+    rank1 = outcome.metrics["rank1"].value
     assert rank1 is not None and 0.1 < rank1 < 0.9
-    assert set(outcome.metrics) == {"ckd/rank1", "ckd/cmc@5", "ckd/cmc@10", "ckd/cmc@20"}
+    assert set(outcome.metrics) == {"rank1", "cmc@5", "cmc@10", "cmc@20"}
     assert outcome.counts == {
         "images": 30,
         "images_embedded": 30,
@@ -77,7 +77,7 @@ def test_people_are_matched_by_name() -> None:
     axis = {name: np.eye(3)[i] for i, name in enumerate(names)}
     embed = Given(*((each, {key: axis[key[:-2]] for key in each.keys}) for each in (one, two)))
     outcome = Identification({"a": whole(one), "b": whole(two)}).evaluate(embed)
-    assert outcome.metrics["ckd/rank1"].value == 1.0
+    assert outcome.metrics["rank1"].value == 1.0
 
 
 def test_folds_that_do_not_close_are_told() -> None:
@@ -142,8 +142,8 @@ def test_across_modalities_no_image_meets_itself() -> None:
     protocol = fold_identification(faces, folds=2, probes=eyes)
     assert protocol.datasets == (faces, eyes)
     outcome = protocol.evaluate(Given((faces, own), (eyes, own)))
-    assert set(outcome.metrics) == {f"ckd/cross/{name}" for name in ("rank1", "cmc@5", "cmc@10", "cmc@20")}
-    rank1 = outcome.metrics["ckd/cross/rank1"].value
+    assert set(outcome.metrics) == {f"cross/{name}" for name in ("rank1", "cmc@5", "cmc@10", "cmc@20")}
+    rank1 = outcome.metrics["cross/rank1"].value
     assert rank1 is not None and rank1 < 0.75
     rows = {"faces": noise(faces, 0, 1, 1.5), "eyes": noise(eyes, 0, 2, 1.5)}
     outcome = protocol.evaluate(Given((faces, rows["faces"]), (eyes, rows["eyes"])))
@@ -153,7 +153,7 @@ def test_across_modalities_no_image_meets_itself() -> None:
         for a, b in (("fold1", "fold2"), ("fold2", "fold1"))
     ]
     wanted = np.mean([np.mean([rank == 1 for rank in ranks]) for ranks in pairs])
-    assert outcome.metrics["ckd/cross/rank1"].value == pytest.approx(wanted)
+    assert outcome.metrics["cross/rank1"].value == pytest.approx(wanted)
     assert outcome.counts["images"] == 12 and outcome.counts["images_embedded"] == 24
 
 
@@ -173,8 +173,8 @@ def test_logits_compare_networks_whose_embeddings_cannot_be_compared() -> None:
         for a, b in (("fold1", "fold2"), ("fold2", "fold1"))
     ]
     wanted = np.mean([np.mean([rank == 1 for rank in ranks]) for ranks in pairs])
-    assert outcome.metrics["ckd/cross/rank1"].value == pytest.approx(wanted)
-    apart = fold_identification(faces, folds=2, probes=eyes).evaluate(given).metrics["ckd/cross/rank1"].value
+    assert outcome.metrics["cross/rank1"].value == pytest.approx(wanted)
+    apart = fold_identification(faces, folds=2, probes=eyes).evaluate(given).metrics["cross/rank1"].value
     assert apart is not None and apart < 0.5 < wanted < 1
     with pytest.raises(UserError, match="compare=logits takes each image by itself"):
         fold_identification(faces, folds=2, probes=eyes, compare="logits", mirror=True)
@@ -194,7 +194,7 @@ def test_a_dead_network_identifies_nobody_and_says_so(value: float) -> None:
     dataset = mixed({"ada": 4, "bo": 4, "cy": 4})
     outcome = fold_identification(dataset).evaluate(Given((dataset, {key: np.full(3, value) for key in dataset.keys})))
     assert outcome.symptoms
-    assert outcome.metrics["ckd/rank1"].value == (0.0 if value == 1.0 else None)
+    assert outcome.metrics["rank1"].value == (0.0 if value == 1.0 else None)
 
 
 def test_folders_of_ckd(tmp_path: Path) -> None:
@@ -215,10 +215,10 @@ def test_folders_of_ckd(tmp_path: Path) -> None:
     own = ckd_identification(tmp_path, face_size=(24, 24), periocular_size=(9, 24))
     assert [each.preprocessing.size for each in own.datasets] == [(9, 24)] * 2
     outcome = own.evaluate(Embedder(network))
-    assert outcome.metrics["ckd/rank1"].value == 1.0 and outcome.counts["images"] == 6
+    assert outcome.metrics["rank1"].value == 1.0 and outcome.counts["images"] == 6
     cross = ckd_identification(tmp_path, gallery="face", probe="periocular", face_size=(24, 24))
     assert [each.preprocessing.size for each in cross.datasets] == [(24, 24), (24, 24), (48, 128), (48, 128)]
-    assert cross.evaluate(Embedder(network)).metrics["ckd/cross/rank1"].value == 1.0
+    assert cross.evaluate(Embedder(network)).metrics["cross/rank1"].value == 1.0
 
 
 def test_videos_are_dealt_whole() -> None:
@@ -228,14 +228,14 @@ def test_videos_are_dealt_whole() -> None:
     names = sorted({key[:-5] for key in dataset.keys})
     rows = {key: np.eye(len(names))[names.index(key[:-5])] for key in dataset.keys}
     embed = Given((dataset, rows))
-    single = fold_identification(dataset, folds=2).evaluate(embed).metrics["ckd/rank1"].value
+    single = fold_identification(dataset, folds=2).evaluate(embed).metrics["rank1"].value
     assert single is not None and single > 0.9
     protocol = fold_identification(dataset, folds=2, group=r"_(\d)\d\.jpg$")
     dealt = [{key[:-5] for key in fold.keys} for fold in protocol.galleries.values()]
     assert not dealt[0] & dealt[1] and sorted(dealt[0] | dealt[1]) == names
     assert sum(len(fold.keys) for fold in protocol.galleries.values()) == len(images)
     assert all(sum(name.startswith(who) for name in side) in (1, 2) for side in dealt for who in ("ada", "bo"))
-    assert protocol.evaluate(embed).metrics["ckd/rank1"].value == 0.0  # nobody's videos are alike
+    assert protocol.evaluate(embed).metrics["rank1"].value == 0.0  # nobody's videos are alike
     with pytest.raises(UserError, match="0 of 4 people have a group for each of 4 folds"):
         fold_identification(dataset, folds=4, group=r"_(\d)\d\.jpg$")
 

@@ -27,24 +27,24 @@ def _by_person(images: torch.Tensor, kind: Preprocessing) -> torch.Tensor:
 def test_a_perfect_network() -> None:
     outcome = random_verification(Noise(), folds=2, pairs_per_fold=8, fars=(0.25, 1e-3)).evaluate(Embedder(_by_person))
     values = {key: metric.value for key, metric in outcome.metrics.items()}
-    separation = {key: values.pop(f"scores/{key}") for key in ("genuine_mean", "impostor_mean", "fdr")}
+    separation = {key: values.pop(f"{key}") for key in ("genuine_mean", "impostor_mean", "fdr")}
     assert separation["genuine_mean"] == pytest.approx(1.0, abs=0.01)
     assert separation["impostor_mean"] == pytest.approx(0.0, abs=0.02)
-    assert 0 <= values.pop("10fold/reached_far@far=0.25") <= 1  # type: ignore[operator]
+    assert 0 <= values.pop("reached_far@far=2.5e-1") <= 1  # type: ignore[operator]
     assert values == {
-        "10fold/accuracy": 1.0,
-        "10fold/accuracy_exact": 1.0,
-        "10fold/val@far=0.25": 1.0,
-        "10fold/val@far=0.001": None,
-        "10fold/reached_far@far=0.001": None,
-        "roc/eer": 0.0,
-        "roc/auc": 1.0,
-        "roc/tar@far=0.25": 1.0,
-        "roc/tar@far=0.001": None,  # eight impostor pairs cannot resolve it
-        "scores/fmr100": None,
-        "scores/fmr1000": None,
+        "accuracy": 1.0,
+        "accuracy_exact": 1.0,
+        "val@far=2.5e-1": 1.0,
+        "val@far=1e-3": None,
+        "reached_far@far=1e-3": None,
+        "eer": 0.0,
+        "auc": 1.0,
+        "tar@far=2.5e-1": 1.0,
+        "tar@far=1e-3": None,  # eight impostor pairs cannot resolve it
+        "fmr100": None,
+        "fmr1000": None,
     }
-    assert outcome.metrics["10fold/accuracy"].std == 0.0
+    assert outcome.metrics["accuracy"].std == 0.0
     assert outcome.counts["pairs"] == 16
     assert outcome.symptoms == []
 
@@ -55,7 +55,7 @@ def test_a_dead_network_has_symptoms(value: float) -> None:
     outcome = verification.evaluate(Embedder(lambda images, kind: torch.full((len(images), 4), value)))
     assert outcome.symptoms
     if value != 1.0:
-        assert outcome.metrics["10fold/accuracy"].value is None
+        assert outcome.metrics["accuracy"].value is None
 
 
 def test_a_pair_list_of_another_dataset_is_told() -> None:
@@ -113,10 +113,10 @@ def test_the_second_image_of_a_pair_comes_from_the_probes() -> None:
     outcome = Verification(gallery, pairs, fars=(0.5,), probes=probes).evaluate(Embedder(_pointing))
     assert outcome.scores == pytest.approx([1.0, 0.5, 0.0, -0.5], abs=1e-6)
     values = {key: metric.value for key, metric in outcome.metrics.items()}
-    assert values["scores/genuine_mean"] == pytest.approx(0.75)
-    assert values["scores/impostor_mean"] == pytest.approx(-0.25)
-    assert values["scores/fdr"] == pytest.approx(1.0 / (0.0625 + 0.0625))  # gap 1, variances (0.25)^2 each
-    assert outcome.counts == {"pairs": 4, "images": 8, "images_embedded": 8}
+    assert values["genuine_mean"] == pytest.approx(0.75)
+    assert values["impostor_mean"] == pytest.approx(-0.25)
+    assert values["fdr"] == pytest.approx(1.0 / (0.0625 + 0.0625))  # gap 1, variances (0.25)^2 each
+    assert outcome.counts == {"pairs": 4, "folds": 2, "images": 8, "images_embedded": 8}
 
 
 def test_probes_that_lack_an_image() -> None:
@@ -187,8 +187,8 @@ def test_val_at_a_far_has_a_spread_and_a_standard_error_over_the_folds() -> None
         np.tile(np.repeat([0, 1], 2), 2),
     )
     metrics = Verification(faces, pairs, fars=(0.5,)).evaluate(Embedder(_pointing)).metrics
-    val, reached = metrics["10fold/val@far=0.5"].to_dict(), metrics["10fold/reached_far@far=0.5"]
+    val, reached = metrics["val@far=5e-1"].to_dict(), metrics["reached_far@far=5e-1"]
     assert val == pytest.approx({"value": 0.75, "std": 0.25, "standard_error": 0.25})
     assert (reached.value, reached.std) == (0.5, 0.0)
-    accuracy = metrics["10fold/accuracy_exact"]
+    accuracy = metrics["accuracy_exact"]
     assert accuracy.std is not None and accuracy.standard_error == pytest.approx(accuracy.std)  # of two folds

@@ -93,14 +93,14 @@ def test_aligned_images() -> None:
     curve = error_discard(scores, test.pairs.same, worst, POLICY)
     spread = bootstrap_error_discard(scores, test.pairs.same, worst, POLICY, resamples=50, seed=4)
 
-    assert list(outcome.metrics) == ["quality/pauc@0.2", "quality/pauc@0.3", "quality/fnmr"]
+    assert list(outcome.metrics) == ["pauc@0.2", "pauc@0.3", "fnmr"]
     assert 0 < curve.errors[0] < 1
     for name, value in (("pauc@0.2", curve.pauc(0.2)), ("pauc@0.3", curve.pauc(0.3)), ("fnmr", curve.errors[0])):
-        assert outcome.metrics[f"quality/{name}"].value == pytest.approx(value)
-        assert outcome.metrics[f"quality/{name}"].std is None
-    told = outcome.metrics["quality/pauc@0.3"].to_dict()
+        assert outcome.metrics[f"{name}"].value == pytest.approx(value)
+        assert outcome.metrics[f"{name}"].std is None
+    told = outcome.metrics["pauc@0.3"].to_dict()
     assert (told["low"], told["high"]) == pytest.approx(spread.pauc[0.3])
-    assert outcome.metrics["quality/fnmr"].to_dict()["low"] == pytest.approx(spread.low[0])
+    assert outcome.metrics["fnmr"].to_dict()["low"] == pytest.approx(spread.low[0])
     assert outcome.pair_quality == pytest.approx(worst)
     assert outcome.scores == pytest.approx(scores)
     assert outcome.keys == keys and outcome.quality == pytest.approx(quality, rel=1e-5)
@@ -121,11 +121,11 @@ def test_perturbed_images(recompute: bool) -> None:
     outcome = protocol.evaluate(_embedder())
     kind = "recomputed" if recompute else "aligned"
     assert list(outcome.metrics) == [
-        f"quality/{kind}_embeddings/pauc@0.2",
-        f"quality/{kind}_embeddings/pauc@0.3",
-        f"quality/{kind}_embeddings/fnmr",
-        "quality/spearman_aligned",
-        "quality/mad_aligned",
+        f"{kind}_embeddings/pauc@0.2",
+        f"{kind}_embeddings/pauc@0.3",
+        f"{kind}_embeddings/fnmr",
+        "spearman_aligned",
+        "mad_aligned",
     ]
     keys = test.pairs.keys()
     left, right = test.pairs.rows(keys)
@@ -134,8 +134,8 @@ def test_perturbed_images(recompute: bool) -> None:
     images = [Noise()[Noise().keys.index(key)].image for key in keys]
     before, after = (np.array([(each // part).mean() for each in images]) for part in (1, 2))
     assert outcome.quality == pytest.approx(after) and outcome.aligned_quality == pytest.approx(before)
-    assert outcome.metrics["quality/spearman_aligned"].value == pytest.approx(spearmanr(before, after).statistic)
-    assert outcome.metrics["quality/mad_aligned"].value == pytest.approx(np.abs(before - after).mean(), rel=1e-5)
+    assert outcome.metrics["spearman_aligned"].value == pytest.approx(spearmanr(before, after).statistic)
+    assert outcome.metrics["mad_aligned"].value == pytest.approx(np.abs(before - after).mean(), rel=1e-5)
     assert outcome.choices["embeddings_of"] == ("noise:dimmed" if recompute else "noise")
     assert outcome.choices["quality_of"] == "noise:dimmed"
 
@@ -190,8 +190,8 @@ def test_a_recognition_network_for_other_crops_is_refused() -> None:
 
 def test_too_few_impostor_pairs_are_not_available() -> None:
     outcome = QualityEDC(_test(), policy=DiscardPolicy(1e-3)).evaluate(_embedder())
-    assert _values(outcome) == {"quality/pauc@0.2": None, "quality/pauc@0.3": None, "quality/fnmr": None}
-    assert outcome.metrics["quality/fnmr"].to_dict() == {"value": None}
+    assert _values(outcome) == {"pauc@0.2": None, "pauc@0.3": None, "fnmr": None}
+    assert outcome.metrics["fnmr"].to_dict() == {"value": None}
     assert len(outcome.scores) == 16  # curves of recognition can still be drawn
 
 
@@ -203,15 +203,15 @@ def test_recognition_without_an_error_has_no_area() -> None:
         quality_network=_brightness,
     )
     values = _values(QualityEDC(_test(), policy=POLICY, resamples=20).evaluate(embed))
-    assert values == {"quality/pauc@0.2": None, "quality/pauc@0.3": None, "quality/fnmr": 0.0}
+    assert values == {"pauc@0.2": None, "pauc@0.3": None, "fnmr": 0.0}
 
 
 def test_what_is_worth_nothing_has_symptoms() -> None:
     constant = Embedder(_network, quality_network=lambda images, _: torch.ones(len(images)))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(constant)
     assert any("have the quality 1" in each for each in outcome.symptoms)
-    assert outcome.metrics["quality/recomputed_embeddings/pauc@0.3"].value == pytest.approx(1)
-    assert outcome.metrics["quality/spearman_aligned"].value is None
+    assert outcome.metrics["recomputed_embeddings/pauc@0.3"].value == pytest.approx(1)
+    assert outcome.metrics["spearman_aligned"].value is None
 
     broken = Embedder(_network, quality_network=lambda images, _: torch.full((len(images),), torch.nan))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(broken)

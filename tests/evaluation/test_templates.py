@@ -15,6 +15,7 @@ from kdface.datasets import IJB, Resized
 from kdface.errors import UserError
 from kdface.evaluation import EvaluationProtocol, TemplateRecognition, templates
 from kdface.evaluation.templates import pooled, search
+from kdface.metric_names import rate
 from tests.conftest import TINY, Kdface
 from tests.datasets.ijb_release import draw, write
 from tests.evaluation.faces import Given, Listed
@@ -101,10 +102,10 @@ def test_both_protocols_against_loops(
     genuine = [score for (a, b), score in scores.items() if made.subject[a] == made.subject[b]]
     impostor = [score for (a, b), score in scores.items() if made.subject[a] != made.subject[b]]
     for far in (1e-2, 1e-1):
-        assert found[f"1to1/tar@far={far:g}"] == pytest.approx(slow_tar(genuine, impostor, far), abs=1e-12)
-    assert found["1to1/tar@far=1e-06"] is None  # fewer than a million impostor pairs
+        assert found[f"tar@far={rate(far)}"] == pytest.approx(slow_tar(genuine, impostor, far), abs=1e-12)
+    assert found["tar@far=1e-6"] is None  # fewer than a million impostor pairs
     wins = sum((g > i) + 0.5 * (g == i) for g in genuine for i in impostor)
-    assert found["1to1/auc"] == pytest.approx(wins / len(genuine) / len(impostor), abs=1e-9)
+    assert found["auc"] == pytest.approx(wins / len(genuine) / len(impostor), abs=1e-9)
 
     ranks: dict[int, list[float]] = {1: [], 5: [], 10: []}
     tpir: dict[float, list[float]] = {0.1: [], 0.25: []}
@@ -126,11 +127,11 @@ def test_both_protocols_against_loops(
             hits = [sum(m >= t and p == 1 for m, p in zip(mates, places, strict=True)) for t in allowed]
             values.append(max(hits, default=0) / len(mates))
     for rank, values in ranks.items():
-        assert found[f"1toN/rank{rank}"] == pytest.approx(np.mean(values), abs=1e-12)
-        assert outcome.metrics[f"1toN/rank{rank}"].std == pytest.approx(np.std(values), abs=1e-12)
+        assert found[f"rank{rank}"] == pytest.approx(np.mean(values), abs=1e-12)
+        assert outcome.metrics[f"rank{rank}"].std == pytest.approx(np.std(values), abs=1e-12)
     for fpir, values in tpir.items():
-        assert found[f"1toN/tpir@fpir={fpir:g}"] == pytest.approx(np.mean(values), abs=1e-12)
-    assert found["1toN/tpir@fpir=0.01"] is None  # 32 probes without a mate show no rate under 1/32
+        assert found[f"tpir@fpir={rate(fpir)}"] == pytest.approx(np.mean(values), abs=1e-12)
+    assert found["tpir@fpir=1e-2"] is None  # 32 probes without a mate show no rate under 1/32
     assert 0 < np.mean(tpir[0.1]) < np.mean(ranks[1]) < 1 or spread < 1
 
     everyone = made.galleries[0] + made.galleries[1]
@@ -143,15 +144,15 @@ def test_both_protocols_against_loops(
         others += cosines.values()
         places.append(1 + sum(each > own[-1] for each in cosines.values()))
     for rank in (1, 5, 10):
-        assert found[f"1toN/rank{rank}_official"] == pytest.approx(sum(p <= rank for p in places) / 64, abs=1e-12)
+        assert found[f"rank{rank}_official"] == pytest.approx(sum(p <= rank for p in places) / 64, abs=1e-12)
     for fpir, k in ((0.1, 7), (0.25, 16), (0.01, 1)):  # the least whole number from 6.4, 16 and 0.64
         matched = sum(each > sorted(others)[-k] for each in own)
-        assert found[f"1toN/tpir_official@fpir={fpir:g}"] == pytest.approx(matched / 64, abs=1e-12)
+        assert found[f"tpir_official@fpir={rate(fpir)}"] == pytest.approx(matched / 64, abs=1e-12)
 
     assert outcome.counts["images_embedded"] == outcome.counts["images"] == len(made.faces)
     assert (outcome.counts["templates"], outcome.counts["probes"]) == (80, 64)
     assert not outcome.symptoms
-    assert outcome.cmc[0] == found["1toN/rank1"]
+    assert outcome.cmc[0] == found["rank1"]
 
 
 def test_equal_scores_identify_nobody() -> None:
@@ -191,9 +192,9 @@ def test_evaluation_ijb_reads_both_releases_and_fills_the_published_table(kdface
     (results,) = (run / "evaluations").glob("*/results.json")
     metrics = json.loads(results.read_text())["metrics"]
     for release in ("ijbb", "ijbc"):
-        assert metrics[f"{release}/1toN/rank1"]["value"] == 1
-        assert metrics[f"{release}/1to1/auc"]["value"] == 1
-        assert metrics[f"{release}/1to1/tar@far=1e-06"]["value"] is None
+        assert metrics[f"{release}/rank1"]["value"] == 1
+        assert metrics[f"{release}/auc"]["value"] == 1
+        assert metrics[f"{release}/tar@far=1e-6"]["value"] is None
     table = yaml.safe_load((EXPERIMENTS / "spherefacer" / "ijb.yaml").read_text())
     filled = [column["metric"] for column in table["columns"] if column.get("evaluation") == "ijb"]
     assert len(filled) == 12

@@ -116,7 +116,7 @@ def make_showcase(runs: Path, seeds: int = 3) -> None:
             }
             accuracy = 0.8 + 0.05 * strength + 0.01 * rng.normal()
             losses = (5 * np.exp(-np.arange(40) / 15) + 0.2 * rng.random(40)).tolist()
-            metrics = {"toy/10fold/accuracy": accuracy, "toy/roc/eer": 1 - accuracy}
+            metrics = {"toy/accuracy": accuracy, "toy/eer": 1 - accuracy}
             root = make_run(runs, tree, metrics, arrays=found, losses=losses)
             if teacher is None and seed == 0:
                 evaluate_later(root)
@@ -130,7 +130,7 @@ def make_showcase(runs: Path, seeds: int = 3) -> None:
 def evaluate_later(root: Path) -> None:
     """What `kdface evaluate` leaves in a run's folder, of another commit."""
     found = {
-        "metrics": {"later/10fold/accuracy": {"value": 0.75}},
+        "metrics": {"later/accuracy": {"value": 0.75}},
         "checkpoint": "checkpoints/last.ckpt",
         "step": 30,
         "evaluation": {"later": {}},

@@ -20,7 +20,7 @@ from kdface.reports.html.runs import read_run, run_folders, tail
 from kdface.runs.folder import RunFolder
 from tests.reports.folders import config, make_run
 
-ACCURACY = "lfw/10fold/accuracy"
+ACCURACY = "lfw/accuracy"
 SCORES = ([0.9, 0.8, 0.15, 0.7, 0.2, 0.1], [True, True, True, False, False, False])
 
 
@@ -142,7 +142,7 @@ def test_a_broken_file_is_told_and_hides_nothing_else(tmp_path: Path, file: str)
         ("config.yaml", "trainer: [", "config.yaml: ParserError"),
         ("config.yaml", "just words", "config.yaml: "),
         ("config.yaml", "name: demo", "config.yaml: KeyError"),
-        ("results.json", '{"metrics": {"lfw/10fold/accuracy": 0.9}}', "not metrics with a value each"),
+        ("results.json", '{"metrics": {"lfw/accuracy": 0.9}}', "not metrics with a value each"),
         ("environment.json", '{"git": "abc"}', "AttributeError"),
     ],
 )
@@ -313,7 +313,7 @@ def test_an_unfinished_run_has_no_step_that_later_evaluations_must_have(tmp_path
 
 
 def test_every_metric_has_its_file_and_what_it_was_computed_with(tmp_path: Path) -> None:
-    root = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9, "toy/roc/eer": 0.1})
+    root = make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9, "toy/eer": 0.1})
     made = {
         "packages": {"torch": "3.0", "hydra-core": "1.3"},
         "processor": "two",

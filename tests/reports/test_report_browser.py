@@ -128,8 +128,8 @@ def test_parallel_coordinates_and_differences(browser: Browser, showcase: Path) 
         ["teacher.run", "(not set)", "/nowhere/teacher"],
     ]
     offered = "[...$('sweep-metric').options].map((each) => each.value)"
-    assert browser.evaluate(offered) == ["toy/10fold/accuracy", "toy/roc/eer", "later/10fold/accuracy"]
-    for metric, wins in (("toy/10fold/accuracy", max), ("toy/roc/eer", min)):
+    assert browser.evaluate(offered) == ["toy/accuracy", "toy/eer", "later/accuracy"]
+    for metric, wins in (("toy/accuracy", max), ("toy/eer", min)):
         browser.evaluate(f"$('sweep-metric').value = '{metric}'; $('sweep-metric').dispatchEvent(new Event('change'))")
         values = browser.evaluate(f"D.runs.map((run) => run.metrics['{metric}']?.value).filter(Boolean)")
         told = browser.evaluate("$('sweep-told').textContent")
@@ -157,7 +157,7 @@ def test_what_is_drawn_first_leaves_no_chart_empty(browser: Browser, tmp_path: P
     for place in range(9):
         identifies = place < 3
         tree = config(tmp_path / "runs", name=f"{'who' if identifies else 'pairs'}{place}")
-        metrics = {"who/ckd/rank1": 0.5} if identifies else {"lfw/10fold/accuracy": 0.5 + place / 20}
+        metrics = {"who/rank1": 0.5} if identifies else {"lfw/accuracy": 0.5 + place / 20}
         arrays = {"who": {"cmc": np.array([0.5, 0.6])}} if identifies else None
         scores = None if identifies else (np.linspace(0, 1, 8).tolist(), same)
         make_run(tmp_path / "runs", tree, metrics, arrays=arrays, scores=scores)
@@ -180,8 +180,8 @@ def test_a_run_tells_the_file_of_each_of_its_numbers(browser: Browser, showcase:
     _show_evaluated(browser)
     told = browser.evaluate("document.getElementById('details-body').innerText")
     _, own, later = told.split("Results at step")
-    assert own.startswith(" 30 (results.json)") and "toy/10fold/accuracy" in own and "later/" not in own
-    assert later.startswith(f" 30 (evaluations/{LATER}/results.json)") and "later/10fold/accuracy" in later
+    assert own.startswith(" 30 (results.json)") and "toy/accuracy" in own and "later/" not in own
+    assert later.startswith(f" 30 (evaluations/{LATER}/results.json)") and "later/accuracy" in later
     assert "def456, with uncommitted changes" in later and "def456" not in own and "toy/" not in later.split("Data")[0]
 
 
@@ -213,7 +213,7 @@ def test_titles_of_axes_keep_apart(browser: Browser, tmp_path: Path) -> None:
     for seed, key in enumerate(keys):
         changes: dict[str, Any] = {each: float(each == key) for each in keys}
         tree = config(tmp_path, seed=seed, **changes)
-        make_run(tmp_path, tree, {"lfw/10fold/accuracy": 0.9 + 0.01 * seed})
+        make_run(tmp_path, tree, {"lfw/accuracy": 0.9 + 0.01 * seed})
     page = tmp_path / "report.html"
     page.write_text(report(Reader(tmp_path).runs(), "t"), encoding="utf-8")
     browser.open(page, width=390)
@@ -272,7 +272,7 @@ def test_the_factor_of_intervals(browser: Browser, showcase: Path) -> None:
     freedom = [*range(1, 41), 60, 100, 1000, 10**6]
     found = browser.evaluate(f"{freedom}.map(t975)")
     assert found == pytest.approx(t.ppf(0.975, freedom).tolist(), abs=6e-5)
-    metric, pair = "'toy/10fold/accuracy'", "D.gains[0].without, D.gains[0].with"
+    metric, pair = "'toy/accuracy'", "D.gains[0].without, D.gains[0].with"
     value = f"(r) => D.runs[r].metrics[{metric}].value"
     without, taught = browser.evaluate(f"[{pair}].map((g) => D.groups[g].runs.map({value}))")
     gain = np.subtract(taught, without)
@@ -283,7 +283,7 @@ def test_the_factor_of_intervals(browser: Browser, showcase: Path) -> None:
 
 def test_a_page_of_nothing_that_can_be_read(browser: Browser, tmp_path: Path) -> None:
     pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
-    root = make_run(tmp_path, config(tmp_path), {"lfw/10fold/accuracy": 0.9})
+    root = make_run(tmp_path, config(tmp_path), {"lfw/accuracy": 0.9})
     (root / "config.yaml").write_text("[")
     page = tmp_path / "report.html"
     page.write_text(report(Reader(tmp_path).runs(), "t"), encoding="utf-8")

@@ -121,11 +121,11 @@ def test_tables_and_the_report_agree() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "best"),
-    [("t/10fold/accuracy", 0), ("t/roc/eer", 1), ("t/quality/pauc@0.3", 1), ("pauc/cluster/bcubed_f@1", 0)],
+    [("t/accuracy", 0), ("t/eer", 1), ("t/pauc@0.3", 1), ("pauc/bcubed_f@1", 0)],
 )
 def test_configurations_are_ranked_by_the_first_metric(tmp_path: Path, metric: str, best: int) -> None:
     for margin, value in ((0.1, 0.9), (0.2, 0.2), (0.3, None)):
-        make_run(tmp_path, config(tmp_path, head__margin=margin), {metric: value, "t/calibration/mce": 0.5})
+        make_run(tmp_path, config(tmp_path, head__margin=margin), {metric: value, "t/mce": 0.5})
     found = payload([read_run(folder, tmp_path) for folder in run_folders(tmp_path)], "t")
     assert found["metrics"][0] == metric
     margins = [found["groups"][group]["config"]["head.margin"] for group in found["ranked"]]
@@ -135,7 +135,7 @@ def test_configurations_are_ranked_by_the_first_metric(tmp_path: Path, metric: s
 
 def test_what_few_runs_have_is_not_what_all_are_ranked_by(tmp_path: Path) -> None:
     for seed in range(3):
-        rare = {"a/10fold/accuracy": 0.9} if seed == 0 else {}
-        make_run(tmp_path, config(tmp_path, seed=seed), {"t/scores/fdr": 2.0, "t/roc/eer": 0.1, **rare})
+        rare = {"a/accuracy": 0.9} if seed == 0 else {}
+        make_run(tmp_path, config(tmp_path, seed=seed), {"t/fdr": 2.0, "t/eer": 0.1, **rare})
     found = payload([read_run(folder, tmp_path) for folder in run_folders(tmp_path)], "t")
-    assert found["metrics"] == ["t/roc/eer", "t/scores/fdr", "a/10fold/accuracy"]
+    assert found["metrics"] == ["t/eer", "t/fdr", "a/accuracy"]

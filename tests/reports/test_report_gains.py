@@ -20,7 +20,7 @@ SILENT = {**TAUGHT, "method.guidance": 0.0, "method.raised_guidance": None}
 
 
 def _twins(flats: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return twins(flats, [{(0, "lfw/roc/eer")}] * len(flats))
+    return twins(flats, [{(0, "lfw/eer")}] * len(flats))
 
 
 def test_the_most_alike_without_a_teacher() -> None:
@@ -56,12 +56,10 @@ def test_other_data_and_other_backbones_are_no_partners() -> None:
 
 def test_configurations_that_share_no_number_are_not_compared() -> None:
     near, far = {**PLAIN, "lr": 0.1}, {**PLAIN, "lr": 0.2}
-    measured = [{(0, "lfw/roc/eer")}, {(1, "grade/quality/fnmr")}, {(1, "lfw/roc/eer"), (0, "grade/quality/fnmr")}]
+    measured = [{(0, "lfw/eer")}, {(1, "grade/fnmr")}, {(1, "lfw/eer"), (0, "grade/fnmr")}]
     flats = [TAUGHT, near, far]
     assert twins(flats, measured) == []
-    assert twins(flats, [{*measured[0], (1, "lfw/roc/eer")}, *measured[1:]]) == [
-        {"with": 0, "without": 2, "also": ["lr"]}
-    ]
+    assert twins(flats, [{*measured[0], (1, "lfw/eer")}, *measured[1:]]) == [{"with": 0, "without": 2, "also": ["lr"]}]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def _job(ledger: Ledger, run: str, *overrides: str) -> RunFolder:
 def test_jobs_are_counted_and_those_that_failed_or_never_began_are_named(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     ledger = Ledger.of(runs, ["demo"], ["lr", "seed"])
-    done = make_run(runs, config(runs), {"lfw/10fold/accuracy": 0.9})
+    done = make_run(runs, config(runs), {"lfw/accuracy": 0.9})
     _job(ledger, done.relative_to(runs).as_posix(), "lr=0.1", "seed=0")
     _job(ledger, "demo/seed2-b", "lr=0.3", f"teacher.run={runs}/teacher/seed0")
     _job(ledger, "demo/seed1-a", "lr=0.2", "seed=1")

@@ -22,7 +22,7 @@ from kdface.reports.tables.render_markdown import markdown
 from kdface.runs.folder import RunFolder
 from tests.reports.folders import config, make_run
 
-ACCURACY = "lfw/10fold/accuracy"
+ACCURACY = "lfw/accuracy"
 # Seed -> accuracy. B is better than A by 0.02, 0.021, 0.019, ...; C is worse and noisy.
 VALUES = {
     "arcface": {0: 0.90, 1: 0.91, 2: 0.92},
@@ -56,7 +56,7 @@ def _locate(runs: Path) -> Any:
 def _fill(runs: Path, heads: Sequence[str] = tuple(VALUES)) -> None:
     for head in heads:
         for seed, value in VALUES[head].items():
-            make_run(runs, _tree(runs, head, seed), {ACCURACY: value, "lfw/roc/tar@far=1e-6": None})
+            make_run(runs, _tree(runs, head, seed), {ACCURACY: value, "lfw/tar@far=1e-6": None})
 
 
 def _definition(folder: Path, text: str = "") -> Definition:
@@ -73,7 +73,7 @@ rows:
   - {label: NormFace, overrides: [head=normface], published: {method: NormFace}}
   - {label: Nobody's, published: {method: ArcFace}}
 columns:
-  - {label: LFW, metric: lfw/10fold/accuracy, published: {dataset: LFW}}
+  - {label: LFW, metric: lfw/accuracy, published: {dataset: LFW}}
 published: {where: {table: 1}}
 """
     )
@@ -120,7 +120,7 @@ def test_a_lower_value_wins_where_lower_is_better(tmp_path: Path) -> None:
 title: t
 baseline: cosface
 rows: [{label: cosface, overrides: [head=cosface]}, {label: arcface, overrides: [head=arcface]}]
-columns: [{label: a, metric: lfw/10fold/accuracy, better: lower}]
+columns: [{label: a, metric: lfw/accuracy, better: lower}]
 """
     table = _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
     assert table.cells[1][0].wins
@@ -135,7 +135,7 @@ rows:
   - {label: arc, overrides: [head=arcface]}
   - {label: cos, overrides: [head=cosface], tested: false}
   - {label: norm, overrides: [head=normface]}
-columns: [{label: LFW, metric: lfw/10fold/accuracy}]
+columns: [{label: LFW, metric: lfw/accuracy}]
 contrasts: [[cos, arc]]
 """
     table = _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
@@ -156,8 +156,8 @@ title: t
 seeds: [0, 1]
 rows: [{label: arc, overrides: [head=arcface]}]
 columns:
-  - {label: LFW, metric: lfw/10fold/accuracy}
-  - {label: mean, metric: [lfw/10fold/accuracy, ytf/10fold/accuracy]}
+  - {label: LFW, metric: lfw/accuracy}
+  - {label: mean, metric: [lfw/accuracy, ytf/accuracy]}
 """
 
 
@@ -171,7 +171,7 @@ def _found(folders: dict[int, Path]) -> Any:
 
 
 def test_a_column_of_several_metrics_is_their_mean_within_each_run(tmp_path: Path) -> None:
-    runs, other = tmp_path / "runs", "ytf/10fold/accuracy"
+    runs, other = tmp_path / "runs", "ytf/accuracy"
     values = {0: (0.9, 0.5), 1: (0.8, 0.7)}
     folders = {s: make_run(runs, _two_sets(runs, s), {ACCURACY: a, other: b}) for s, (a, b) in values.items()}
     definition = _definition(tmp_path, MEAN)
@@ -183,11 +183,11 @@ def test_a_column_of_several_metrics_is_their_mean_within_each_run(tmp_path: Pat
     # the spread is that of the two means: |.75 - .7| / sqrt 2
     assert (mean.summary.mean, mean.summary.spread) == pytest.approx((0.725, 0.05 / 2**0.5))
     (row,) = [row for row in csv.DictReader(io.StringIO(csv_text(table))) if row["column"] == "mean"]
-    assert row["metric"] == "lfw/10fold/accuracy ytf/10fold/accuracy"
+    assert row["metric"] == "lfw/accuracy ytf/accuracy"
 
 
 def test_a_mean_that_lacks_a_part_has_no_value(tmp_path: Path) -> None:
-    runs, other = tmp_path / "runs", "ytf/10fold/accuracy"
+    runs, other = tmp_path / "runs", "ytf/accuracy"
     folders = {0: make_run(runs, _two_sets(runs, 0), {ACCURACY: 0.9, other: None})}
     folders[1] = make_run(runs, _two_sets(runs, 1), {ACCURACY: 0.8, other: 0.6})
     definition = _definition(tmp_path, MEAN)
@@ -198,12 +198,12 @@ def test_a_mean_that_lacks_a_part_has_no_value(tmp_path: Path) -> None:
 def test_a_mean_of_a_metric_that_no_run_has_is_told(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     folders = {s: make_run(runs, _two_sets(runs, s), {ACCURACY: 0.9}) for s in (0, 1)}
-    with pytest.raises(UserError, match=r"no metric 'ytf/10fold/accuracy'"):
+    with pytest.raises(UserError, match=r"no metric 'ytf/accuracy'"):
         collect(_definition(tmp_path, MEAN), _found(folders))
 
 
 def test_means_over_other_protocols_refuse_to_share_a_column(tmp_path: Path) -> None:
-    runs, values = tmp_path / "runs", {ACCURACY: 0.9, "ytf/10fold/accuracy": 0.6}
+    runs, values = tmp_path / "runs", {ACCURACY: 0.9, "ytf/accuracy": 0.6}
     folders = {0: make_run(runs, _two_sets(runs, 0), values)}
     folders[1] = make_run(runs, _two_sets(runs, 1, ytf={"_target_": "b", "pairs": "r"}), values)
     with pytest.raises(UserError, match=r"column 'mean': .* different protocols \(lfw\+ytf\.ytf\.pairs: 'q' and 'r'\)"):
@@ -244,15 +244,13 @@ def test_a_deleted_run_comes_back_with_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_value_that_the_data_cannot_resolve_is_not_available(tmp_path: Path) -> None:
     _fill(tmp_path / "runs")
-    text = (
-        "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/roc/tar@far=1e-6}]"
-    )
+    text = "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/tar@far=1e-6}]"
     assert "| a | n/a |" in markdown(_table(tmp_path, tmp_path / "runs", _definition(tmp_path, text)))
 
 
 def test_a_metric_that_no_run_has_is_told(tmp_path: Path) -> None:
     _fill(tmp_path / "runs")
-    text = "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/10fold/acuracy}]"
+    text = "title: t\nrows: [{label: a, overrides: [head=arcface]}]\ncolumns: [{label: b, metric: lfw/acuracy}]"
     with pytest.raises(UserError, match="no metric") as caught:
         _table(tmp_path, tmp_path / "runs", _definition(tmp_path, text))
     assert caught.value.nearest == ACCURACY
@@ -263,12 +261,12 @@ def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Pat
     root = make_run(runs, _tree(runs, "arcface", 0), {ACCURACY: 0.9})
     text = (
         "title: t\nseeds: [0]\nrows: [{label: a, overrides: [head=arcface]}]\n"
-        "columns: [{label: b, metric: cfp/10fold/accuracy, evaluation: cfp}]"
+        "columns: [{label: b, metric: cfp/accuracy, evaluation: cfp}]"
     )
     definition = _definition(tmp_path, text)
     assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))
     results = {
-        "metrics": {"cfp/10fold/accuracy": {"value": 0.75}},
+        "metrics": {"cfp/accuracy": {"value": 0.75}},
         "evaluation": {"cfp": {"_target_": "x"}},
         "data": {"cfp": {"fingerprint": "c0"}},
         "paths": {"data": "/data"},
@@ -292,7 +290,7 @@ def test_evaluations_made_from_other_folders_share_a_column(tmp_path: Path) -> N
     for seed, place in enumerate(("/here/runs", "/there")):
         folders[seed] = make_run(runs, _tree(runs, "arcface", seed), {ACCURACY: 0.9})
         results = {
-            "metrics": {"cfp/10fold/accuracy": {"value": 0.75}},
+            "metrics": {"cfp/accuracy": {"value": 0.75}},
             "evaluation": {"cfp": {"_target_": "x", "recognition": {"run": f"{place}/teacher/seed0"}}},
             "data": {"cfp": {"fingerprint": "c0"}},
             "paths": {"data": "/data", "runs": place},
@@ -303,7 +301,7 @@ def test_evaluations_made_from_other_folders_share_a_column(tmp_path: Path) -> N
         (folders[seed] / "evaluations" / "cfp" / "results.json").write_text(json.dumps(results))
     text = (
         "title: t\nseeds: [0, 1]\nrows: [{label: a, overrides: [head=arcface]}]\n"
-        "columns: [{label: b, metric: cfp/10fold/accuracy, evaluation: cfp}]"
+        "columns: [{label: b, metric: cfp/accuracy, evaluation: cfp}]"
     )
     (values,) = collect(_definition(tmp_path, text), _found(folders)).values.values()
     assert {seed: each.value for seed, each in values.items()} == {0: 0.75, 1: 0.75}
@@ -347,7 +345,7 @@ def test_runs_in_two_folders_with_their_recognition_networks_share_a_column(tmp_
         folders[f"seed={seed}"] = make_run(runs, tree, {ACCURACY: 0.9})
     text = (
         "title: t\nseeds: [0, 1]\nrows: [{label: a, overrides: [head=arcface]}]\n"
-        "columns: [{label: LFW, metric: lfw/10fold/accuracy}]"
+        "columns: [{label: LFW, metric: lfw/accuracy}]"
     )
     found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[-1]]))
     assert {seed: each.value for seed, each in found.values[0, 0].items()} == {0: 0.9, 1: 0.9}
@@ -370,7 +368,7 @@ def test_runs_may_train_on_other_sets_and_image_sizes(tmp_path: Path) -> None:
     folders = {"head=arcface": one, "head=cosface": other}
     text = (
         "title: t\nseeds: [0]\nrows: [{label: a, overrides: [head=arcface]}, {label: b, overrides: [head=cosface]}]\n"
-        "columns: [{label: LFW, metric: lfw/10fold/accuracy}]"
+        "columns: [{label: LFW, metric: lfw/accuracy}]"
     )
     found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[0]]))
     assert len(found.values) == 2
@@ -384,7 +382,7 @@ def test_error_versus_discard_is_the_mean_of_the_seeds_steps(tmp_path: Path) -> 
         folders[seed] = make_run(runs, _tree(runs, "arcface", seed), {ACCURACY: 0.9}, arrays={"lfw": curve})
     plain = {seed: make_run(runs, _tree(runs, "cosface", seed), {ACCURACY: 0.9}) for seed in (0, 1)}
     text = (
-        "title: t\nseeds: [0, 1]\ncolumns: [{label: LFW, metric: lfw/10fold/accuracy}]\n"
+        "title: t\nseeds: [0, 1]\ncolumns: [{label: LFW, metric: lfw/accuracy}]\n"
         "rows: [{label: a, group: g, overrides: [head=arcface]}, {label: b, overrides: [head=cosface]}]"
     )
 

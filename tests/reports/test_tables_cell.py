@@ -22,9 +22,9 @@ TABLE = Definition.model_validate(
             {"label": "printed only"},
         ],
         "columns": [
-            {"label": "TAR@FAR=1/1000", "group": "bare", "metric": "x/roc/tar"},
-            {"label": "EER", "group": "bare", "metric": "x/roc/eer"},
-            {"label": "EER", "group": "masked", "metric": "y/roc/eer"},
+            {"label": "TAR@FAR=1/1000", "group": "bare", "metric": "x/tar"},
+            {"label": "EER", "group": "bare", "metric": "x/eer"},
+            {"label": "EER", "group": "masked", "metric": "y/eer"},
             {"label": "year"},
         ],
     }
@@ -34,11 +34,11 @@ TABLE = Definition.model_validate(
 @pytest.mark.parametrize(
     ("name", "overrides", "metric"),
     [
-        ("plain/bare EER", "a=1", "x/roc/eer"),
-        ("plain/masked EER", "a=1", "y/roc/eer"),
-        ("plain/TAR@FAR=1/1000", "a=1", "x/roc/tar"),
-        ("teacher B distilled/bare TAR@FAR=1/1000", "a=3", "x/roc/tar"),
-        ("teacher A distilled/TAR@FAR=1/1000", "a=2", "x/roc/tar"),
+        ("plain/bare EER", "a=1", "x/eer"),
+        ("plain/masked EER", "a=1", "y/eer"),
+        ("plain/TAR@FAR=1/1000", "a=1", "x/tar"),
+        ("teacher B distilled/bare TAR@FAR=1/1000", "a=3", "x/tar"),
+        ("teacher A distilled/TAR@FAR=1/1000", "a=2", "x/tar"),
     ],
 )
 def test_by_the_whole_name_and_by_a_shorter_one_that_is_alone(name: str, overrides: str, metric: str) -> None:

@@ -38,7 +38,7 @@ def _table(folder: Path, rows: Mapping[str, Sequence[Arrays]], tests: Mapping[st
         for seed, arrays in enumerate(seeds):
             test = f"lfw_{tests[label]}" if tests else "lfw"
             tree = config(folder, seed=seed, head___target_=f"head {number}", evaluation={test: {}})
-            made = make_run(folder, tree, {f"{test}/10fold/accuracy": 0.9, f"{test}/roc/eer": 0.1}, arrays=arrays)
+            made = make_run(folder, tree, {f"{test}/accuracy": 0.9, f"{test}/eer": 0.1}, arrays=arrays)
             folders[label, seed] = RunFolder(made)
     prefix = "lfw_{test}" if tests else "lfw"
     definition = Definition.model_validate(
@@ -48,8 +48,8 @@ def _table(folder: Path, rows: Mapping[str, Sequence[Arrays]], tests: Mapping[st
             "rows": [{"label": label, "overrides": [label], "test": (tests or {}).get(label, "")} for label in rows],
             "seeds": list(range(max(map(len, rows.values())))),
             "columns": [
-                {"label": "accuracy", "metric": f"{prefix}/10fold/accuracy"},
-                {"label": "EER", "metric": f"{prefix}/roc/eer"},
+                {"label": "accuracy", "metric": f"{prefix}/accuracy"},
+                {"label": "EER", "metric": f"{prefix}/eer"},
             ],
         }
     )
@@ -127,12 +127,12 @@ def test_runs_without_arrays_have_no_figures(tmp_path: Path) -> None:
 
 
 def test_a_later_evaluation_is_drawn_where_it_is_of_the_network_that_training_ended_with(tmp_path: Path) -> None:
-    root = make_run(tmp_path, config(tmp_path), {"toy/10fold/accuracy": 0.9})
+    root = make_run(tmp_path, config(tmp_path), {"toy/accuracy": 0.9})
     (root / "evaluations" / "lfw" / "scores").mkdir(parents=True)
     pairs = _pairs(STRONG)
     np.savez(root / "evaluations" / "lfw" / "scores" / "lfw.npz", scores=pairs["scores"], same=pairs["same"])
     results = {
-        "metrics": {"lfw/roc/eer": {"value": 0.1}},
+        "metrics": {"lfw/eer": {"value": 0.1}},
         "evaluation": {"lfw": {"_target_": "x"}},
         "data": {"lfw": {"fingerprint": "c0"}},
         "paths": {"data": "/data", "runs": str(tmp_path)},
@@ -143,7 +143,7 @@ def test_a_later_evaluation_is_drawn_where_it_is_of_the_network_that_training_en
             "title": "t",
             "seeds": [0],
             "rows": [{"label": "a", "overrides": []}],
-            "columns": [{"label": "EER", "metric": "lfw/roc/eer", "evaluation": "lfw"}],
+            "columns": [{"label": "EER", "metric": "lfw/eer", "evaluation": "lfw"}],
         }
     )
     for step, drawn in ((20, []), (30, ["lfw_roc", "lfw_det"])):  # training ended with step 30

@@ -46,7 +46,7 @@ def test_the_folder_describes_itself(finished: Path, kdface: Kdface) -> None:
     assert data["train"]["images"] == 36 and len(data["train"]["fingerprint"]) == 64
     assert data["evaluation.toy_pairs"]["people"] == 8
     results = json.loads((finished / "results.json").read_text())
-    assert set(results["metrics"]["toy_pairs/10fold/accuracy"]) == {"value", "std", "standard_error"}
+    assert set(results["metrics"]["toy_pairs/accuracy"]) == {"value", "std", "standard_error"}
     assert results["counts"]["toy_pairs"]["pairs"] == 16
     assert set(results["untrained"]) == set(results["metrics"])
     steps = [row["step"] for row in read(finished / "metrics.jsonl") if row["kind"] == "train"]

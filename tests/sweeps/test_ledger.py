@@ -44,7 +44,7 @@ def _finish(ledger: Ledger, each: Entry, tree: dict[str, Any], value: float) -> 
     folder = ledger.folder(each)
     folder.root.mkdir(parents=True)
     folder.config.write_text(yaml.safe_dump(tree))
-    folder.results.write_text(json.dumps({"metrics": {"t/roc/eer": {"value": value, "std": None}}, "train_seconds": 3}))
+    folder.results.write_text(json.dumps({"metrics": {"t/eer": {"value": value, "std": None}}, "train_seconds": 3}))
     folder.mark_done()
 
 
@@ -109,7 +109,7 @@ def test_two_ledgers_merge_by_copying_their_runs(tmp_path: Path) -> None:
     for name in ("results.csv", "results.json"):
         assert (together.root / name).read_bytes() == (both.root / name).read_bytes()
     rows = (together.root / "results.csv").read_text().splitlines()
-    assert rows[0] == "run,base,head.margin,seed,state,t/roc/eer"
+    assert rows[0] == "run,base,head.margin,seed,state,t/eer"
     assert sorted(row.split(",")[2:] for row in rows[1:]) == [
         ["0.3", "0", "done", "0.03"],
         ["0.4", "0", "done", "0.04"],

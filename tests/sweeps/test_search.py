@@ -264,15 +264,15 @@ def test_what_the_runs_do_not_measure_is_told_before_the_first_one() -> None:
         trainer = {"check_val_every_n_epoch": every or 1, "max_epochs": 3}
         return {"evaluation": tests, "validation": tests if every else None, "trainer": trainer}
 
-    check_measured(tree(None), {"toy_pairs/roc/auc": "maximize"}, "none")
+    check_measured(tree(None), {"toy_pairs/auc": "maximize"}, "none")
     with pytest.raises(UserError, match=r"no evaluation\.toy_pair") as told:
-        check_measured(tree(None), {"toy_pair/roc/auc": "maximize"}, "none")
+        check_measured(tree(None), {"toy_pair/auc": "maximize"}, "none")
     assert told.value.nearest == "toy_pairs"
-    check_measured(tree(2), {"toy_pairs/roc/auc": "maximize"}, "median")
+    check_measured(tree(2), {"toy_pairs/auc": "maximize"}, "median")
     for never, told_of in ((None, "validation has no toy_pairs"), (3, "every 3 epochs")):
         # nothing is evaluated before the end, so nothing could be pruned
         with pytest.raises(UserError, match=told_of):
-            check_measured(tree(never), {"toy_pairs/roc/auc": "maximize"}, "hyperband")
+            check_measured(tree(never), {"toy_pairs/auc": "maximize"}, "hyperband")
 
 
 def test_a_search_that_could_not_prune_is_refused(kdface: Kdface) -> None:
@@ -284,5 +284,5 @@ def test_a_search_that_could_not_prune_is_refused(kdface: Kdface) -> None:
         "hydra.sweeper.pruner=median",
         "optimizer.lr=interval(0.1,1)",
     ]
-    said = kdface(*words, "hydra.sweeper.objectives={toy_pairs/roc/auc: maximize}")
+    said = kdface(*words, "hydra.sweeper.objectives={toy_pairs/auc: maximize}")
     assert said.code == 2 and "validation=evaluation" in said.err

@@ -1,4 +1,4 @@
-"""Which values of a metric win. A metric's key is test set/protocol/metric; what counts is its last part alone."""
+"""Which values of a metric win. A metric's key is test set/metric; what counts is its last part alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOWER = frozenset(
 
 
 def plain(metric: str) -> str:
-    """A key without its threshold or rank: `lfw/roc/tar@far=0.01` -> `lfw/roc/tar`."""
+    """A key without its threshold or rank: `lfw/tar@far=1e-2` -> `lfw/tar`."""
     test, slash, last = metric.rpartition("/")
     return test + slash + last.partition("@")[0]
 

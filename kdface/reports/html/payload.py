@@ -21,7 +21,7 @@ from kdface.reports.html.runs import Run
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
 LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
 _UNTOLD = ("paths.", "seed", "logger", "name")
-_FIRST = ("/10fold/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
+_FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
 
 
 def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdface.metric_names import current
 from kdface.runs.folder import RunFolder
 
 _PACKAGES = ("kdface", "torch", "numpy")
@@ -60,7 +61,7 @@ def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]
     metrics = results.get("metrics") or {}
     if not isinstance(metrics, dict) or not all(isinstance(each, dict) for each in metrics.values()):
         raise ValueError("its results are not metrics with a value each")
-    return dict(metrics)
+    return {current(name): value for name, value in metrics.items()}
 
 
 def computed_with(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
+from kdface.metric_names import with_current_names
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
 
@@ -214,10 +215,10 @@ def _sources(run: RunFolder) -> list[_Source]:
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
     evaluation = portable(config["evaluation"] or {}, paths)
-    results = _json(run.results)
+    results = with_current_names(_json(run.results))
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
     for file in sorted((run.root / "evaluations").glob("*/results.json")):
-        later = _json(file)
+        later = with_current_names(_json(file))
         if not run.is_of_end(later, results):
             continue
         evaluation = portable(later["evaluation"], {**paths, **later["paths"]})

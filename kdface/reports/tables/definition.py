@@ -8,8 +8,8 @@
       - {label: NormFace, overrides: [head=normface]}
       - {label: ArcFace, overrides: [head=arcface], published: {method: ArcFace}}
     columns:
-      - {label: LFW, metric: lfw/10fold/accuracy, published: {dataset: LFW}}
-      - {label: mean, metric: [lfw/10fold/accuracy, cfp/10fold/accuracy]}
+      - {label: LFW, metric: lfw/accuracy, published: {dataset: LFW}}
+      - {label: mean, metric: [lfw/accuracy, cfp/accuracy]}
     published: {file: published.csv, where: {table: III}}
 
 A row is found by what it is: its overrides are composed, and the fingerprint names the run folder. A row without
@@ -27,6 +27,7 @@ from annotated_types import Ge, Gt, Len, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdface.errors import UserError, nearest
+from kdface.metric_names import current
 
 Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)]
 
@@ -66,8 +67,8 @@ class Row(_Strict):
 class Column(_Strict):
     """Attributes:
     label, group: its heading, and the heading over it.
-    metric: key in results.json (`lfw/10fold/accuracy`), or several, whose mean within each run is shown, without a
-        value where one of them has none; `{test}` is the row's test.
+    metric: key in results.json (`lfw/accuracy`), or several, whose mean within each run is shown, without a
+        value where one of them has none; `{test}` is the row's test. Names of earlier versions are taken too.
     evaluation: the choice that `kdface evaluate` takes to measure it; "": training's own evaluation does.
     better: which values win.
     unit: how it is shown: a fraction in percent or as it is, or a number that is no fraction.
@@ -87,7 +88,7 @@ class Column(_Strict):
     def metrics_of(self, row: Row) -> tuple[str, ...]:
         """The keys in results.json; empty where the column has no metric."""
         given = (self.metric,) if isinstance(self.metric, str) else self.metric
-        return tuple(each.replace("{test}", row.test) for each in given if each)
+        return tuple(current(each.replace("{test}", row.test)) for each in given if each)
 
     @property
     def scale(self) -> float:
