@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from kdface.backbones import iresnet_nano, load_weights
+from kdface.cli import main
+from kdface.commands import export
 from kdface.config.load import load_run
 from tests.conftest import TINY, Kdface, only_run
 
 PLAIN = [word for word in TINY if not word.startswith("evaluation")] + ["evaluation=none"]
 CKD = ["method=ckd", "augmentation.size=[32,64]"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps."""
+    runs = tmp_path_factory.mktemp("export")
+    assert main(["train", *PLAIN, "trainer.max_steps=2", f"paths.runs={runs}"]) == 0
+    return only_run(runs)
 
 
 @pytest.mark.parametrize("words", [[], ["ema.decay=0.9"], CKD], ids=["plain", "averaged", "ckd"])
@@ -31,6 +45,77 @@ def test_the_exported_network_is_the_runs(kdface: Kdface, tmp_path: Path, words:
     images = torch.randint(0, 256, (3, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(alone(method.pixels(images)), method.embed(images, method.preprocessing))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".PTH", ".safetensors"])
+def test_the_suffix_decides_the_format(kdface: Kdface, tmp_path: Path, run: Path, suffix: str) -> None:
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    said = kdface("export", f"run={run}", f"network{suffix}")
+    assert said.code == 0, said.err
+    magic = (tmp_path / f"network{suffix}").read_bytes()[:2]
+    assert (magic == b"PK") == (suffix != ".safetensors")
+    method = load_run(run).method
+    alone = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)).eval()
+    load_weights(alone, tmp_path / f"network{suffix}")
+    images = torch.full((2, 32, 32, 3), 77, dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(alone(method.pixels(images)), method.embed(images, method.preprocessing))
+
+
+def test_safetensors_say_what_they_are_for(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    assert kdface("export", f"run={run}", "network.safetensors").code == 0
+    with safetensors.safe_open(tmp_path / "network.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["kdface"])
+    assert about["preprocessing"]["size"] == [32, 32] and about["embedding_size"] == 8
+
+
+def test_an_onnx_file_embeds_as_the_run_does(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    said = kdface("export", f"run={run}", "network.onnx")
+    assert said.code == 0, said.err
+    assert "differ by at most" in said.out
+    net = cv2.dnn.readNetFromONNX(str(tmp_path / "network.onnx"))  # an independent reader
+    method = load_run(run).method
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    net.setInput(method.pixels(images).numpy())
+    with torch.no_grad():
+        ours = method.embed(images, method.preprocessing).numpy()
+    np.testing.assert_allclose(net.forward(), ours, atol=1e-4 * np.abs(ours).max())
+
+
+def test_an_onnx_file_that_embeds_otherwise_is_not_written(
+    kdface: Kdface, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.setattr(export, "_DIFFERENCE", -1.0)
+    said = kdface("export", f"run={run}", "network.onnx")
+    assert said.code == 2 and "embeds otherwise" in said.err
+    assert not list(tmp_path.glob("*network*"))
+
+
+@pytest.mark.parametrize(("file", "near"), [("x.sftensors", "x.safetensors"), ("x.bin", ""), ("x", "")])
+def test_an_unknown_suffix_is_an_error_that_says_what_works(
+    kdface: Kdface, tmp_path: Path, run: Path, file: str, near: str
+) -> None:
+    said = kdface("export", f"run={run}", file)
+    assert said.code == 2 and ".safetensors" in said.err and near in said.err
+    assert not list(tmp_path.iterdir())
+    fix = said.err.split("to mend:")[1].split("\n")[0].split()[1:]
+    pytest.importorskip("safetensors")
+    assert kdface(*fix).code == 0
+
+
+def test_onnx_without_its_packages_names_them(
+    kdface: Kdface, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    said = kdface("export", f"run={run}", "x.onnx")
+    assert said.code == 2 and "kdface[onnx]" in said.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_clear_is_said(kdface: Kdface) -> None:

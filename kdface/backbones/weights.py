@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,11 @@ from torch import Tensor
 from kdface.backbones.backbone import Backbone
 from kdface.errors import UserError
 
-WRAPPERS = ("module.", "backbone.")  # of DataParallel and DDP; of a checkpoint that also holds a head
+OWNERS = ("backbone.", "model.")  # of a checkpoint that also holds a head; "model." is AdaFace's
+WRAPPERS = ("module.", *OWNERS)  # "module." is DataParallel's and DDP's
+INSIDE = ("state_dict", "state_dict_backbone")  # the second is that of arcface_torch's files to resume from
+# The convolution that opens a layer of SFNet: `conv1` on OpenSphere's branch v0, `conv` on the later ones.
+OPENING = re.compile(r"^(layer\d\.0\.)(conv1?)(\.(?:weight|bias))$")
 COMPILED = "_orig_mod."  # torch.compile puts it in front of whatever it compiled, at any depth
 CLASSIFIER = "logits."  # the softmax classifier that facenet-pytorch's files carry beside the backbone
 COUNTER = "num_batches_tracked"  # older files lack it; nothing but a cumulative BatchNorm reads it
@@ -24,10 +29,11 @@ SHOWN = 4  # keys named in a message
 def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> None:
     """Copy weights into `backbone`, in place, from a file or a state dict.
 
-    Accepts a bare state dict or one under the key `state_dict`; drops the prefixes `module.`, `backbone.`
-    and `_orig_mod.`; takes only the keys under `backbone.` where there are any; leaves out
-    facenet-pytorch's `logits.*`; allows `num_batches_tracked` to be absent. Everything else must fit exactly.
-    Nothing in a file is executed.
+    Accepts a .safetensors file, a bare state dict, or one under the key `state_dict` or arcface_torch's
+    `state_dict_backbone`; drops the prefixes `module.`, `backbone.`, `model.` (AdaFace) and `_orig_mod.`; takes
+    only the keys under `backbone.` or `model.` where there are any; leaves out facenet-pytorch's `logits.*`; takes
+    OpenSphere's SFNet by the names of either branch; allows `num_batches_tracked` to be absent. Everything else
+    must fit exactly. Nothing in a file is executed.
 
     Raises:
         UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
@@ -37,6 +43,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
     expected = backbone.state_dict()
     given = {key: value for key, value in given.items() if not key.startswith(CLASSIFIER)}
+    given = {_of_either_branch(key, expected): value for key, value in given.items()}
     missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     unexpected = [key for key in given if key not in expected]
     reshaped = [
@@ -97,9 +104,19 @@ def _listed(what: str, keys: list[str]) -> str:
     return f"{len(keys)} {what} ({', '.join(keys[:SHOWN])}{more})"
 
 
+def _of_either_branch(key: str, expected: Mapping[str, Any]) -> str:
+    found = OPENING.match(key)
+    if key in expected or found is None:
+        return key
+    other = f"{found[1]}{'conv' if found[2] == 'conv1' else 'conv1'}{found[3]}"
+    return other if other in expected else key
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"There is no weight file {path}.", mend="check the path, or download the weights first")
+    if path.suffix.lower() == ".safetensors":
+        return read_safetensors(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
@@ -114,13 +131,29 @@ def _read(path: Path) -> Mapping[str, Any]:
     return loaded
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file. Raises `UserError` where it is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as safetensors: {error}.", mend="fetch the file again, or export it anew"
+        ) from None
+
+
 def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The backbone's entries under their bare names."""
-    inner = state.get("state_dict", state)
+    within = next((each for each in INSIDE if each in state), None)
+    inner = state if within is None else state[within]
     if not isinstance(inner, Mapping):
-        raise UserError(f"'state_dict' is a {type(inner).__name__}.", expected="a mapping of key to tensor")
+        raise UserError(f"'{within}' is a {type(inner).__name__}.", expected="a mapping of key to tensor")
     bare = {key: str(key).replace(COMPILED, "").removeprefix("module.") for key in inner}
-    owned = {key: name for key, name in bare.items() if name.startswith("backbone.")}
+    owned = next(
+        (mine for owner in OWNERS if (mine := {key: name for key, name in bare.items() if name.startswith(owner)})), {}
+    )
     stripped: dict[str, Tensor] = {}
     for key, name in (owned or bare).items():
         while name.startswith(WRAPPERS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdface.backbones import inception_resnet_v1, iresnet18, iresnet50, iresnet100, iresnet_nano, load_weights
+from kdface.backbones import inception_resnet_v1, iresnet18, iresnet50, iresnet100, iresnet_nano, load_weights, sfnet10
 from kdface.backbones.iresnet import IResNet
+from kdface.backbones.sfnet import Order
 from kdface.errors import UserError
 
 State = dict[str, Tensor]
@@ -45,6 +47,15 @@ FORMS: dict[str, Callable[[State], dict[str, Any]]] = {
     "with a head": lambda state: {
         "state_dict": {"head.kernel": torch.zeros(3), **{f"backbone.{key}": v for key, v in state.items()}}
     },
+    "AdaFace": lambda state: {
+        "state_dict": {**{f"model.{key}": v for key, v in state.items()}, "head.kernel": torch.zeros(3)}
+    },
+    "arcface_torch, to resume from": lambda state: {
+        "epoch": 2,
+        "state_dict_backbone": state,
+        "state_dict_softmax_fc": {"weight": torch.zeros(3)},
+        "state_optimizer": {"state": {}},
+    },
     "without counters": lambda state: {k: v for k, v in state.items() if "num_batches" not in k},
 }
 
@@ -67,6 +78,30 @@ def test_a_classifier_beside_the_backbone_is_left_out() -> None:
     state = {key: torch.full_like(value, 2) for key, value in net.state_dict().items()}
     load_weights(net, {**state, "logits.weight": torch.zeros(10, 8), "logits.bias": torch.zeros(10)})
     assert net.last_linear.weight.eq(2).all()
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    source, target = tiny(0), tiny(1)
+    safetensors.save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load_weights(target, tmp_path / "weights.safetensors")
+    assert same(source, target)
+    content = (tmp_path / "weights.safetensors").read_bytes()
+    for broken in (content[:-7], content[:3], b"", content[:8] + b"\xff" + content[9:]):
+        (tmp_path / "weights.safetensors").write_bytes(broken)
+        with pytest.raises(UserError, match="cannot be read as safetensors"):
+            load_weights(target, tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(("order", "theirs"), [("relu_add", "conv1"), ("add_relu", "conv")])
+def test_both_branches_of_opensphere(order: Order, theirs: str) -> None:
+    """Branch v0 names the convolution that opens a layer `conv1` in both orders, branch ICLR21 `conv` in one."""
+    source = sfnet10(8, order=order, image_size=(32, 32))
+    net = sfnet10(8, order=order, image_size=(32, 32))
+    given = {re.sub(r"(layer\d\.0)\.conv1?\.", rf"\1.{theirs}.", key): v for key, v in source.state_dict().items()}
+    assert given.keys() != source.state_dict().keys()
+    load_weights(net, given)
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in source.state_dict().items())
 
 
 def test_misfit_names_the_keys_and_leaves_the_backbone_alone() -> None:
