@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 from kdface.commands.arguments import Arguments
 from kdface.config.compose import Composed
-from kdface.config.fingerprint import fingerprint
+from kdface.config.files import paths_in
+from kdface.config.fingerprint import fingerprint, fingerprint_of_before, same_but_paths
 from kdface.runs.folder import RunFolder, prepare
+from kdface.runs.identity import is_edited, same_files
 
 
 def run_folder(composed: Composed) -> RunFolder:
-    """Where a job's run lies. A seed of null is drawn here, and recorded."""
+    """Where a job's run lies. A seed of null is drawn here, and recorded.
+
+    A run that began when its files lay elsewhere (not below `paths.data`, which names no run), or whose folder counts
+    dataset.on_error in its name, is found again.
+    """
     tree = composed.tree
     if tree["seed"] is None:
         tree["seed"] = secrets.randbelow(2**31)
         composed.origins.set("seed", "drawn, since seed=null")
-    return RunFolder(Path(tree["paths"]["runs"]) / tree["name"] / f"seed{tree['seed']}-{fingerprint(tree)[:8]}")
+    beside = Path(tree["paths"]["runs"]) / tree["name"]
+    folder = RunFolder(beside / f"seed{tree['seed']}-{fingerprint(tree)[:8]}")
+    if folder.root.exists() or not beside.is_dir():
+        return folder
+    skipping = {**tree, "dataset": {**tree["dataset"], "on_error": "skip"}}
+    of_before = RunFolder(beside / f"seed{tree['seed']}-{fingerprint_of_before(skipping)[:8]}")
+    if of_before.config.is_file():
+        return of_before
+    roots = tuple(f"{tree['paths'][key]}/" for key in ("data", "runs"))
+    if all(f"{path}/".startswith(roots) for _, path in paths_in(tree)):
+        return folder
+    for config in sorted(beside.glob(f"seed{tree['seed']}-*/config.yaml")):
+        found, before = RunFolder(config.parent), _read(config, config.stat().st_mtime_ns)
+        if same_but_paths(before, tree) and not is_edited(found, before) and same_files(found, tree):
+            return found
+    return folder
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(config: Path, time: int) -> dict[str, Any]:
+    """A sweep asks for the configurations of its neighbours with every job."""
+    return RunFolder(config.parent).read_config()
 
 
 def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
     """The run folder of a job, made where there is none."""
     folder = run_folder(composed)
     about = {
-        "command": ["kdface", "train", *arguments.overrides],
+        "command": [
+            *("kdface", "train", *arguments.overrides),
+            *(word for folder in arguments.config_dirs for word in ("--config-dir", str(folder.absolute()))),
+        ],
         "choices": composed.choices,
         "where": composed.origins.where,
         "python": sys.executable,

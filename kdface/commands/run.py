@@ -11,14 +11,20 @@ from types import MappingProxyType
 from typing import Any
 
 from kdface.commands.taught import require_same_teachers
-from kdface.errors import UserError
+from kdface.errors import DataError, UserError
 from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
+from kdface.runs.identity import changed_during, note_data, require_one_run, require_same_data, step_of
 from kdface.runs.ranks import LAUNCHER, launched_rank
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
 from kdface.sweeps.lifeline import die_with_parent
 
-_RANKS = ("trainer.devices", "trainer.num_nodes")
+# What a run may go on with: its values, where they are not numbers.
+_OTHER: dict[str, tuple[str, ...]] = {
+    "trainer.devices": (),
+    "trainer.num_nodes": (),
+    "dataset.on_error": ("raise", "skip"),
+}
 
 
 class BusyError(UserError):
@@ -32,7 +38,7 @@ def run(words: list[str]) -> int:
         raise UserError(
             "kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
         )
-    ranks = _ranks(words[1:])
+    others = _others(words[1:])
     if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # it may have ended while this rank was starting
         die_with_parent(int(os.environ[LAUNCHER]))
     path: str | None = words[0]
@@ -43,39 +49,45 @@ def run(words: list[str]) -> int:
     if path is None:
         return 0
     try:
-        return execute(find_run(path), ranks)
+        return execute(find_run(path), others)
     except BusyError as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY
 
 
-def _ranks(words: Sequence[str]) -> dict[str, int]:
-    """What a run may go on with: another number of ranks."""
-    found = {}
+def _others(words: Sequence[str]) -> dict[str, int | str]:
+    """What a run may go on with: another number of ranks, and broken images left out or not."""
+    found: dict[str, int | str] = {}
     for word in words:
         key, _, value = word.partition("=")
-        if key not in _RANKS or not value.isdigit():
+        if key not in _OTHER or not (value in _OTHER[key] if _OTHER[key] else value.isdigit()):
             raise UserError(
-                f"{word}: a run goes on as it is configured, but for its ranks.",
-                expected=" or ".join(f"{each}=N" for each in _RANKS),
+                f"{word}: a run goes on as it is configured, but for its ranks and its broken images.",
+                expected=" or ".join(f"{key}={'|'.join(values) or 'N'}" for key, values in _OTHER.items()),
                 origin=f"command line: {word}",
             )
-        found[key.partition(".")[2]] = int(value)
+        found[key] = int(value) if value.isdigit() else value
     return found
 
 
-def execute(folder: RunFolder, ranks: Mapping[str, int] = MappingProxyType({})) -> int:
+def execute(
+    folder: RunFolder, others: Mapping[str, int | str] = MappingProxyType({}), asked: Mapping[str, Any] | None = None
+) -> int:
     """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks.
 
     Args:
         folder: a prepared run folder.
-        ranks: trainer.devices, trainer.num_nodes in the place of the configured ones. config.yaml stays what names the
-            run; environment.json tells of them.
+        others: trainer.devices, trainer.num_nodes and dataset.on_error in the place of the configured ones. config.yaml
+            stays what names the run; environment.json and results.json tell of them.
+        asked: the configuration that asked for it, which says where its data lies now; None: its own.
     """
     from kdface.reports.summary import summary
 
+    config = folder.read_config()
+    require_one_run(folder, config)
     if folder.done:
         require_same_teachers([folder])
+        require_same_data([(folder, config if asked is None else asked)])
         if launched_rank() == 0:
             print(f"this run is finished: {folder.root}")
             print(summary(folder))
@@ -95,13 +107,18 @@ def execute(folder: RunFolder, ranks: Mapping[str, int] = MappingProxyType({})) 
             os.environ[LAUNCHER] = str(os.getpid())  # of the ranks that Lightning starts from here
             stack.callback(os.environ.pop, LAUNCHER, None)
         try:
-            return _train(folder, ranks)
+            return _train(folder, others)
+        except DataError as error:
+            marks.note_failure(folder, str(error))
+            goes_on = f"the same command goes on{f' from step {step}' if (step := step_of(folder)) else ''}"
+            mend = f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
+            raise DataError(error.problem, expected=error.expected, origin=error.origin, mend=mend) from None
         except Exception as error:
             marks.note_failure(folder, str(error) or type(error).__name__)
             raise
 
 
-def _train(folder: RunFolder, ranks: Mapping[str, int]) -> int:
+def _train(folder: RunFolder, others: Mapping[str, int | str]) -> int:
     from kdface.config.assemble import assemble
     from kdface.config.check import check_tree
     from kdface.config.origin import Origins
@@ -111,38 +128,43 @@ def _train(folder: RunFolder, ranks: Mapping[str, int]) -> int:
     from kdface.runs.train import train
 
     tree = folder.read_config()
-    tree["trainer"] = {**tree["trainer"], **ranks}
+    for key, value in others.items():
+        group, _, name = key.partition(".")
+        tree[group] = {**tree[group], name: value}
     check_tree(tree, Configuration, Origins())
     job = assemble(tree)
     rank_zero = launched_rank() == 0
     if rank_zero:
-        _note_data(folder, job)
+        _warn_of_shared_people(job)
+        note_data(folder, job)
         marks.note_plan(folder, job.optimization.total_steps)
         print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
-    sys.argv = [sys.argv[0], "run", str(folder.root), *(f"trainer.{key}={value}" for key, value in ranks.items())]
+    sys.argv = [sys.argv[0], "run", str(folder.root), *(f"{key}={value}" for key, value in others.items())]
     train(job, folder)
     if rank_zero:
         try:
             draw_run(folder, job.training)
         except Exception as error:  # the numbers are there; a picture must not withhold them
             logging.getLogger("kdface").warning("the figures could not be drawn: %s", error)
+        _note_changes(folder, changed_during(job, folder))
         folder.mark_done()
         print(summary(folder))
     return 0
 
 
-def _note_data(folder: RunFolder, job: Any) -> None:
-    """Write data.json at the first start; later, refuse to go on with other data."""
-    import json
+def _note_changes(folder: RunFolder, changed: Sequence[str]) -> None:
+    """Tell and keep that data was changed in the middle of a run: what came out is of both versions."""
+    if changed:
+        logging.getLogger("kdface").warning("the data was changed while this run was going on: %s", "; ".join(changed))
+        write_json(folder.results, {**folder.read_results(), "changed_during": list(changed)})
 
-    from kdface.datasets.checks import card, shared_people
+
+def _warn_of_shared_people(job: Any) -> None:
+    from kdface.datasets.checks import shared_people
     from kdface.evaluation import Calibration
-    from kdface.teachers.quality.labels import identity
 
-    tests = {f"evaluation.{name}": faces for name, faces in sets_of(job.protocols).items()}
     strangers = {name: each for name, each in job.protocols.items() if not isinstance(each, Calibration)}
-    sets = {"train": job.training.faces, **tests}
     for name, faces in sets_of(strangers).items():  # people of the training set are what Calibration is about
         if shared := shared_people(job.training.faces, faces):
             logging.getLogger("kdface").warning(
@@ -150,21 +172,6 @@ def _note_data(folder: RunFolder, job: Any) -> None:
                 len(shared),
                 f"evaluation.{name}",
                 shared[0][0],
-            )
-    path = folder.root / "data.json"
-    now = {name: card(faces) for name, faces in sets.items()}
-    if job.method.teacher is not None:
-        now["teacher"] = {"fingerprint": identity(job.method.teacher)}
-    if not path.is_file():
-        write_json(path, now)
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    for name, each in now.items():
-        if before.get(name, {}).get("fingerprint") != each["fingerprint"]:
-            raise UserError(
-                f"the data of {folder.root} has changed since the run began ({name}: fingerprint "
-                f"{before.get(name, {}).get('fingerprint', 'none')[:12]} then, {each['fingerprint'][:12]} now).",
-                mend=f"restore the data, or start anew: rm -r {folder.root}",
             )
 
 

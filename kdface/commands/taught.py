@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
+from kdface.runs.identity import teacher_identity
 
 
 def require_same_teachers(runs: Iterable[RunFolder]) -> None:
@@ -21,7 +22,7 @@ def require_same_teachers(runs: Iterable[RunFolder]) -> None:
         known = json.loads(data.read_text(encoding="utf-8")).get("teacher")
         key = json.dumps(teacher, sort_keys=True)
         if known is not None and key not in today:
-            today[key] = _identity(teacher)
+            today[key] = teacher_identity(teacher)
         if known is not None and today[key] not in (None, known["fingerprint"]):
             changed.append(str(run.root))
     if changed:
@@ -30,14 +31,3 @@ def require_same_teachers(runs: Iterable[RunFolder]) -> None:
             f"{names}: finished, and its teacher has changed since: it taught with other weights or labels.",
             mend=f"restore the teacher, or train anew: rm -r {' '.join(changed)}",
         )
-
-
-def _identity(teacher: dict[str, object]) -> str | None:
-    from kdface.config.build import build
-    from kdface.config.load import load_network
-    from kdface.teachers.quality.labels import identity
-
-    try:
-        return identity(build(teacher, "teacher", load_network=load_network))
-    except UserError:
-        return None

@@ -56,4 +56,4 @@ def _train_one(arguments: Arguments) -> int:
             return execute(await_configuration(run_folder(composed), composed.tree))
     if not run_folder(composed).done:
         assemble(composed.tree)  # data that is not there is told of before a folder is made
-    return execute(prepare_run(composed, arguments))
+    return execute(prepare_run(composed, arguments), asked=composed.tree)

@@ -36,6 +36,15 @@ def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from found
 
 
+def replace_paths(tree: Mapping[str, Any], paths: Mapping[str, str] | None) -> dict[str, Any]:
+    """A configuration with other paths: of those keys, or with "<path>" in the place of all where it is None."""
+
+    def other(key: str, path: str) -> str:
+        return "<path>" if paths is None else str(paths.get(key, path))
+
+    return {key: _walk(value, Any, key, other) for key, value in tree.items()}
+
+
 def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) -> Any:
     if isinstance(value, Mapping):
         hints: dict[str, Any] = {}

@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kdface.config.files import replace_paths
 from kdface.config.renamed import RENAMED, as_before
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
-    "": ("paths", "logger", "name", "seed"),
+    "": ("paths", "logger", "name", "seed", "data"),
     "trainer": (
         *("threads", "workers", "log_steps", "checkpoint_steps"),
         *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),
@@ -24,6 +25,7 @@ _ALWAYS: dict[str, Any] = {
     **{"max_epochs": None, "max_steps": None, "accumulate": 1, "clip_norm": None, "evaluate_epochs": None},
 }
 _NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
+_RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change them
 # Keys that parts were given later, with the value that says what they did before.
 _LATER: dict[str, dict[str, Any]] = {
     "kdface.datasets.Resized": {"keep_raw": False},
@@ -37,7 +39,18 @@ _LATER: dict[str, dict[str, Any]] = {
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of a resolved configuration, seed left out."""
+    """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of what is `relevant` in a configuration."""
+    return _hash(relevant(tree), tree["paths"])
+
+
+def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
+    """As it was when dataset.on_error counted: runs with `skip` have their name of it."""
+    kept = relevant(tree)
+    return _hash({**kept, "dataset": {**kept["dataset"], "on_error": tree["dataset"].get("on_error")}}, tree["paths"])
+
+
+def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a resolved configuration that can change what comes out, by their first names, seed left out."""
     kept = {key: _as_before(value) for key, value in as_before(tree).items() if key not in _IRRELEVANT[""]}
     trainer = {**_ALWAYS, **kept["trainer"]}
     kept["trainer"] = {
@@ -45,9 +58,14 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
         for key, value in trainer.items()
         if key not in _IRRELEVANT["trainer"] and (key in _ALWAYS or key in _NOT_LIGHTNINGS or value != _default(key))
     }
+    kept["dataset"] = {**kept["dataset"], "on_error": "raise"}  # which images were left out is recorded with the run
+    return kept
+
+
+def _hash(kept: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
     text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
     for root in ("data", "runs"):
-        text = text.replace(str(tree["paths"][root]), f"<{root}>")
+        text = text.replace(str(paths[root]), f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -56,6 +74,21 @@ def _default(name: str) -> Any:
     from kdface.config.trainer import arguments  # here: it brings Lightning, which most commands do without
 
     return arguments()[name].default if name in arguments() else None
+
+
+def same_but_paths(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two configurations make one run where their files are the same."""
+    return one.get("seed") == two.get("seed") and not settings_that_differ(one, two)
+
+
+def settings_that_differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """`difference` of what is relevant in two configurations beside paths and ranks."""
+    both = []
+    for tree in (one, two):
+        kept = relevant(replace_paths(tree, None))
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in _RANKS}
+        both.append(kept)
+    return [(RENAMED.get(key, key), then, now) for key, then, now in difference(both[0], both[1])]
 
 
 def portable(tree: Any, paths: Mapping[str, Any]) -> Any:

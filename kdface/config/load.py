@@ -15,6 +15,7 @@ from kdface.faces import Preprocessing
 from kdface.methods import Method
 from kdface.runs.checkpoint import load_weights_into, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run
+from kdface.runs.identity import require_one_run
 from kdface.teachers import Teacher
 
 
@@ -45,6 +46,7 @@ def load_run(path: str | Path) -> LoadedRun:
     config = folder.read_config()
     check_tree(config, Configuration, Origins())
     about = read_checkpoint(checkpoint)["kdface"]
+    require_one_run(folder, config, about, checkpoint)
     if checkpoint.name == folder.last.name:
         folder.require_final(int(about["step"]))
     preprocessing = Preprocessing.from_dict(about["preprocessing"])

@@ -212,8 +212,11 @@ def shared_people(first: FaceSet, second: FaceSet) -> tuple[tuple[str, str], ...
     return tuple((names[0][name], names[1][name]) for name in sorted(names[0].keys() & names[1].keys()))
 
 
-def card(dataset: FaceSet) -> dict[str, Any]:
-    """What a dataset is, in plain values that JSON can hold; `fingerprint` tells versions of it apart."""
+def card(dataset: FaceSet, found: Sequence[str] | None = None) -> dict[str, Any]:
+    """What a dataset is, in plain values that JSON can hold; `fingerprint` tells versions of it apart.
+
+    `found`: its `digests`, where they are known.
+    """
     spread = _images_per_person(dataset)
     return {
         "name": dataset.name,
@@ -222,25 +225,35 @@ def card(dataset: FaceSet) -> dict[str, Any]:
         "images_per_person": {"minimum": spread.minimum, "median": spread.median, "maximum": spread.maximum},
         "preprocessing": dataset.preprocessing.to_dict(),
         "terms": getattr(dataset, "terms", ""),
-        "fingerprint": fingerprint(dataset),
+        "fingerprint": fingerprint(dataset, found),
     }
 
 
-def fingerprint(dataset: FaceSet) -> str:
+def fingerprint(dataset: FaceSet, found: Sequence[str] | None = None) -> str:
     """SHA-256 over the sorted (key, name of the person, SHA-256 of the bytes) of all samples, in hex.
 
     It changes with any byte, label or key, and not with the order of the images or the place of the files.
     The bytes are the reader's `raw_bytes` (image file, and landmarks or pair labels where it has any); of a
     set without these, the pixels and landmarks. A sample that cannot be read counts as such.
     """
-    rows = []
+    rows = [
+        f"{key}\0{dataset.people[int(label)]}\0{digest}\n"
+        for key, label, digest in zip(
+            dataset.keys, dataset.labels, digests(dataset) if found is None else found, strict=True
+        )
+    ]
+    return hashlib.sha256("".join(sorted(rows)).encode()).hexdigest()
+
+
+def digests(dataset: FaceSet) -> list[str]:
+    """SHA-256 of the bytes of each sample, in hex; "unreadable" of one that cannot be read, which training may skip."""
+    found = []
     for index in range(len(dataset)):
         try:
-            digest = hashlib.sha256(bytes_of(dataset, index)).hexdigest()
-        except DataError:  # a missing file is a version of the dataset too: training may skip it
-            digest = "unreadable"
-        rows.append(f"{dataset.keys[index]}\0{dataset.people[int(dataset.labels[index])]}\0{digest}\n")
-    return hashlib.sha256("".join(sorted(rows)).encode()).hexdigest()
+            found.append(hashlib.sha256(bytes_of(dataset, index)).hexdigest())
+        except DataError:
+            found.append("unreadable")
+    return found
 
 
 class _Images:

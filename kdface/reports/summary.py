@@ -34,6 +34,7 @@ def summary(folder: RunFolder) -> str:
         lines += [f"warning: {name}: {each}" for each in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
+    lines += [f"warning: the data was changed during the run: {each}" for each in results.get("changed_during", [])]
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""
     lines += [
         f"{results['step']} steps in {clock(results['train_seconds'])}{resumed}, seed {results['seed']}",

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from kdface.datasets.loading import Batch, ResumableLoader
-from kdface.errors import UserError
+from kdface.errors import DataError, UserError
 from kdface.evaluation import Outcome
 from kdface.evaluation.health import Unhealthy
 from kdface.faces import FaceSet
@@ -336,6 +336,12 @@ class Checkpoints(pl.Callback):
         self._save(trainer)
         if self._asked(trainer):
             raise KeyboardInterrupt
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """A broken image ends training between two steps: what was trained so far is kept. Other ranks know nothing of
+        it and would not take part."""
+        if isinstance(exception, DataError) and trainer.world_size == 1 and trainer.global_step > 0:
+            self._save(trainer)
 
     def _asked(self, trainer: pl.Trainer) -> bool:
         """Whether any rank is asked to end: all of them save, or none."""

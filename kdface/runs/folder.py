@@ -22,7 +22,8 @@ from typing import IO, Any
 
 import yaml
 
-from kdface.config.fingerprint import difference, fingerprint
+from kdface.config.files import paths_in
+from kdface.config.fingerprint import fingerprint, settings_that_differ
 from kdface.config.renamed import upgraded
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
@@ -31,7 +32,7 @@ from kdface.metric_names import with_current_names
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # all that a start wrote
 _FILES = (
-    *("config.yaml", "data.json", "images.tsv.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
+    *("config.yaml", "data.json", "images.jsonl.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
     *_BEFORE_CONFIG,
 )
 
@@ -108,6 +109,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder, empty where there is no file. Raises `UserError` where it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}).") from None
+    return found if isinstance(found, dict) else {}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of one run."""
@@ -125,6 +137,11 @@ class RunFolder:
     @property
     def results(self) -> Path:
         return self.root / "results.json"
+
+    @property
+    def images(self) -> Path:
+        """The training images: a line of key, person and digest each."""
+        return self.root / "images.jsonl.gz"
 
     @property
     def last(self) -> Path:
@@ -277,11 +294,17 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
     if strange and not folder.config.is_file():
         raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
     with folder.locked():
-        if folder.config.is_file() and fingerprint(before := folder.read_config()) != fingerprint(tree):
-            key, then, now = next(row for row in difference(before, tree) if not row[0].startswith("paths."))
-            raise UserError(
-                f"{root} holds another run ({key}: {then} there, {now} here).", mend="paths.runs=ANOTHER_FOLDER"
-            )
+        if folder.config.is_file():
+            before, kept = folder.read_config(), read_json(root / "origin.json").get("began_at") or {}
+            if rows := settings_that_differ(before, tree):
+                key, then, now = rows[0]
+                raise UserError(
+                    f"{root} holds another run ({key}: {then} there, {now} here).", mend="paths.runs=ANOTHER_FOLDER"
+                )
+            if fingerprint(before) != fingerprint(tree):  # the same files lie elsewhere now
+                then_at, now_at = dict(paths_in(before)), dict(paths_in(tree))
+                kept = {**{key: path for key, path in then_at.items() if now_at.get(key) != path}, **kept}
+            origins = {**origins, **({"began_at": kept} if kept else {})}
         for left_over in root.rglob(".*.tmp"):  # of writes that a kill cut off
             left_over.unlink(missing_ok=True)
         write_json(root / "origin.json", origins)

@@ -36,6 +36,7 @@ from kdface.runs.callbacks import (
 from kdface.runs.checkpoint import RunCheckpoints, read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.identity import require_one_run
 from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
 from kdface.runs.ranks import launched_rank, require_launched
@@ -119,6 +120,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     step = -1
     if resume is not None:
         about = read_checkpoint(resume)["kdface"]
+        require_one_run(folder, job.config, about, resume)
         step = int(about["step"])
         # Lightning hands the loader its position only in the middle of an epoch.
         loader.load_state_dict({"delivered": int(about["batches"])})

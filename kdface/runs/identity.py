@@ -1,0 +1,438 @@
+"""What a run is made of, and what becomes of it when that changes: the one rule.
+
+A run is made of its configuration and of its data: the training images, the teacher, the test sets. Its folder's name
+holds a fingerprint of the first (`kdface.config.fingerprint`), its data.json one of each of the second.
+
+What differs                                                        unfinished run    finished run
+------------------------------------------------------------------  ----------------  ------------
+loggers, loader processes, threads, intervals of log and            goes on           is this run
+  checkpoint, ranks, dataset.on_error, data.*
+a path, and the same files are there                                goes on           is this run
+training images that it has not used: broken and left out so far,   goes on, noted    refused
+  or their turn has not come
+training images that it has used, people or images added or         refused (before   refused
+  removed, the teacher                                              a checkpoint:
+                                                                    begins anew)
+a test set                                                          goes on, noted    is this run, with a warning
+trainer.max_epochs or max_steps, raised                             another run, which goes on from the end of this
+                                                                    one where schedule and method allow it
+any other value                                                     another run, in a folder of its own
+
+Noted: data.json says under `changes` of the set since which step, and in which images.
+Refused: nothing is written, and the message names what differs and the command for another run beside this one. A
+config.yaml that was edited, and a checkpoint of another run, are refused wherever a run is used.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import logging
+import os
+import re
+import shlex
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.config.files import paths_in, replace_paths
+from kdface.config.fingerprint import fingerprint, fingerprint_of_before, settings_that_differ
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder, read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from kdface.runs.job import Job
+
+log = logging.getLogger("kdface")
+
+_NAMED = re.compile(r"seed(\d+)-([0-9a-f]{8})")
+Tree = Mapping[str, Any]
+Image = tuple[str, str, str]  # key, person, first 16 hex digits of the SHA-256 of its bytes
+
+
+# Configuration
+
+
+def require_one_run(folder: RunFolder, config: Tree, about: Tree | None = None, checkpoint: Path | None = None) -> None:
+    """Raise `UserError` where a folder's name, its config.yaml and a checkpoint are not of one run.
+
+    Args:
+        folder: where it lies; one that was renamed is known by its checkpoint alone.
+        config: its config.yaml.
+        about: what the checkpoint says of itself.
+        checkpoint: its file.
+    """
+    from kdface.runs.checkpoint import read_checkpoint
+
+    edited = is_edited(folder, config)
+    if edited and about is None and folder.last.is_file():
+        about = read_checkpoint(folder.last)["kdface"]  # tells which setting it is
+    theirs = about.get("config") if about is not None else None
+    rows: list[tuple[str, Any, Any]] = []
+    if isinstance(theirs, Mapping):
+        rows = [("seed", theirs.get("seed"), config.get("seed"))] if theirs.get("seed") != config.get("seed") else []
+        rows += settings_that_differ(theirs, config)
+    key, then, now = rows[0] if rows else ("", None, None)
+    what = f"{key} was {_plain(then)} and is {_plain(now)}" if rows else "its fingerprint is not that of the name"
+    if edited:
+        beside = _command(folder, f"{key}={_plain(now)}" if rows else "KEY=VALUE")
+        raise UserError(
+            f"{folder.config} was edited since it gave the run its name: {what}.",
+            mend=f"put back what was there, or train another run with it: {beside}",
+        )
+    if rows:
+        raise UserError(
+            f"{checkpoint or folder.last} is not of the run in its folder: {what} in config.yaml.",
+            mend=f"put back the run's own, or begin it anew: rm {folder.last}; kdface run {folder.root}",
+        )
+
+
+def is_edited(folder: RunFolder, config: Tree) -> bool:
+    """Whether config.yaml is not what gave the folder its name."""
+    named = _NAMED.fullmatch(folder.root.name)
+    if named is None:
+        return False
+    before = replace_paths(config, read_json(folder.root / "origin.json").get("began_at") or {})
+    names = (fingerprint(before)[:8], fingerprint_of_before(before)[:8])
+    return named[2] not in names or str(config.get("seed")) != named[1]
+
+
+def _command(folder: RunFolder, *more: str) -> str:
+    """The command that made a run, with other words."""
+    given = read_json(folder.root / "origin.json").get("command") or ["kdface", "train"]
+    keys = {word.partition("=")[0] for word in more}
+    return shlex.join([*(str(word) for word in given if word.partition("=")[0] not in keys), *more])
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# Data
+
+
+@dataclass
+class Data:
+    """Attributes:
+    cards: name of the set -> what data.json holds of it.
+    images: of the training set, in its order.
+    """
+
+    cards: dict[str, dict[str, Any]]
+    images: list[Image]
+
+
+def data_of(job: Job) -> Data:
+    """What a job is made of, as it lies there now."""
+    from kdface.datasets.checks import card, digests
+    from kdface.teachers.quality.labels import identity
+
+    faces = job.training.faces
+    found = digests(faces)
+    people = [faces.people[int(label)] for label in faces.labels]
+    images = [(key, person, digest[:16]) for key, person, digest in zip(faces.keys, people, found, strict=True)]
+    cards = {"train": {**card(faces, found), "state": state(job.config["dataset"])}}
+    known: dict[int, dict[str, Any]] = {}  # protocols share test sets
+    for name, protocol in job.protocols.items():
+        node = job.config["evaluation"][name]
+        for place, each in enumerate(protocol.datasets):
+            own = {} if place else {"state": state(node), "files": file_digests(node)}
+            known[id(each)] = known.get(id(each)) or card(each)
+            cards[f"evaluation.{name}.{each.name}" if place else f"evaluation.{name}"] = {**known[id(each)], **own}
+    if job.method.teacher is not None:
+        cards["teacher"] = {"fingerprint": identity(job.method.teacher), "state": state(job.config["teacher"])}
+    return Data(cards, images)
+
+
+def state(node: Any) -> str:
+    """SHA-256 over names, sizes and times of the files that a part of the configuration reads: equal, nothing has
+    changed; other, what is in them has to be looked at. The files' place does not count."""
+    digest = hashlib.sha256()
+    for key, path in paths_in({"": node}):
+        digest.update(f"{key}\n".encode())
+        for name, about in _files(Path(path)):
+            digest.update(os.fsencode(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def file_digests(node: Any) -> dict[str, str]:
+    """SHA-256 of each file, such as a list of pairs, that a test set names; folders are its datasets' affair."""
+    found = {}
+    for key, path in paths_in({"": node}):
+        if Path(path).is_file():
+            with open(path, "rb") as file:
+                found[key.removeprefix(".")] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    if path.is_file():
+        yield path.name, path.stat()
+    seen = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.is_file():  # no broken link, no pipe
+                yield str(file.relative_to(path)), file.stat()
+
+
+def note_data(folder: RunFolder, job: Job) -> None:
+    """Write data.json and the list of training images when a run begins; later, apply the rule above to what differs.
+
+    Raises:
+        UserError: what the run has used differs.
+    """
+    now, path = data_of(job), folder.root / "data.json"
+    if not path.is_file() or not folder.last.is_file():
+        _write(folder, now)
+        return
+    before = read_json(path)
+    for name, card in now.cards.items():
+        then = before.get(name) or {}
+        card.setdefault("changes", then.get("changes") or [])
+        if not _differ(then, card):
+            continue
+        about = f"{name}: {_counts(then)} when it began, {_counts(card)} now"
+        images: list[str] = []
+        if name == "train":
+            images = _joining(folder, job, now.images, about)
+        elif name == "teacher":
+            raise _refused(folder, "teacher: it teaches with other weights or labels")
+        log.warning("%s has changed since the run began; it goes on with what is there now", name)
+        card["changes"] = [
+            *card["changes"],
+            {"step": step_of(folder), "before": then.get("fingerprint"), "images": images},
+        ]
+    for card in now.cards.values():
+        if not card.get("changes"):
+            card.pop("changes", None)
+    _write(folder, now)
+
+
+def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
+    """Look whether finished runs were made of what lies there now; cheap where no file was touched since.
+
+    Args:
+        runs: their folders, and the configurations that they are asked for with, which say where the data lies. Data
+            that is not at hand says nothing.
+
+    Raises:
+        UserError: the training data of one differs, so that it is not the run that was asked for. Other test sets are
+            a warning.
+    """
+    seen: dict[str, Any] = {}
+    for folder, config in runs:
+        if not folder.done:
+            continue
+        before = read_json(folder.root / "data.json")
+        nodes = {"train": config["dataset"]}
+        nodes |= {f"evaluation.{name}": node for name, node in (config["evaluation"] or {}).items()}
+        for name, node in nodes.items():
+            then = before.get(name)
+            if not isinstance(then, dict) or not any(True for _ in paths_in({"": node})):
+                continue
+            key = json.dumps([name, node], sort_keys=True)
+            touched = seen.setdefault(f"{key} touched", {"state": None})
+            touched["state"] = touched["state"] or state(node)
+            if then.get("state") == touched["state"]:
+                continue
+            if key not in seen:
+                seen[key] = _cards(name, node)
+            for each, card in seen[key].items():
+                was = before.get(each) or {}
+                if not _differ(was, card):
+                    continue
+                if name == "train":
+                    raise _refused(folder, f"the training set had {_counts(was)} and has {_counts(card)}", "finished")
+                log.warning(
+                    "%s: %s has changed since it was tested (%s then, %s now): its numbers are of the earlier one. On "
+                    "what is there now: kdface evaluate run=%s",
+                    *(folder.root, each, _counts(was), _counts(card), folder.root),
+                )
+
+
+def same_files(folder: RunFolder, config: Tree) -> bool:
+    """Whether what a configuration names is what a run was made of, wherever it lies."""
+    before = read_json(folder.root / "data.json")
+    cards = _cards("train", config["dataset"])
+    for name, node in (config["evaluation"] or {}).items():
+        cards |= _cards(f"evaluation.{name}", node)
+    if config["teacher"] is not None:
+        cards["teacher"] = {"fingerprint": teacher_identity(config["teacher"])}
+    return before.keys() == cards.keys() and not any(_differ(before[name], card) for name, card in cards.items())
+
+
+def teacher_identity(node: Tree) -> str | None:
+    """What a teacher teaches, its node says which; None where it is not there."""
+    from kdface.config.build import build
+    from kdface.config.load import load_network
+    from kdface.teachers.quality.labels import identity
+
+    try:
+        return identity(build(node, "teacher", load_network=load_network))
+    except UserError:
+        return None
+
+
+def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
+    """Name -> card of the sets of a part of the configuration; none where they cannot be read."""
+    from kdface.config.build import build
+    from kdface.config.load import load_network
+    from kdface.datasets.checks import card
+
+    try:
+        if name == "train":
+            return {name: card(build(node, "dataset"))}
+        sets = build(node, load_network=load_network).datasets
+        found = {f"{name}.{each.name}" if place else name: card(each) for place, each in enumerate(sets)}
+        found[name]["files"] = file_digests(node)
+    except UserError:
+        return {}
+    return found
+
+
+def changed_during(job: Job, folder: RunFolder) -> list[str]:
+    """The sets of a run that were changed while it was going on."""
+    before = read_json(folder.root / "data.json")
+    nodes = {
+        "train": job.config["dataset"],
+        **{f"evaluation.{name}": job.config["evaluation"][name] for name in job.protocols},
+    }
+    touched = [name for name, node in nodes.items() if (before.get(name) or {}).get("state") != state(node)]
+    if not touched:
+        return []
+    now = {key: card for name in touched for key, card in _cards(name, nodes[name]).items()}
+    found = []
+    for name, card in now.items():
+        then = before.get(name) or {}
+        if _differ(then, card):
+            found.append(f"{name}: {_counts(then)} when it began, {_counts(card)} at its end")
+    return found
+
+
+def _differ(one: Tree, two: Tree) -> bool:
+    files = "files" in one and "files" in two and one["files"] != two["files"]
+    return bool(one.get("fingerprint") != two.get("fingerprint") or files)
+
+
+def _counts(card: Tree) -> str:
+    if "images" not in card:
+        return f"fingerprint {str(card.get('fingerprint', 'none'))[:12]}"
+    return f"{card['images']} images of {card.get('people')} people, fingerprint {str(card.get('fingerprint'))[:12]}"
+
+
+def _joining(folder: RunFolder, job: Job, images: list[Image], about: str) -> list[str]:
+    """The keys of the training images that were changed; raises where the run has used one of them."""
+    then = _read_images(folder)
+    if then is None:
+        raise _refused(folder, about)
+    now = {key: (person, digest) for key, person, digest in images}
+    moves = {"added": now.keys() - then.keys(), "removed": then.keys() - now.keys()}
+    moves["of another person"] = {key for key in now.keys() & then.keys() if now[key][0] != then[key][0]}
+    told = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in moves.items() if keys]
+    changed = {key for key in now.keys() & then.keys() if now[key][1] != then[key][1]}
+    used = {images[row][0] for row in np.flatnonzero(_used(folder, job))} & changed
+    if used:
+        told.append(f"{len(used)} that it has used are other images now ({_some(used)})")
+    if told or not changed:  # it differs, and no image tells in what: data.json is not of this run
+        raise _refused(folder, "; ".join([about, *told]))
+    return sorted(changed)
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = sorted(keys)
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+
+
+def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
+    """Which training images the run's last checkpoint has seen: those in its batches that were not left out."""
+    from kdface.datasets.loading import BatchOrder
+    from kdface.methods import Method
+    from kdface.runs.checkpoint import read_checkpoint
+    from kdface.runs.records import read
+
+    faces = job.training.faces
+    if type(job.method).before_training is not Method.before_training:  # it looks at all of them first
+        return np.ones(len(faces), dtype=np.bool_)
+    about = read_checkpoint(folder.last)["kdface"]
+    overfit = bool(job.settings.trainer.get("overfit_batches"))
+    order = BatchOrder(job.order, job.settings.accumulate, limit=job.batches, overfit=overfit)
+    epochs, rest = divmod(int(about["batches"]), order.length)
+    times = np.zeros(len(faces), dtype=np.int64)
+    for epoch in range(epochs + 1):
+        order.position = epoch * order.length
+        for part in itertools.islice(order, None if epoch < epochs else rest):
+            np.add.at(times, [index for _, index in part], 1)
+    left_out = [
+        each
+        for record in read(folder.metrics)
+        if record["kind"] == "skipped" and int(record["step"]) <= int(about["step"])
+        for each in record["images"]
+    ]
+    if left_out:
+        rows_of = {key: row for row, key in enumerate(faces.keys)}
+        for each in left_out:  # "key: reason", and a key may hold a colon
+            parts = each.split(": ")
+            key = next((key for end in range(len(parts)) if (key := ": ".join(parts[:end])) in rows_of), None)
+            if key is not None:
+                times[rows_of[key]] -= 1
+    return np.asarray(times > 0)
+
+
+def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
+    name = str(folder.read_config()["name"])
+    runs = folder.root.parents[len(Path(name).parts)]
+    number = next(each for each in range(2, 1 << 30) if not (runs / f"{name}_{each}").exists())
+    beside = _command(folder, f"name={name}_{number}")
+    if how:
+        return UserError(
+            f"{folder.root} is finished, and its data has changed since: {about}.",
+            mend=f"train on what is there now, beside it: {beside}",
+        )
+    return UserError(
+        f"the data of {folder.root} has changed since the run began: {about}.",
+        mend=f"restore the data, and the same command goes on; or train on what is there now, beside it: {beside}",
+    )
+
+
+def step_of(folder: RunFolder) -> int:
+    """The step of a run's last checkpoint; 0 where there is none."""
+    from kdface.runs.checkpoint import read_checkpoint
+
+    return int(read_checkpoint(folder.last)["kdface"]["step"]) if folder.last.is_file() else 0
+
+
+def _write(folder: RunFolder, data: Data) -> None:
+    def write(path: Path) -> None:
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            for each in data.images:
+                packed.write(json.dumps(each).encode() + b"\n")
+
+    write_atomic(folder.images, write)
+    write_json(folder.root / "data.json", data.cards)
+
+
+def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:
+    """key -> (person, digest) of images.jsonl.gz; None where it is not there or not whole."""
+    count = (read_json(folder.root / "data.json").get("train") or {}).get("images")
+    found: dict[str, tuple[str, str]] = {}
+    try:
+        with gzip.open(folder.images, "rb") as file:
+            while len(found) <= int(count or 0) and (line := file.readline(1 << 16)):
+                key, person, digest = json.loads(line)
+                found[str(key)] = (str(person), str(digest))
+    except (OSError, EOFError, ValueError, TypeError, zlib.error):
+        return None
+    return found if len(found) == count else None
