@@ -135,6 +135,13 @@ def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
     return norm, embedding / norm.masked_fill(norm < _MIN_NORM, math.inf)
 
 
+def over_ranks(sums: Tensor) -> Tensor:
+    """The sum of a tensor over the ranks, on each of them; the tensor itself where there is one rank."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    return sums
+
+
 class Head(nn.Module, ABC):
     """(embedding, label) -> `HeadOutput`. Owns the class weights, checks its input, shuts autocast out.
 
@@ -143,6 +150,7 @@ class Head(nn.Module, ABC):
     index error.
 
     Attributes:
+        num_classes: C.
         weight: (C, D), one row per class (`kernel` (D, C) of published ElasticFace headers is its
             transpose). Xavier-normal initialised.
         loss_scale: factor that the loss carries. Learning rates of heads are comparable only after it.
@@ -160,6 +168,7 @@ class Head(nn.Module, ABC):
 
     def __init__(self, embedding_size: int, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
         nn.init.xavier_normal_(self.weight)
 
@@ -169,7 +178,7 @@ class Head(nn.Module, ABC):
         Raises:
             ValueError: shapes or label type do not fit.
         """
-        num_classes, size = self.weight.shape
+        num_classes, size = self.num_classes, self.weight.shape[1]
         if embedding.ndim != 2 or embedding.shape[1] != size or embedding.shape[0] == 0:
             raise ValueError(
                 f"{type(self).__name__}: embeddings have shape {tuple(embedding.shape)}, "

@@ -119,7 +119,7 @@ class Distillation(Method):
     def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
         """Check that both networks compute what is compared, and make what the comparison trains."""
         if transfer.needs_logits:
-            classes = [None if each is None else len(each.weight) for each in (self.head, teacher.head)]  # type: ignore[arg-type]
+            classes = [getattr(each, "num_classes", None) for each in (self.head, teacher.head)]
             if None in classes or classes[0] != classes[1]:
                 raise UserError(
                     f"{type(transfer).__name__} compares logits, and student and teacher have {classes[0]} and "

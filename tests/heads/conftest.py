@@ -4,64 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+import kdface.heads
+from kdface.config.paths import choices, conf_folder
 from kdface.heads import (
     CRFIQA,
     ArcFace,
-    CosFace,
+    CombinedMargin,
+    CurricularFace,
     ElasticFaceArc,
     ElasticFaceCos,
     GASoftmax,
     Head,
     HeadOutput,
     MagFace,
-    NormFace,
     Softmax,
     SphereFace,
     SphereFace2,
     SphereFace2017,
-    SphereFacePlus,
     SphereFaceR,
 )
 
 MakeHead = Callable[[int, int], Head]
 
+
+def _choice(name: str) -> MakeHead:
+    values: dict[str, Any] = yaml.safe_load((conf_folder() / "head" / f"{name}.yaml").read_text("utf-8"))
+    kind = getattr(kdface.heads, values.pop("_target_").rpartition(".")[2])
+    return partial(kind, **values)
+
+
+# every choice of conf/head, and options that take another path through a head
 HEADS: dict[str, MakeHead] = {
-    "softmax": Softmax,
+    **{name: _choice(name) for name in choices("head") if name not in ("none", "partial_fc")},
     "softmax_no_bias": partial(Softmax, bias=False),
-    "normface": NormFace,
-    "cosface": CosFace,
-    "arcface": ArcFace,
     "arcface_exact": partial(ArcFace, gradient="exact"),
-    "sphereface": SphereFace,
     "sphereface_exact": partial(SphereFace, gradient="exact"),
-    "sphereface_plus": SphereFacePlus,
-    "sphereface2017": SphereFace2017,
     "sphereface2017_detached": partial(SphereFace2017, gradient="detached"),
-    "ga_softmax": GASoftmax,
     "ga_softmax_detached": partial(GASoftmax, gradient="detached"),
     "spherefacer_v0_none": partial(SphereFaceR, form="v0", feature_norm="none"),
     "spherefacer_v0_exact": partial(SphereFaceR, form="v0", gradient="exact"),
     "spherefacer_v1_soft_steps": partial(SphereFaceR, form="v1", feature_norm="soft", margin_steps=(0, 2)),
-    "spherefacer_v2": SphereFaceR,
     "spherefacer_v2_exact": partial(SphereFaceR, gradient="exact", penalty="squared", feature_norm="soft"),
-    "sphereface2_c": SphereFace2,
     "sphereface2_c_exact": partial(SphereFace2, gradient="exact"),
     "sphereface2_a_exact": partial(SphereFace2, margin_type="A", gradient="exact"),
     "sphereface2_m": partial(SphereFace2, margin_type="M", margin=1.7),
-    "elasticface_arc": ElasticFaceArc,
     "elasticface_arc_detached": partial(ElasticFaceArc, gradient="detached", monotone=True),
-    "elasticface_arc_plus": partial(ElasticFaceArc, sigma=0.0175, plus_permutation="correct", monotone=True),
-    "elasticface_cos": ElasticFaceCos,
-    "elasticface_cos_plus": partial(ElasticFaceCos, sigma=0.025, plus_permutation="official"),
-    "magface": MagFace,
+    "elasticface_arc_plus_monotone": partial(ElasticFaceArc, sigma=0.0175, plus_permutation="correct", monotone=True),
+    "elasticface_cos_plus_official": partial(ElasticFaceCos, sigma=0.025, plus_permutation="official"),
     "magface_detached": partial(MagFace, gradient="detached"),
-    "crfiqa": CRFIQA,
     "crfiqa_detached": partial(CRFIQA, gradient="detached"),
+    "curricularface_fast": partial(CurricularFace, momentum=1.0),
+    "combined_margin_filter": partial(CombinedMargin, m1=0.9, m2=0.4, m3=0.15, interclass_filter=0.5),
 }
 
 

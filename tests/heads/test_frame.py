@@ -95,8 +95,8 @@ def test_output(make_head: MakeHead) -> None:
     assert out.loss.shape == () and torch.isfinite(out.loss)
     assert out.logits.shape == (6, 5) and out.cosine.shape == (6, 5)
     assert not out.cosine.requires_grad
-    weight = head.weight.detach()
-    naive = [[float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for b in weight] for a in x]
+    centers = head.weight.detach().view(5, -1, 8)
+    naive = [[max(float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for b in each) for each in centers] for a in x]
     torch.testing.assert_close(out.cosine, torch.tensor(naive), atol=1e-6, rtol=0.0)
 
 
@@ -356,12 +356,7 @@ def test_gradient_rules_share_the_value_and_detached_has_unit_slope() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "sphereface_plus",
-        "sphereface2017",
-        "spherefacer_v2_exact",
-        "elasticface_arc_plus",
-    ],
+    ["sphereface_plus", "sphereface2017", "spherefacer_v2_exact", "elasticface_arc_plus", "adaface", "curricularface"],
 )
 def test_compiled_and_eager_agree(heads: dict[str, MakeHead], name: str) -> None:
     torch._dynamo.reset()
@@ -417,5 +412,6 @@ def test_sizes_are_checked(make_head: MakeHead, size: int, num_classes: int, nam
 
 def test_parameters_are_trainable_and_named(make_head: MakeHead) -> None:
     head = seeded(make_head, 8, 5)
-    assert head.weight.shape == (5, 8) and isinstance(head.weight, nn.Parameter)
+    assert isinstance(head.weight, nn.Parameter) and head.weight.shape[1] == 8
+    assert head.num_classes == 5 and len(head.weight) == 5 * getattr(head, "centers", 1)
     assert {name for name, _ in head.named_parameters()} <= {"weight", "bias", "regressor.weight", "regressor.bias"}

@@ -1,0 +1,107 @@
+"""AdaFace: a margin that depends on the norm of the embedding, taken as a sign of the image's quality."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from annotated_types import Gt, Le
+from torch import Tensor
+from torch.linalg import vector_norm
+from torch.nn.functional import cross_entropy
+
+from kdface.heads.frame import (
+    Classifier,
+    EmbeddingSize,
+    HeadOutput,
+    NonNegative,
+    NumClasses,
+    Positive,
+    angle,
+    checked,
+    over_ranks,
+    polar,
+)
+
+_SHORTEST, _LONGEST = 1e-3, 100.0  # to which norms are clipped, in the released code
+_EPS = 1e-3  # added to the standard deviation there
+
+
+class AdaFace(Classifier):
+    """Margin by norm: psi = cos(theta + g_angle) - g_add, with the norm's z-score in the batch,
+
+        z = clip(h (|f| - mu) / (sigma + 1e-3), -1, 1),   g_angle = -m z,   g_add = m + m z.
+
+    Long embeddings (z > 0) get a margin that weighs hard samples, short ones an ArcFace-like one that ignores them.
+    mu and sigma are moving averages of mean and standard deviation (n - 1) of the norms, clipped to [1e-3, 100], of the
+    batch of all ranks; z has no gradient. As released, w / |w| is differentiated and the class weights start at unit
+    norm. The released code also clips all cosines to +-(1 - 1e-3) and theta + g_angle to [1e-3, pi - 1e-3]; here the
+    angle is clipped to [0, pi], and its gradient is finite at the poles.
+
+    Follows Kim, Jain, Liu, "AdaFace" (CVPR 2022), equation 16, and its released code.
+
+    Args:
+        embedding_size: D, injected.
+        num_classes: C, injected.
+        scale: s.
+        margin: m.
+        concentration: h.
+        momentum: weight of the batch in the moving averages; 0.01 in the released runs, 0.99 in the paper's text.
+
+    Attributes:
+        mean, std: float32 scalars, mu and sigma; 20 and 100 at first. Eval mode leaves them.
+    """
+
+    projected = False
+    mean: Tensor
+    std: Tensor
+
+    @checked
+    def __init__(
+        self,
+        embedding_size: EmbeddingSize,
+        num_classes: NumClasses,
+        scale: Positive = 64.0,
+        margin: NonNegative = 0.4,
+        concentration: NonNegative = 0.333,
+        momentum: Annotated[float, Gt(0), Le(1)] = 0.01,
+    ) -> None:
+        super().__init__(embedding_size, num_classes)
+        with torch.no_grad():
+            self.weight.uniform_(-1.0, 1.0)
+            self.weight.div_(vector_norm(self.weight, dim=1, keepdim=True))
+        self.scale = scale
+        self.margin = margin
+        self.concentration = concentration
+        self.momentum = momentum
+        self.register_buffer("mean", torch.tensor(20.0))
+        self.register_buffer("std", torch.tensor(100.0))
+
+    def plain_logits(self, embedding: Tensor) -> Tensor:
+        """s cos(theta_j) for all classes, (N, C)."""
+        return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
+
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        norm, direction = polar(embedding)
+        length = norm.detach().clamp(_SHORTEST, _LONGEST)
+        if self.training:
+            self._move(length)
+        z = (self.concentration * (length - self.mean) / (self.std + _EPS)).clamp(-1.0, 1.0)
+        cosine = direction @ self.unit_weight(embedding.dtype).T
+        target = label[:, None]
+        theta = (angle(cosine.gather(1, target)) - self.margin * z).clamp(0.0, math.pi)
+        psi = torch.cos(theta) - self.margin * (1.0 + z)
+        logits = self.scale * cosine.scatter(1, target, psi)
+        return HeadOutput(cross_entropy(logits, label), logits, cosine.detach())
+
+    def _move(self, length: Tensor) -> None:
+        """Take a batch's norms (N, 1) into the moving averages. One image has no standard deviation: it is left out."""
+        values = length.double()
+        count, total, squares = over_ranks(torch.stack([torch.ones_like(values), values, values**2]).sum((1, 2)))
+        mean = total / count
+        variance = (squares - count * mean**2) / (count - 1).clamp_min(1)
+        weight = torch.where(count > 1, self.momentum, 0.0)
+        # Not in place: a compiled backward pass may read them again (pytorch/pytorch#197039).
+        self.mean = self.mean + (weight * (mean - self.mean)).to(self.mean)
+        self.std = self.std + (weight * (variance.clamp_min(0.0).sqrt() - self.std)).to(self.std)
