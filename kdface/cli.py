@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -94,4 +95,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def console() -> None:
     """The entry point of the installed script."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # of ranks and of a cluster's workers too: no file of the current folder is run
     sys.exit(main())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
+from kdface.sweeps.lifeline import own_command
 
 if TYPE_CHECKING:
     from kdface.runs.folder import RunFolder
@@ -108,8 +109,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
 
 def _call(folder: Path, *words: str, origin: str) -> None:
     with open(folder / "output.log", "ab") as log:
-        command = [sys.executable, "-m", "kdface", *words]
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(own_command(*words), stdout=log, stderr=subprocess.STDOUT).returncode
     if code:
         raise UserError(
             f"kdface {words[0]} stopped with exit code {code}.", origin=origin, mend=f"less {folder}/output.log"

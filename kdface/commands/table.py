@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from kdface.errors import UserError
+from kdface.sweeps.lifeline import own_command
 
 if TYPE_CHECKING:
     from kdface.reports.tables import Definition, Table
@@ -152,7 +153,7 @@ def _evaluate(missing: Sequence[Missing]) -> bool:
     failed = False
     for number, each in enumerate(missing, 1):
         print(f"[{number}/{len(missing)}] {each}", file=sys.stderr, flush=True)
-        code = subprocess.run([sys.executable, "-m", "kdface", *each.arguments]).returncode
+        code = subprocess.run(own_command(*each.arguments)).returncode
         if code:
             print(f"failed with exit code {code}: {each}", file=sys.stderr, flush=True)
             failed = True

@@ -6,10 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 
-from kdface.sweeps.lifeline import die_with_parent
+from kdface.sweeps.lifeline import die_with_parent, own_command
 from kdface.sweeps.slots import RANK_VARIABLES, claimed_cores
 
 _running: list[int] = []  # the process id of the child, while it runs
@@ -44,7 +43,7 @@ def _run(folder: str, cores: list[int] | None) -> int:
     with (
         open(os.path.join(folder, "output.log"), "ab") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "kdface", "run", folder],
+            own_command("run", folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

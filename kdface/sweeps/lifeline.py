@@ -1,4 +1,4 @@
-"""A process that must not outlive the one that started it, and names for the signals that end one."""
+"""How kdface starts itself: a process that must not outlive its parent, and names for the signals that end one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import sys
 _PR_SET_PDEATHSIG = 1
 # A process that one of these ended did nothing wrong: it was stopped, or the machine ran out of memory.
 STOPPED_BY = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+def own_command(*words: str) -> list[str]:
+    """kdface as a process of its own. `-P`: a Python file that lies in the current folder is never imported."""
+    return [sys.executable, "-P", "-m", "kdface", *words]
 
 
 def die_with_parent(parent: int) -> None:

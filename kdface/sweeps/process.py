@@ -8,13 +8,12 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from kdface.sweeps.engine import Ended, Job
-from kdface.sweeps.lifeline import die_with_parent
+from kdface.sweeps.lifeline import die_with_parent, own_command
 from kdface.sweeps.slots import Slot, divide
 
 _PATIENCE = 10.0  # seconds that a job has to end after SIGTERM; a run that is killed resumes exactly all the same
@@ -110,7 +109,7 @@ class Processes:
         if self._server is None:
             mine = os.getpid()
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "kdface", "run", "-"],
+                own_command("run", "-"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is this process's to handle
