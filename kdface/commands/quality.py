@@ -50,6 +50,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     import torch
 
     from kdface.config.load import load_run
+    from kdface.datasets.folders import images_below
     from kdface.datasets.images import SUFFIXES
     from kdface.hardware import detect
     from kdface.progress import track
@@ -58,9 +59,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     from kdface.reports.summary import shown
     from kdface.runs.folder import write_text
 
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder.", mend="kdface quality FOLDER run=PATH")
-    files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES)
+    files, passed_over = images_below(folder)
     if not files:
         raise DataError(f"{folder} holds no images.", expected=", ".join(sorted(SUFFIXES)))
     loaded = load_run(run_path)
@@ -114,6 +113,9 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
         print(f"left out  {reason.problem}{expected}", file=sys.stderr)
     if broken:
         print(f"left out  {len(broken)} broken files")
+    if passed_over:
+        more = ", ..." if len(passed_over) > 3 else ""
+        print(f"passed over  {len(passed_over)} entries that are no images: {', '.join(passed_over[:3])}{more}")
     print(f"written  {shown(table)}  ({len(graded)} images, best first)")
     print(f"written  {shown(sheet)}")
     return 0

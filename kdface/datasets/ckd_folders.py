@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.augmentations.periocular import PairedSample, resized
-from kdface.datasets.folders import missing
-from kdface.datasets.images import SUFFIXES, Size, decode, read_bytes, require_whole
+from kdface.datasets.folders import entries, image_entries, missing
+from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.errors import DataError, UserError
 from kdface.faces import Image, Preprocessing, Sample
 
@@ -145,22 +144,19 @@ def _scan(root: Path, modality: str) -> tuple[dict[str, list[str]], list[str], l
     kinds = ("face", "periocular") if modality == "both" else (modality,)
     files: dict[str, list[str]] = {}
     alone: list[str] = []
-    passed_over: list[str] = []
-    for person in _visible(root):
-        if not (root / person).is_dir():
-            continue
-        found = {kind: _visible(root / person / kind) for kind in kinds}
-        images = {kind: {each for each in found[kind] if Path(each).suffix.lower() in SUFFIXES} for kind in kinds}
-        passed_over += [f"{person}/{kind}/{each}" for kind in kinds for each in found[kind] if each not in images[kind]]
+    people, beside, passed_over = entries(root)
+    passed_over += beside
+    for person in people:
+        images: dict[str, set[str]] = {kind: set() for kind in kinds}
+        for kind in kinds:
+            if (root / person / kind).is_dir():
+                within, found, others = image_entries(root / person / kind)
+                images[kind] = set(found)
+                passed_over += [f"{person}/{kind}/{each}" for each in (*(f"{each}/" for each in within), *others)]
         whole = set.intersection(*images.values())
         alone += [f"{person}/{kind}/{each}" for kind in kinds for each in sorted(images[kind] - whole)]
         if whole:
             files[person] = sorted(whole)
         elif not any(images.values()):
             passed_over.append(f"{person}/")
-    return files, alone, passed_over
-
-
-def _visible(folder: Path) -> list[str]:
-    """Sorted names; none where the folder is not there."""
-    return sorted(each for each in os.listdir(folder) if not each.startswith(".")) if folder.is_dir() else []
+    return files, alone, sorted(passed_over)

@@ -26,6 +26,10 @@ class Derived:
         return str(getattr(self.dataset, "terms", ""))
 
     @property
+    def passed_over(self) -> Sequence[str]:
+        return tuple(getattr(self.dataset, "passed_over", ()))
+
+    @property
     def people(self) -> Sequence[str]:
         return self.dataset.people
 

@@ -55,8 +55,10 @@ def test_crops_are_resized_as_in_training_and_broken_files_are_left_out(
 ) -> None:
     faces = tmp_path / "faces"
     large = _drawn(faces, "large.png", 64, 64, 255)
-    small = _drawn(faces, "deep/small.png", 32, 32, 40)
+    small = _drawn(tmp_path, "elsewhere/small.png", 32, 32, 40)
+    (faces / "deep").symlink_to(tmp_path / "elsewhere")
     _drawn(faces, "wide.png", 32, 64, 255)
+    _drawn(faces, ".ipynb_checkpoints/large.png", 64, 64, 255)
     (faces / "cut.png").write_bytes((faces / "large.png").read_bytes()[:200])
     said = kdface("quality", str(faces), f"run={resized_run}", "-o", str(tmp_path / "there"))
     assert said.code == 0, said.err
@@ -74,6 +76,7 @@ def test_crops_are_resized_as_in_training_and_broken_files_are_left_out(
     assert (tmp_path / "there" / "quality_faces.png").stat().st_size > 0
     assert not list(tmp_path.glob("quality_*"))
     assert "resized  1 images to 32x32" in said.out and "left out  2 broken files" in said.out
+    assert "passed over  1 entries that are no images: .ipynb_checkpoints/" in said.out
     assert "cut.png: the PNG is cut short" in said.err
     assert "wide.png: the crop is 32 high, 64 wide. (expected: 32 high, 32 wide)" in said.err
 

@@ -125,7 +125,7 @@ def test_other_files_are_passed_over(root: Path) -> None:
     (root / "train" / "nobody" / "face").mkdir(parents=True)
     faces = CKDFolders(root, "train")
     assert len(faces) == 6
-    assert faces.passed_over == ["bo/face/Thumbs.db", "nobody/"]
+    assert faces.passed_over == ["bo/face/Thumbs.db", "bo/periocular/.hidden.png", "list.txt", "nobody/"]
 
 
 def test_what_is_not_there_is_told(root: Path) -> None:

@@ -1,4 +1,5 @@
 import inspect
+import os
 import struct
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from kdface.datasets.folders import images_below
 from kdface.datasets.image_folder import ImageFolder
 from kdface.datasets.images import decode
 from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
+from kdface.datasets.resized import Resized
 from kdface.errors import DataError, UserError
 from kdface.faces import ARCFACE_112, FaceSet, Preprocessing
 
@@ -75,7 +78,67 @@ def test_what_is_no_image_is_passed_over_and_said(root: Path) -> None:
     (root / "empty").mkdir()
     faces = ImageFolder(root)
     assert list(faces.people) == ["ada", "bo", "cy"]
-    assert faces.passed_over == ["ada/readme.txt", "empty/"]
+    assert faces.passed_over == [".cache/", "ada/.DS_Store", "ada/readme.txt", "empty/", "notes.txt"]
+
+
+def test_one_rule_says_what_a_folder_holds(root: Path) -> None:
+    """Linked folders and files are followed; what other systems leave behind is passed over, and all of it is said."""
+    image = encoded(picture(9), ".jpg")
+    for name in (
+        "ada/._a.jpg",
+        "ada/.ipynb_checkpoints/a.jpg",
+        "ada/nested/a.jpg",
+        "__MACOSX/ada/a.jpg",
+        "bo/Thumbs.db",
+        "loose.jpg",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(image)
+    elsewhere = root.parent / "elsewhere"
+    (elsewhere / "dee").mkdir(parents=True)
+    (elsewhere / "dee" / "1.jpg").write_bytes(image)
+    (root / "dee").symlink_to(elsewhere / "dee")
+    (root / "ada" / "z.jpg").symlink_to(elsewhere / "dee" / "1.jpg")
+    (root / "eve").symlink_to(root.parent / "gone")
+    faces = ImageFolder(root)
+    assert list(faces.people) == ["ada", "bo", "cy", "dee"]
+    assert [key for key in faces.keys if key.startswith(("ada", "dee"))] == [
+        "ada/a.png",
+        "ada/b.jpg",
+        "ada/c.BMP",
+        "ada/z.jpg",
+        "dee/1.jpg",
+    ]
+    said = ["__MACOSX/", "ada/._a.jpg", "ada/.ipynb_checkpoints/", "ada/nested/", "bo/Thumbs.db", "eve", "loose.jpg"]
+    assert faces.passed_over == said
+    assert list(Resized(faces, (56, 56)).passed_over) == said
+
+    (root / "bo" / "loop").symlink_to(root)
+    files, others = images_below(root)
+    keys = {file.relative_to(root).as_posix() for file in files}
+    assert keys == {*faces.keys, "ada/nested/a.jpg", "loose.jpg"}
+    assert sorted(others) == sorted({*said, "bo/loop/"} - {"ada/nested/", "loose.jpg"})
+
+
+def test_names_that_are_not_utf_8_and_folders_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkdir(os.path.join(os.fsencode(root), b"Jos\xe9"))
+    with pytest.raises(DataError, match=r"Jos\\xe9' in it is not UTF-8"):
+        ImageFolder(root)
+    monkeypatch.setattr(os, "listdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(DataError, match=r"faces: the folder cannot be read \(Permission denied\)"):
+        ImageFolder(root)
+
+
+def test_a_file_given_as_root_is_said_to_be_one(root: Path) -> None:
+    (root / "faces.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"faces.zip is a file, not a folder") as error:
+        ImageFolder(root / "faces.zip")
+    assert "unpack it" in error.value.mend
+    with pytest.raises(UserError, match=r"ada is a folder, not a file"):
+        RawFolder(root, root / "ada")
+    with pytest.raises(UserError, match=r"does not exist") as error:
+        ImageFolder(root.parent / "facse")
+    assert error.value.nearest == str(root)
 
 
 def test_people_and_min_images(root: Path) -> None:
