@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +18,7 @@ from kdface.commands.prepare import prepare_run, run_folder
 from kdface.commands.taught import require_same_teachers
 from kdface.config.check import convert
 from kdface.config.compose import Composed, compose_in, load
+from kdface.config.hydra_api import BASIC_SWEEPER, Hydra, grid
 from kdface.config.locate import parameters
 from kdface.errors import UserError, nearest
 from kdface.reports.summary import shown
@@ -32,7 +31,6 @@ from kdface.sweeps.table import write_results
 from kdface.sweeps.view import Watcher
 
 _PLUGINS = "hydra_plugins.kdface"
-_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class Session:
@@ -69,11 +67,10 @@ class Session:
         self.launcher.setup(hydra_context=None, task_function=self, config=fixed)
         sweeper = fixed.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
-        if sweeper._target_ == _BASIC:
+        if sweeper._target_ == BASIC_SWEEPER:
             self.swept = _keys(given)
             _require_grid(given)
-            batches = BasicSweeper.split_arguments(_parsed(self.hydra, given), max_batch_size=None)
-            self.grid = [job for batch in batches for job in batch]
+            self.grid = grid(self.hydra, given)
             for job in self.grid:
                 self.compose(job)
             return
@@ -227,10 +224,6 @@ def is_swept(override: str) -> bool:
         return bool(OverridesParser.create().parse_override(override).is_sweep_override())
     except Exception:  # what cannot be read is told of when it is composed
         return False
-
-
-def _parsed(hydra: Hydra, overrides: list[str]) -> list[Any]:
-    return list(OverridesParser.create(hydra.config_loader).parse_overrides(overrides))
 
 
 def _require_grid(overrides: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ The schema is written down nowhere: it is the type hints of `Configuration` and 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
 import types
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from kdface.config.advice import ALIASES
 from kdface.config.locate import Parameter, locate, parameters, require_targets
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
@@ -43,6 +45,20 @@ _WHENCE = {
     "num_classes": "the dataset",
     "embedding_size": "the backbone",
 }
+
+
+class UnknownKeyError(UserError):
+    """A key that its part does not have. `key` is the dotted key."""
+
+    def __init__(self, key: str, problem: str, **more: str) -> None:
+        super().__init__(problem, **more)
+        self.key = key
+
+    def __reduce__(self) -> tuple[object, ...]:
+        plain = UserError(
+            self.problem, expected=self.expected, nearest=self.nearest, origin=self.origin, mend=self.mend
+        )
+        return plain.__reduce__()
 
 
 def check_tree(tree: Mapping[str, Any], schema: type, origins: Origins) -> None:
@@ -81,13 +97,15 @@ def check_parameters(
         if key not in known:
             if renamed := old_name(full, value, origins.of(full)):
                 raise renamed
-            valid = sorted(set(known) - set(injected))
-            raise UserError(
+            valid = {name: known[name] for name in sorted(set(known) - set(injected))}
+            near = _meant(str(key), value, path, valid)
+            raise UnknownKeyError(
+                full,
                 f"unknown key {full!r} (value {value!r}).",
                 expected=f"one of {', '.join(valid)}" if valid else "no keys here",
-                nearest=_join(path, nearest(str(key), valid)),
+                nearest=near,
                 origin=origins.of(full),
-                mend=_rename(full, _join(path, nearest(str(key), valid)), origins.of(full), value),
+                mend=_rename(full, near, origins.of(full), value),
             )
         _check_value(known[str(key)].hint, value, full, origins)
     missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
@@ -97,6 +115,19 @@ def check_parameters(
             expected=_describe(known[missing[0]].hint),
             mend=f"add {_join(path, missing[0])}=...",
         )
+
+
+def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
+    """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
+    ours = [each for each in ALIASES.get(key, ()) if each.rpartition(".")[0] == path and "=" not in each]
+    for near in (*(each.rpartition(".")[2] for each in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
+        try:
+            if near in valid:
+                _check_value(valid[near].hint, value, near, Origins())
+                return _join(path, near)
+        except UserError:
+            continue
+    return next((each for each in ALIASES.get(key, ()) if not path and "=" not in each), "")
 
 
 def given_by_framework(path: str, value: object, origin: str) -> UserError:
@@ -257,6 +288,8 @@ def _join(path: str, key: str) -> str:
 def _rename(given: str, near: str, origin: str, value: object) -> str:
     if near and origin.startswith("command line") and not isinstance(value, Mapping | list):
         return f"{near}={value}"
+    if near and near.rpartition(".")[0] != given.rpartition(".")[0]:
+        return f"set {near} instead, and remove {given}"
     if near:
         return f"write {near} in place of {given}"
-    return f"remove {given}" if origin.startswith("command line") else f"add ~{given} to the command line"
+    return f"remove {given}"

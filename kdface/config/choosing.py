@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from kdface.config.hydra_api import apply_values, repository
 from kdface.config.origin import Origins, trace
 
 CONFIG = "config"
@@ -45,10 +46,10 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
     values: list[Override] = []
     parsed = OverridesParser.create().parse_overrides(overrides)
     own = [word for word, each in zip(overrides, parsed, strict=True) if each.is_hydra_override()]
-    repository = _repository(loader, tuple(own))
+    known = _repository(loader, tuple(own))
     for word, each in zip(overrides, parsed, strict=True):
         special = each.is_hydra_override() or each.is_sweep_override()  # where Hydra looks; what it refuses
-        if special or (repository.group_exists(each.key_or_group) and not isinstance(each.value(), dict)):
+        if special or (known.group_exists(each.key_or_group) and not isinstance(each.value(), dict)):
             choosing.append(word)
         else:
             values.append(each)
@@ -58,7 +59,7 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
 @functools.lru_cache(maxsize=64)
 def _repository(loader: Any, own: tuple[str, ...]) -> Any:
     """The groups that there are, with those of the folders that hydra.searchpath adds."""
-    return loader._parse_overrides_and_create_caching_repo(CONFIG, list(own))[1]
+    return repository(loader, CONFIG, own)
 
 
 def with_values(loader: Any, config: DictConfig, values: list[Override]) -> DictConfig:
@@ -66,7 +67,7 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     laid = copy.deepcopy(config)
     for name in _OPEN:
         OmegaConf.set_struct(laid[name], False)
-    loader._apply_overrides_to_config(values, laid)
+    apply_values(loader, values, laid)
     return laid
 
 

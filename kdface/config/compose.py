@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -19,16 +17,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config import views
 from kdface.config.assemble import check_parts
-from kdface.config.check import INJECTED, check_tree, given_by_framework
+from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.choosing import choose, split, with_values
 from kdface.config.files import absolute, absolute_paths, require_name
+from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, conf_folder, expand_home, groups
+from kdface.config.paths import conf_folder, expand_home, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
+from kdface.config.refused import (
+    bad_override,
+    missing_choice,
+    not_parsed,
+    require_package_line,
+    require_used,
+    unknown_key,
+)
 from kdface.config.renamed import refuse_old_names
 from kdface.config.schema import Configuration
-from kdface.errors import UserError, nearest
+from kdface.config.trainer import arguments
+from kdface.errors import UserError
 
 views.register()
 # What an evaluation of a finished run may set for itself.
@@ -50,12 +58,9 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
     for folder in config_dirs:
         if not folder.is_dir():
             raise UserError(f"--config-dir {folder}: there is no such folder.", mend="give a folder of YAML files")
-    search_path = create_config_search_path(str(conf_folder()))
-    for folder in reversed(config_dirs):
-        search_path.prepend("command-line", f"file://{folder.resolve()}")
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2(task_name="kdface", config_search_path=search_path)
+        yield hydra_over(conf_folder(), config_dirs)
     finally:
         GlobalHydra.instance().clear()
 
@@ -95,7 +100,16 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     for group, value in tree.items():
         if value == {} and group != "evaluation":
             tree[group] = None
-    check_tree(tree, Configuration, origins)
+    for key in tree:
+        below = [each for each in origins.under(key) if each != key]
+        require_package_line(key, origins.of(below[0]) if below else "", [*Configuration.__dataclass_fields__])
+    try:
+        check_tree(tree, Configuration, origins)
+    except UnknownKeyError as error:
+        added = [each for each in overrides if not each.startswith("~") and _key_of(each, error.key)]
+        if not added:
+            raise
+        raise unknown_key(added[0], overrides, partial(_keys_of, hydra), partial(_problem, hydra)) from None
     check_parts(tree)
     if tree["name"] is None:
         tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
@@ -135,23 +149,21 @@ def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
 
 def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
     refuse_old_names(overrides)
+    require_used(overrides)
     loader = hydra.config_loader
+    overrides = [_without_plus(each, loader) for each in overrides]
     try:
         choosing, values = split(loader, overrides)
         made = choose(loader, choosing)
         config = with_values(loader, made.config, values)
     except OverrideParseException as error:
-        bad = str(getattr(error, "override", "") or "")
-        raise UserError(
-            f"cannot read the override {bad!r}: {str(error.__cause__ or error).splitlines()[0]}.",
-            expected="KEY=VALUE, GROUP=CHOICE, +KEY=VALUE or ~KEY, as in Hydra",
-            origin="command line",
-            mend="quote values with spaces, commas or brackets: 'key=\"a, b\"'",
-        ) from None
+        raise not_parsed(error) from None
     except MissingConfigException as error:
-        raise _missing_choice(error, overrides) from None
+        raise missing_choice(error, overrides, folders(loader)) from None
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError, TypeError) as error:
-        raise _bad_override(hydra, error, overrides) from None
+        raise bad_override(
+            error, overrides, folders(loader), partial(_keys_of, hydra), partial(_problem, hydra)
+        ) from None
     except (yaml.YAMLError, OSError) as error:
         raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
     origins = made.origins.copy()
@@ -179,62 +191,40 @@ def _require_unused(config: DictConfig, origins: Origins) -> None:
     require_targets(own, origins.of, "hydra")
 
 
-def _missing_choice(error: MissingConfigException, overrides: list[str]) -> UserError:
-    """A choice that no file of its group has: `backbone=resnt18`."""
-    missing = str(error.missing_cfg_file or "")
-    group, _, choice = missing.rpartition("/")
-    if (options := error.options) is None:
-        return UserError(f"there is no configuration {missing!r}: {str(error).splitlines()[0]}")
-    near = nearest(choice, options)
-    given = next((each for each in overrides if each.lstrip("+") == f"{group}={choice}"), "")
-    return UserError(
-        f"there is no {group} named {choice!r}.",
-        expected=f"one of {', '.join(options)}",
-        nearest=f"{group}={near}" if near else "",
-        origin=f"command line: {given}" if given else "a defaults list",
-        mend=f"kdface list {group}",
-    )
+def _without_plus(word: str, loader: Any) -> str:
+    """`+experiment=demo` as `experiment=demo`: every group is in the root's defaults list already."""
+    key = word.removeprefix("+").partition("=")[0]
+    return word.removeprefix("+") if word.startswith("+") and key in groups(folders(loader)) else word
 
 
-def _bad_override(hydra: Hydra, error: Exception, overrides: list[str]) -> UserError:
-    """An override that Hydra refused: find which, and the valid name nearest to it."""
-    text = " ".join(str(part) for part in (error, error.__cause__) if part)
-    named = re.search(r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=", text)
-    key = next((each for each in named.groups() if each), "") if named else ""
-    given = next((each for each in overrides if key and each.lstrip("+~").split("=")[0].split("@")[0] == key), "")
-    if not given:
-        for each in overrides:
-            group, _, value = each.partition("=")
-            if group in groups() and not value.startswith("[") and value not in choices(group):
-                return UserError(
-                    f"{group} = {value} is not a choice of its group.",
-                    expected=f"one of {', '.join(choices(group))}",
-                    origin=f"command line: {each}",
-                    mend=f"kdface list {group}",
-                )
-        first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
-        return UserError(f"the configuration cannot be composed: {' '.join(first)}")
-    others = [each for each in overrides if each != given]
-    valid = set(groups())
+def _key_of(word: str, key: str) -> bool:
+    """Does an override set this key, or one below it?"""
+    given = word.lstrip("+").partition("=")[0]
+    return given == key or given.startswith(f"{key}.")
+
+
+def _keys_of(hydra: Hydra, overrides: list[str]) -> list[str]:
+    config = load(hydra, overrides)
+    more = [f"trainer.{name}" for name in arguments()]
+    return [*groups(folders(hydra.config_loader)), *more, *_keys(OmegaConf.to_container(config, resolve=False))]
+
+
+_advising = False
+
+
+def _problem(hydra: Hydra, overrides: list[str]) -> UserError | None:
+    """The first mistake of a command line, if there is one; of it no advice is asked for."""
+    global _advising
+    if _advising:
+        return UserError("not asked")
+    _advising = True
     try:
-        config = load(hydra, others)
-        valid |= set(_keys(OmegaConf.to_container(config, resolve=False)))
-    except UserError as earlier:
-        return earlier
-    group, _, name = key.partition(".")
-    if name in INJECTED.get(group, ()):
-        return given_by_framework(key, given.partition("=")[2], f"command line: {given}")
-    near = nearest(key, [each for each in valid if not each.startswith("hydra")] or valid)
-    if "." in key and not nearest(key.rpartition(".")[2], [near.rpartition(".")[2]]):
-        near = ""  # alike in the group's name alone
-    value = given.partition("=")[2]
-    return UserError(
-        f"unknown key {key!r}.",
-        expected="a group or a key of the composed configuration (see: kdface train --cfg job)",
-        nearest=near,
-        origin=f"command line: {given}",
-        mend=f"{near}={value}" if near else "kdface train --cfg job shows every key",
-    )
+        compose_in(hydra, overrides)
+    except UserError as error:
+        return error
+    finally:
+        _advising = False
+    return None
 
 
 def _keys(tree: Any, prefix: str = "") -> Iterator[str]:

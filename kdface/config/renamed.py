@@ -36,6 +36,7 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
     if key == "trainer.max_steps" and value in (None, "null", "None"):
         return UserError(
             f"trainer.max_steps = {value}: no limit is -1, as Lightning writes it.",
+            nearest="trainer.max_steps=-1",
             origin=origin,
             mend="trainer.max_steps=-1",
         )
@@ -45,7 +46,7 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
     mend = f"{RENAMED[key]}={text}"
     if key == _EVERY:
         mend = "validation=none" if text == "null" else f"{mend} validation=evaluation"
-    return UserError(f"{key} is named {RENAMED[key]} now.", origin=origin, mend=mend)
+    return UserError(f"{key} is named {RENAMED[key]} now.", nearest=mend.partition(" ")[0], origin=origin, mend=mend)
 
 
 def refuse_old_names(overrides: list[str]) -> None:

@@ -5,6 +5,7 @@ A row is a command that makes a mistake. What its message says under `to mend` a
 - `KEY=VALUE ...` takes the place of the word that was wrong, or of the word with that key, or is added;
 - `write NEW in place of OLD` renames a key, on the command line or in the file and line that the message names;
 - `remove KEY` takes the word away, `add ~KEY` adds one, `export NAME=VALUE` sets a variable for the command;
+- `write the line 'LINE' at the top of FILE` and `save FILE as UTF-8 [without a byte-order mark]` change the file;
 - `kdface ...` is run by itself and must succeed.
 
 Alternatives are separated by commas or "or", and all of them are tried. Placeholders are words in capitals or `...`;
@@ -98,7 +99,7 @@ def suggestions(error: UserError) -> list[Suggestion]:
     given = error.origin.removeprefix("command line: ") if error.origin.startswith("command line: ") else ""
     if near.startswith("kdface "):
         found.append(Suggestion("word", tuple(shlex.split(near)[1:])))
-    elif _OVERRIDE.fullmatch(near):
+    elif _OVERRIDE.fullmatch(near) or near.startswith("~"):
         found.append(Suggestion("override", (near,), given))
     elif near and given and "=" in given:
         found.append(Suggestion("rename", (near,), given.lstrip("+~").partition("=")[0]))
@@ -117,8 +118,17 @@ def _parsed(text: str) -> Iterator[Suggestion]:
     if renamed := re.match(r"write (\S+) in place of (\S+)$", text):
         yield Suggestion("rename", (renamed[1],), renamed[2])
         return
-    if removed := re.match(r"remove ([\w.@/]+)$", text):
+    if swapped := re.match(r"(\S+=.*) in place of (\S+=.*)$", text):
+        yield Suggestion("swap", tuple(swapped[1].split()), swapped[2])
+        return
+    if removed := re.match(r"remove ([\w.@/]+)(?:$|   )", text):
         yield Suggestion("remove", (), removed[1])
+        text = text[removed.end() :]
+    if line := re.match(r"write the line '(.+)' at the top of (\S+)$", text):
+        yield Suggestion("top", (line[1],), line[2])
+        return
+    if saved := re.match(r"save (\S+) as UTF-8", text):
+        yield Suggestion("save", (), saved[1])
         return
     for number, part in enumerate(_COMMAND.split(text)):
         if number == 0:
@@ -159,10 +169,20 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             given = next((word for word in words if word.lstrip("+~").partition("=")[0] == old), None)
             if given is not None:
                 return tuple(f"{new}={word.partition('=')[2]}" if word == given else word for word in words)
-            file, _, line = error.origin.rpartition(":")
-            rows = Path(file).read_text(encoding="utf-8").splitlines()
-            rows[int(line) - 1] = rows[int(line) - 1].replace(old.rpartition(".")[2], new.rpartition(".")[2], 1)
-            Path(file).write_text("\n".join([*rows, ""]), encoding="utf-8")
+            file, _, number = error.origin.rpartition(":")
+            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            lines[int(number) - 1] = lines[int(number) - 1].replace(old.rpartition(".")[2], new.rpartition(".")[2], 1)
+            Path(file).write_text("\n".join([*lines, ""]), encoding="utf-8")
+            return words
+        case Suggestion("swap", new, old):
+            return (*(word for word in words if word not in old.split()), *new)
+        case Suggestion("top", (line,), file):
+            Path(file).write_text(f"{line}\n{Path(file).read_text(encoding='utf-8')}", encoding="utf-8")
+            return words
+        case Suggestion("save", (), file):
+            raw = Path(file).read_bytes()
+            marked = raw.startswith(b"\xef\xbb\xbf")
+            Path(file).write_text(raw.decode("utf-8-sig" if marked else "latin-1"), encoding="utf-8")
             return words
         case Suggestion("word", right, _):
             return (*right, *words[len(right) :])
@@ -201,8 +221,10 @@ def attempt(row: Row, folder: Path) -> Tried:
             tried.in_words.append(str(suggestion))
             continue
 
-        def mended(suggestion: Suggestion = filled) -> str:
+        def mended(number: int = number) -> str:
             said = mistake(row)
+            suggestion = _filled(suggestions(said)[number], row)
+            assert suggestion is not None
             try:
                 if suggestion.kind == "command":
                     code = _main(suggestion.words)

@@ -2,14 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from tests.advice.harness import Row, tiny
 
+
+def _experiment(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "mine" / "experiment").mkdir(parents=True)
+        (folder / "mine" / "experiment" / "lht.yaml").write_text(text, encoding=encoding)
+
+    return write
+
+
+MINE = ("train", "experiment=lht", "-cd", "mine")
 ROWS = [
-    tiny("metod=spherefacer", told="unknown key 'metod'"),
-    tiny("trainer.max_epoch=3", told="unknown key 'trainer.max_epoch'"),
-    tiny("+trainer.max_epoch=3", told="unknown key 'trainer.max_epoch'"),
+    *(
+        tiny(word, told=f"unknown key {word.lstrip('+').partition('=')[0]!r}")
+        for word in (
+            "metod=spherefacer",
+            "trainer.max_epoch=3",
+            "+trainer.max_epoch=3",
+            "head.margn=1.4",
+            "head.m=1.5",
+            "+head.m=1.5",
+            "head.s=64",
+            "lr=0.1",
+            "+lr=0.1",
+            "model.optimizer.lr=0.1",
+            "weight_decay=0.1",
+            "batch_size=8",
+            "datamodule.batch_size=8",
+            "num_workers=1",
+            "max_epochs=2",
+            "epochs=2",
+            "clip_norm=5.0",
+            "trainer.accelerater=cpu",
+            "accelerator=cpu",
+            "embedding_dim=16",
+            "data=toy_faces",
+            "model=spherefacer",
+            "model=iresnet_nano",
+            "data_dir=elsewhere",
+            "log_dir=elsewhere",
+            "task_name=night",
+            "nothing.like.it=3",
+            "experiment@x=demo",
+        )
+    ),
+    *(
+        tiny(word, told=" now.")
+        for word in ("trainer.nodes=1", "trainer.clip_norm=5.0", "trainer.workers=1", "trainer.evaluate_epochs=1")
+    ),
+    tiny("trainer.max_steps=null", told="no limit is -1"),
+    tiny("+trainer.max_epochs=3", told="is there already"),
+    tiny("~nothing", told="not there to be removed"),
+    tiny("~head.margn", told="not there to be removed"),
+    tiny("hydra.run.dir=elsewhere", told="hydra.run.dir is not used here"),
+    tiny("hydra.verbose=true", told="hydra.verbose is not used here"),
     Row(("train", "backbone=resnt18"), "no backbone named 'resnt18'"),
-    tiny("head.margn=1.4", told="unknown key 'head.margn'"),
+    Row(("train", "experiment=dmeo"), "no experiment named 'dmeo'"),
+    Row(("train", "experiment=maskinv"), "maskinv/small_hg"),
+    Row(("train", "experiment=maskinv/smal_hg"), "experiment=maskinv/small_hg"),
+    Row(("train", "experiment=small_teacher"), "maskinv/small_teacher"),
+    Row(("train", "logger=True"), "logger"),
+    Row(("train", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"), "hydra/launcher=process"),
+    Row(("train", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"), "hydra.launcher.minutes=60"),
+    Row(("train", "hydra/sweeper=ax"), "hydra/sweeper=optuna"),
+    Row(MINE, "its first line is not # @package", _experiment("trainer:\n  max_epochs: 1\n")),
+    Row(MINE, "byte-order mark", _experiment("# @package _global_\ntrainer:\n  max_epochs: 1\n", "utf-8-sig")),
+    Row(MINE, "is not UTF-8", _experiment("# @package _global_\n# Käfer\ntrainer:\n  max_epochs: 1\n", "latin-1")),
+    Row(MINE, "no such group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
+    Row(MINE, "trainer.max_epoch", _experiment("# @package _global_\ntrainer:\n  max_epoch: 1\n")),
     tiny("head.num_classes=5", told="head.num_classes"),
     tiny("head=none", told="head is none"),
     tiny("method.views.student=masked", told="makes no such view"),

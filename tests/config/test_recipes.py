@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra._internal.hydra import Hydra
 
 from kdface.config.compose import compose, compose_in, hydra_context
 from kdface.config.fingerprint import fingerprint
+from kdface.config.hydra_api import Hydra
 from kdface.config.paths import choices, conf_folder
 from kdface.errors import UserError
 from tests.config.test_composition import company

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal.hydra import Hydra
 
 from kdface.config.compose import compose_in, hydra_context
+from kdface.config.hydra_api import Hydra
 from kdface.config.paths import choices
 from kdface.reports.tables import Definition, read_definition
 from kdface.reports.tables.definition import Row

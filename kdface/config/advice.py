@@ -1,0 +1,165 @@
+"""What a name that is not there was meant to be: the field's usual names for ours, then names that are alike.
+
+A suggestion is made only if the command composes and checks with it, so it is a key, of the kind of its value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from kdface.errors import UserError
+
+# Names of Lightning, timm, the Hydra template and published code -> ours, by key or by the key's last part.
+# Of several the first that takes the value is suggested. Those with a value are whole overrides.
+_MEANT: dict[str, str] = {
+    "head.scale": "s logit_scale",
+    "head.margin": "m",
+    "optimizer": "optim opt",
+    "optimizer.lr": "lr learning_rate base_lr init_lr",
+    "optimizer.weight_decay": "weight_decay wd",
+    "optimizer.momentum": "momentum",
+    "scheduler": "lr_scheduler sched schedule",
+    "loader.batch_size": "batch_size bs batch train_batch_size per_device_train_batch_size",
+    "loader.num_workers": "num_workers workers n_workers dataloader_num_workers",
+    "trainer.max_epochs": "epochs num_epochs n_epochs max_epoch num_train_epochs",
+    "trainer.max_steps": "steps num_steps n_steps max_step max_iters iterations",
+    "trainer.devices": "gpus num_gpus n_gpus nproc_per_node ngpus world_size",
+    "trainer.num_nodes": "nodes nnodes num_machines",
+    "trainer.gradient_clip_val": "clip_norm grad_clip gradient_clip clip_grad clip_grad_norm max_grad_norm",
+    "trainer.accumulate_grad_batches": "accumulate grad_accum gradient_accumulation_steps accumulation_steps",
+    "trainer.log_every_n_steps": "log_steps log_every log_interval print_freq logging_steps",
+    "trainer.check_val_every_n_epoch": "evaluate_epochs eval_every eval_interval",
+    "trainer.precision": "dtype",
+    "trainer.precision=16-mixed": "fp16",
+    "trainer.precision=bf16-mixed": "bf16 amp",
+    "hardware.compile": "torch_compile",
+    "ema.decay": "ema ema_decay model_ema model_ema_decay",
+    "dataset": "data datamodule data_module train_dataset train_set",
+    "dataset.root": "root",
+    "dataset.size": "img_size image_size input_size crop_size",
+    "paths.data": "data_dir data_root data_path root_dir datasets_dir",
+    "paths.runs": "output_dir out_dir save_dir log_dir log_root work_dir default_root_dir runs results_dir",
+    "name": "task_name exp_name run_name experiment_name",
+    "seed": "random_seed manual_seed seed_everything",
+    "method": "model algorithm",
+    "backbone": "arch network model net encoder model_name student",
+    "backbone.embedding_size": "embedding_dim emb_dim embed_dim feat_dim feature_dim num_features emb_size",
+    "backbone.dropout": "drop_rate",
+    "head": "loss criterion loss_fn classifier margin_loss",
+    "augmentation": "aug augment augmentations transform transforms",
+    "evaluation": "eval protocol protocols benchmark test_set testset",
+    "teacher.run": "teacher_ckpt teacher_path teacher_checkpoint",
+    "method.temperature": "T tau",
+    "logger": "log loggers",
+    "callbacks": "callback",
+}
+ALIASES: dict[str, list[str]] = {}
+for _ours, _names in _MEANT.items():
+    for _name in _names.split():
+        ALIASES.setdefault(_name, []).append(_ours)
+# The order in which groups are searched for a key of the same name.
+_GROUPS = ("trainer", "loader", "optimizer", "head", "backbone", "method", "dataset")
+_LISTED = 40  # of more choices the nearest and the folders are listed
+# Hydra's launchers by their names of elsewhere, and the keys of theirs that ours have too.
+LAUNCHERS = {
+    "joblib": "process",
+    "basic": "process",
+    "local": "process",
+    "submitit_local": "process",
+    "submitit_slurm": "slurm",
+    "submitit": "slurm",
+    "rq": "process",
+}
+LAUNCHER_KEYS = {
+    "timeout_min": "minutes",
+    "cpus_per_task": "cores",
+    "gpus_per_node": "gpus",
+    "gpus_per_task": "gpus",
+    "mem_gb": "memory_gb",
+    "array_parallelism": "n_jobs",
+}
+SWEEPERS = {"ax": "optuna", "nevergrad": "optuna", "bayes": "optuna", "grid": "basic"}
+
+
+def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
+    """Overrides that may have been meant by `key=value`, the likeliest first.
+
+    Args:
+        key: a dotted key or group that is not there.
+        value: as it was typed.
+        keys: what is there, groups included.
+    """
+    known = [each for each in dict.fromkeys(keys) if not each.startswith("hydra")]
+    parent, _, leaf = key.rpartition(".")
+    if key in known:  # given with a + that it must not have
+        yield f"{key}={value}"
+    for name in (key, leaf):
+        for ours in ALIASES.get(name, ()):
+            if ours.partition("=")[0] in known:
+                yield ours if "=" in ours else f"{ours}={value}"
+    siblings = [each for each in known if each.rpartition(".")[0] == parent]
+    yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
+    same = [each for each in known if each.rpartition(".")[2] == leaf and each != key]
+    yield from (f"{each}={value}" for each in sorted(same, key=_place))
+    yield from (f"{each}={value}" for each in difflib.get_close_matches(key, known, n=4, cutoff=0.75))
+    for near in _alike(leaf, known, 0.8):
+        yield from (f"{each}={value}" for each in sorted(known, key=_place) if each.rpartition(".")[2] == near)
+
+
+def meant(
+    given: str, keys: Iterable[str], overrides: Sequence[str], problem: Callable[[list[str]], UserError | None]
+) -> str:
+    """The override that takes the place of `given` and composes; empty if there is none.
+
+    Args:
+        given: the word that was refused.
+        keys: what there is without it.
+        overrides: the command line.
+        problem: composes and checks a command line, and gives its first mistake.
+    """
+    key, _, value = given.lstrip("+~").partition("=")
+    place = list(overrides).index(given)
+    for word in dict.fromkeys(candidates(key, value, keys)):
+        found = problem([*overrides[:place], word, *overrides[place + 1 :]])
+        if found is None or (found.origin != f"command line: {word}" and _names_not(found, word)):
+            return word
+    return ""
+
+
+def _names_not(error: UserError, word: str) -> bool:
+    """A mistake elsewhere on the command line."""
+    key = word.partition("=")[0]
+    return not re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", error.problem)
+
+
+def among(choice: str, choices: Sequence[str]) -> tuple[str, list[str]]:
+    """(nearest of a group's choices, those to list): a folder's own if a folder was named, else all, or a few of many.
+
+    Args:
+        choice: what was given: `maskinv/smal_hg`.
+        choices: all of the group, with their folders.
+    """
+    for folder in (choice, choice.rpartition("/")[0]):
+        inside = [each for each in choices if folder and each.startswith(f"{folder}/")]
+        if inside:
+            near = difflib.get_close_matches(choice, inside, n=1, cutoff=0.5)
+            return (near[0] if near else ""), inside
+    close = difflib.get_close_matches(choice, choices, n=5, cutoff=0.5)
+    if not close:  # a folder misspelt, or a choice of a folder given without it
+        parts = {part: each for each in reversed(choices) for part in each.split("/")}
+        close = [parts[part] for part in difflib.get_close_matches(choice, parts, n=5, cutoff=0.6)]
+    if len(choices) <= _LISTED:
+        return (close[0] if close else ""), list(choices)
+    names = dict.fromkeys(each.partition("/")[0] + "/..." * ("/" in each) for each in choices)
+    return (close[0] if close else ""), list(dict.fromkeys([*close, *names]))
+
+
+def _alike(leaf: str, keys: Iterable[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(leaf, {each.rpartition(".")[2]: None for each in keys}, n=3, cutoff=cutoff)
+
+
+def _place(key: str) -> tuple[int, int, str]:
+    group = key.partition(".")[0]
+    return (key.count("."), _GROUPS.index(group) if group in _GROUPS else len(_GROUPS), key)

@@ -1,0 +1,52 @@
+"""What kdface needs of Hydra beside its public API, in this file alone.
+
+The public `hydra.compose` has no grid of a multirun, no `--cfg` and `--info`, and composes a defaults list anew for
+every job. `hydra-core` has a ceiling in pyproject.toml because of this file: its tests compare with Hydra's own result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+__all__ = ["BASIC_SWEEPER", "Hydra", "apply_values", "folders", "grid", "hydra_over", "repository"]
+
+BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+
+
+def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
+    """Hydra over a folder of configurations, with others laid over it: the first of them is searched first."""
+    search_path = create_config_search_path(str(shipped))
+    for folder in reversed(own):
+        search_path.prepend("command-line", f"file://{folder.resolve()}")
+    return Hydra.create_main_hydra2(task_name="kdface", config_search_path=search_path)
+
+
+def folders(loader: Any) -> list[Path]:
+    """The folders that a config loader searches, in order."""
+    paths = [str(each.path) for each in loader.get_search_path().get_path()]
+    return [Path(path.removeprefix("file://")) for path in paths if path.startswith("file://")]
+
+
+def repository(loader: Any, config_name: str, own: Sequence[str]) -> Any:
+    """The groups that there are, with those of the folders that `hydra.searchpath` among the overrides adds."""
+    return loader._parse_overrides_and_create_caching_repo(config_name, list(own))[1]
+
+
+def apply_values(loader: Any, values: Sequence[Override], config: DictConfig) -> None:
+    """Lay overrides of values over a composed configuration, in place. Raises what Hydra raises."""
+    loader._apply_overrides_to_config(list(values), config)
+
+
+def grid(hydra: Hydra, overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of Hydra's own multirun."""
+    parsed = OverridesParser.create(hydra.config_loader).parse_overrides(list(overrides))
+    return [job for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for job in batch]
