@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kdface.datasets.folders import scan
 from kdface.datasets.images import Size, decode, read_bytes, require_whole
+from kdface.datasets.names import plain
 from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing, Sample, template_points
 
@@ -56,7 +57,8 @@ class ImageFolder:
         self.terms = terms
         self.preprocessing = Preprocessing(size=(size[0], size[1]))
         files, self.passed_over = scan(self.root)
-        wanted = sorted(files if people is None else set(people))
+        names = {plain(person): person for person in files}
+        wanted = sorted(files if people is None else {names.get(plain(person), person) for person in people})
         for person in wanted:
             if person not in files:
                 raise UserError(

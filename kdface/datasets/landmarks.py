@@ -50,7 +50,7 @@ class Landmarks:
 
 
 def read_landmarks(path: Path) -> dict[str, Landmarks]:
-    """Read `file,left_eye_x,left_eye_y,...,mouth_right_y`, one row per image, with this header line.
+    """Read `file,left_eye_x,left_eye_y,...,mouth_right_y`, one row per image, with this header line; commas or tabs.
 
     `file` is "person/file.jpg" under the image folder; x and y are pixels of that image, left and right as
     seen in it. A row whose numbers cannot be used is kept, so that the image it belongs to can say so.
@@ -65,14 +65,16 @@ def read_landmarks(path: Path) -> dict[str, Landmarks]:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a UTF-8 text file.") from error
-    rows = csv.reader(io.StringIO(text, newline=""))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
     header = next(rows, [])
     if tuple(field.strip() for field in header) != HEADER:
         raise DataError(f"{path}, line 1: the header is {','.join(header)!r}.", expected=",".join(HEADER))
     found: dict[str, Landmarks] = {}
     for row in rows:
+        if not any(field.strip() for field in row):
+            continue
         source = f"{path}, line {rows.line_num}"
-        key = row[0] if row else ""
+        key = row[0].strip()
         parts = key.split("/")
         if len(parts) != 2 or any(part in ("", ".", "..") for part in parts):
             raise DataError(f"{source}: {key!r} does not name an image.", expected="person/file.jpg")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kdface.datasets.folders import scan
 from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.datasets.landmarks import Landmarks, read_landmarks
+from kdface.datasets.names import matched
 from kdface.errors import DataError, UserError, nearest
 from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, align, similarity, template_points
 
@@ -18,7 +19,8 @@ from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, align,
 class RawFolder:
     """Photographs `root/person/file.jpg`, aligned by five landmarks to the template at any size.
 
-    The set is every image of the folder and every row of the landmark file. One without the other is an error
+    The set is every image of the folder and every row of the landmark file, whose names may differ in suffix, zeros
+    before a number and Unicode form. One without the other is an error
     on access that names file and line, so that `kdface.datasets.checks.verify` can list them all. Keys are
     "person/file.jpg", people and files in the order of their names. A sample's landmarks are the five points
     of the row carried through the alignment, hence near the template's points but not on them.
@@ -60,9 +62,11 @@ class RawFolder:
         self.preprocessing = Preprocessing(size=(size[0], size[1]))
         files, self.passed_over = scan(self.root)
         self._csv = Path(landmarks)
-        self._rows = read_landmarks(self._csv)
-        there = {f"{person}/{file}" for person, names in files.items() for file in names} | self._rows.keys()
-        wanted = there if keys is None else set(keys)
+        rows = read_landmarks(self._csv)
+        images = {f"{person}/{file}" for person, names in files.items() for file in names}
+        self._rows = self._by_file(rows, images)
+        there = images | self._rows.keys()
+        wanted = there if keys is None else set(matched(keys, there).values())
         if not wanted:
             raise UserError(f"{self.root}: keys is empty, so no image is left.", expected="person/file.jpg")
         for key in sorted(wanted - there):
@@ -76,6 +80,16 @@ class RawFolder:
         self.people = sorted(set(names))
         number = {person: label for label, person in enumerate(self.people)}
         self.labels = np.array([number[name] for name in names], dtype=np.int64)
+
+    def _by_file(self, rows: dict[str, Landmarks], images: set[str]) -> dict[str, Landmarks]:
+        """The landmark rows by the names of the image files, which may differ in suffix, zeros and Unicode form."""
+        names = matched(rows, images)
+        found: dict[str, Landmarks] = {}
+        for key, row in rows.items():
+            if names[key] in found:
+                raise DataError(f"{row.source}: a second row for {names[key]}.")
+            found[names[key]] = row
+        return found
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb, isqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.datasets.images import read_bytes
+from kdface.datasets.names import matched
 from kdface.errors import DataError, UserError
 from kdface.randomness import generator
 
@@ -46,6 +48,15 @@ class PairList:
         """The images that the pairs need, each once, sorted."""
         return sorted({*self.left, *self.right})
 
+    def among(self, keys: Iterable[str]) -> PairList:
+        """The same pairs by the keys that a dataset has, which may differ in suffix, zeros and Unicode form.
+
+        `Ada/Ada_0001.jpg` finds `Ada/Ada_0001.png`, `Ada/Ada_1.JPG`; a key that finds none, or two, stays as it is.
+        """
+        names = matched(self.keys(), keys)
+        left, right = (tuple(names[key] for key in side) for side in (self.left, self.right))
+        return replace(self, left=left, right=right)
+
     def rows(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the left and the right images stand in `keys`, e.g. the rows of an embedding matrix.
 
@@ -69,7 +80,8 @@ def read_lfw_pairs(path: str | Path) -> PairList:
 
     View 2 opens with `folds<TAB>pairs`, and each fold holds `pairs` lines `Name<TAB>i<TAB>j` (same person)
     followed by as many lines `Name<TAB>i<TAB>Other<TAB>j` (different people). View 1 opens with `pairs`
-    alone and is one such block without folds. Image i of Name has the key `Name/Name_000i.jpg`.
+    alone and is one such block without folds. Image i of Name has the key `Name/Name_000i.jpg`. Where a line has
+    tabs, these alone part its fields, so that a name may hold spaces.
 
     Raises:
         DataError: the file cannot be read, or a line (named) is not what its place in the list asks for.
@@ -88,7 +100,7 @@ def read_lfw_pairs(path: str | Path) -> PairList:
     wanted = 2 * per_kind * (folds or 1)
     if len(rows) != wanted:
         raise DataError(f"{path}: holds {len(rows)} pairs, its first line announces {wanted}")
-    fold = np.arange(wanted, dtype=np.int64) // (2 * per_kind) if folds else None
+    fold = np.arange(wanted, dtype=np.int64) // (2 * per_kind) if folds and folds > 1 else None
     return PairList(tuple(left), tuple(right), np.array(same, dtype=np.bool_), fold)
 
 
@@ -96,7 +108,8 @@ def read_mfr2_pairs(path: str | Path) -> PairList:
     """Read the list of MFR2, masked faces in the real world (Anwar, Raychowdhury, "Masked Face Recognition for Secure
     Authentication", 2020): 848 lines without a head, in any order.
 
-    `Name i j` is one person, `Name i Other j` are two. Image i of Name has the key `Name/Name_000i.png`.
+    `Name i j` is one person, `Name i Other j` are two. Image i of Name has the key `Name/Name_000i.png`. Where a
+    line has tabs, these alone part its fields, so that a name may hold spaces.
 
     Raises:
         DataError: the file cannot be read or holds no pairs, or a line (named) is none of the two.
@@ -113,10 +126,14 @@ def read_mfr2_pairs(path: str | Path) -> PairList:
 def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
     """The lines that are not empty, with their numbers from 1, as words."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of pairs ({error})") from error
-    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+        lines = read_bytes(Path(path)).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: the list of pairs is not UTF-8 text.", mend="save it as UTF-8") from None
+    return [(number, _fields(line.strip())) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _fields(line: str) -> list[str]:
+    return [field for each in line.split("\t") if (field := each.strip())] if "\t" in line else line.split()
 
 
 def _is_count(text: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.derived import Derived
-from kdface.errors import UserError
+from kdface.errors import DataError, UserError, nearest
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
@@ -156,7 +156,8 @@ class Verification:
                 raise UserError(
                     f"{len(missing)} of {len(keys)} images of the pair list are not in {side.name}: "
                     f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}.",
-                    mend=f"kdface data verify {side.name}",
+                    expected="images and list of one release",
+                    nearest=nearest(missing[0], side.keys),
                 )
 
     @property
@@ -273,25 +274,32 @@ def lfw_verification(
 ) -> Verification:
     """Verification over a pair list in LFW's text format.
 
-    View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks.
+    View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks, or
+    as many as it has pairs.
     """
-    listed = _in_folds(read_lfw_pairs(pairs))
+    listed = _in_folds(read_lfw_pairs(pairs), pairs).among(dataset.keys)
     return Verification(dataset, listed, fars, probes, official_half_split, recognition, probe_recognition)
 
 
 def mfr2_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
     """Verification over the pair list of MFR2, real masks in the wild: each kind of pair is cut into ten blocks."""
-    return Verification(dataset, _in_folds(read_mfr2_pairs(pairs)), fars)
+    return Verification(dataset, _in_folds(read_mfr2_pairs(pairs), pairs).among(dataset.keys), fars)
 
 
-def _in_folds(listed: PairList) -> PairList:
-    """Ten folds where the list brings none: consecutive blocks of each kind."""
+def _in_folds(listed: PairList, path: Path) -> PairList:
+    """Ten folds where the list brings none, fewer where a kind has fewer pairs: consecutive blocks of each kind."""
     if listed.fold is not None:
         return listed
     fold = np.empty(len(listed), dtype=np.int64)
-    for kind in (True, False):
-        rows = np.flatnonzero(listed.same == kind)
-        fold[rows] = consecutive_folds(len(rows))
+    kinds = [np.flatnonzero(listed.same == kind) for kind in (True, False)]
+    fewest = min(map(len, kinds))
+    if fewest < 2:
+        raise DataError(
+            f"{path}: {len(kinds[0])} pairs of one person and {len(kinds[1])} of two cannot be cut into folds.",
+            expected="two pairs of each kind or more",
+        )
+    for rows in kinds:
+        fold[rows] = consecutive_folds(len(rows), min(10, fewest))
     return replace(listed, fold=fold)
 
 
@@ -310,7 +318,9 @@ def bin_verification(
             f"{dataset.name} brings no pairs along.",
             expected="a verification set (kdface.datasets.BinPairs), or one made of its images",
         )
-    return Verification(dataset, PairList(beneath.left, beneath.right, beneath.same, None), fars, probes)
+    pairs = PairList(beneath.left, beneath.right, beneath.same, None)
+    # Ten blocks of the list as it stands are InsightFace's; fewer than ten pairs cannot make them.
+    return Verification(dataset, pairs if len(pairs) >= 10 else _in_folds(pairs, beneath.path), fars, probes)
 
 
 def random_verification(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -45,6 +46,32 @@ def test_windows_line_ends_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_bytes(VIEW2.replace("\n", "\r\n").encode() + b"\r\n\n")
     assert read_lfw_pairs(path).left == _read(tmp_path, VIEW2).left
+
+
+def test_tabs_alone_part_names_with_spaces(tmp_path: Path) -> None:
+    pairs = _read(tmp_path, "\ufeff2\nAda Lo\t1\t2\nBo\t3\t4 \nAda Lo\t1\tBo\t3\nBo 1 Cy 2\n")
+    assert pairs.left == ("Ada Lo/Ada Lo_0001.jpg", "Bo/Bo_0003.jpg", "Ada Lo/Ada Lo_0001.jpg", "Bo/Bo_0001.jpg")
+    (tmp_path / "mfr2.txt").write_text("\ufeffAda Lo\t1\t2\nAda Lo\t1\tBo\t3\r\n\n", encoding="utf-8")
+    pairs = read_mfr2_pairs(tmp_path / "mfr2.txt")
+    assert pairs.right == ("Ada Lo/Ada Lo_0002.png", "Bo/Bo_0003.png") and pairs.same.tolist() == [True, False]
+
+
+def test_pairs_are_found_among_the_keys_of_a_dataset(tmp_path: Path) -> None:
+    zoe = unicodedata.normalize("NFD", "Zoé")
+    pairs = _read(tmp_path, "1\nZoé\t1\t2\nAda\t2\tBo\t10\n")
+    keys = [
+        f"{zoe}/{zoe}_1.png",
+        "Zoé/Zoé_0002.jpg",
+        "Zoé/Zoé_2.png",
+        "Ada/Ada_02.JPG",
+        "Bo/Bo_10.webp",
+        "Bo/Bo_0010.png",
+    ]
+    found = pairs.among(keys)
+    assert found.left == (keys[0], "Ada/Ada_02.JPG")
+    # the same key goes before an alike one, and of two alike ones none is taken
+    assert found.right == ("Zoé/Zoé_0002.jpg", "Bo/Bo_0010.jpg")
+    assert found.same is pairs.same
 
 
 def test_keys_and_rows(tmp_path: Path) -> None:
@@ -92,7 +119,7 @@ def test_files_that_are_no_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_lfw_pairs(tmp_path / "missing.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="binary: the list of pairs is not UTF-8 text"):
         read_lfw_pairs(tmp_path / "binary")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdface.errors import UserError
-from kdface.evaluation import Embedder, PairList, Verification, lfw_verification, random_verification
+from kdface.errors import DataError, UserError
+from kdface.evaluation import Embedder, PairList, Verification, lfw_verification, mfr2_verification, random_verification
 from kdface.faces import Preprocessing, Sample
 from tests.datasets.test_loading import Noise
 
@@ -78,6 +78,31 @@ def test_view_1_is_cut_into_folds_that_hold_both_kinds(tmp_path: Path) -> None:
     assert fold is not None
     assert np.array_equal(np.bincount(fold[:20]), [2] * 10)
     assert np.array_equal(np.bincount(fold[20:]), [2] * 10)
+
+
+class FewPeople(Noise):
+    """P1 to P4, five images each."""
+
+    keys: Sequence[str] = [f"P{1 + index % 4}/P{1 + index % 4}_{1 + index // 4}.png" for index in range(20)]
+
+
+@pytest.mark.parametrize(("genuine", "impostors", "folds"), [(4, 12, 4), (12, 3, 3), (2, 2, 2)])
+def test_under_ten_pairs_of_a_kind_make_fewer_folds(tmp_path: Path, genuine: int, impostors: int, folds: int) -> None:
+    """As many folds as the kind with fewer pairs has; each fold has pairs of both kinds, and the numbers come out."""
+    lines = ["P1 1 2", "P2 1 2", "P3 1 2", "P4 1 2"] * 3
+    lines = lines[:genuine] + [f"P1 1 P{2 + place % 3} {1 + place // 6}" for place in range(impostors)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines), encoding="utf-8")
+    test = mfr2_verification(FewPeople(), tmp_path / "pairs.txt")
+    assert test.pairs.fold is not None
+    for kind in (True, False):
+        assert set(test.pairs.fold[test.pairs.same == kind]) == set(range(folds))
+    assert test.evaluate(Embedder(_by_person)).metrics["accuracy"].value == 1
+
+
+def test_one_pair_of_a_kind_makes_no_folds(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("P1 1 2\nP1 1 P2 1\nP1 2 P2 2\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"pairs\.txt: 1 pairs of one person and 2 of two cannot be cut into folds"):
+        mfr2_verification(FewPeople(), tmp_path / "pairs.txt")
 
 
 class Angles(Noise):

@@ -1,0 +1,35 @@
+"""Names of images as lists and folders write them: one image may be `Ada_0001.jpg` here and `Ada_1.PNG` there."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+_NUMBER = re.compile(r"0+(?=\d+$)")
+
+
+def plain(name: str) -> str:
+    """A name in Unicode's composed form (NFC); macOS's HFS+ stores the decomposed one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def loose(key: str) -> str:
+    """What is left of a key without suffix, zeros before the last number, and the Unicode form."""
+    path = PurePosixPath(plain(key))
+    return str(path.with_name(_NUMBER.sub("", path.stem) or path.name))
+
+
+def matched(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """wanted -> the key that is there: the same one, else the only one that is loosely so, else `wanted` itself."""
+    exact = set(there)
+    alike: dict[str, list[str]] = {}
+    found = {}
+    for key in wanted:
+        if key not in exact and not alike:
+            for each in exact:
+                alike.setdefault(loose(each), []).append(each)
+        near = [] if key in exact else alike.get(loose(key), [])
+        found[key] = near[0] if len(near) == 1 else key
+    return found
