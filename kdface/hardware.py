@@ -78,6 +78,12 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
+def weights_dtype(precision: object) -> torch.dtype:
+    """The type that Lightning gives the weights: that of a `-true` precision, float32 under every other."""
+    true = {"64": torch.float64, "64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
+    return true.get(str(precision), torch.float32)
+
+
 def forward_context(profile: Profile) -> AbstractContextManager[Any]:
     """The autocast that evaluation runs under, the same as training's."""
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(profile.precision)

@@ -9,10 +9,13 @@ from kdface.faces import Preprocessing
 
 
 def normalised(
-    images: Tensor, preprocessing: Preprocessing, layout: torch.memory_format = torch.contiguous_format
+    images: Tensor,
+    preprocessing: Preprocessing,
+    layout: torch.memory_format = torch.contiguous_format,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's order of channels."""
-    floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's order of channels and `dtype`."""
+    floats = images.permute(0, 3, 1, 2).to(dtype, memory_format=layout)
     if preprocessing.color == "bgr":
         floats = floats.flip(1)
     return (floats - preprocessing.mean) / preprocessing.std

@@ -12,6 +12,7 @@ from kdface.config.origin import Origins
 from kdface.config.schema import Configuration
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
+from kdface.hardware import weights_dtype
 from kdface.methods import Method
 from kdface.runs.checkpoint import load_weights_into, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run
@@ -54,7 +55,7 @@ def load_run(path: str | Path) -> LoadedRun:
     method.people = tuple(about.get("people", ()))
     if config["ema"]["decay"] is not None:
         method.add_average()
-    load_weights_into(method, checkpoint)
+    load_weights_into(method.to(weights_dtype(config["trainer"].get("precision"))), checkpoint)
     return LoadedRun(folder, method.eval(), config, checkpoint, int(about["step"]))
 
 

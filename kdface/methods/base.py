@@ -124,7 +124,7 @@ class Method(pl.LightningModule, ABC):
 
     def pixels(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the networks' colours and memory format."""
-        return normalised(images, self.preprocessing, self.memory_format)
+        return normalised(images, self.preprocessing, self.memory_format, next(self.backbone.parameters()).dtype)
 
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, D) embeddings, not normalised."""

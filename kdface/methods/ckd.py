@@ -138,7 +138,7 @@ class CKD(Method):
         return "student"
 
     def _seen(self, images: Tensor, role: str) -> Tensor:
-        return normalised(images, self.inputs[role], self.memory_format)
+        return normalised(images, self.inputs[role], self.memory_format, next(self.backbone.parameters()).dtype)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         assert self.head is not None and self.views.teacher is not None
