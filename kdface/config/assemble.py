@@ -17,7 +17,7 @@ from kdface.config.locate import locate, parameters
 from kdface.config.method import build_augmentation, build_method
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
-from kdface.evaluation import Calibration, EvaluationProtocol, QualityEDC, Quantised
+from kdface.evaluation import EvaluationProtocol, require_fits
 from kdface.faces import FaceSet
 from kdface.hardware import detect
 from kdface.methods import Method, Optimization, Views
@@ -129,40 +129,11 @@ def build_protocols(tree: Tree, method: Method, group: str = "evaluation") -> di
     for name, node in (tree.get(group) or {}).items():
         made = build(node, shared=shared, load_network=load_network)
         protocols[name] = made
-        test = made.protocol if isinstance(made, Quantised) else made
-        if isinstance(test, QualityEDC) and test.grader is None and not method.grades:
-            raise UserError(
-                f"{group}.{name} tests face-image quality, and the run's network gives none.",
-                mend=f"method=aikd, head=magface, head=crfiqa, or a source: {group}.{name}.grader=...",
-            )
-        if isinstance(test, Calibration):
-            if isinstance(made, Quantised):
-                raise UserError(
-                    f"{group}.{name} quantises embeddings, and Calibration tests probabilities, not embeddings.",
-                    mend="give the Calibration itself",
-                )
-            _require_classes(test, f"{group}.{name}", method)
-        if getattr(test, "compare", "") == "logits" and not method.classifies:
-            raise UserError(
-                f"{group}.{name} compares logits, and the run's head is no softmax over all of its people.",
-                mend=f"head=softmax, a margin softmax (kdface list head), or {group}.{name}.compare=embeddings",
-            )
+        require_fits(made, method, f"{group}.{name}")
         for faces in made.datasets:
             if faces.preprocessing not in method.sees:
                 method.preprocessing.require_equal(faces.preprocessing, "the network", f"{group}.{name}")
     return protocols
-
-
-def _require_classes(test: Calibration, name: str, method: Method) -> None:
-    if not method.classifies:
-        raise UserError(
-            f"{name} tests the probabilities of classes, and the run's head is no softmax over all of them.",
-            mend="head=softmax, or a margin softmax (kdface list head)",
-        )
-    try:
-        test.labels(method.people)
-    except UserError as error:
-        raise UserError(f"{name}: {error.problem}", expected=error.expected, mend=error.mend) from None
 
 
 def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:

@@ -15,6 +15,7 @@ from kdface.evaluation.protocol import (
     lfw_verification,
     mfr2_verification,
     random_verification,
+    require_fits,
 )
 from kdface.evaluation.quality import QualityEDC
 from kdface.evaluation.quantise import Quantised
@@ -45,4 +46,5 @@ __all__ = [
     "random_verification",
     "read_lfw_pairs",
     "read_mfr2_pairs",
+    "require_fits",
 ]

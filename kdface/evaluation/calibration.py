@@ -10,8 +10,9 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.evaluation.embed import Embedder
+from kdface.evaluation.embed import Embedder, Tested
 from kdface.evaluation.protocol import Measured, Outcome
+from kdface.evaluation.scores import Values, as_array
 from kdface.faces import FaceSet
 
 Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows that add up to 1
@@ -32,7 +33,59 @@ class Reliability(NamedTuple):
     accuracy: NDArray[np.float64]
 
 
-def reliability(probabilities: Probabilities, labels: Labels, bins: int = 15) -> Reliability:
+class Bins(NamedTuple):
+    """Sums over the samples of each bin, (bins,) each; those of two sets of samples add up.
+
+    Attributes:
+        samples: how many.
+        confidence: of the probabilities of the predicted class.
+        right: right predictions.
+    """
+
+    samples: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    right: NDArray[np.int64]
+
+    def gaps(self) -> NDArray[np.float64]:
+        """(bins,) |accuracy - confidence|; NaN in empty bins."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(self.right / self.samples - self.confidence / self.samples))
+
+    def expected_error(self) -> float:
+        """ECE, see `expected_calibration_error`."""
+        return float(np.nansum(self.samples * self.gaps()) / self.samples.sum())
+
+    def maximum_error(self) -> float:
+        """MCE, see `maximum_calibration_error`."""
+        return float(np.nanmax(self.gaps()))
+
+
+def binned(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> Bins:
+    """The sums that `reliability` is made of; arguments and errors as there."""
+    values, wanted = as_array(probabilities).astype(np.float64), as_array(labels)
+    if values.ndim != 2 or wanted.shape != (len(values),) or not len(wanted):
+        raise ValueError(f"expected (samples, classes) and (samples,), got {values.shape} and {wanted.shape}")
+    if bins < 1 or wanted.min() < 0 or wanted.max() >= values.shape[1]:
+        raise ValueError(f"{bins} bins, labels {wanted.min()}..{wanted.max()} of {values.shape[1]} classes")
+    sums = values.sum(axis=1)
+    bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
+    if bad.any():
+        raise UserError(
+            f"{int(bad.sum())} of {len(values)} rows are no probabilities; row {int(bad.argmax())} adds up to "
+            f"{sums[bad.argmax()]:.4g}.",
+            expected="numbers of at least 0 that add up to 1",
+            mend="give the softmax of the logits",
+        )
+    confidence = values.max(axis=1)
+    right = values.argmax(axis=1) == wanted
+    place = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    count = np.bincount(place, minlength=bins)
+    return Bins(
+        count, np.bincount(place, confidence, bins).astype(np.float64), np.bincount(place[right], minlength=bins)
+    )
+
+
+def reliability(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> Reliability:
     """Samples by confidence, the largest probability of each, in bins of equal width (Guo et al., ICML 2017).
 
     Of equal probabilities the first class is the prediction.
@@ -46,44 +99,22 @@ def reliability(probabilities: Probabilities, labels: Labels, bins: int = 15) ->
         UserError: rows are no probabilities.
         ValueError: shapes or labels do not fit, there are no samples, or fewer than one bin.
     """
-    if probabilities.ndim != 2 or labels.shape != (len(probabilities),) or not len(labels):
-        raise ValueError(f"expected (samples, classes) and (samples,), got {probabilities.shape} and {labels.shape}")
-    if bins < 1 or labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"{bins} bins, labels {labels.min()}..{labels.max()} of {probabilities.shape[1]} classes")
-    values = probabilities.astype(np.float64)
-    sums = values.sum(axis=1)
-    bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
-    if bad.any():
-        raise UserError(
-            f"{int(bad.sum())} of {len(values)} rows are no probabilities; row {int(bad.argmax())} adds up to "
-            f"{sums[bad.argmax()]:.4g}.",
-            expected="numbers of at least 0 that add up to 1",
-            mend="give the softmax of the logits",
-        )
-    confidence = values.max(axis=1)
-    right = values.argmax(axis=1) == labels
-    edges = np.arange(1, bins) / bins
-    place = np.searchsorted(edges, confidence, side="left")
-    count = np.bincount(place, minlength=bins)
+    found = binned(probabilities, labels, bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, confidence, minlength=bins) / count
-        accuracy = np.bincount(place, right, minlength=bins) / count
-    return Reliability(count.astype(np.int64), mean, accuracy)
+        return Reliability(found.samples, found.confidence / found.samples, found.right / found.samples)
 
 
-def expected_calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
+def expected_calibration_error(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> float:
     """ECE = sum over bins of (samples in the bin / samples) |accuracy - confidence|; see `reliability`. A fraction."""
-    found = reliability(probabilities, labels, bins)
-    return float(np.nansum(found.samples * np.abs(found.accuracy - found.confidence)) / found.samples.sum())
+    return binned(probabilities, labels, bins).expected_error()
 
 
-def maximum_calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
+def maximum_calibration_error(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> float:
     """MCE = the largest |accuracy - confidence| of a bin that is not empty; see `reliability`. A fraction.
 
     A bin with one sample weighs as much as any, so that it is noisy where samples are few.
     """
-    found = reliability(probabilities, labels, bins)
-    return float(np.nanmax(np.abs(found.accuracy - found.confidence)))
+    return binned(probabilities, labels, bins).maximum_error()
 
 
 class Calibration:
@@ -104,8 +135,20 @@ class Calibration:
 
     def __init__(self, dataset: FaceSet, bins: Annotated[int, Ge(1)] = 15) -> None:
         self.dataset = dataset
-        self.datasets = (dataset,)
+        self.datasets: tuple[FaceSet, ...] = (dataset,)
         self.bins = bins
+
+    def require(self, network: Tested, where: str) -> None:
+        """Raises `UserError` where the network has no classifier, or the images show people who are not its classes."""
+        if not network.classifies:
+            raise UserError(
+                f"{where} tests the probabilities of classes, and the run's head is no softmax over all of them.",
+                mend="head=softmax, or a margin softmax (kdface list head)",
+            )
+        try:
+            self.labels(network.people)
+        except UserError as error:
+            raise UserError(f"{where}: {error.problem}", expected=error.expected, mend=error.mend) from None
 
     def labels(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(images,) the class of each image's person. Raises `UserError` where classes have no names, or no such."""

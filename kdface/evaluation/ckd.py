@@ -15,8 +15,16 @@ from scipy.spatial.distance import cdist
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import eer, eer_midpoint, roc
-from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import Compared, require_alone, require_same, rows_of, symptoms_of, without_direction
+from kdface.evaluation.embed import Embedder, Tested
+from kdface.evaluation.folds import (
+    Compared,
+    require_alone,
+    require_comparable,
+    require_same,
+    rows_of,
+    symptoms_of,
+    without_direction,
+)
 from kdface.evaluation.people import files_of, people_of
 from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
@@ -121,6 +129,10 @@ class CrossModalVerification:
         self.chosen = images_each(dataset, images, group)
         self.people = len(files_of(dataset))
         require_same(dataset, probes, [key for those in self.chosen.values() for key in those])
+
+    def require(self, network: Tested, where: str) -> None:
+        """See `kdface.evaluation.folds.require_comparable`."""
+        require_comparable(self.compare, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed the chosen images on both sides, score all pairs of different images, measure."""

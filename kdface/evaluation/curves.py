@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.evaluation.scores import Same, checked, last_of_equals
+from kdface.evaluation.scores import Values, checked, last_of_equals
 
 Rates = NDArray[np.float64]
 
@@ -73,17 +72,19 @@ class RocCurve:
         return RocCurve(self.thresholds[keep], self.genuine_accepted[keep], self.impostor_accepted[keep])
 
 
-def roc(scores: NDArray[np.floating[Any]], same: Same) -> RocCurve:
-    """The exact ROC of scores (pairs,); `same` (pairs,) tells the genuine ones. Takes O(n log n) time.
+def roc(scores: Values, same: Values) -> RocCurve:
+    """The exact ROC of scores (pairs,); `same` (pairs,) tells the genuine ones. O(n log n) time.
+
+    Arrays, lists and tensors are taken alike.
 
     Raises:
         UserError: a score is not finite, or genuine or impostor pairs are missing.
     """
-    values = checked(scores, same)
+    values, mated = checked(scores, same)
     order = np.argsort(values)[::-1]
     ranked = values[order]
     last = last_of_equals(ranked)
-    genuine = np.cumsum(same[order], dtype=np.int64)[last]
+    genuine = np.cumsum(mated[order], dtype=np.int64)[last]
     return RocCurve(
         thresholds=np.concatenate([[np.inf], ranked[last]]),
         genuine_accepted=np.concatenate([[0], genuine]),
@@ -159,16 +160,6 @@ def fnmr_at_fmr(curve: RocCurve, fmr: float) -> float | None:
     """
     at = _vertex_at_far(curve, fmr)
     return None if at is None else float(curve.fnmr[at])
-
-
-def fnmr_at_nearest_fmr(curve: RocCurve, fmr: float) -> float:
-    """FNMR at the score whose FMR is nearest to `fmr`, above or below; of equally near ones the lowest score.
-
-    What the package pyeer, and papers that used it, call FMR100 and FMR1000. It can exceed the FMR asked
-    for, and it answers for rates that the impostor pairs cannot show; for comparison only.
-    """
-    distance = np.abs(curve.far[1:] - fmr)  # without the vertex that accepts nothing: no score occurs there
-    return float(curve.fnmr[1:][np.flatnonzero(distance == distance.min())[-1]])
 
 
 def det_points(curve: RocCurve) -> tuple[Rates, Rates]:

@@ -7,8 +7,9 @@ dropped. Published code disagrees on threshold, dropped pairs and ties, so all t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -16,13 +17,14 @@ from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.evaluation.scores import Same, Scores, checked
+from kdface.evaluation.scores import Same, Scores, Values, as_array, checked
 from kdface.randomness import generator
 
 Counts = NDArray[np.int64]
 Threshold = Literal["fixed", "re-estimated"]
 Discard = Literal["all", "mated"]
 Ties = Literal["group", "order"]
+FMRRule = Literal["at_most", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class DiscardPolicy:
     """The choices on which published error-versus-discard curves differ.
 
     Attributes:
-        fmr: the false match rate at which the threshold is set: the lowest one whose FMR does not exceed it.
+        fmr: the false match rate at which the threshold is set.
         threshold: `fixed`, set once on all pairs (Schlett et al., ISO/IEC 29794-1; LightQNet), or `re-estimated` on
             the pairs that are left, for every number of dropped ones (CR-FIQA, MagFace). Where fewer than 1 / fmr
             impostor pairs are left, the re-estimated threshold accepts none of them.
@@ -38,23 +40,39 @@ class DiscardPolicy:
             the impostor pairs and so the threshold then stay as they are.
         ties: pairs of equal quality leave together, when the last of them may (`group`, Schlett et al.), or in
             the order of the list (`order`).
+        fmr_rule: the lowest threshold whose FMR is `at_most` fmr, or the score whose FMR is `nearest` to fmr, above or
+            below it, of equally near ones the lowest: what the package pyeer does, and so CR-FIQA's published curves.
     """
 
     fmr: Annotated[float, Gt(0), Lt(1)] = 1e-3
     threshold: Threshold = "fixed"
     discard: Discard = "all"
     ties: Ties = "group"
+    fmr_rule: FMRRule = "at_most"
 
     def __post_init__(self) -> None:
         if not 0 < self.fmr < 1:
             raise ValueError(f"fmr must lie between 0 and 1, got {self.fmr}")
-        for value, valid in ((self.threshold, Threshold), (self.discard, Discard), (self.ties, Ties)):
+        given = (self.threshold, self.discard, self.ties, self.fmr_rule)
+        for value, valid in zip(given, (Threshold, Discard, Ties, FMRRule), strict=True):
             if value not in get_args(valid):
                 raise ValueError(f"{value!r} is not one of {', '.join(get_args(valid))}")
 
     def resolved_by(self, impostors: int) -> bool:
         """Whether that many impostor pairs can show a false match rate of `fmr`."""
         return bool(1 / impostors <= self.fmr) if impostors else False
+
+    @property
+    def impostors_needed(self) -> int:
+        """The fewest impostor pairs that can show a false match rate of `fmr`."""
+        about = int(1 / self.fmr)
+        return next(count for count in range(max(1, about - 1), about + 3) if self.resolved_by(count))
+
+
+def lowest_fmr(impostors: int) -> str:
+    """The lowest false match rate that so many impostor pairs can show, rounded up to two digits."""
+    with localcontext(prec=2, rounding=ROUND_CEILING):
+        return str(Decimal(1) / impostors)
 
 
 DEFAULT = DiscardPolicy()
@@ -105,9 +123,9 @@ class EDC:
 
 
 def error_discard(
-    scores: NDArray[np.floating[Any]],
-    same: Same,
-    quality: NDArray[np.floating[Any]],
+    scores: Values,
+    same: Values,
+    quality: Values,
     policy: DiscardPolicy = DEFAULT,
 ) -> EDC:
     """The error versus discard characteristic, for every possible number of dropped pairs. O(n log n) time.
@@ -125,8 +143,8 @@ def error_discard(
         UserError: scores or qualities are not finite, pairs of a kind are missing, or there are too few impostor
             pairs for the false match rate.
     """
-    values, order = _by_quality(scores, same, quality, policy)
-    return _curve(values[order], same[order], quality[order], policy)
+    values, mated, worth, _ = _by_quality(scores, same, quality, policy)
+    return _curve(values, mated, worth, policy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,37 +170,43 @@ class DiscardIntervals:
 
 
 def bootstrap_error_discard(
-    scores: NDArray[np.floating[Any]],
-    same: Same,
-    quality: NDArray[np.floating[Any]],
+    scores: Values,
+    same: Values,
+    quality: Values,
     policy: DiscardPolicy = DEFAULT,
     limits: Sequence[float] = (0.2, 0.3),
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    units: tuple[Values, Values] | None = None,
 ) -> DiscardIntervals:
-    """How far pAUC and E(d) vary with the pairs: percentiles over resamples of the pairs, with replacement.
+    """How far pAUC and E(d) vary: percentiles over resamples, with replacement, of people, images or pairs.
 
-    Mated and impostor pairs are drawn apart, each as many as there are, so that every resample can show the false
-    match rate. Pairs that share an image are taken as independent, which makes intervals a little narrow.
-    The draws depend on `seed` and on the list of pairs alone: all qualities are compared on the same resamples.
-    Other arguments and errors as of `error_discard`.
+    Pairs that share a person or an image err together. So units are resampled, each w times, and a pair counts
+    w_left w_right times, or w times where both sides are one unit (the vertex bootstrap of Snijders and Borgatti,
+    Connections 1999; for error rates of 1:1 comparison, Fogliato et al., IJCV 2024). Resamples without mated or without
+    impostor pairs are drawn again. Without units the pairs are resampled as if independent, mated and impostor pairs
+    apart, each as many as there are. Of simulated lists (tests/evaluation/test_edc.py) 95 % intervals over people cover
+    0.95 to 1, the more the fewer people impostor pairs share, those over pairs 0.66 to 0.98.
+
+    The draws depend on `seed`, the list and the units alone: all qualities are compared on the same resamples. Other
+    arguments and errors as of `error_discard`.
+
+    Args:
+        units: the unit, such as the person, of the left and of the right image of each pair: (pairs,) twice, numbers or
+            names.
     """
     if resamples < 1 or not 0 < level < 1 or not limits:
         raise ValueError(f"cannot resample {resamples} times at level {level} for limits {tuple(limits)}")
-    values, order = _by_quality(scores, same, quality, policy)
-    rng = generator(seed, "error-discard bootstrap")
-    kinds = (np.flatnonzero(same), np.flatnonzero(~same))
+    values, mated, worth, order = _by_quality(scores, same, quality, policy)
+    draws = _resamples(mated[np.argsort(order)], units, generator(seed, "error-discard bootstrap"))
     fractions = np.linspace(0, max(limits), 61)
     paucs = np.empty((resamples, len(limits)))
     errors = np.empty((resamples, len(fractions)))
     undefined = 0
     for number in range(resamples):
-        times = np.empty(len(values), dtype=np.int64)
-        for rows in kinds:
-            times[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
-        drawn = np.repeat(order, times[order])
-        curve = _curve(values[drawn], same[drawn], quality[drawn], policy, up_to=max(limits))
+        drawn = np.repeat(np.arange(len(values)), next(draws)[order])
+        curve = _curve(values[drawn], mated[drawn], worth[drawn], policy, up_to=max(limits))
         paucs[number] = [curve.pauc(limit) for limit in limits]
         errors[number] = curve.at(fractions)
         undefined += bool(curve.errors[0] == 0)
@@ -196,27 +220,52 @@ def bootstrap_error_discard(
     return DiscardIntervals(found, fractions, low, high, undefined, level, resamples, seed)
 
 
+def _resamples(same: Same, units: tuple[Values, Values] | None, rng: np.random.Generator) -> Iterator[Counts]:
+    """(pairs,) how often each pair counts, one resample after the other."""
+    if units is None:
+        kinds = (np.flatnonzero(same), np.flatnonzero(~same))
+        while True:
+            times = np.empty(len(same), dtype=np.int64)
+            for rows in kinds:
+                times[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
+            yield times
+    sides = [as_array(side) for side in units]
+    if any(side.shape != same.shape for side in sides):
+        raise ValueError(f"units must be {same.shape} twice, got {', '.join(str(side.shape) for side in sides)}")
+    number = np.unique(np.concatenate(sides), return_inverse=True)[1]
+    left, right = number[: len(same)], number[len(same) :]
+    count = int(number.max()) + 1
+    while True:
+        weight = np.bincount(rng.integers(count, size=count), minlength=count)
+        times = weight[left] * np.where(left == right, 1, weight[right])
+        if times[same].any() and times[~same].any():
+            yield times
+
+
 def _by_quality(
-    scores: NDArray[np.floating[Any]], same: Same, quality: NDArray[np.floating[Any]], policy: DiscardPolicy
-) -> tuple[Scores, NDArray[np.intp]]:
-    """The scores, and the rows of rising quality, equal ones in the order of the list; all having been checked."""
-    values = checked(scores, same)
-    if quality.shape != values.shape:
-        raise ValueError(f"quality must be {values.shape} as the scores, got {quality.shape}")
-    bad = ~np.isfinite(quality)
+    scores: Values, same: Values, quality: Values, policy: DiscardPolicy
+) -> tuple[Scores, Same, NDArray[np.float64], NDArray[np.intp]]:
+    """Scores, labels and qualities in the order of rising quality, equal ones in that of the list, and the order; all
+    checked."""
+    values, mated = checked(scores, same)
+    worth = as_array(quality).astype(np.float64)
+    if worth.shape != values.shape:
+        raise ValueError(f"quality must be {values.shape} as the scores, got {worth.shape}")
+    bad = ~np.isfinite(worth)
     if bad.any():
         raise UserError(
-            f"{int(bad.sum())} of {len(quality)} qualities are not finite, first pair {int(bad.argmax())}.",
+            f"{int(bad.sum())} of {len(worth)} qualities are not finite, first pair {int(bad.argmax())}.",
             mend="look at the loss of the run that learned the quality, or at the source of the labels",
         )
-    impostors = int((~same).sum())
+    impostors = int((~mated).sum())
     if not policy.resolved_by(impostors):
         raise UserError(
             f"{impostors} impostor pairs cannot show a false match rate of {policy.fmr:g}.",
-            expected=f"at least {int(np.ceil(1 / policy.fmr))} impostor pairs",
-            mend=f"give more pairs, or fmr={1 / impostors:.2g} or more",
+            expected=f"at least {policy.impostors_needed} impostor pairs",
+            mend="give more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
         )
-    return values, np.argsort(quality, kind="stable")
+    order = np.argsort(worth, kind="stable")
+    return values[order], mated[order], worth[order], order
 
 
 def _curve(
@@ -240,14 +289,36 @@ def _curve(
     end = 1.0 if defined.all() else float(steps[~defined][0] / total)
     steps, mated_gone, other_gone = steps[defined], mated_gone[defined], other_gone[defined]
     if estimated_once:
-        rejected = np.sort(other)[len(other) - 1 - _allowed(np.array(len(other)), policy.fmr)]
+        start = np.zeros(1, dtype=np.int64)
+        rejected = _highest_rejected(mated, other, start, start, policy)[0]
         missed = np.append(0, np.cumsum(mated <= rejected))
         errors = (missed[-1] - missed[mated_gone]) / (len(mated) - mated_gone)
         highest_rejected = np.full(len(steps), rejected)
     else:
-        highest_rejected = _Suffixes(other).largest(other_gone, _allowed(len(other) - other_gone, policy.fmr))
+        highest_rejected = _highest_rejected(mated, other, mated_gone, other_gone, policy)
         errors = _Suffixes(mated).up_to(mated_gone, highest_rejected) / (len(mated) - mated_gone)
     return EDC(steps, errors, np.nextafter(highest_rejected, np.inf), total, end, policy)
+
+
+def _highest_rejected(
+    mated: Scores, other: Scores, mated_gone: Counts, other_gone: Counts, policy: DiscardPolicy
+) -> NDArray[np.float64]:
+    """(steps,) the score that the threshold lies just above, set on the pairs that are left."""
+    left = len(other) - other_gone
+    place = _allowed(left, policy.fmr)
+    if policy.fmr_rule == "at_most" and len(left) == 1 and other_gone[0] == 0:
+        return np.partition(other, len(other) - 1 - place)[len(other) - 1 - place]
+    impostors = _Suffixes(other)
+    highest = impostors.largest(other_gone, place)
+    if policy.fmr_rule == "at_most":
+        return highest
+    # The two rates that scores have next to fmr: above `highest`, where a score must lie, and at it.
+    fewer = left - impostors.up_to(other_gone, highest)
+    more = left - impostors.up_to(other_gone, np.nextafter(highest, -np.inf))
+    lies_above = (fewer > 0) | (_Suffixes(mated).up_to(mated_gone, highest) < len(mated) - mated_gone)
+    nearer = np.abs(more / left - policy.fmr) <= np.abs(fewer / left - policy.fmr)
+    lower = np.where(more < left, impostors.largest(other_gone, np.minimum(more, left - 1)), -np.inf)
+    return np.where(nearer | ~lies_above, lower, highest)
 
 
 def _allowed(impostors: NDArray[np.integer[Any]], fmr: float) -> Counts:

@@ -33,6 +33,22 @@ class Recognition(Protocol):
     def to(self, device: torch.device | str) -> Recognition: ...
 
 
+class Tested(Protocol):
+    """What a protocol can require of the network that it tests; `kdface.methods.Method` has it."""
+
+    @property
+    def grades(self) -> bool:
+        """Whether the network gives face-image quality."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether its head is a softmax over all people of its training set."""
+
+    @property
+    def people(self) -> Sequence[str]:
+        """These people."""
+
+
 Task = Callable[[Tensor, FaceSet], Tensor]  # (N, H, W, 3) uint8 RGB of a dataset -> (N, ...)
 Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the dataset's id: rows by key
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kdface.datasets.ckd_folders import CKDFolders
 from kdface.datasets.images import Size
 from kdface.errors import UserError
-from kdface.evaluation.embed import Embedder
+from kdface.evaluation.embed import Embedder, Tested
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import files_of, people_of, sample_of_people
@@ -111,6 +111,10 @@ class Identification:
             {id(fold.dataset): fold.dataset for fold in (*folds.values(), *self.probes.values())}.values()
         )
         self.dataset = self.datasets[0]
+
+    def require(self, network: Tested, where: str) -> None:
+        """See `require_comparable`."""
+        require_comparable(self.compare, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """Embed every fold once, rank, average."""
@@ -242,6 +246,15 @@ def rows_of(
     logits speak of the same people. The evaluation of faces against eyes that CKD's laboratory published takes logits.
     """
     return embed.logits(dataset, keys) if compare == "logits" else embed(dataset, keys, mirror)
+
+
+def require_comparable(compare: Compared, network: Tested, where: str) -> None:
+    """Raises `UserError` for logits of a network that has none of people."""
+    if compare == "logits" and not network.classifies:
+        raise UserError(
+            f"{where} compares logits, and the run's head is no softmax over all of its people.",
+            mend=f"head=softmax, a margin softmax (kdface list head), or {where}.compare=embeddings",
+        )
 
 
 def require_alone(compare: Compared, mirror: bool) -> None:

@@ -15,7 +15,7 @@ from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.derived import Derived
 from kdface.errors import DataError, UserError, nearest
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
-from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
+from kdface.evaluation.embed import Embedder, Recognition, Tested, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.people import people_of, sample_of_people
@@ -86,12 +86,22 @@ class Outcome:
 class EvaluationProtocol(Protocol):
     """What the run asks of a protocol. `datasets` are those whose images the run's network embeds.
 
-    One that reads some of their images only says which: `keys_read`, the keys of each dataset (`images_read`).
+    One that reads some of their images only says which: `keys_read`, the keys of each dataset (`images_read`). One that
+    cannot test every network has `require` besides (`require_fits`).
     """
 
     datasets: tuple[FaceSet, ...]
 
     def evaluate(self, embed: Embedder) -> Outcome: ...
+
+
+def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> None:
+    """Raises `UserError` where a protocol cannot test a network: its `require(network, where)`, if it has one, does.
+
+    `where` names the test as a configuration does, e.g. evaluation.lfw.
+    """
+    if require := getattr(protocol, "require", None):
+        require(network, where)
 
 
 def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]:

@@ -6,7 +6,7 @@ import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -15,8 +15,9 @@ from scipy.stats import spearmanr
 
 from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
-from kdface.evaluation.embed import Embedder, Recognition, embedder_of, require_sees
+from kdface.evaluation.embed import Embedder, Recognition, Tested, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
+from kdface.evaluation.people import people_of
 from kdface.evaluation.protocol import Measured, Outcome, Verification
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet
@@ -41,6 +42,7 @@ class QualityOutcome(Outcome):
         aligned_quality: (images,) of the same images as aligned; empty where they are not perturbed.
         pair_quality: (pairs,) the smaller quality of the two images, in the order of `scores`.
         discarded, errors: (steps,) the curve: shares of dropped pairs from 0 up, and the FNMR of those that are left.
+        interval_at, interval_low, interval_high: shares of dropped pairs, and the bounds of the FNMR there.
     """
 
     keys: Sequence[str] = ()
@@ -49,9 +51,15 @@ class QualityOutcome(Outcome):
     pair_quality: Quality = field(default_factory=lambda: np.zeros(0))
     discarded: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    interval_at: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    interval_low: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    interval_high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        names = ("quality", "aligned_quality", "pair_quality", "discarded", "errors")
+        names = (
+            *("quality", "aligned_quality", "pair_quality", "discarded", "errors"),
+            *("interval_at", "interval_low", "interval_high"),
+        )
         return super().arrays() | {name: getattr(self, name) for name in names if len(getattr(self, name))}
 
 
@@ -60,7 +68,7 @@ class QualityEDC:
 
     The quality of a pair is the smaller one of its two images. Metrics: `pauc@R`, the normalised area under the
     curve up to the discard limit R (1: quality says nothing, lower is better; not available where E(0) is 0), and
-    `fnmr`, E(0), each with a 95 % bootstrap interval over the pairs (see `kdface.evaluation.edc`). All are
+    `fnmr`, E(0), each with a 95 % bootstrap interval (see `kdface.evaluation.edc`). All are
     not available where the impostor pairs are fewer than 1 / fmr.
 
     With `perturbed` images, quality is judged on these, and the metrics are named after the images that were
@@ -77,6 +85,8 @@ class QualityEDC:
         policy: the choices on which published curves differ.
         limits: the discard limits R.
         resamples: of the bootstrap; 0 leaves intervals out.
+        interval: what the bootstrap resamples. Pairs of one person err together, and intervals over `pairs` as if they
+            were independent are too narrow wherever pairs share `people` or `images`.
         seed: of the bootstrap.
 
     Raises:
@@ -95,6 +105,7 @@ class QualityEDC:
         limits: tuple[Limit, ...] = (0.2, 0.3),
         resamples: Annotated[int, Ge(0)] = 1000,
         seed: Annotated[int, Ge(0)] = 0,
+        interval: Literal["people", "images", "pairs"] = "people",
     ) -> None:
         if test.probes is not test.dataset:
             raise UserError("a test of quality takes both images of a pair from one set, and this one has probes.")
@@ -111,6 +122,7 @@ class QualityEDC:
         self.limits = tuple(limits)
         self.resamples = resamples
         self.seed = seed
+        self.interval = interval
         if grader is not None:
             if grader.quality is None:
                 raise UserError("the grader has no source of quality.", mend="a node as in conf/teacher/quality")
@@ -125,6 +137,14 @@ class QualityEDC:
     @property
     def keys_read(self) -> tuple[list[str], ...]:
         return (self.pairs.keys(),) * len(self.datasets)
+
+    def require(self, network: Tested, where: str) -> None:
+        """Raises `UserError` where neither the network nor a grader gives quality."""
+        if self.grader is None and not network.grades:
+            raise UserError(
+                f"{where} tests face-image quality, and the run's network gives none.",
+                mend=f"method=aikd, head=magface, head=crfiqa, or a source: {where}.grader=...",
+            )
 
     def evaluate(self, embed: Embedder) -> QualityOutcome:
         """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
@@ -190,7 +210,8 @@ class QualityEDC:
         values = {f"pauc@{limit:g}": curve.pauc(limit) for limit in self.limits} | {"fnmr": float(curve.errors[0])}
         bounds: dict[str, tuple[float, float]] = {}
         if self.resamples:
-            spread = bootstrap_error_discard(*given, self.limits, self.resamples, seed=self.seed)
+            spread = bootstrap_error_discard(*given, self.limits, self.resamples, seed=self.seed, units=self._units())
+            outcome.interval_at, outcome.interval_low, outcome.interval_high = spread.fractions, spread.low, spread.high
             bounds = {f"pauc@{limit:g}": each for limit, each in spread.pauc.items()}
             bounds["fnmr"] = (float(spread.low[0]), float(spread.high[0]))
             outcome.choices["resamples_without_pauc"] = spread.undefined
@@ -199,6 +220,15 @@ class QualityEDC:
             low, high = bounds.get(name, (np.nan, np.nan))
             metrics[f"{self._prefix}{name}"] = Measured(_known(value), None, _known(low), _known(high))
         return metrics
+
+    def _units(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """What the bootstrap draws, of both sides of each pair."""
+        if self.interval == "pairs":
+            return None
+        keys = self.pairs.keys()
+        names = people_of(self.aligned) if self.interval == "people" else dict(zip(keys, keys, strict=True))
+        left, right = (np.array([names[key] for key in side]) for side in (self.pairs.left, self.pairs.right))
+        return left, right
 
     def _without_curve(self, outcome: QualityOutcome) -> QualityOutcome:
         names = [*(f"pauc@{limit:g}" for limit in self.limits), "fnmr"]
@@ -211,7 +241,7 @@ class QualityEDC:
             "pair_quality": "smaller of the two",
             "limits": list(self.limits),
             "pauc": "exact integral over every number of dropped pairs, over limit x E(0)",
-            "interval": "95 % percentile bootstrap over the pairs, mated and impostor pairs drawn apart",
+            "interval": f"95 % percentile bootstrap over {self.interval}",
             "resamples": self.resamples,
             "seed": self.seed,
             "quality_of": self.dataset.name,

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.evaluation.embed import Embedder, Recognition
-from kdface.evaluation.protocol import EvaluationProtocol, Outcome, images_read
+from kdface.errors import UserError
+from kdface.evaluation.calibration import Calibration
+from kdface.evaluation.embed import Embedder, Recognition, Tested
+from kdface.evaluation.protocol import EvaluationProtocol, Outcome, images_read, require_fits
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
@@ -49,14 +51,19 @@ class QuantisedEmbedder(Embedder):
             embed.rank,
             embed.world,
             quality_network=embed.quality_network,
+            people=embed.people,
         )
         self.embed = embed
 
     def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
-        rows = self.embed(dataset, keys, mirror).copy()
-        directed = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
-        rows[directed] = dequantise(quantise(rows[directed]))
-        return rows
+        return _through(self.embed(dataset, keys, mirror))
+
+    def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        return _through(self.embed.logits(dataset, keys))
+
+    def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """Raises `UserError`: probabilities depend on the length of the logits, which is not kept."""
+        raise _no_probabilities("a quantised test")
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
         return self.embed.quality(dataset, keys)
@@ -68,13 +75,29 @@ class QuantisedEmbedder(Embedder):
         return QuantisedEmbedder(self.embed.frozen(network))
 
 
+def _no_probabilities(where: str) -> UserError:
+    return UserError(
+        f"{where} quantises what a protocol compares, and Calibration compares nothing: it tests probabilities.",
+        mend="give the Calibration itself",
+    )
+
+
+def _through(given: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows after a pass through one byte per number; those without a direction as they are."""
+    rows = given.copy()
+    directed = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    rows[directed] = dequantise(quantise(rows[directed]))
+    return rows
+
+
 class Quantised:
     """A protocol on quantised embeddings; beside the plain one it shows what a byte per number costs.
 
-    Every embedding that the protocol compares is quantised, those of its frozen networks too.
+    Every row of numbers that the protocol compares is quantised: embeddings, those of its frozen networks too, and
+    logits where it compares these.
 
     Args:
-        protocol: what is measured.
+        protocol: what is measured; `Calibration` compares nothing, and is refused.
     """
 
     def __init__(self, protocol: EvaluationProtocol) -> None:
@@ -84,6 +107,12 @@ class Quantised:
     @property
     def keys_read(self) -> tuple[list[str], ...]:
         return tuple(keys for _, keys in images_read(self.protocol))
+
+    def require(self, network: Tested, where: str) -> None:
+        """What the protocol itself requires; raises `UserError` where it compares nothing."""
+        if isinstance(self.protocol, Calibration):
+            raise _no_probabilities(where)
+        require_fits(self.protocol, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:
         outcome = self.protocol.evaluate(QuantisedEmbedder(embed))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from kdface.errors import UserError
 
+Values = ArrayLike | Tensor  # an array, a list of numbers, or a tensor on any device
 Embeddings = NDArray[np.floating[Any]]  # (images, embedding size), not necessarily normalised
 Scores = NDArray[np.float64]  # (pairs,)
 Same = NDArray[np.bool_]  # (pairs,) True where both images show one person
@@ -18,15 +21,37 @@ Same = NDArray[np.bool_]  # (pairs,) True where both images show one person
 _BLOCK = 1 << 24  # numbers in one block of work: 128 MiB of float64
 
 
-def unit(embeddings: Embeddings) -> NDArray[np.float64]:
+def as_array(values: Values) -> NDArray[Any]:
+    """An array, whatever holds the numbers; of a tensor without its gradient, bfloat16 as float64."""
+    if isinstance(values, Tensor):
+        plain = values.detach().cpu()
+        return np.asarray((plain.double() if plain.dtype == torch.bfloat16 else plain).numpy())
+    return np.asarray(values)
+
+
+def as_same(same: Values, shape: tuple[int, ...]) -> Same:
+    """(pairs,) bool of booleans, or of 0 and 1.
+
+    Raises:
+        ValueError: another shape than the scores', or other values.
+    """
+    found = as_array(same)
+    if found.shape != shape or len(shape) != 1 or not (found.dtype == np.bool_ or np.isin(found, (0, 1)).all()):
+        raise ValueError(
+            f"scores and same must be (pairs,), same bool or 0 and 1; got {shape} and {found.shape} {found.dtype}"
+        )
+    return found.astype(np.bool_)
+
+
+def unit(embeddings: Embeddings | Values) -> NDArray[np.float64]:
     """Each row divided by its L2 norm, float64.
 
     Raises:
         UserError: a row is not finite or is zero, and so has no direction.
     """
-    if embeddings.ndim != 2:
-        raise ValueError(f"embeddings must be (images, embedding size), got shape {embeddings.shape}")
-    rows = embeddings.astype(np.float64)
+    rows = as_array(embeddings).astype(np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"embeddings must be (images, embedding size), got shape {rows.shape}")
     norms = np.linalg.norm(rows, axis=1)
     bad = ~(np.isfinite(norms) & (norms > 0))
     if bad.any():
@@ -37,12 +62,12 @@ def unit(embeddings: Embeddings) -> NDArray[np.float64]:
     return np.asarray(rows / norms[:, None], dtype=np.float64)
 
 
-def cosine_scores(left: Embeddings, right: Embeddings) -> Scores:
+def cosine_scores(left: Embeddings | Values, right: Embeddings | Values) -> Scores:
     """The cosine of each left with its right embedding: (pairs, embedding size) twice -> (pairs,)."""
     return _rowwise(left, right, lambda a, b: np.clip(np.einsum("ij,ij->i", a, b), -1.0, 1.0))
 
 
-def squared_distances(left: Embeddings, right: Embeddings) -> Scores:
+def squared_distances(left: Embeddings | Values, right: Embeddings | Values) -> Scores:
     """||a - b||^2 = 2 - 2 cos of unit embeddings: (pairs, embedding size) twice -> (pairs,) in [0, 4].
 
     Computed from the difference, which keeps small distances exact where 2 - 2 cos would cancel.
@@ -50,7 +75,8 @@ def squared_distances(left: Embeddings, right: Embeddings) -> Scores:
     return _rowwise(left, right, lambda a, b: np.square(a - b).sum(axis=1))
 
 
-def _rowwise(left: Embeddings, right: Embeddings, score: Any) -> Scores:
+def _rowwise(given_left: Values, given_right: Values, score: Any) -> Scores:
+    left, right = as_array(given_left), as_array(given_right)
     if left.shape != right.shape or left.ndim != 2:
         raise ValueError(f"left and right must be (pairs, embedding size) alike, got {left.shape}, {right.shape}")
     step = max(1, _BLOCK // max(1, left.shape[1]))
@@ -108,41 +134,39 @@ class ScoreStatistics:
     fdr: float | None
 
 
-def score_statistics(scores: NDArray[np.floating[Any]], same: Same) -> ScoreStatistics:
+def score_statistics(scores: Values, same: Values) -> ScoreStatistics:
     """G-mean, I-mean and Fisher discriminant ratio of scores, as papers on masked faces report them."""
-    values = checked(scores, same)
-    genuine, impostor = values[same], values[~same]
+    values, mated = checked(scores, same)
+    genuine, impostor = values[mated], values[~mated]
     spread = float(genuine.var() + impostor.var())
     gap = float(genuine.mean() - impostor.mean())
     return ScoreStatistics(float(genuine.mean()), float(impostor.mean()), gap * gap / spread if spread > 0 else None)
 
 
-def checked(scores: NDArray[np.floating[Any]], same: Same) -> Scores:
-    """The scores as float64, having made sure that rates can be computed from them.
+def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
+    """The scores as float64 and the labels as bool, having made sure that rates can be computed from them.
 
     Raises:
         UserError: a score is not finite, or there is no genuine or no impostor pair.
+        ValueError: the shapes differ, or `same` holds other values than two.
     """
-    if scores.ndim != 1 or same.shape != scores.shape or same.dtype != np.bool_:
-        raise ValueError(
-            f"scores and same must be (pairs,), same bool; got {scores.shape} and {same.shape} {same.dtype}"
-        )
-    values = scores.astype(np.float64)
+    values = as_array(scores).astype(np.float64)
+    mated = as_same(same, values.shape)
     bad = ~np.isfinite(values)
     if bad.any():
         raise UserError(
             f"{int(bad.sum())} of {len(values)} scores are not finite, first pair {int(bad.argmax())}.",
             mend="look at the loss and the gradient norm of the run: training has probably diverged",
         )
-    if same.all() or not same.any():
-        kind = "pairs of the same person" if same.any() else "pairs of different people"
+    if mated.all() or not mated.any():
+        kind = "pairs of the same person" if mated.any() else "pairs of different people"
         raise UserError(
             f"All {len(values)} pairs are {kind}: no error rate can be computed."
             if len(values)
             else "There are no pairs.",
             expected="pairs of the same person and pairs of different people",
         )
-    return values
+    return values, mated
 
 
 def last_of_equals(ranked: Scores) -> NDArray[np.int64]:

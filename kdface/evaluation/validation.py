@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdface.evaluation.curves import roc, threshold_at_far
-from kdface.evaluation.scores import Same, checked
-from kdface.evaluation.verification import FoldRate, Folds, in_folds
+from kdface.evaluation.scores import Values, checked
+from kdface.evaluation.verification import FoldRate, in_folds
 
 
 class Validation(NamedTuple):
@@ -24,7 +23,7 @@ class Validation(NamedTuple):
     far: float
 
 
-def val_far(distances: NDArray[np.floating[Any]], same: Same, threshold: float) -> Validation:
+def val_far(distances: Values, same: Values, threshold: float) -> Validation:
     """VAL(d) = |{same: D <= d}| / |same| and FAR(d) = |{different: D <= d}| / |different|.
 
     A pair at the very threshold is accepted, which other code rejects. VAL at a given FAR is
@@ -38,8 +37,9 @@ def val_far(distances: NDArray[np.floating[Any]], same: Same, threshold: float) 
     Raises:
         UserError: a distance is not finite, or genuine or impostor pairs are missing.
     """
-    accepted = checked(distances, same) <= threshold
-    return Validation(float(accepted[same].mean()), float(accepted[~same].mean()))
+    values, mated = checked(distances, same)
+    accepted = values <= threshold
+    return Validation(float(accepted[mated].mean()), float(accepted[~mated].mean()))
 
 
 class FoldValidation(NamedTuple):
@@ -54,9 +54,7 @@ class FoldValidation(NamedTuple):
     far: FoldRate
 
 
-def val_at_far(
-    distances: NDArray[np.floating[Any]], same: Same, far: float, fold: Folds | None = None
-) -> FoldValidation | None:
+def val_at_far(distances: Values, same: Values, far: float, fold: Values | None = None) -> FoldValidation | None:
     """VAL at a FAR as it can be had of unseen people: the threshold is chosen on the other folds.
 
     For each fold d is the largest distance of the other folds at which their FAR does not exceed `far`; VAL(d) and
@@ -77,18 +75,18 @@ def val_at_far(
     Raises:
         UserError: as `tenfold_accuracy`.
     """
-    values, number = in_folds(distances, same, fold)
+    values, mated, number = in_folds(distances, same, fold)
     thresholds: list[float] = []
     found: list[Validation] = []
     for each in range(number.max() + 1):
         own = number == each
-        if same[own].all() or not same[own].any() or same[~own].all() or not same[~own].any():
+        if mated[own].all() or not mated[own].any() or mated[~own].all() or not mated[~own].any():
             return None
-        score = threshold_at_far(roc(-values[~own], same[~own]), far)
+        score = threshold_at_far(roc(-values[~own], mated[~own]), far)
         if score is None:
             return None
         thresholds.append(-score)
-        found.append(val_far(values[own], same[own], -score))
+        found.append(val_far(values[own], mated[own], -score))
     chosen = np.array(thresholds)
     vals, fars = np.array(found).T
     return FoldValidation(FoldRate(vals, chosen), FoldRate(fars, chosen))

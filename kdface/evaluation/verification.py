@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import RocCurve
-from kdface.evaluation.scores import Same, Scores, checked, last_of_equals
+from kdface.evaluation.scores import Same, Scores, Values, as_array, checked, last_of_equals
 
 Folds = NDArray[np.int64]
 
@@ -56,7 +55,7 @@ def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
     return np.repeat(np.arange(folds, dtype=np.int64), [size + (fold < longer) for fold in range(folds)])
 
 
-def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldRate:
+def tenfold_accuracy(distances: Values, same: Values, fold: Values | None = None) -> FoldRate:
     """LFW accuracy as InsightFace computes it.
 
     A pair is accepted when its squared distance is smaller than the threshold. For each fold the threshold
@@ -73,10 +72,10 @@ def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Fol
         UserError: a distance is not finite, genuine or impostor pairs are missing, or there are fewer than
             two folds.
     """
-    values, number = in_folds(distances, same, fold)
+    values, mated, number = in_folds(distances, same, fold)
     correct = np.array(
         [
-            _correct_below(INSIGHTFACE_THRESHOLDS, values[number == f], same[number == f])
+            _correct_below(INSIGHTFACE_THRESHOLDS, values[number == f], mated[number == f])
             for f in range(number.max() + 1)
         ]
     )
@@ -85,16 +84,16 @@ def tenfold_accuracy(distances: NDArray[np.floating[Any]], same: Same, fold: Fol
     return FoldRate(right / np.bincount(number), INSIGHTFACE_THRESHOLDS[best])
 
 
-def tenfold_accuracy_exact(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None = None) -> FoldRate:
+def tenfold_accuracy_exact(distances: Values, same: Values, fold: Values | None = None) -> FoldRate:
     """As `tenfold_accuracy`, with the threshold chosen among all that the other folds can tell apart.
 
     The candidates are the midpoints between neighbouring distinct distances of the other folds, and the two
     thresholds that accept none (0) and all (infinity) of them. Of equally accurate ones the smallest, which
     accepts fewest, is taken.
     """
-    values, number = in_folds(distances, same, fold)
+    values, mated, number = in_folds(distances, same, fold)
     order = np.argsort(values, kind="stable")
-    ranked, genuine, number_ranked = values[order], same[order], number[order]
+    ranked, genuine, number_ranked = values[order], mated[order], number[order]
     right, thresholds = [], []
     for f in range(number.max() + 1):
         others = number_ranked != f
@@ -115,20 +114,21 @@ def best_threshold_accuracy(curve: RocCurve) -> float:
     return int(right.max()) / (curve.n_genuine + curve.n_impostor)
 
 
-def in_folds(distances: NDArray[np.floating[Any]], same: Same, fold: Folds | None) -> tuple[Scores, Folds]:
-    """The distances, checked, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
-    values = checked(distances, same)
+def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scores, Same, Folds]:
+    """The distances and labels, checked, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
+    values, mated = checked(distances, same)
     if fold is None:
-        return values, consecutive_folds(len(values))
-    if fold.shape != values.shape:
-        raise ValueError(f"fold must be {values.shape}, got {fold.shape}")
-    names, number = np.unique(fold, return_inverse=True)
+        return values, mated, consecutive_folds(len(values))
+    given = as_array(fold)
+    if given.shape != values.shape:
+        raise ValueError(f"fold must be {values.shape}, got {given.shape}")
+    names, number = np.unique(given, return_inverse=True)
     if len(names) < 2:
         raise UserError(
             "All pairs are in one fold, so there are no others to choose the threshold on.",
             mend="give two folds or more, or report the in-sample accuracy (`best_threshold_accuracy`)",
         )
-    return values, number.astype(np.int64)
+    return values, mated, number.astype(np.int64)
 
 
 def _correct_below(thresholds: NDArray[np.float64], values: Scores, same: Same) -> NDArray[np.int64]:

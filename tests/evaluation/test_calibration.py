@@ -155,7 +155,7 @@ def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp
                 "+evaluation.known_quantised._target_=kdface.evaluation.Quantised",
                 "+evaluation.known_quantised.protocol=${evaluation.known}",
             ],
-            "evaluation.known_quantised quantises embeddings",
+            "Calibration compares nothing",
         ),
         (
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import permutations, product
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.stats import binom
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import fnmr_at_fmr, roc
-from kdface.evaluation.edc import EDC, DiscardPolicy, bootstrap_error_discard, error_discard
+from kdface.evaluation.edc import EDC, DiscardPolicy, bootstrap_error_discard, error_discard, lowest_fmr
 
 Array = NDArray[Any]
 POLICIES = [
@@ -41,6 +42,23 @@ def _slow(scores: Array, same: Array, quality: Array, policy: DiscardPolicy) -> 
         errors.append(sum(score < threshold for score in mated) / len(mated))
         thresholds.append(threshold)
     return errors, thresholds
+
+
+def _slow_nearest(scores: Array, same: Array, quality: Array, policy: DiscardPolicy) -> list[float]:
+    """E after dropping k = 0, 1, 2, ... pairs in the order of quality, the threshold as pyeer sets it."""
+    order = np.argsort(quality, kind="stable")
+    errors = []
+    for k in range(len(order)):
+        kept = np.sort(order[k:]) if policy.discard == "all" else order
+        left = order[k:][same[order[k:]]] if policy.discard == "all" else order[same[order]][k:]
+        basis = np.arange(len(scores)) if policy.threshold == "fixed" or policy.discard == "mated" else kept
+        impostors = scores[basis][~same[basis]]
+        if not len(left) or not len(impostors):
+            break
+        reached = [(abs((impostors >= t).sum() / len(impostors) - policy.fmr), float(t)) for t in scores[basis]]
+        threshold = min(t for distance, t in reached if distance == min(reached)[0])
+        errors.append(float((scores[left] < threshold).mean()))
+    return errors
 
 
 def _slow_pauc(errors: list[float], total: int, limit: float) -> float:
@@ -169,6 +187,27 @@ def test_where_no_mated_pair_is_left_there_is_no_error() -> None:
     assert np.isnan(curve.at(np.array([0.0, 0.49, 0.5, 0.9]))).tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize(("threshold", "discard"), product(("fixed", "re-estimated"), ("all", "mated")))
+@pytest.mark.parametrize("levels", [None, 3, 10])
+@pytest.mark.parametrize("fmr", [0.04, 0.1, 0.29, 0.5])
+def test_the_nearest_rate_against_a_loop(threshold: Any, discard: Any, levels: int | None, fmr: float) -> None:
+    """CR-FIQA's rule; scores of a few levels skip rates, and genuine ones may lie above all impostors or not."""
+    policy = DiscardPolicy(fmr, threshold, discard, "order", "nearest")
+    for seed in range(4):
+        scores, same, quality = _draw(seed, levels)
+        found, _ = _every_step(error_discard(scores, same, quality, policy))
+        assert found.tolist() == pytest.approx(_slow_nearest(scores, same, quality, policy), abs=1e-12)
+
+
+def test_the_rate_that_is_suggested_is_taken_of_every_number_of_impostors() -> None:
+    for impostors in range(1, 2000):
+        suggested = float(lowest_fmr(impostors))
+        assert 1 / impostors <= suggested <= 1.1 / impostors
+        assert impostors == 1 or DiscardPolicy(suggested).resolved_by(impostors)
+        if impostors > 1:
+            assert DiscardPolicy(1 / impostors).impostors_needed == impostors
+
+
 def test_e_of_d_drops_int_dn_pairs() -> None:
     scores, same, quality = _draw(1, None)
     curve = error_discard(scores, same, quality, DiscardPolicy(0.1, ties="order"))
@@ -242,6 +281,66 @@ def test_qualities_are_compared_on_the_same_resamples() -> None:
     one, other = (bootstrap_error_discard(scores, same, each, policy, resamples=50) for each in (quality, -quality))
     assert (one.low[0], one.high[0]) == (other.low[0], other.high[0])  # E(0), to which quality is nothing
     assert one.pauc != other.pauc
+
+
+def _world(seed: tuple[int, ...], people: int, images: int, impostors: int) -> tuple[Array, Array, Array, Any, Any]:
+    """All mated pairs of people with a quality of their own, and random impostor pairs; images have noise of their own.
+
+    Scores, labels, qualities; the people and the images of both sides of each pair.
+    """
+    rng = np.random.default_rng(seed)
+    person, owner = rng.normal(size=people), np.repeat(np.arange(people), images)
+    quality, noise = person[owner] + rng.normal(size=len(owner)), 0.5 * rng.normal(size=len(owner))
+    inner = np.array(np.triu_indices(images, 1))
+    mated = (inner[:, None, :] + images * np.arange(people)[None, :, None]).reshape(2, -1)
+    other = rng.integers(len(owner), size=(2, impostors))
+    other = other[:, owner[other[0]] != owner[other[1]]]
+    sides = np.concatenate([mated, other], axis=1)
+    same, worth = np.arange(sides.shape[1]) < mated.shape[1], quality[sides].min(axis=0)
+    scores = np.where(same, 2 + 0.5 * worth, 0.3 * person[owner[sides]].sum(axis=0))
+    scores += noise[sides].sum(axis=0) + 0.3 * rng.normal(size=len(same))
+    return scores, same, worth, (owner[sides[0]], owner[sides[1]]), (sides[0], sides[1])
+
+
+@cache
+def _truth() -> tuple[float, float]:
+    whole = [error_discard(*_world((9, k), 3000, 6, 60000)[:3], DiscardPolicy(0.05)) for k in range(3)]
+    return float(np.mean([each.errors[0] for each in whole])), float(np.mean([each.pauc(0.3) for each in whole]))
+
+
+def _coverage(layout: tuple[int, int, int], worlds: int, resamples: int, over: str) -> tuple[float, float]:
+    """How many 95 % intervals of E(0) and of pAUC hold the value of the whole population."""
+    policy, (errors, pauc) = DiscardPolicy(0.05), _truth()
+    held = np.zeros(2)
+    for number in range(worlds):
+        scores, same, worth, people, images = _world((1, number), *layout)
+        units = {"people": people, "images": images, "pairs": None}[over]
+        found = bootstrap_error_discard(scores, same, worth, policy, (0.3,), resamples, seed=number, units=units)
+        held += found.low[0] <= errors <= found.high[0], found.pauc[0.3][0] <= pauc <= found.pauc[0.3][1]
+    return float(held[0] / worlds), float(held[1] / worlds)
+
+
+def test_intervals_over_people_hold_the_truth_and_those_over_pairs_do_not() -> None:
+    """40 intervals of 40 resamples; fewer than 33 of 40 at a coverage of 0.95 have a probability under 0.001."""
+    assert min(_coverage((30, 12, 1500), 40, 40, "people")) >= 33 / 40
+    assert max(_coverage((30, 12, 1500), 40, 40, "pairs")) <= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [(30, 12, 1500), (60, 6, 1000), (200, 2, 300)])
+def test_coverage(layout: tuple[int, int, int]) -> None:
+    assert min(_coverage(layout, 200, 200, "people")) >= 0.9
+
+
+def test_a_pair_counts_as_often_as_its_people_are_drawn() -> None:
+    """Two people, drawn (2, 0), (1, 1) or (0, 2): only the second has pairs of both, and so one curve is left."""
+    scores, same = np.array([1.0, -1.0, 0.0, 0.0]), np.array([True, True, False, False])
+    units = (np.array([0, 1, 0, 1]), np.array([0, 1, 1, 0]))
+    given = (scores, same, np.ones(4), DiscardPolicy(0.5), (0.3,))
+    found = bootstrap_error_discard(*given, resamples=50, units=units)
+    assert found.low[0] == found.high[0] == 0.5
+    with pytest.raises(ValueError, match="units must be"):
+        bootstrap_error_discard(*given, units=(same, same[:2]))
 
 
 def test_intervals_that_cannot_be_made_are_refused() -> None:

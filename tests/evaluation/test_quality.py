@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from scipy.stats import spearmanr
 from kdface.errors import UserError
 from kdface.evaluation.edc import DiscardPolicy, bootstrap_error_discard, error_discard
 from kdface.evaluation.embed import Embedder
+from kdface.evaluation.people import people_of
 from kdface.evaluation.protocol import Verification, random_verification
 from kdface.evaluation.quality import QualityEDC, QualityOutcome, spearman
 from kdface.evaluation.scores import cosine_scores
@@ -81,9 +84,10 @@ def test_an_image_is_read_once_to_be_recognised_and_graded() -> None:
     assert sorted(read) == sorted((name, key) for name in ("noise", "noise:dimmed") for key in keys)
 
 
-def test_aligned_images() -> None:
+@pytest.mark.parametrize("interval", ["people", "images", "pairs"])
+def test_aligned_images(interval: Literal["people", "images", "pairs"]) -> None:
     test = _test()
-    outcome = QualityEDC(test, policy=POLICY, resamples=50, seed=4).evaluate(_embedder())
+    outcome = QualityEDC(test, policy=POLICY, resamples=50, seed=4, interval=interval).evaluate(_embedder())
     keys = test.pairs.keys()
     left, right = test.pairs.rows(keys)
     embeddings = _embeddings(Noise(), keys)
@@ -91,7 +95,10 @@ def test_aligned_images() -> None:
     worst = np.minimum(quality[left], quality[right])
     scores = cosine_scores(embeddings[left], embeddings[right])
     curve = error_discard(scores, test.pairs.same, worst, POLICY)
-    spread = bootstrap_error_discard(scores, test.pairs.same, worst, POLICY, resamples=50, seed=4)
+    people = people_of(Noise())
+    owners = ([people[key] for key in test.pairs.left], [people[key] for key in test.pairs.right])
+    units = {"people": owners, "images": (left, right), "pairs": None}[interval]
+    spread = bootstrap_error_discard(scores, test.pairs.same, worst, POLICY, resamples=50, seed=4, units=units)
 
     assert list(outcome.metrics) == ["pauc@0.2", "pauc@0.3", "fnmr"]
     assert 0 < curve.errors[0] < 1

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from kdface.config.compose import compose
 from kdface.errors import UserError
+from kdface.evaluation.calibration import Calibration
 from kdface.evaluation.edc import DiscardPolicy
 from kdface.evaluation.embed import Embedder
+from kdface.evaluation.folds import fold_identification
 from kdface.evaluation.pairs import PairList
 from kdface.evaluation.protocol import Measured, Verification
 from kdface.evaluation.quality import QualityEDC, QualityOutcome
@@ -203,3 +205,19 @@ def test_quality_that_the_network_does_not_give_is_told_before_training(kdface: 
         "train", *words, "evaluation=graded", "--config-dir", str(tmp_path / "mine"), f"paths.runs={tmp_path}/r"
     )
     assert said.code == 2 and "the run's network gives none" in said.err, said
+
+
+def test_compared_logits_are_quantised_too() -> None:
+    faces = Listed(IMAGES)
+    rows = noise(faces, centre=0, seed=0, spread=0.5)
+    test = fold_identification(faces, folds=2, compare="logits")
+    (plain, quantised) = (each.evaluate(Given(logits=[(faces, rows)])) for each in (test, Quantised(test)))
+    coded = dict(zip(rows, _coded(np.array(list(rows.values()), np.float32)), strict=True))
+    assert quantised.metrics == test.evaluate(Given(logits=[(faces, coded)])).metrics
+    assert quantised.counts == plain.counts
+
+
+def test_probabilities_cannot_be_quantised() -> None:
+    faces = Listed(IMAGES)
+    with pytest.raises(UserError, match="Calibration compares nothing"):
+        Quantised(Calibration(faces)).evaluate(Embedder(lambda images, _: images, people=list(faces.people)))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation import scores as module
+from kdface.evaluation.calibration import expected_calibration_error
+from kdface.evaluation.ckd import davies_bouldin
 from kdface.evaluation.curves import eer, roc
+from kdface.evaluation.edc import DiscardPolicy, error_discard
+from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.scores import (
     all_pair_scores,
     all_pair_scores_with_self,
@@ -19,6 +25,8 @@ from kdface.evaluation.scores import (
     score_statistics,
     squared_distances,
 )
+from kdface.evaluation.validation import val_at_far, val_far
+from kdface.evaluation.verification import tenfold_accuracy, tenfold_accuracy_exact
 
 Array = NDArray[Any]
 
@@ -115,3 +123,48 @@ def test_statistics_by_hand() -> None:
 
 def test_the_fisher_ratio_of_constant_scores_is_not_available() -> None:
     assert score_statistics(np.array([1.0, 0.0]), np.array([True, False])).fdr is None
+
+
+TAKEN = [
+    pytest.param(lambda values: values.tolist(), id="list"),
+    pytest.param(torch.from_numpy, id="tensor"),
+    pytest.param(lambda values: torch.from_numpy(values.astype(int if values.dtype == bool else float)), id="0 and 1"),
+    pytest.param(
+        lambda v: torch.from_numpy(v).requires_grad_() if v.dtype == np.float64 else torch.from_numpy(v), id="gradient"
+    ),
+]
+
+
+@pytest.mark.parametrize("given", TAKEN)
+def test_lists_and_tensors_are_taken_as_arrays_are(given: Callable[[NDArray[Any]], Any]) -> None:
+    rng = np.random.default_rng(0)
+    same, fold = rng.random(40) < 0.5, np.repeat(np.arange(4), 10)
+    scores, quality, left, right = rng.random(40) + 0.5 * same, rng.random(40), rng.random((40, 3)), rng.random((40, 3))
+    policy = DiscardPolicy(0.2)
+    chances, people = rng.dirichlet(np.ones(3), 40), rng.integers(3, size=40)
+
+    def everything(take: Callable[[NDArray[Any]], Any]) -> list[Any]:
+        pairs = take(scores), take(same)
+        distances, folds = take(-scores), take(fold)
+        return [
+            eer(roc(*pairs)),
+            score_statistics(*pairs),
+            tenfold_accuracy(distances, pairs[1], folds).mean,
+            tenfold_accuracy_exact(distances, pairs[1], folds).mean,
+            val_far(distances, pairs[1], -1.0),
+            [rate.mean for rate in val_at_far(distances, pairs[1], 0.2, folds) or ()],
+            error_discard(*pairs, take(quality), policy).pauc(0.3),
+            expected_calibration_error(take(chances), take(people)),
+            cosine_scores(take(left), take(right)).sum(),
+            squared_distances(take(left), take(right)).sum(),
+            all_pair_scores(take(left), take(people))[0].sum(),
+            cmc(mate_ranks(take(left), people.tolist(), take(right), people.tolist())).tolist(),
+            davies_bouldin(take(left), take(people)),
+        ]
+
+    assert everything(given) == everything(lambda values: values)
+
+
+def test_half_precision_is_read_as_it_is() -> None:
+    scores = torch.tensor([0.5, 0.25, 0.75], dtype=torch.bfloat16)
+    assert roc(scores, [True, False, True]).thresholds.tolist() == [np.inf, 0.75, 0.5, 0.25]
