@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
+
+log = logging.getLogger("kdface")
+_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # what Lightning takes for the same
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,26 @@ def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
     if cpu_has_amx():
         return Profile("cpu-bf16", "cpu", "bf16-mixed", True, False, "processor with AMX")
     return Profile("cpu", "cpu", "32-true", True, False, "processor without AMX: float32 is faster there")
+
+
+def profile_for(
+    choice: Literal["auto", "plain"], accelerator: str = "auto", precision: str | int | None = None
+) -> Profile:
+    """The profile that training and evaluation use and that is recorded: `detect`, with what the Trainer is given.
+
+    A processor has no autocast to float16; bfloat16 takes its place there, and a warning says so. Half precision
+    divides gradients by its scale in the optimiser's step where that is fused, after they are clipped: no fused
+    optimiser there.
+    """
+    profile = detect(choice)
+    if accelerator != "auto":
+        profile = replace(profile, accelerator="gpu" if accelerator == "cuda" else accelerator)
+    if precision is not None:
+        profile = replace(profile, precision=_PRECISIONS.get(str(precision), str(precision)))
+    if profile.precision == "16-mixed" and profile.accelerator == "cpu":
+        log.warning("trainer.precision=16-mixed is for GPUs: this processor computes, and is recorded, in bf16-mixed")
+        profile = replace(profile, precision="bf16-mixed")
+    return replace(profile, fused=profile.fused and profile.precision != "16-mixed")
 
 
 def cores() -> int:

@@ -19,7 +19,7 @@ from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
 from kdface.faces import FaceSet
-from kdface.hardware import detect
+from kdface.hardware import profile_for
 from kdface.methods import Method, Optimization, Views
 from kdface.runs.job import Job
 from kdface.runs.settings import (
@@ -43,7 +43,12 @@ def assemble(tree: Tree) -> Job:
     method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
     method.people = tuple(dataset.people)
     protocols = build_protocols(tree, method)
-    _optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False)  # a bad value is told of before training
+    _require_known_keys(_optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
+
+    def fused() -> bool:
+        given = settings.trainer
+        return profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision")).fused
+
     order = method.order(np.asarray(dataset.labels), settings.loader.batch_size, seed, settings.accumulate)
     batches = limited_batches(settings.trainer, len(order(0)) * settings.accumulate)
     steps_per_epoch = -(-batches // settings.accumulate)
@@ -54,12 +59,13 @@ def assemble(tree: Tree) -> Job:
     return Job(
         method=method,
         optimization=Optimization(
-            optimizer=lambda params: _optimizer(tree, params, detect(settings.hardware.profile).fused),
+            optimizer=lambda params: _optimizer(tree, params, fused()),
             schedule=lambda optimizer, steps, epoch: _schedule(tree, optimizer, steps, epoch),
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
             seed=seed,
             ema_decay=settings.ema.decay,
+            gradient_clip=tree.get("gradient_clip") or {},
         ),
         training=TrainingSet(dataset, augmentation, seed, tree["dataset"]["on_error"]),
         order=order,
@@ -143,6 +149,19 @@ def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
     made = build(node, "optimizer", params=params)
     assert isinstance(made, Optimizer)
     return made
+
+
+def _require_known_keys(optimizer: Optimizer, method: Method) -> None:
+    """Raise `UserError` for settings of a parameter group that the optimiser would ignore."""
+    for group in method.parameter_groups():
+        for key in set(group) - {"params", "lr_scale"} - set(optimizer.defaults) if isinstance(group, dict) else ():
+            raise UserError(
+                f"{key} = {group[key]!r} is set for a group of {type(method).__name__}'s parameters, and "
+                f"{type(optimizer).__name__} has no {key}.",
+                expected=f"one of lr_scale, {', '.join(sorted(optimizer.defaults))}",
+                nearest=nearest(key, list(optimizer.defaults)),
+                mend="method.backbone_group=null, or optimizer=sgd",
+            )
 
 
 def _schedule(tree: Tree, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:

@@ -35,6 +35,8 @@ _LATER: dict[str, dict[str, Any]] = {
     "kdface.heads.MagFace": {"gradient": "exact"},
     "kdface.heads.NormFace": {"gradient": "exact"},
     "kdface.heads.Softmax": {"gradient": "exact", "init_std": None},
+    "kdface.methods.AIKD": {"check_direction": True},
+    "kdface.methods.Harmonic": {"last_layer": None},
 }
 
 
@@ -58,6 +60,8 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in trainer.items()
         if key not in _IRRELEVANT["trainer"] and (key in _ALWAYS or key in _NOT_LIGHTNINGS or value != _default(key))
     }
+    if not kept.get("gradient_clip"):  # earlier runs have no such node
+        kept.pop("gradient_clip", None)
     kept["dataset"] = {**kept["dataset"], "on_error": "raise"}  # which images were left out is recorded with the run
     return kept
 

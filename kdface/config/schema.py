@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kdface.config.check import Part, TrainerArguments
 from kdface.runs.settings import EMASettings, HardwareSettings, LoaderSettings, ResumeSettings
@@ -33,6 +33,7 @@ class Configuration:
         trainer: arguments of pl.Trainer.
         validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
         evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
+        gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
     """
 
     method: Part
@@ -55,3 +56,4 @@ class Configuration:
     seed: Annotated[int, Ge(0)] | None
     validation: dict[str, Part] | None = None
     evaluate_untrained: bool = False
+    gradient_clip: dict[str, Annotated[float, Gt(0)]] | None = None

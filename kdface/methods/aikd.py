@@ -81,6 +81,7 @@ class AIKD(Method):
             single parameters (layer3.22.bn3.bias); all else is frozen, its normalisation statistics too. Null:
             everything is trained.
         backbone_group: how the backbone's parameters move; null: as the quality head's.
+        check_direction: refuse labels that fall where images of a person resemble each other more; false: only warn.
     """
 
     needs_head: ClassVar[bool] = False
@@ -100,6 +101,7 @@ class AIKD(Method):
         start: Literal["teacher", "scratch"] = "teacher",
         trainable: tuple[str, ...] | None = None,
         backbone_group: BackboneGroup | None = None,
+        check_direction: bool = True,
     ) -> None:
         if representation_weight == 0 and quality_weight == 0:
             raise UserError("both weights of AI-KD's loss are 0.", expected="at least one term")
@@ -118,6 +120,7 @@ class AIKD(Method):
         self.quality_loss = quality_loss
         self.beta = beta
         self.backbone_group = backbone_group
+        self.check_direction = check_direction
         self.frozen: list[nn.Module] = []
         if trainable is not None:
             self.frozen = _freeze_all_but(trainable, backbone)
@@ -140,7 +143,7 @@ class AIKD(Method):
                 mend="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
             )
         faces = Readable(training.faces) if training.on_error == "skip" else training.faces
-        labels = quality_labels(self.teacher.quality, self.teacher, faces)
+        labels = quality_labels(self.teacher.quality, self.teacher, faces, check_direction=self.check_direction)
         self.labels = dict(zip(faces.keys, labels.quality.tolist(), strict=True))
         log.info(
             "quality labels of %s: rank correlation with the mean mated cosine %.3f over %d images",

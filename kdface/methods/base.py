@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,11 +13,12 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
-from kdface.errors import UserError
+from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing
 from kdface.heads import Classifier, PartialFC
 from kdface.heads.schedules import ScheduledMarginSoftmax
@@ -43,6 +44,14 @@ class Views:
         return {role: view for role, view in vars(self).items() if view is not None}
 
 
+def untouched(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The loss, whose gradient with respect to the parameters is 0 and not missing: ranks wait for every gradient."""
+    for each in parameters:
+        if each.requires_grad:
+            loss = loss + 0.0 * each.flatten()[0].to(loss.dtype)
+    return loss
+
+
 class Term(NamedTuple):
     """One term of the loss, a scalar, and the weight it has in the sum."""
 
@@ -52,7 +61,11 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Optimization:
-    """How the parameters move. `optimizer` and `schedule` are made once Lightning has placed the parameters."""
+    """How the parameters move. `optimizer` and `schedule` are made once Lightning has placed the parameters.
+
+    `gradient_clip` holds the largest gradient norm of parts of the method, by name; trainer.gradient_clip_val is that
+    of all parameters together.
+    """
 
     optimizer: Callable[[Iterable[Any]], Optimizer]
     schedule: Callable[[Optimizer, int, int], LRScheduler]
@@ -60,6 +73,7 @@ class Optimization:
     steps_per_epoch: int
     seed: int
     ema_decay: float | None = None
+    gradient_clip: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(pl.LightningModule, ABC):
@@ -200,6 +214,8 @@ class Method(pl.LightningModule, ABC):
     def optimize_with(self, optimization: Optimization) -> None:
         """Set before training; adds the averaged copy where one is asked for."""
         self._optimization = optimization
+        for name in optimization.gradient_clip:
+            self._require_clippable(name)
         if optimization.ema_decay is not None:
             self.add_average()
 
@@ -214,6 +230,40 @@ class Method(pl.LightningModule, ABC):
             group["lr"] *= group.pop("lr_scale", 1.0)
         schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Scale the gradients of each part in `gradient_clip` to its norm, then do what the Trainer is asked to.
+
+        Lightning calls it once gradients are summed over accumulated parts and ranks and are without half precision's
+        scale.
+        """
+        for name, largest in self._plan().gradient_clip.items():
+            clip_grad_norm_(self.get_submodule(name).parameters(), largest)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _require_clippable(self, name: str) -> None:
+        """Raise `UserError` unless a part of the method has that name, is trained, and has its whole gradient here."""
+        parts = dict(self.named_modules())
+        known = [each for each, part in parts.items() if each and any(True for _ in part.parameters())]
+        if name not in known:
+            short = [each for each in known if "." not in each]
+            raise UserError(
+                f"gradient_clip names {name!r}, and {type(self).__name__} has no such part.",
+                expected=f"one of {', '.join(short)}, or a part of these such as {max(known[:9], key=len)}",
+                nearest=nearest(name, known),
+                mend=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
+            )
+        if any(isinstance(each, PartialFC) and each.world > 1 for each in parts[name].modules()):
+            raise UserError(
+                f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
+                "the ranks.",
+                mend="gradient_clip={backbone:5.0}, or a head that is not divided (kdface list head)",
+            )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state.

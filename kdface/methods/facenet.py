@@ -108,7 +108,7 @@ class FaceNet(Method):
         self.draws.manual_seed(derive(self._plan().seed, "mine", self.trainer.global_step, batch_idx))
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        embedding = self.backbone(self.pixels(batch.views[self.views.student]))
+        embedding = self.embedding_of(self.pixels(batch.views[self.views.student]))
         points, label = self.points(embedding, batch)
         distances = squared_distances(points)
         with torch.no_grad(), ranked_once():
@@ -125,6 +125,11 @@ class FaceNet(Method):
             terms["classification"] = Term(output.loss, self.head_weight)
             self.last_metrics |= output.metrics(batch.label)
         return terms
+
+    def embedding_of(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, D) of the trained network, not normalised."""
+        embedding: Tensor = self.backbone(pixels)
+        return embedding
 
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings (n, D) of the batch -> the unit vectors among which triplets are mined, and their labels."""

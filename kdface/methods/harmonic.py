@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Len
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdface.backbones import Backbone
 from kdface.datasets.loading import Batch
-from kdface.errors import UserError
+from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing
 from kdface.losses import Miner, Triplets
 from kdface.losses.triplet import Margin, Reduction
-from kdface.methods.base import Optimization, Term, Views
+from kdface.methods.base import Optimization, Term, Views, untouched
 from kdface.methods.facenet import FaceNet, direction
 from kdface.teachers import Teacher
 from kdface.teachers.frozen import LoadNetwork
@@ -30,8 +30,9 @@ class Harmonic(FaceNet):
     and negative may come from either network, and v1(x) is a positive of v2(x). Triplets whose anchor and positive are
     both of v1 are left out: their distance cannot change. At first the last layer alone is trained, then all of v2.
 
-    The last layer is the backbone's stage `embedding`, with the normalisation that belongs to it. As long as it is
-    trained alone, nothing else of the backbone moves, statistics of normalisation included.
+    The last layer is the backbone's stage `embedding`, with the normalisation that belongs to it, or what `last_layer`
+    names. As long as it is trained alone, nothing else of the backbone moves, statistics of normalisation included,
+    and no gradient is computed for what comes before it.
 
     Its record holds what that of `FaceNet` does, distances being those of the 2 N points, and `agreement`, the mean
     cosine of v2(x) and v1(x), and `whole`, 1 where the whole network was trained.
@@ -41,6 +42,8 @@ class Harmonic(FaceNet):
         start_from: the run of the independently trained v2; its embedding may have another size.
         load_network: the framework's own loader of runs, injected; null: built for use, not to be trained.
         last_layer_epochs: epochs in which the last layer alone is trained; the paper does not say how many.
+        last_layer: modules of the backbone that are the last layer, such as (linear, bn) in MobileFaceNet, whose stage
+            `embedding` holds two convolutions more; null: the stage.
     """
 
     needs_teacher: ClassVar[bool] = True
@@ -61,6 +64,7 @@ class Harmonic(FaceNet):
         people_per_batch: Annotated[int, Ge(2)] = 45,
         images_per_person: Annotated[int, Ge(2)] = 40,
         head_weight: Annotated[float, Ge(0)] = 1.0,
+        last_layer: Annotated[tuple[str, ...], Len(1)] | None = None,
     ) -> None:
         if not isinstance(backbone, Backbone) or "embedding" not in backbone.layout:
             raise UserError(
@@ -81,7 +85,15 @@ class Harmonic(FaceNet):
         )
         self.teacher = teacher
         self.last_layer_epochs = last_layer_epochs
-        self._last = backbone.layout["embedding"]
+        self._last = last_layer or backbone.layout["embedding"]
+        self._parts = [name for names in backbone.layout.values() for name in names]
+        for name in self._last:
+            if name not in self._parts:
+                raise UserError(
+                    f"method.last_layer holds {name!r}, and {type(backbone).__name__} has no such module.",
+                    expected=f"some of {', '.join(self._parts)}",
+                    nearest=nearest(name, self._parts),
+                )
         self._agreement = torch.zeros(())
         if teacher is not None and teacher.embedding_size != backbone.embedding_size:
             raise UserError(
@@ -92,7 +104,7 @@ class Harmonic(FaceNet):
         if load_network is not None:
             start = load_network(start_from)
             start.preprocessing.require_equal(preprocessing, "the network to start from", f"the view {views.student}")
-            _start_as(start.network, backbone)
+            _start_as(start.network, backbone, self._last)
 
     def optimize_with(self, optimization: Optimization) -> None:
         super().optimize_with(optimization)
@@ -115,10 +127,7 @@ class Harmonic(FaceNet):
             module.train(whole or name in self._last)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Without a gradient a parameter is left alone, by weight decay too.
-
-        Ranks wait for every gradient that they knew of at the start, so none is switched off earlier.
-        """
+        """Without a gradient a parameter is left alone, by weight decay too."""
         del optimizer
         if not self._trains_whole:
             for name, parameter in self.backbone.named_parameters():
@@ -128,8 +137,30 @@ class Harmonic(FaceNet):
     def terms(self, batch: Batch) -> dict[str, Term]:
         terms = super().terms(batch)
         whole = self._trainer is None or self._trains_whole
+        if not whole and self.trainer.world_size > 1:
+            trunk = [
+                value for name, value in self.backbone.named_parameters() if name.partition(".")[0] in self._before
+            ]
+            value, weight = terms["triplet"]
+            terms["triplet"] = Term(untouched(value, trunk), weight)
         self.last_metrics |= {"agreement": self._agreement, "whole": torch.tensor(float(whole))}
         return terms
+
+    def embedding_of(self, pixels: Tensor) -> Tensor:
+        """As long as the last layer is trained alone, nothing before it is differentiated."""
+        if self._trainer is None or self._trains_whole:
+            return super().embedding_of(pixels)
+        with torch.no_grad():
+            for name in self._before:
+                pixels = getattr(self.backbone, name)(pixels)
+        for name in self._parts[len(self._before) :]:
+            pixels = getattr(self.backbone, name)(pixels)
+        return pixels
+
+    @property
+    def _before(self) -> list[str]:
+        """The backbone's modules before its last layer, in order."""
+        return self._parts[: min(map(self._parts.index, self._last))]
 
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n, D) -> (2 n, D): those of v2, then those of v1, which pass no gradient."""
@@ -152,9 +183,9 @@ class Harmonic(FaceNet):
         super()._watch(distances[:new, :new], label[:new])
 
 
-def _start_as(trained: nn.Module, backbone: Backbone) -> None:
+def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...]) -> None:
     """Copy all but the last layer. Raises `UserError` where the two architectures differ elsewhere."""
-    last = tuple(f"{name}." for name in backbone.layout["embedding"])
+    last = tuple(f"{name}." for name in last_layer)
     own: dict[str, Any] = {key: value for key, value in backbone.state_dict().items() if key.startswith(last)}
     rest = {key: value for key, value in trained.state_dict().items() if not key.startswith(last)}
     try:

@@ -7,10 +7,12 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.methods.base import Optimization, Term, Views
+from kdface.methods.base import Optimization, Term, Views, untouched
 from kdface.methods.distillation import Distillation
 from kdface.teachers import Teacher
 
@@ -68,6 +70,7 @@ class MaskInv(Distillation):
         self.raise_epoch = raise_epoch
         self.window = raise_when_stable
         self.stable_change = stable_change
+        self._unguided = False
         # What the rule has seen, in the checkpoint: losses and their sum in this window, mean of the last, decision.
         self.watched: Tensor
         self.register_buffer("watched", torch.tensor([0.0, 0.0, float("inf"), 0.0], dtype=torch.float64))
@@ -85,6 +88,23 @@ class MaskInv(Distillation):
                 "raised.",
                 mend=f"method.raise_epoch={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
             )
+
+    def terms(self, batch: Batch) -> dict[str, Term]:
+        """Until guidance begins, the map between embeddings is in the loss with a factor of 0: ranks wait for its
+        gradient from the first step on."""
+        terms = super().terms(batch)
+        self._unguided = self.is_guided and "distillation" not in terms
+        if self._unguided:
+            value, weight = terms["classification"]
+            terms["classification"] = Term(untouched(value, self.projection.parameters()), weight)
+        return terms
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Without a gradient a parameter is left alone, by weight decay too."""
+        del optimizer
+        if self._unguided:
+            for parameter in self.projection.parameters():
+                parameter.grad = None
 
     def weight(self, terms: dict[str, Term]) -> float:
         if self.raised_guidance is None:

@@ -8,7 +8,6 @@ import math
 import os
 import time
 import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from kdface.backbones.synchronised_norm import synchronise
 from kdface.datasets.loading import BatchOrder, ResumableLoader
 from kdface.errors import UserError
 from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
-from kdface.hardware import Profile, cores, detect, forward_context, keep_freed_memory
+from kdface.hardware import Profile, cores, forward_context, keep_freed_memory, profile_for
 from kdface.heads.partial_fc import shard_heads
 from kdface.methods import Method
 from kdface.runs.callbacks import (
@@ -46,8 +45,6 @@ from kdface.runs.settings import Settings
 log = logging.getLogger("kdface")
 # Arguments that training heeds itself: the Trainer must not heed them once more.
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
-# What Lightning takes for the same.
-_PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def train(job: Job, folder: RunFolder) -> dict[str, Any]:
@@ -232,12 +229,8 @@ def make_trainer(settings: Settings, profile: Profile, callbacks: list[pl.Callba
 def machine(settings: Settings) -> tuple[Profile, int]:
     """The hardware profile and the CPU threads of each rank, which are set."""
     keep_freed_memory()
-    profile = detect(settings.hardware.profile)
-    accelerator, precision = settings.trainer.get("accelerator", "auto"), settings.trainer.get("precision")
-    if accelerator != "auto":
-        profile = replace(profile, accelerator="gpu" if accelerator == "cuda" else accelerator)
-    if precision is not None:
-        profile = replace(profile, precision=_PRECISIONS.get(str(precision), str(precision)))
+    given = settings.trainer
+    profile = profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision"))
     threads = settings.hardware.threads or max(1, cores() // settings.devices)
     torch.set_num_threads(threads)
     return profile, threads

@@ -186,6 +186,14 @@ def test_from_labels_to_scores(kdface: Kdface, teacher_run: Path, tmp_path: Path
     assert said.code == 2 and "a.png: the crop is 64 high, 64 wide" in said.err
 
 
+def test_an_optimiser_that_would_ignore_a_groups_setting(kdface: Kdface, teacher_run: Path, tmp_path: Path) -> None:
+    words = [*TINY, "method=aikd", "teacher=quality/mated_cosine", f"teacher.run={teacher_run}", "optimizer=adamw"]
+    said = kdface("train", *words, "method.backbone_group={momentum:0.1}", f"paths.runs={tmp_path}/runs")
+    told = " ".join(said.err.split())
+    assert said.code == 2 and "momentum = 0.1" in told and "AdamW has no momentum" in told
+    assert "method.backbone_group=null" in told and not (tmp_path / "runs").exists()
+
+
 def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
     kdface: Kdface, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

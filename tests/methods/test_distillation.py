@@ -97,6 +97,23 @@ def test_embeddings_of_another_size_are_projected() -> None:
     assert method.embed(_batch().views["clean"], SMALL).shape == (5, 8)  # shipped without it
 
 
+def test_before_guidance_begins_ranks_find_a_gradient_of_the_projection_and_it_does_not_move() -> None:
+    """Data-parallel training waits for every parameter's gradient from the first step on."""
+    teacher = Teacher(small_network(12, seed=7), SMALL)
+    options: dict[str, Any] = {"guidance": 0.0, "raised_guidance": 3000.0, "raise_when_stable": 100}
+    method = MaskInv(small_network(), CosFace(8, 3), SMALL, VIEWS, teacher, **options)
+    (term,) = method.terms(_batch()).values()
+    assert method.head is not None
+    loss = method.head(method.backbone(_pixels(_batch().views["masked"])), _batch().label).loss
+    assert term.value.item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.autograd.backward(term.value)
+    trained = [each for each in method.parameters() if each.requires_grad]
+    assert trained and all(each.grad is not None for each in trained)
+    assert not any(each.grad.any() for each in method.projection.parameters() if each.grad is not None)
+    method.on_before_optimizer_step(torch.optim.SGD(trained, 0.1, weight_decay=0.1))
+    assert all(each.grad is None for each in method.projection.parameters())
+
+
 @pytest.mark.parametrize("options", [{}, {"raise_epoch": 1, "raise_when_stable": 5}])
 def test_there_is_one_rule_for_raising_the_guidance(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="just one of the two"):

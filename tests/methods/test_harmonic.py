@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from kdface.backbones import iresnet_nano
 from kdface.cli import main
@@ -24,7 +27,8 @@ from kdface.evaluation import random_pairs
 from kdface.evaluation.health import Unhealthy
 from kdface.faces import Preprocessing
 from kdface.losses import BatchHard, Miner, SemiHard
-from kdface.methods import Harmonic, Views
+from kdface.methods import Harmonic, Optimization, Views
+from kdface.methods.schedules import constant
 from kdface.teachers import Teacher
 from kdface.teachers.frozen import fingerprint_of
 from tests.conftest import TINY, Kdface, command, only_run
@@ -55,6 +59,14 @@ class Points(nn.Module):
 
 
 PLAIN = Preprocessing(size=(32, 32), mean=0.0, std=1.0)
+
+
+def _sgd(groups: Iterable[Any]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, 0.1)
+
+
+def _constant(optimizer: torch.optim.Optimizer, steps: int, epoch: int) -> LRScheduler:
+    return constant(optimizer, steps)
 
 
 class Given(Harmonic):
@@ -125,6 +137,48 @@ def test_the_gradient_reaches_the_new_network_alone() -> None:
     assert new.grad is not None and new.grad.any()
     assert method.teacher is not None and all(each.grad is None for each in method.teacher.network.parameters())
     assert not any("teacher" in name for name in method.state_dict())
+
+
+@pytest.mark.parametrize("last", [None, ("fc", "features"), ("fc",)])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_while_the_last_layer_is_trained_alone_nothing_before_it_is_differentiated(
+    last: tuple[str, ...] | None, ranks: int
+) -> None:
+    """The last layer's gradient keeps its bits; on several ranks, which wait for every gradient, the others' are 0."""
+    old, new = Teacher(_network(8, seed=7), SMALL), _network(8)
+    method = Harmonic(new, None, SMALL, VIEWS, old, BatchHard(), Path(), last_layer_epochs=1, last_layer=last)
+    method.optimize_with(Optimization(_sgd, _constant, total_steps=8, steps_per_epoch=4, seed=0))
+    names = last or ("bn2", "dropout", "fc", "features")
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8, generator=draw)
+    batch = Batch({"image": images}, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), [], [])
+    gradients = []
+    for step in (0, 4):
+        method.trainer = SimpleNamespace(global_step=step, world_size=ranks)  # type: ignore[assignment]
+        for name, module in new.named_children():
+            module.train(name in names)
+        torch.manual_seed(1)  # of dropout
+        (term,) = method.terms(batch).values()
+        torch.autograd.backward(term.value)
+        gradients.append({name: value.grad for name, value in new.named_parameters()})
+        new.zero_grad(set_to_none=True)
+    frozen, whole = gradients
+    for name, gradient in whole.items():
+        if gradient is None:
+            continue
+        found = frozen[name]
+        if name.partition(".")[0] in names:
+            assert found is not None and torch.equal(found, gradient), name
+        elif name.partition(".")[0] not in ("fc", "features"):
+            assert gradient.any(), name
+            assert found is None if ranks == 1 else found is not None and not found.any(), name
+
+
+def test_a_last_layer_that_is_not_there() -> None:
+    old = Teacher(_network(8), SMALL)
+    with pytest.raises(UserError, match="'fcc'") as told:
+        Harmonic(_network(8), None, SMALL, VIEWS, old, SemiHard(), Path(), last_layer=("fcc",))
+    assert told.value.nearest == "fc"
 
 
 def test_a_new_network_that_collapses_beside_an_old_one_that_does_not() -> None:

@@ -54,7 +54,11 @@ class _Scores(NamedTuple):
 
 
 def quality_labels(
-    quality: QualitySource, teacher: Teacher, faces: FaceSet, folder: Path | None = None
+    quality: QualitySource,
+    teacher: Teacher,
+    faces: FaceSet,
+    folder: Path | None = None,
+    check_direction: bool = True,
 ) -> QualityLabels:
     """The quality labels of a set of faces, by a source and the network it asks.
 
@@ -70,6 +74,7 @@ def quality_labels(
         teacher: the network.
         faces: aligned crops.
         folder: where the file is kept; by default the cache folder (`kdface.datasets.cache`).
+        check_direction: refuse scores that run the wrong way; false: warn of them.
 
     Raises:
         UserError: the scores fall where the mated cosine rises: rho < -2 / sqrt(compared), more than two standard
@@ -84,7 +89,7 @@ def quality_labels(
             _save(path, found)
     else:
         found = _make(quality, teacher, faces)
-    _check_direction(found, quality, faces)
+    _check_direction(found, quality, faces, check_direction)
     low, high = float(found.scores.min()), float(found.scores.max())
     if not high > low:
         raise DataError(
@@ -96,8 +101,13 @@ def quality_labels(
 
 
 def identity(teacher: Teacher) -> str:
-    """SHA-256 of what a teacher teaches: its weights and, where it has a source of quality, that with its options."""
-    quality = teacher.quality
+    """SHA-256 of what a teacher teaches: its weights and, if it has a source of quality, what its labels depend on."""
+    return _sha256(json.dumps(_taught_by(teacher.quality, teacher), sort_keys=True).encode())
+
+
+def _taught_by(quality: QualitySource | None, teacher: Teacher) -> dict[str, object]:
+    """What `identity` and the name of the file of scores are made of: weights, source, its options, and what it asks of
+    the network beside the weights (`network_options`) and of its head."""
     about: dict[str, object] = {"weights": teacher.fingerprint}
     if quality is not None:
         about["source"] = f"{type(quality).__module__}.{type(quality).__qualname__}"
@@ -105,7 +115,9 @@ def identity(teacher: Teacher) -> str:
         about["head"] = head
     if is_dataclass(quality):
         about["options"] = {field.name: _option(getattr(quality, field.name)) for field in fields(quality)}
-    return _sha256(json.dumps(about, sort_keys=True).encode())
+    if asked := getattr(quality, "network_options", None):
+        about["network"] = asked(teacher)
+    return about
 
 
 @embedding_once()  # most sources ask for what the check of their direction asks for too
@@ -135,7 +147,7 @@ def _agreement(scores: NDArray[np.float64], teacher: Teacher, faces: FaceSet) ->
     return float(spearmanr(scores[used], mated[used]).statistic), compared
 
 
-def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet) -> None:
+def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet, refuse: bool) -> None:
     if found.compared <= 4 or np.isnan(found.rho):
         why = (
             f"{found.compared} of {len(faces)} images have another one of the same person"
@@ -146,15 +158,18 @@ def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet) -> 
         return
     if not found.rho < -2.0 / found.compared**0.5:
         return
-    if hasattr(quality, "flip"):
-        mend = f"set teacher.quality.flip={str(not quality.flip).lower()}"
-    else:
-        mend = "take another source of quality: with this network and these faces the scores do not mean quality"
-    raise UserError(
+    told = (
         f"{_name(quality)} runs the wrong way: over {found.compared} images, the higher its score, the less an image "
-        f"resembles others of the same person (Spearman's rho {found.rho:.3f}).",
+        f"resembles others of the same person (Spearman's rho {found.rho:.3f})."
+    )
+    if not refuse:
+        log.warning("%s method.check_direction=false: it is taken as it is", told)
+        return
+    flip = f"teacher.quality.flip={str(not quality.flip).lower()}, " if hasattr(quality, "flip") else ""
+    raise UserError(
+        told,
         expected="higher scores for better images",
-        mend=mend,
+        mend=f"{flip}another source of quality, or method.check_direction=false",
     )
 
 
@@ -173,14 +188,11 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
     assert is_dataclass(quality)
     kind = type(quality)
     about: dict[str, object] = {
-        "source": f"{kind.__module__}.{kind.__qualname__}",
+        "taught_by": _taught_by(quality, teacher),
         "code": [_sha256(Path(inspect.getfile(each)).read_bytes()) for each in (kind, source, people)],
-        "options": {field.name: _option(getattr(quality, field.name)) for field in fields(quality)},
-        "teacher": [teacher.fingerprint, teacher.preprocessing.to_dict()],
+        "preprocessing": teacher.preprocessing.to_dict(),
         "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
     }
-    if head := _head(quality, teacher):
-        about["head"] = head
     return _sha256(json.dumps(about, sort_keys=True).encode())
 
 

@@ -44,6 +44,10 @@ class SERFIQ(Options):
     dropout: Annotated[float, Gt(0), Lt(1)] | None = None
     seed: int = 0
 
+    def network_options(self, teacher: Teacher) -> dict[str, float]:
+        """What the scores depend on that is no weight: the network's own rate, where that is used."""
+        return {} if self.dropout is not None else {"dropout": split_at_dropout(teacher.network)[1].p}
+
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         trunk, layer, tail = split_at_dropout(teacher.network)
         rate = layer.p if self.dropout is None else self.dropout

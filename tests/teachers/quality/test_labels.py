@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdface.backbones import iresnet_nano
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
 from kdface.teachers import Teacher
-from kdface.teachers.quality import EmbeddingNorm, LabelFile, MatedCosine, QualitySource
-from kdface.teachers.quality.labels import QualityLabels, quality_labels
+from kdface.teachers.quality import SERFIQ, EmbeddingNorm, LabelFile, MatedCosine, QualitySource
+from kdface.teachers.quality.labels import QualityLabels, identity, quality_labels
 from kdface.teachers.quality.source import Options
 from tests.teachers.quality.stand_ins import Faces, Linear, cosine, faces_of, flat_teacher, random_faces
 
@@ -122,7 +123,7 @@ def test_direction(tmp_path: Path) -> None:
     assert quality_labels(MatedCosine(), network, faces, tmp_path).rho == pytest.approx(1.0)
     with pytest.raises(UserError, match=r"Given runs the wrong way: over 20 images.*rho -1\.000") as error:
         quality_labels(Given((-mated).tolist()), network, faces, tmp_path)
-    assert "take another source" in error.value.mend
+    assert error.value.mend == "another source of quality, or method.check_direction=false"
 
 
 @pytest.mark.parametrize(("low", "high", "passes"), [(-0.49, -0.45, False), (-0.44, -0.40, True)])
@@ -150,7 +151,7 @@ def test_a_file_that_runs_the_wrong_way_is_mended_by_flip(tmp_path: Path) -> Non
     path.write_text("\n".join(["key,quality", *rows]), encoding="utf-8")
     with pytest.raises(UserError, match="LabelFile runs the wrong way") as error:
         quality_labels(LabelFile(path), network, faces, tmp_path)
-    assert error.value.mend == "set teacher.quality.flip=true"
+    assert error.value.mend.startswith("teacher.quality.flip=true, ")
     assert quality_labels(LabelFile(path, flip=True), network, faces, tmp_path).rho == pytest.approx(1.0)
 
 
@@ -205,6 +206,32 @@ def test_made_anew_where_something_differs(tmp_path: Path) -> None:
             expected = (brightness - brightness.min()) / np.ptp(brightness)
             assert labels.quality.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert len(Counted.asked) == len(list(tmp_path.iterdir())) == 5
+
+
+def test_labels_of_two_rates_of_dropout_are_two(tmp_path: Path) -> None:
+    """The rate is no weight, and a run's record and the file of scores tell it apart all the same."""
+    faces = random_faces(3, 2, (32, 32))
+    found, names = [], []
+    for rate in (0.4, 0.1):
+        torch.manual_seed(3)
+        network = iresnet_nano(12, rate, (32, 32), (8, 8, 8, 8), (1, 1, 1, 1))
+        for source in (SERFIQ(passes=5), SERFIQ(passes=5, dropout=0.4)):
+            asked = Teacher(network, faces.preprocessing, source)
+            found.append(quality_labels(source, asked, faces, tmp_path, check_direction=False))
+            names.append(identity(asked))
+    assert not same(found[0], found[2]) and names[0] != names[2]
+    assert same(found[1], found[3]) and names[1] == names[3]  # an imposed rate is the source's option
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_wrong_direction_is_refused_unless_it_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    faces, network, mated = agreeing()
+    scores = (-mated).tolist()
+    with pytest.raises(UserError, match="runs the wrong way") as told:
+        quality_labels(Given(scores), network, faces)
+    assert "method.check_direction=false" in told.value.mend
+    labels = quality_labels(Given(scores), network, faces, check_direction=False)
+    assert labels.rho < -0.9 and "runs the wrong way" in caplog.text
 
 
 def test_a_file_cut_off_is_made_again(tmp_path: Path) -> None:
