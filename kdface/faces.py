@@ -117,6 +117,12 @@ def template_points(size: tuple[int, int]) -> Points:
     return points.astype(np.float32)
 
 
+def as_seen(points: Points) -> Points:
+    """Landmarks (5, 2) with left and right exchanged if the face was mirrored, so that left is as seen in the image."""
+    across, down = points[1] - points[0], points[3:5].mean(axis=0) - points[:2].mean(axis=0)
+    return points[[1, 0, 2, 4, 3]] if across[0] * down[1] - across[1] * down[0] < 0 else points
+
+
 def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     """The least-squares similarity transform (rotation, isotropic scale, shift) that maps `source` onto `target`.
 

@@ -9,6 +9,7 @@ import numpy as np
 from kdface.augmentations.misalignment import Misalignment
 from kdface.augmentations.occluders import RandomPatch, Scarf, Sunglasses
 from kdface.augmentations.periocular import Periocular, StoredPeriocular
+from kdface.augmentations.piped import Piped
 from kdface.augmentations.standard import Standard
 from kdface.augmentations.synthetic_mask import SyntheticMask
 from kdface.faces import Image, Preprocessing, Sample
@@ -33,6 +34,7 @@ __all__ = [
     "Augmentation",
     "Misalignment",
     "Periocular",
+    "Piped",
     "RandomPatch",
     "Scarf",
     "Standard",

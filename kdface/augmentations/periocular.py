@@ -91,7 +91,7 @@ class Periocular:
         """The views `face` and `periocular`, (H, W, 3) uint8 RGB, a pure function of the sample and the generator."""
         size = (sample.image.shape[0], sample.image.shape[1])
         points = template_points(size) if sample.landmarks is None else sample.landmarks
-        place = self._place(points, sample.key)
+        place = self.place(points, sample.key)
         face = resized(sample.image, self._face_size(size))
         source, to_face = sample.image, np.eye(3)
         if isinstance(sample, RawSample):
@@ -106,7 +106,7 @@ class Periocular:
                 f = face.shape[0] / size[0]
                 resize = np.array([[f, 0, (f - 1) / 2], [0, f, (f - 1) / 2], [0, 0, 1]])
                 moved = np.linalg.inv(resize) @ moved @ resize
-            return _crop(source, moved @ to_face, place, self.size)
+            return crop(source, moved @ to_face, place, self.size)
 
         if self.standard is None:
             return {"face": face, "periocular": cut(np.eye(3))}
@@ -124,7 +124,8 @@ class Periocular:
             )
         return self.face_size
 
-    def _place(self, points: Points, key: str) -> _Place:
+    def place(self, points: Points, key: str) -> Place:
+        """Where the crop of a face with landmarks `points` lies. Raises `DataError`, naming `key`."""
         left, right = points[:2].astype(np.float64)
         across = right - left
         distance = float(np.hypot(across[0], across[1]))
@@ -134,7 +135,8 @@ class Periocular:
                 expected="the left eye, as seen in the image, left of the right one",
             )
         centre = {"strip": (left + right) / 2, "left": left, "right": right}[self.region]
-        return _Place(float(centre[0]), float(centre[1]), across / distance, self.extent * distance)
+        along = across / distance
+        return Place(float(centre[0]), float(centre[1]), (float(along[0]), float(along[1])), self.extent * distance)
 
 
 @dataclass
@@ -186,13 +188,20 @@ class StoredPeriocular:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a crop lies: its centre, the unit vector (x, y) of its rows, its width in pixels."""
 
     x: float
     y: float
-    along: np.ndarray[tuple[int], np.dtype[np.float64]]
+    along: tuple[float, float]
     width: float
+
+    def matrix(self, size: tuple[int, int]) -> Matrix:
+        """(2, 3), from pixels of the image to those of a crop of (height, width)."""
+        scale = size[1] / self.width
+        cos, sin = scale * self.along[0], scale * self.along[1]
+        x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
+        return np.array([[cos, sin, x - cos * self.x - sin * self.y], [-sin, cos, y + sin * self.x - cos * self.y]])
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
@@ -205,21 +214,13 @@ def resized(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _crop(image: Image, moved: Matrix, place: _Place, size: tuple[int, int]) -> Image:
+def crop(image: Image, moved: Matrix, place: Place, size: tuple[int, int]) -> Image:
     """One warp, of the image as moved, to the place; a crop that shrinks is warped at a multiple of its size, then
     averaged."""
     height, width = size
     magnified = math.sqrt(float(np.linalg.det(moved[:2, :2])))
     times = max(1, math.ceil(place.width / magnified / width - 1e-6))
-    scale = times * width / place.width
-    cos, sin = scale * float(place.along[0]), scale * float(place.along[1])
-    middle = ((times * width - 1) / 2, (times * height - 1) / 2)
-    matrix = np.array(
-        [
-            [cos, sin, middle[0] - cos * place.x - sin * place.y],
-            [-sin, cos, middle[1] + sin * place.x - cos * place.y],
-        ]
-    )
+    matrix = place.matrix((times * height, times * width))
     large = cv2.warpAffine(
         image, matrix @ moved, (times * width, times * height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

@@ -89,7 +89,7 @@ class Standard:
             seed = int(rng.integers(2**32))
             height, width = face.shape[:2]
             before = np.array([[0, 0], [width - 1, 0], [0, height - 1]], dtype=np.float32)
-            changed = self._seeded(self._compose, seed)(image=np.ascontiguousarray(face), keypoints=before)
+            changed = seeded(self._compose, seed)(image=np.ascontiguousarray(face), keypoints=before)
             face, (origin, right, down) = changed["image"], changed["keypoints"].astype(np.float64)
             moved[:2] = np.column_stack([(right - origin) / (width - 1), (down - origin) / (height - 1), origin])
             if mirrored:
@@ -98,31 +98,31 @@ class Standard:
         part = cut(moved)
         part = part[:, ::-1] if mirrored else part
         if self._in_place is not None:
-            part = self._seeded(self._in_place, seed)(image=np.ascontiguousarray(part))["image"]
+            part = seeded(self._in_place, seed)(image=np.ascontiguousarray(part))["image"]
         return np.ascontiguousarray(face), np.ascontiguousarray(part)
 
     def _altered(self, image: Image, seed: int) -> Image:
-        altered: Image = self._seeded(self._compose, seed)(image=np.ascontiguousarray(image))["image"]
+        altered: Image = seeded(self._compose, seed)(image=np.ascontiguousarray(image))["image"]
         return altered
 
-    @staticmethod
-    def _seeded(compose: Any, seed: int) -> Any:
-        # One generator after the other's draw: `set_random_seed` would give each part the same numbers, so that who is
-        # blurred would always be turned and recoloured too.
-        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return compose
+
+def seeded(pipeline: Any, seed: int) -> Any:
+    """The pipeline, its next draws a function of `seed`.
+
+    Its transforms draw from one generator, one after the other: `set_random_seed` would give each the same numbers, so
+    that who is blurred would always be turned and recoloured too.
+    """
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return pipeline
 
 
 def _compose(
     geometric: float, rotation: float, shift: float, scale: float, photometric: float, grayscale: float, blur: float
 ) -> Any:
-    import os
-
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer release on the network
-    import albumentations as alb
+    from kdface.augmentations.albumentation import alb, compose  # here: its import takes a second
 
     move = shift / 112.0
-    return alb.Compose(
+    return compose(
         [
             alb.Affine(
                 scale=(1 - scale, 1 + scale),
@@ -142,6 +142,5 @@ def _compose(
                 ],
                 p=blur,
             ),
-        ],
-        keypoint_params=alb.KeypointParams(format="xy", remove_invisible=False),
+        ]
     )

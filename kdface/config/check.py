@@ -39,6 +39,10 @@ INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("e
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
+    "augmentation": {
+        "before": Parameter("before", list[dict[str, Any]], required=False),
+        "after": Parameter("after", dict[str, list[dict[str, Any]]], required=False),
+    },
 }
 _WHENCE = {
     "image_size": "the dataset",

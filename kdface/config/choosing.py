@@ -19,7 +19,7 @@ from kdface.config.hydra_api import apply_values, repository
 from kdface.config.origin import Origins, trace
 
 CONFIG = "config"
-_OPEN = ("trainer",)  # nodes that take keys which no file has; they are checked against signatures
+_OPEN = ("trainer", "augmentation.after")  # nodes that take keys which no file has; they are checked against signatures
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     """A copy of what was chosen, with values laid over it by Hydra. Raises what Hydra raises."""
     laid = copy.deepcopy(config)
     for name in _OPEN:
-        OmegaConf.set_struct(laid[name], False)
+        if OmegaConf.is_config(node := OmegaConf.select(laid, name)):
+            OmegaConf.set_struct(node, False)
     apply_values(loader, values, laid)
     return laid
 

@@ -54,6 +54,13 @@ def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a resolved configuration that can change what comes out, by their first names, seed left out."""
     kept = {key: _as_before(value) for key, value in as_before(tree).items() if key not in _IRRELEVANT[""]}
+    around: dict[str, Any] = {
+        "before": [],
+        "after": {},
+    }  # keys of the group, whatever its part; left out if nothing stands there
+    kept["augmentation"] = {
+        key: value for key, value in kept["augmentation"].items() if key not in around or value != around[key]
+    }
     trainer = {**_ALWAYS, **kept["trainer"]}
     kept["trainer"] = {
         key: value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from kdface.augmentations import Augmentation
+from kdface.augmentations import Augmentation, Piped
 from kdface.config.build import build
 from kdface.config.check import convert
 from kdface.config.locate import locate, parameters
@@ -21,9 +21,11 @@ Tree = dict[str, Any]
 
 
 def build_augmentation(tree: Tree, preprocessing: Preprocessing) -> Augmentation:
-    """The augmentation, for images of a dataset's kind."""
-    made: Augmentation = build(tree["augmentation"], "augmentation", image_size=preprocessing.size)
-    return made
+    """The augmentation, for images of a dataset's kind, with what stands before and after it."""
+    node = tree["augmentation"]
+    made: Augmentation = build(node, "augmentation", image_size=preprocessing.size)
+    before, after = node.get("before", []), node.get("after", {})
+    return cast(Augmentation, Piped(made, before, after)) if before or any(after.values()) else made
 
 
 def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_network: LoadNetwork | None) -> Method:

@@ -1,0 +1,85 @@
+"""albumentations (MIT), as it is used here: no look for a newer release, draws one after the other, nodes of YAML."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdface.config.locate import locate
+from kdface.errors import UserError, nearest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer release on the network
+
+import albumentations as alb
+
+__all__ = ["Node", "alb", "build", "compose"]
+
+Node = dict[str, Any]  # a transform: its `_target_` and arguments
+
+
+def compose(transforms: Sequence[Any]) -> Any:
+    """An `alb.Compose` of uint8 images with landmarks as keypoints (x, y), which are kept wherever they come to lie."""
+    with warnings.catch_warnings():  # landmarks go along whether or not a transform moves them
+        warnings.filterwarnings("ignore", message="Got processor for keypoints")
+        return alb.Compose(transforms, keypoint_params=alb.KeypointParams(format="xy", remove_invisible=False))
+
+
+def build(nodes: Sequence[Node], where: str) -> Any:
+    """The pipeline of a list of nodes, each `{_target_: albumentations.X, ...}` or a transform of kdface or a plug-in.
+
+    Args:
+        nodes: in the order in which they act; arguments that are nodes themselves (of OneOf) are built too.
+        where: the key of the list, for messages.
+
+    Raises:
+        UserError: no such transform or argument, a value that it refuses, or one that needs other images.
+    """
+    return compose([_transform(node, f"{where}.{place}") for place, node in enumerate(nodes)])
+
+
+def _transform(node: Any, where: str) -> Any:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{where} = {node!r} is no transform.", expected="{_target_: albumentations.NAME, p: 0.5, ...}")
+    target = node["_target_"]
+    kind = locate(target, origin=where)
+    if not (inspect.isclass(kind) and issubclass(kind, alb.BasicTransform | alb.BaseCompose)):
+        raise UserError(f"{where}: {target} is no transform of albumentations.", expected="one of its transforms")
+    takes = [name for name in inspect.signature(kind).parameters if name != "strict"]
+    for key in node:
+        if key not in ("_target_", *takes):
+            near = nearest(str(key), takes)
+            raise UserError(
+                f"{where}: {target} has no argument {key!r}.",
+                expected=f"one of {', '.join(takes)}",
+                nearest=near,
+                mend=f"write {near} in place of {key}" if near else f"remove {key}",
+            )
+    if "metadata_key" in takes or "reference_images" in takes:
+        raise UserError(
+            f"{where}: {target} brings in other images or texts than the face's.",
+            expected="a transform of the image itself",
+            mend=f"remove {target}",
+        )
+    values = {key: _value(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"}
+    # Without it albumentations warns of what it cannot use, and takes its defaults.
+    strict = {"strict": True} if issubclass(kind, alb.BasicTransform) and hasattr(kind, "InitSchema") else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*(not valid|[Ii]nvalid|must be).*")
+            return kind(**values, **strict)
+    except (TypeError, ValueError, UserWarning) as error:
+        said = " ".join(line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line)
+        raise UserError(
+            f"{where}: {target} cannot be built: {said}", mend="see the transform's documentation"
+        ) from None
+
+
+def _value(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return _transform(value, where)
+    if isinstance(value, list) and any(isinstance(each, Mapping) and "_target_" in each for each in value):
+        return [_transform(each, f"{where}.{place}") for place, each in enumerate(value)]
+    return value
