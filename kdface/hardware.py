@@ -12,7 +12,12 @@ from typing import Any, Literal
 import torch
 
 log = logging.getLogger("kdface")
-_PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # what Lightning takes for the same
+_PRECISIONS = {
+    "32": "32-true",
+    "64": "64-true",
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+}  # what Lightning takes for the same
 
 
 @dataclass(frozen=True)

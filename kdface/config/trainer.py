@@ -45,8 +45,6 @@ _NARROWER: dict[str, Any] = {
     "accumulate_grad_batches": Annotated[int, Ge(1)],
     "log_every_n_steps": Annotated[int, Ge(1)],
     "check_val_every_n_epoch": Annotated[int, Ge(1)] | None,
-    # Images and evaluation are in float32, so the weights are: no 64-true, no bf16-true.
-    "precision": Literal["32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16] | None,
     "gradient_clip_val": Annotated[float, Gt(0)] | None,
     "gradient_clip_algorithm": Literal["norm", "value"] | None,
     "max_time": str | dict[str, int] | None,

@@ -129,9 +129,3 @@ def test_half_precision_on_a_gpu_has_no_fused_optimiser(monkeypatch: pytest.Monk
         assert profile_for("auto", precision=precision).fused is fused
     assert profile_for("auto", precision="16").precision == "16-mixed"
     assert profile_for("auto", "cpu", "16-mixed").precision == "bf16-mixed"
-
-
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
-def test_precisions_of_whole_networks_are_refused_by_name(kdface: Kdface, precision: str) -> None:
-    said = kdface("train", *WORDS, f"trainer.precision={precision}")
-    assert said.code == 2 and "32-true" in said.err and "Traceback" not in said.err
