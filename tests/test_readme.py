@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from kdface.datasets import ToyFaces
-from tests.conftest import command
+from tests.conftest import Kdface
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,11 +60,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("kdface")])
-def test_a_command_of_the_readme(line: str, folder: Path) -> None:
-    words = _shortened(shlex.split(line)[1:])
-    said = command(*words, cwd=folder)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout
+def test_a_command_of_the_readme(line: str, kdface: Kdface, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    said = kdface(*_shortened(shlex.split(line)[1:]))
+    assert said.code == 0, said.err
+    assert said.out
 
 
 def test_files_and_choices_that_the_readme_names_exist() -> None:
