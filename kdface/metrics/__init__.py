@@ -1,0 +1,30 @@
+"""torchmetrics over the exact error rates of `kdface.evaluation`: for any module, any loop, any number of processes.
+
+    metrics = MetricCollection([EqualErrorRate(), TARAtFAR(1e-3)])
+    metrics.update(cosines, same)
+    metrics.compute()
+
+Values are float64; NaN means that the data cannot show the rate. torchmetrics' own binary curves are not for cosines:
+they pass each batch that leaves [0, 1] through a sigmoid, and EERs move by 0.04 to 0.05 (tests/metrics). Its
+`MulticlassAccuracy(average="micro")`, `DaviesBouldinScore` on unit embeddings, and `MeanMetric` are exact, and are not
+repeated here.
+"""
+
+from kdface.metrics.calibration import CalibrationError
+from kdface.metrics.clustering import BCubedF
+from kdface.metrics.identification import CMC
+from kdface.metrics.quality import ErrorDiscard
+from kdface.metrics.verification import EqualErrorRate, FNMRAtFMR, ROCArea, TARAtFAR, TenFoldAccuracy, VALAtFAR
+
+__all__ = [
+    "CMC",
+    "BCubedF",
+    "CalibrationError",
+    "EqualErrorRate",
+    "ErrorDiscard",
+    "FNMRAtFMR",
+    "ROCArea",
+    "TARAtFAR",
+    "TenFoldAccuracy",
+    "VALAtFAR",
+]

@@ -1,0 +1,48 @@
+"""Can probabilities be believed? See `kdface.evaluation.calibration`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from kdface.evaluation.calibration import Bins, binned
+
+
+class CalibrationError(Metric):
+    """Expected (`ece`) or maximum (`mce`) calibration error over bins of equal width of the largest probability.
+
+    Bin m holds (m / bins, (m + 1) / bins], so that it keeps sums only, whatever the number of samples.
+
+    Args:
+        bins: how many.
+        kind: ece, weighted by samples, or mce, the largest gap of a bin that is not empty.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    samples: Tensor
+    confidence: Tensor
+    right: Tensor
+
+    def __init__(self, bins: int = 15, kind: Literal["ece", "mce"] = "ece", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bins = bins
+        self.kind = kind
+        for name, dtype in (("samples", torch.int64), ("confidence", torch.float64), ("right", torch.int64)):
+            self.add_state(name, default=torch.zeros(bins, dtype=dtype), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Add samples: (samples, classes) rows that add up to 1, and (samples,) the right classes."""
+        for name, found in binned(probabilities, labels, self.bins)._asdict().items():
+            setattr(self, name, getattr(self, name) + torch.from_numpy(found).to(self.device))
+
+    def compute(self) -> Tensor:
+        found = Bins(*(state.cpu().numpy() for state in (self.samples, self.confidence, self.right)))
+        if not found.samples.any():
+            raise ValueError("CalibrationError: there is nothing to compute on: update() was not called.")
+        value = found.expected_error() if self.kind == "ece" else found.maximum_error()
+        return torch.tensor(value, dtype=torch.float64, device=self.device)

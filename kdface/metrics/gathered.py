@@ -1,0 +1,84 @@
+"""A metric that keeps its rows, of all processes, and computes on all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+_NO_KEY = -1
+
+
+class Gathered(Metric):
+    """Keeps columns of equally many rows and hands them, as arrays, to an exact computation.
+
+    Rows may carry a `key`, an integer of at least 0 each: of several rows with one key, which a sampler that pads the
+    ranks' parts to one length makes, only the first counts, and rows come in the order of keys. Without keys they come
+    rank after rank, each in the order of its updates.
+
+    A subclass names its columns and their types in `columns`, those with several numbers a row in `wide`, and calls
+    `keep` in its `update` and `rows` in its `compute`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    columns: ClassVar[Mapping[str, torch.dtype]] = {}
+    wide: frozenset[str] = frozenset()
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._types = {**self.columns, "key": torch.int64}
+        for name in self._types:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def keep(self, key: Tensor | None, **columns: Tensor) -> None:
+        """Append rows.
+
+        Raises:
+            ValueError: columns of different lengths, or keys for some updates only.
+        """
+        count = len(columns[next(iter(self.columns))])
+        if key is None:
+            key = torch.full((count,), _NO_KEY)
+        given = {**columns, "key": key}
+        if any(len(each) != count or each.ndim != 1 + (name in self.wide) for name, each in given.items()):
+            sizes = {name: tuple(each.shape) for name, each in given.items()}
+            raise ValueError(f"{type(self).__name__}: expected columns of one length, got {sizes}")
+        for name, each in given.items():  # flat: a process without rows does not know how wide they are
+            getattr(self, name).append(each.detach().flatten().to(self.device, self._types[name]))
+
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """The columns, without `key`, each row once."""
+        found = {name: _column(getattr(self, name)) for name in self._types}
+        key = found.pop("key")
+        found |= {name: found[name].reshape(len(key), -1) for name in self.wide if len(key)}
+        if not len(key):
+            raise ValueError(f"{type(self).__name__}: there is nothing to compute on: update() was not called.")
+        if (key == _NO_KEY).all():
+            return found
+        if (key == _NO_KEY).any():
+            raise ValueError(f"{type(self).__name__}: some updates came with keys and others without.")
+        first = np.unique(key, return_index=True)[1]
+        return {name: column[first] for name, column in found.items()}
+
+    def value(self, computed: float | None) -> Tensor:
+        """A scalar of float64; NaN where there is none."""
+        return torch.tensor(torch.nan if computed is None else computed, dtype=torch.float64, device=self.device)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """As torchmetrics', but a process without rows takes part with columns of the right type."""
+        for name, kind in self._types.items():
+            if isinstance(held := getattr(self, name), list) and not held:
+                setattr(self, name, [torch.zeros(0, dtype=kind, device=self.device)])
+        super().sync(*args, **kwargs)
+
+
+def _column(state: list[Tensor] | Tensor) -> NDArray[Any]:
+    """A state before or after it was gathered, as one array."""
+    parts = state if isinstance(state, list) else [state]
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros(0)

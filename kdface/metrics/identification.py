@@ -1,0 +1,46 @@
+"""Who is this? See `kdface.evaluation.identification`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kdface.evaluation.identification import cmc, mate_ranks
+from kdface.metrics.gathered import Gathered
+
+
+class CMC(Gathered):
+    """Cumulative match characteristic of probe images against a gallery: (max_rank,) rates, the first is rank-1.
+
+    Closed set: every probe's person is in the gallery. Ranks are by cosine, see `mate_ranks`.
+
+    Args:
+        max_rank: length of the curve.
+    """
+
+    higher_is_better = True
+    columns: ClassVar[Mapping[str, torch.dtype]] = {
+        "embeddings": torch.float32,
+        "people": torch.int64,
+        "gallery": torch.bool,
+    }
+    wide = frozenset({"embeddings"})
+
+    def __init__(self, max_rank: int = 20, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_rank = max_rank
+
+    def update(self, embeddings: Tensor, people: Tensor, gallery: Tensor, key: Tensor | None = None) -> None:
+        """Add images: (images, D) embeddings, kept in float32; (images,) numbers of people; bool, whether in the
+        gallery, and a probe otherwise."""
+        self.keep(key, embeddings=embeddings, people=people, gallery=gallery)
+
+    def compute(self) -> Tensor:
+        rows = self.rows()
+        names, listed = rows["people"].astype(str), rows["gallery"]
+        sides = [(rows["embeddings"][which], names[which].tolist()) for which in (listed, ~listed)]
+        curve = cmc(mate_ranks(*sides[0], *sides[1]), self.max_rank)
+        return torch.tensor(curve, dtype=torch.float64, device=self.device)

@@ -1,0 +1,42 @@
+"""Does quality tell which comparisons fail? See `kdface.evaluation.edc`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kdface.evaluation.edc import DEFAULT, DiscardPolicy, error_discard
+from kdface.metrics.gathered import Gathered
+
+
+class ErrorDiscard(Gathered):
+    """Normalised area under the error versus discard characteristic up to a discard limit; 1: quality says nothing.
+
+    NaN where no mated pair is missed to begin with, or E ends before the limit.
+
+    Args:
+        limit: the share of pairs that is dropped, over 0 and up to 1.
+        policy: the choices on which published curves differ.
+    """
+
+    higher_is_better = False
+    columns: ClassVar[Mapping[str, torch.dtype]] = {
+        "scores": torch.float64,
+        "same": torch.bool,
+        "quality": torch.float64,
+    }
+
+    def __init__(self, limit: float = 0.3, policy: DiscardPolicy = DEFAULT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limit = limit
+        self.policy = policy
+
+    def update(self, scores: Tensor, same: Tensor, quality: Tensor, key: Tensor | None = None) -> None:
+        """Add pairs: (pairs,) similarities; bool, whether mated; the smaller quality of the two images."""
+        self.keep(key, scores=scores, same=same, quality=quality)
+
+    def compute(self) -> Tensor:
+        return self.value(error_discard(**self.rows(), policy=self.policy).pauc(self.limit))

@@ -1,0 +1,133 @@
+"""Are two images of one person? Error rates of scored pairs, see `kdface.evaluation.curves` and `.verification`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kdface.evaluation.curves import RocCurve, auc, eer, fnmr_at_fmr, roc, tar_at_far
+from kdface.evaluation.validation import val_at_far
+from kdface.evaluation.verification import tenfold_accuracy, tenfold_accuracy_exact
+from kdface.metrics.gathered import Gathered
+
+_NO_FOLD = -1
+
+
+class Pairs(Gathered):
+    """Metrics of scored pairs; those of one `MetricCollection` share what they keep.
+
+    `update(scores, same, fold=None, key=None)`: (pairs,) cosines or other similarities, higher for more alike; bool or
+    0 and 1, whether both images show one person; the number of each pair's fold; and see `Gathered` for `key`.
+    """
+
+    columns: ClassVar[Mapping[str, torch.dtype]] = {"scores": torch.float64, "same": torch.bool, "fold": torch.int64}
+
+    def update(self, scores: Tensor, same: Tensor, fold: Tensor | None = None, key: Tensor | None = None) -> None:
+        """Add pairs."""
+        self.keep(
+            key,
+            scores=scores,
+            same=same,
+            fold=torch.full_like(same, _NO_FOLD, dtype=torch.int64) if fold is None else fold,
+        )
+
+    def curve(self) -> RocCurve:
+        """The exact ROC of all pairs."""
+        rows = self.rows()
+        return roc(rows["scores"], rows["same"])
+
+    def folds(self) -> dict[str, Any]:
+        """Squared distances 2 - 2 cos, labels, and folds where all updates brought some."""
+        rows = self.rows()
+        given = (rows["fold"] != _NO_FOLD).all()
+        return {"distances": 2 - 2 * rows["scores"], "same": rows["same"], "fold": rows["fold"] if given else None}
+
+
+class EqualErrorRate(Pairs):
+    """Equal error rate, where FMR = FNMR on the exact ROC (`kdface.evaluation.curves.eer`). A fraction."""
+
+    higher_is_better = False
+
+    def compute(self) -> Tensor:
+        return self.value(eer(self.curve()))
+
+
+class ROCArea(Pairs):
+    """Area under the exact ROC: P(genuine > impostor) + P(equal) / 2."""
+
+    higher_is_better = True
+
+    def compute(self) -> Tensor:
+        return self.value(auc(self.curve()))
+
+
+class TARAtFAR(Pairs):
+    """True accept rate at the lowest threshold whose false accept rate does not exceed `far`.
+
+    NaN where fewer than 1 / `far` impostor pairs cannot show such a rate.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, far: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.far = far
+
+    def compute(self) -> Tensor:
+        return self.value(tar_at_far(self.curve(), self.far))
+
+
+class FNMRAtFMR(Pairs):
+    """The lowest false non-match rate among thresholds with FMR <= `fmr`: FMR100 at 1e-2, FMR1000 at 1e-3.
+
+    NaN where fewer than 1 / `fmr` impostor pairs cannot show such a rate.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, fmr: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fmr = fmr
+
+    def compute(self) -> Tensor:
+        return self.value(fnmr_at_fmr(self.curve(), self.fmr))
+
+
+class TenFoldAccuracy(Pairs):
+    """LFW accuracy of cosines, the threshold chosen on the other folds (`kdface.evaluation.verification`).
+
+    Folds are those given, or ten consecutive blocks in the order of keys.
+
+    Args:
+        exact: choose among all thresholds instead of InsightFace's 0, 0.01, ..., 3.99 on the squared distance.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, exact: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.exact = exact
+
+    def compute(self) -> Tensor:
+        accuracy = tenfold_accuracy_exact if self.exact else tenfold_accuracy
+        return self.value(accuracy(**self.folds()).mean)
+
+
+class VALAtFAR(Pairs):
+    """FaceNet's validation rate at a FAR, the threshold chosen on the other folds (`kdface.evaluation.validation`).
+
+    NaN where the other folds have fewer than 1 / `far` impostor pairs.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, far: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.far = far
+
+    def compute(self) -> Tensor:
+        found = val_at_far(far=self.far, **self.folds())
+        return self.value(None if found is None else found.val.mean)

@@ -1,0 +1,142 @@
+"""Each metric against the reference: in one process and two, whole and in batches, pickled, cloned and reset."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryEER, BinaryROC, MulticlassAccuracy
+from torchmetrics.clustering import DaviesBouldinScore
+
+from kdface.evaluation.ckd import davies_bouldin
+from kdface.evaluation.curves import eer, roc
+from kdface.evaluation.scores import unit
+from kdface.metrics import CMC, EqualErrorRate, FNMRAtFMR, ROCArea, TARAtFAR, TenFoldAccuracy, VALAtFAR
+from tests.metrics.cases import (
+    CASES,
+    CHANCES,
+    COUNT,
+    EMBEDDINGS,
+    LABELS,
+    PARTS,
+    PEOPLE,
+    SAME,
+    SCORES,
+    compute_part,
+    feed,
+    join,
+    loaded,
+)
+
+ALL = np.arange(COUNT)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Two processes that gather by gloo."""
+    file = str(tmp_path_factory.mktemp("gloo") / "store")
+    with torch.multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(join, [(rank, 2, file) for rank in range(2)], chunksize=1)
+        yield pool
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("batch", [COUNT, 7])
+def test_one_process_finds_what_the_reference_does(name: str, batch: int) -> None:
+    case = CASES[name]
+    metric = case.make()
+    feed(metric, case, ALL, batch, keyed=False)
+    for each in (metric, pickle.loads(pickle.dumps(metric)), metric.clone()):
+        found = each.compute()
+        assert found.dtype == torch.float64
+        assert found.tolist() == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
+    assert metric.higher_is_better is not None and metric.full_state_update is False
+    metric.reset()
+    with pytest.raises(ValueError, match="nothing to compute on"), pytest.warns(UserWarning, match="before"):
+        metric.compute()
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.keyed])
+def test_a_row_that_a_sampler_doubled_counts_once(name: str) -> None:
+    case = CASES[name]
+    metric = case.make()
+    feed(metric, case, np.append(ALL[::-1], [3, 3, 50]), 20, keyed=True)
+    assert metric.compute().tolist() == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_find_what_the_reference_does(two: Pool, name: str, parts: str) -> None:
+    case = CASES[name]
+    if parts == "padded" and not case.keyed:
+        pytest.skip("sums do not know their rows")
+    found = two.starmap(compute_part, [(name, parts)] * 2, chunksize=1)
+    for each in found:
+        assert each == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
+
+
+def test_a_collection_keeps_the_pairs_once() -> None:
+    together = MetricCollection([EqualErrorRate(), ROCArea(), TARAtFAR(0.1), FNMRAtFMR(0.1), TenFoldAccuracy()])
+    for rows in np.array_split(ALL, 3):
+        together.update(torch.from_numpy(SCORES[rows]), torch.from_numpy(SAME[rows]))
+    assert len(together.compute_groups) == 1
+    found = together.compute()
+    assert found["EqualErrorRate"].item() == CASES["eer"].expected
+    assert found["TARAtFAR"].item() == CASES["tar"].expected
+
+
+def test_scores_need_no_type_of_their_own() -> None:
+    """bfloat16 scores and labels of 0 and 1, as a training loop has them."""
+    scores = torch.from_numpy(SCORES).to(torch.bfloat16)
+    metric = EqualErrorRate()
+    metric.update(scores, torch.from_numpy(SAME).long())
+    assert metric.compute().item() == eer(roc(scores.double().numpy(), SAME))
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    metric = VALAtFAR(0.1)
+    with pytest.raises(ValueError, match="columns of one length"):
+        metric.update(torch.zeros(3), torch.zeros(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="columns of one length"):
+        CMC().update(torch.zeros(3), torch.zeros(3), torch.zeros(3))
+    metric.reset()
+    metric.update(torch.zeros(2), torch.tensor([True, False]), key=torch.tensor([0, 1]))
+    metric.update(torch.zeros(2), torch.tensor([True, False]))
+    with pytest.raises(ValueError, match="some updates came with keys"):
+        metric.compute()
+
+
+def test_the_binary_curves_of_torchmetrics_are_not_for_cosines() -> None:
+    """They pass a batch through a sigmoid where it leaves [0, 1], and leave the next one as it is."""
+    rng = np.random.default_rng(1)
+    same = np.arange(6000) % 2 == 0
+    cosines = np.clip(rng.normal(np.where(same, 0.55, 0.15), 0.16), -1, 1)
+    exact, stock, curve = EqualErrorRate(), BinaryEER(), BinaryROC()
+    for rows in np.array_split(rng.permutation(6000), 500):
+        for metric in (exact, stock, curve):
+            metric.update(torch.from_numpy(cosines[rows]), torch.from_numpy(same[rows]).long())
+    truth = eer(roc(cosines, same))
+    assert exact.compute().item() == truth
+    assert stock.compute().item() - truth > 0.04
+    far, tar, _ = curve.compute()
+    assert far[(far - (1 - tar)).abs().argmin()].item() - truth > 0.04
+
+
+def test_what_torchmetrics_computes_exactly_is_not_repeated() -> None:
+    accuracy = MulticlassAccuracy(4, average="micro")
+    accuracy.update(torch.from_numpy(CHANCES), torch.from_numpy(LABELS))
+    assert accuracy.compute().item() == pytest.approx((CHANCES.argmax(1) == LABELS).mean(), abs=1e-7)
+    index = DaviesBouldinScore()
+    index.update(torch.from_numpy(unit(EMBEDDINGS)), torch.from_numpy(PEOPLE))
+    assert index.compute().item() == pytest.approx(davies_bouldin(EMBEDDINGS, PEOPLE), abs=1e-6)
+
+
+def test_metrics_need_neither_hydra_nor_lightning(two: Pool) -> None:
+    """What a process that imported them alone has loaded."""
+    assert "kdface.metrics" in (found := two.apply(loaded))
+    assert not {"hydra", "omegaconf", "pytorch_lightning", "wandb"} & found
