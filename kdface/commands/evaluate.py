@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kdface.commands.arguments import Arguments, parse
+from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
+from kdface.metric_names import with_current_names
+from kdface.reports.summary import shown
+from kdface.runs.folder import RunFolder, read_json
 
-_ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader")
+_ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error")
 
 
 def run(words: list[str]) -> int:
@@ -19,7 +26,8 @@ def run(words: list[str]) -> int:
         raise UserError("kdface evaluate needs a run.", expected="run=PATH", mend="kdface evaluate run=runs/...")
     arguments.overrides = [word for word in arguments.overrides if word not in given]
     for word in arguments.overrides:
-        if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
+        key = word.lstrip("+~").partition("=")[0]
+        if key not in _ALLOWED and key.split(".")[0] not in _ALLOWED:
             raise UserError(
                 f"{word}: a run is evaluated as it was trained.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
@@ -32,16 +40,18 @@ def run(words: list[str]) -> int:
 def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
-    from kdface.commands.run import sets_of
+    from kdface.commands.run import check_tests, sets_of
     from kdface.config.assemble import build_protocols, settings_of
     from kdface.config.compose import compose
     from kdface.config.load import load_run
     from kdface.datasets.checks import card
     from kdface.reports.draw import draw_scores
-    from kdface.reports.summary import shown, tell
+    from kdface.reports.summary import tell
     from kdface.runs.environment import environment
     from kdface.runs.folder import write_json
+    from kdface.runs.identity import file_digests
     from kdface.runs.train import evaluate, machine, metrics_of, write_scores
+    from kdface.teachers.frozen import fingerprint_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)
@@ -50,34 +60,76 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
+    check_tests(tree, {"evaluation": protocols})
     profile, threads = machine(settings_of(tree))
-    method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
-    method.use_memory_format(profile.channels_last)
-    outcomes = evaluate(protocols, method, profile)
-    metrics = metrics_of(outcomes)
-    target = loaded.folder.root / "evaluations" / "+".join(protocols)
-    write_scores(target / "scores", outcomes)
-    draw_scores(target / "scores", target / "figures")
-    found = {
-        "metrics": metrics,
-        "counts": {name: outcome.counts for name, outcome in outcomes.items()},
-        "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
-        "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
+    about = {
         "checkpoint": str(loaded.checkpoint),
         "step": loaded.step,
+        "weights": fingerprint_of(loaded.method.embedder),
+        "precision": profile.precision,
         "evaluation": tree["evaluation"],
         "paths": {key: str(tree["paths"][key]) for key in ("data", "runs")},
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
-        "environment": environment(profile, threads, world=1),
+        "files": file_digests(tree["evaluation"]),
     }
-    write_json(target / "results.json", found)
-    print("\n".join(tell(metrics, found["counts"], f"{shown(target)}/results.json")))
-    for name, outcome in outcomes.items():
-        for symptom in outcome.symptoms:
+    target, found = _place(loaded.folder, "+".join(protocols), about)
+    if found is None:
+        method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
+        method.use_memory_format(profile.channels_last)
+        outcomes = evaluate(protocols, method, profile)
+        write_scores(target / "scores", outcomes)
+        draw_scores(target / "scores", target / "figures")
+        found = {
+            **about,
+            "metrics": metrics_of(outcomes),
+            "counts": {name: outcome.counts for name, outcome in outcomes.items()},
+            "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+            "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
+            "environment": environment(profile, threads, world=1),
+            "time": round(time.time(), 3),
+        }
+        write_json(target / "results.json", found)
+        written = f"written  {shown(target)}"
+    else:
+        written = f"written  {shown(target)} by an earlier command: nothing differs"
+    print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
+    for name, symptoms in found["symptoms"].items():
+        for symptom in symptoms:
             print(f"warning: {name}: {symptom}")
     print(f"weights  {shown(loaded.checkpoint)} (step {loaded.step})")
-    print(f"written  {shown(target)}")
+    print(written)
     return 0
+
+
+def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, dict[str, Any] | None]:
+    """Where an evaluation lies, and what an earlier command found if nothing differs: evaluations/NAME, or NAME and a
+    fingerprint where another evaluation has that name, which is kept."""
+    own = _compared(about)
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    for target in (folder.evaluations / name, folder.evaluations / f"{name}-{digest}"):
+        try:
+            found = with_current_names(read_json(target / "results.json"))
+            earlier = _compared(found) if found else {}
+        except (UserError, KeyError, TypeError, AttributeError) as error:
+            print(f"warning: {target}/results.json is broken and measured anew ({type(error).__name__})")
+            return target, None
+        if not found:
+            return target, None
+        rows = [row for row in difference(earlier, own) if row[1] != "(not set)"]  # earlier ones say less
+        if not rows:
+            return target, found
+        if target.name == name:
+            key, then, now = rows[0]
+            print(f"{shown(target)} is another evaluation and is kept ({key}: {then} there, {now} now)")
+    raise AssertionError("two evaluations with one fingerprint")
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells an evaluation from another one of the same name, by whatever path it is reached."""
+    compared = {key: found[key] for key in ("step", "weights", "precision", "files") if key in found}
+    compared["evaluation"] = portable(found["evaluation"], found["paths"])
+    compared["data"] = {name: card["fingerprint"] for name, card in found["data"].items()}
+    return {**compared, "checkpoint": Path(found["checkpoint"]).name}
 
 
 def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -85,8 +137,10 @@ def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list
     keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
     tree = dict(config)
     for node, _, key in (key.partition(".") for key in keys):
-        if node in ("trainer", "hardware", "loader") and key:
-            tree[node] = {**tree[node], key: composed[node][key]}
+        if node in ("trainer", "hardware", "loader", "data") and key:
+            tree[node] = {**tree.get(node, {}), key: composed[node][key]}
+    if left_out := [word.partition("=")[2] for word in overrides if word.startswith("dataset.on_error=")]:
+        tree["dataset"] = {**tree["dataset"], "on_error": left_out[-1]}
     if any(key.partition(".")[0] == "evaluation" for key in keys):
         tree["evaluation"], tree["paths"] = composed["evaluation"], composed["paths"]
     elif "paths.data" in keys:

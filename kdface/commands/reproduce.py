@@ -119,7 +119,7 @@ def _call(folder: Path, *words: str, origin: str) -> None:
 def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
     """Metrics of a later `kdface evaluate`, each from the file that the table reads it from."""
     measured: dict[str, Any] = {}
-    for file in sorted((run.root / "evaluations").glob("*/results.json")):
+    for file in run.evaluated():
         found = with_current_names(_json(file))
         if run.is_of_end(found, run.read_results()):
             measured = {key: found["metrics"][key] for key in metrics if key in found["metrics"]} | measured

@@ -134,6 +134,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str]) -> int:
     check_tree(tree, Configuration, Origins())
     job = assemble(tree)
     rank_zero = launched_rank() == 0
+    check_tests(tree, {"evaluation": job.protocols, "validation": job.validation})
     if rank_zero:
         _warn_of_shared_people(job)
         note_data(folder, job)
@@ -151,6 +152,16 @@ def _train(folder: RunFolder, others: Mapping[str, int | str]) -> int:
         folder.mark_done()
         print(summary(folder))
     return 0
+
+
+def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> None:
+    """Look at the test sets as a configuration asks; only rank 0 raises, and what is left out is so on every rank."""
+    from kdface.runs.test_sets import check_test_sets
+
+    on_error = tree["dataset"]["on_error"]
+    protocols = {f"{group}.{name}": each for group, found in groups.items() for name, each in found.items()}
+    if on_error == "skip" or launched_rank() == 0:
+        check_test_sets(protocols, on_error, (tree.get("data") or {}).get("verify") == "full")
 
 
 def _note_changes(folder: RunFolder, changed: Sequence[str]) -> None:

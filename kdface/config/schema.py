@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -24,6 +24,15 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class DataSettings:
+    """Attributes:
+    verify: how closely test images are looked at before training: by their headers, or decoded (full).
+    """
+
+    verify: Literal["headers", "full"] = "headers"
+
+
+@dataclass(frozen=True)
 class Configuration:
     """One training run.
 
@@ -34,6 +43,7 @@ class Configuration:
         validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
         evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
         gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
+        data: how data is looked at before it is used.
     """
 
     method: Part
@@ -57,3 +67,4 @@ class Configuration:
     validation: dict[str, Part] | None = None
     evaluate_untrained: bool = False
     gradient_clip: dict[str, Annotated[float, Gt(0)]] | None = None
+    data: DataSettings = field(default_factory=DataSettings)

@@ -57,6 +57,19 @@ class PairList:
         left, right = (tuple(names[key] for key in side) for side in (self.left, self.right))
         return replace(self, left=left, right=right)
 
+    def where(self, keep: NDArray[np.bool_]) -> PairList:
+        """Some of the pairs. Raises `DataError` where a fold would be left without pairs of a kind."""
+        left, right = ([key for key, kept in zip(side, keep, strict=True) if kept] for side in (self.left, self.right))
+        fold = np.zeros(len(self), dtype=np.int64) if self.fold is None else self.fold
+        kept = PairList(tuple(left), tuple(right), self.same[keep], None if self.fold is None else fold[keep])
+        folds = [fold[keep] == each for each in np.unique(fold)]
+        if any(len(set(kept.same[each].tolist())) < 2 for each in folds):
+            raise DataError(
+                f"without the broken images {len(kept)} of {len(self)} pairs are left, and a fold has none of a kind.",
+                mend="repair the images",
+            )
+        return kept
+
     def rows(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the left and the right images stand in `keys`, e.g. the rows of an embedding matrix.
 

@@ -87,7 +87,8 @@ class EvaluationProtocol(Protocol):
     """What the run asks of a protocol. `datasets` are those whose images the run's network embeds.
 
     One that reads some of their images only says which: `keys_read`, the keys of each dataset (`images_read`). One that
-    cannot test every network has `require` besides (`require_fits`).
+    cannot test every network has `require` besides (`require_fits`). One that can do without broken images has
+    `leave_out(keys of each dataset)` and then lists them as `left_out`.
     """
 
     datasets: tuple[FaceSet, ...]
@@ -150,6 +151,7 @@ class Verification:
         self.probes = dataset if probes is None else probes
         self.datasets: tuple[FaceSet, ...] = (dataset,) if probes is None else (dataset, probes)
         self.pairs = pairs
+        self.left_out: list[str] = []
         self.fars = tuple(fars)
         self.networks = (recognition, probe_recognition)
         self._one_side = self.probes is self.dataset and recognition is probe_recognition
@@ -174,6 +176,15 @@ class Verification:
     def keys_read(self) -> tuple[set[str], ...]:
         first, second = self._keys()
         return (first | second,) if self.probes is self.dataset else (first, second)
+
+    def leave_out(self, broken: Sequence[set[str]]) -> None:
+        """Leave out the pairs of broken images, which are named for each of `datasets`."""
+        bad = (broken[0], broken[-1])
+        sides = zip(self.pairs.left, self._left, self.pairs.right, self._right, strict=True)
+        keep = np.array([left not in bad[int(i)] and right not in bad[int(j)] for left, i, right, j in sides])
+        self.pairs = self.pairs.where(keep)
+        self._left, self._right = self._left[keep], self._right[keep]
+        self.left_out = sorted({*self.left_out, *broken[0], *broken[-1]})
 
     def _keys(self) -> tuple[set[str], set[str]]:
         """The images that are needed of `dataset`, and of `probes`."""

@@ -113,6 +113,7 @@ class QualityEDC:
             raise UserError("a test of quality names its recognition network itself.", mend="recognition: ...")
         self.aligned = test.dataset
         self.pairs = test.pairs
+        self.left_out: list[str] = []
         self.dataset = self.aligned if perturbed is None else perturbed
         self.datasets: tuple[FaceSet, ...] = (self.aligned,) if perturbed is None else (self.aligned, perturbed)
         self.recognised = self.dataset if recompute_embeddings else self.aligned
@@ -145,6 +146,13 @@ class QualityEDC:
                 f"{where} tests face-image quality, and the run's network gives none.",
                 mend=f"method=aikd, head=magface, head=crfiqa, or a source: {where}.grader=...",
             )
+
+    def leave_out(self, broken: Sequence[set[str]]) -> None:
+        """Leave out the pairs of images that are broken in one of `datasets`."""
+        bad = set().union(*broken)
+        keep = [not {left, right} & bad for left, right in zip(self.pairs.left, self.pairs.right, strict=True)]
+        self.pairs = self.pairs.where(np.array(keep))
+        self.left_out = sorted({*self.left_out, *bad})
 
     def evaluate(self, embed: Embedder) -> QualityOutcome:
         """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.

@@ -103,6 +103,8 @@ class Quantised:
     def __init__(self, protocol: EvaluationProtocol) -> None:
         self.protocol = protocol
         self.datasets = protocol.datasets
+        if hasattr(protocol, "leave_out"):
+            self.leave_out = protocol.leave_out
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
@@ -113,6 +115,10 @@ class Quantised:
         if isinstance(self.protocol, Calibration):
             raise _no_probabilities(where)
         require_fits(self.protocol, network, where)
+
+    @property
+    def left_out(self) -> list[str]:
+        return getattr(self.protocol, "left_out", [])
 
     def evaluate(self, embed: Embedder) -> Outcome:
         outcome = self.protocol.evaluate(QuantisedEmbedder(embed))

@@ -156,6 +156,16 @@ class RunFolder:
         return self.root / "scores"
 
     @property
+    def evaluations(self) -> Path:
+        """A folder for what each `kdface evaluate` found."""
+        return self.root / "evaluations"
+
+    def evaluated(self) -> list[Path]:
+        """The results of later evaluations, the newest one first."""
+        found = sorted(self.evaluations.glob("*/results.json"))
+        return sorted(found, key=lambda file: -file.stat().st_mtime)
+
+    @property
     def done(self) -> bool:
         return (self.root / "DONE").is_file()
 
@@ -209,7 +219,7 @@ class RunFolder:
         """The file of a test's arrays: training's own, or that of a later evaluation of the network it ended with."""
         if (own := self.scores / f"{test}.npz").is_file():
             return own
-        for file in sorted(self.root.glob("evaluations/*/results.json")):
+        for file in self.evaluated():
             later = file.parent / "scores" / f"{test}.npz"
             if later.is_file() and self.is_of_end(json.loads(file.read_text("utf-8")), self.read_results()):
                 return later

@@ -43,11 +43,16 @@ class Records:
             file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
         self._hand_on(record)
 
-    def rewind(self, step: int) -> None:
-        """Drop what lies after a checkpoint's step, and a half-written last line: the resumed run writes it again."""
+    def rewind(self, step: int, total: int | None = None) -> None:
+        """Drop what lies after a checkpoint's step, the evaluation after the last of `total` steps, and a half-written
+        last line: the resumed run writes them again."""
         if not self.path.is_file():
             return
-        kept = [record for record in read(self.path) if int(record["step"]) <= step]
+        kept = [
+            record
+            for record in read(self.path)
+            if int(record["step"]) <= step and not (record["kind"] == "evaluation" and record["step"] == total)
+        ]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def close(self) -> None:

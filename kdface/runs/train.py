@@ -122,7 +122,7 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         # Lightning hands the loader its position only in the middle of an epoch.
         loader.load_state_dict({"delivered": int(about["batches"])})
     if rank_zero:
-        records.rewind(step)
+        records.rewind(step, total)
         if resume is not None:
             log.info("resuming at step %d of %d", step, total)
     began = time.monotonic()
@@ -261,7 +261,11 @@ def evaluate(
     )
     try:
         with forward_context(profile):
-            return {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
+            outcomes = {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
+        for name, protocol in protocols.items():
+            if left_out := getattr(protocol, "left_out", []):
+                outcomes[name].choices["left_out"] = left_out
+        return outcomes
     finally:
         method.train(was_training)
 

@@ -217,7 +217,7 @@ def _sources(run: RunFolder) -> list[_Source]:
     evaluation = portable(config["evaluation"] or {}, paths)
     results = with_current_names(_json(run.results))
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
-    for file in sorted((run.root / "evaluations").glob("*/results.json")):
+    for file in run.evaluated():
         later = with_current_names(_json(file))
         if not run.is_of_end(later, results):
             continue

@@ -1,0 +1,57 @@
+"""The images that a run will be tested on are looked at before it trains, so that a broken one costs no training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+from kdface.datasets.checks import Broken, broken
+from kdface.errors import DataError
+from kdface.evaluation import EvaluationProtocol
+from kdface.evaluation.protocol import images_read
+
+log = logging.getLogger("kdface")
+
+
+def check_test_sets(
+    protocols: Mapping[str, EvaluationProtocol], on_error: Literal["raise", "skip"], full: bool = False
+) -> None:
+    """Look at every image that protocols read.
+
+    Args:
+        protocols: key of the configuration, such as evaluation.lfw -> protocol.
+        on_error: raise, or leave broken images out of the protocols that can do without.
+        full: decode the images; headers alone are looked at otherwise. What is left out must be known, so `skip`
+            decodes in any case.
+
+    Raises:
+        DataError: an image is broken and must not, or cannot, be left out.
+    """
+    looked: dict[tuple[int, str], Broken | None] = {}
+    for name, protocol in protocols.items():
+        sets = images_read(protocol)
+        bad: list[set[str]] = []
+        for faces, keys in sets:
+            new = [key for key in keys if (id(faces), key) not in looked]
+            found = {each.key: each for each in broken(faces, new, full or on_error == "skip")}
+            looked |= {(id(faces), key): found.get(key) for key in new}
+            bad.append({key for key in keys if looked[id(faces), key] is not None})
+        if not any(bad):
+            continue
+        first = next(
+            each for (faces, _), keys in zip(sets, bad, strict=True) for key in keys if (each := looked[id(faces), key])
+        )
+        about = f"{name}: {sum(map(len, bad))} of {sum(len(keys) for _, keys in sets)} images are broken"
+        if on_error == "raise":
+            raise DataError(
+                f"{about}, the first one: {first.reason}", mend="repair them, or leave them out: dataset.on_error=skip"
+            )
+        leave_out = getattr(protocol, "leave_out", None)
+        if leave_out is None:
+            raise DataError(
+                f"{about}, and {type(protocol).__name__} needs all of them. The first one: {first.reason}",
+                mend=f"repair them, or leave the test out: ~{name}",
+            )
+        leave_out(bad)
+        log.warning("%s and left out, the first one: %s", about, first.reason)
