@@ -115,7 +115,8 @@ def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, d
             return target, None
         if not found:
             return target, None
-        rows = [row for row in difference(earlier, own) if row[1] != "(not set)"]  # earlier ones say less
+        less = {"weights", "precision", "files"} - earlier.keys()  # evaluations of before do not tell
+        rows = [row for row in difference(earlier, own) if row[0].partition(".")[0] not in less]
         if not rows:
             return target, found
         if target.name == name:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from kdface.reports.tables import Definition, Table
     from kdface.reports.tables.collect import Missing
     from kdface.runs.folder import RunFolder
+
+
+_CELL = ("group", "row", "column")  # what names a cell in a CSV of ours
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,12 +82,33 @@ def _write(table: Table, target: Path, figures: bool) -> None:
         ".csv": csv_text(table),
         ".html": html(table),
     }
-    for suffix, text in forms.items():
-        write_text(target.with_name(f"{target.name}{suffix}"), text)
+    files = {target.with_name(f"{target.name}{suffix}"): text for suffix, text in forms.items()}
+    print(forms[".md"], end="")
+    if lost := _lost(target.with_name(f"{target.name}.csv"), forms[".csv"]):
+        print(
+            f"\nkept     {target}{{{','.join(forms)}}}: {len(lost)} of its cells have numbers of runs that are not in "
+            f"paths.runs ({lost[0]}). --run makes them, -o FOLDER writes this table elsewhere"
+        )
+        return
+    for file, text in files.items():
+        write_text(file, text)
     if figures:
         _draw(table, target)
-    print(forms[".md"], end="")
     print(f"\nwritten  {target}{{{','.join(forms)}}}")
+
+
+def _lost(file: Path, text: str) -> list[str]:
+    """The cells, "row, column", of a table on disk that have numbers of seeds which a new one lacks."""
+    if not file.is_file():
+        return []
+
+    def seeds(written: str) -> dict[tuple[str, ...], set[str]]:
+        rows = csv.DictReader(io.StringIO(written))
+        return {tuple(row.get(key) or "" for key in _CELL): set((row.get("seeds") or "").split()) for row in rows}
+
+    now = seeds(text)
+    before = seeds(file.read_text(encoding="utf-8", errors="replace"))
+    return [f"{cell[1]}, {cell[2]}" for cell, there in before.items() if cell in now and there - now[cell]]
 
 
 def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config_dirs: list[Path]) -> Table:

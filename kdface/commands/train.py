@@ -45,6 +45,7 @@ def _train_one(arguments: Arguments) -> int:
     from kdface.commands.run import execute
     from kdface.config.assemble import assemble, settings_of
     from kdface.config.compose import compose
+    from kdface.runs.extension import extend
     from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
     composed = compose(arguments.overrides, arguments.config_dirs)
@@ -54,6 +55,11 @@ def _train_one(arguments: Arguments) -> int:
             raise UserError("seed=null: each of several ranks would draw another seed.", mend="seed=0")
         if launched_rank() != 0:
             return execute(await_configuration(run_folder(composed), composed.tree))
-    if not run_folder(composed).done:
-        assemble(composed.tree)  # data that is not there is told of before a folder is made
-    return execute(prepare_run(composed, arguments), asked=composed.tree)
+    folder = run_folder(composed)
+    if not folder.done:
+        is_new = not folder.config.is_file()
+        job = assemble(composed.tree)  # data that is not there is told of before a folder is made
+        prepare_run(composed, arguments)
+        if is_new and launched_world() == 1:
+            extend(folder, job)
+    return execute(folder, asked=composed.tree)

@@ -49,10 +49,28 @@ def test_a_table_is_made_from_runs_and_mended_after_a_loss(tmp_path: Path, capsy
     assert len(others) == 1
     shutil.rmtree(lost)
     capsys.readouterr()
+    assert table.run([str(path)]) == 0  # numbers of a run that is not here are not replaced by blanks
+    said = capsys.readouterr().out
+    assert "| arc | — |" in said and "1 of its cells have numbers of runs that are not in" in said
+    assert {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in made} == made
+    assert table.run([str(path), "-o", str(tmp_path / "elsewhere")]) == 0
+    assert "| arc | — |" in (tmp_path / "elsewhere" / "tiny.md").read_text()
+    capsys.readouterr()
     assert table.run([str(path), "--run"]) == 0
     assert "1 jobs, 0 of them finished already" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in others} == others
     assert {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in made} == made
+
+
+def test_a_run_that_was_edited_is_not_a_row(tmp_path: Path) -> None:
+    path = _definition(tmp_path)
+    assert table.run([str(path), "--run"]) == 0
+    overrides = [*yaml.safe_load(path.read_text())["overrides"], "head=arcface", "seed=0"]
+    config = run_folder(compose(overrides)).config
+    config.write_text(config.read_text().replace("lr: 0.01", "lr: 0.5"))
+    assert table.run([str(path), "-o", str(tmp_path / "new")]) == 0
+    text = (tmp_path / "new" / "tiny.md").read_text()
+    assert "| arc | — |" in text and "optimizer.lr was 0.01 and is 0.5" in text
 
 
 def test_a_row_waits_for_the_run_of_its_teacher(tmp_path: Path) -> None:

@@ -255,3 +255,43 @@ def test_data_that_changes_during_a_run_is_told_and_kept(
     assert said.code == 0 and "changed during the run" in said.out
     results = json.loads((only_run(tmp_path / "runs") / "results.json").read_text())
     assert results["changed_during"][0].startswith("train: 24 images of 4 people")
+
+
+EXTENDED = [*WORDS, "scheduler=constant", "ema.decay=0.9", "backbone.dropout=0.3"]
+
+
+def test_more_epochs_go_on_from_the_end_of_a_finished_run(
+    kdface: Kdface, faces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert kdface("train", *EXTENDED).code == 0
+    first = only_run(tmp_path / "runs")
+    before = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
+    assert kdface("train", *EXTENDED, "trainer.max_epochs=4").code == 0
+    assert "ends at step 6: this run goes on from there to step 12" in caplog.text
+    assert {file: file.read_bytes() for file in before} == before
+    (longer,) = {file.parent for file in (tmp_path / "runs").rglob("DONE")} - {first}
+    assert json.loads((longer / "results.json").read_text())["resumed_at"] == 6
+    assert kdface("train", *EXTENDED, "trainer.max_epochs=4", "paths.runs=straight").code == 0
+    assert same(longer, only_run(tmp_path / "straight"))
+    steps = [json.loads(line)["step"] for line in (longer / "metrics.jsonl").read_text().splitlines() if "loss" in line]
+    assert sorted(set(steps)) == list(range(1, 13))
+    assert kdface("export", f"run={longer}", "network.pt").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["scheduler=one_cycle"], "its learning rates depend on the number of steps"),
+        (["scheduler=constant", "scheduler.warmup=0.5"], "its learning rates depend on the number of steps"),
+        (["scheduler=constant", "trainer.max_steps=2"], "the shorter one stopped in the middle of an epoch"),
+    ],
+)
+def test_a_longer_run_that_cannot_go_on_says_why_it_begins_anew(
+    kdface: Kdface, faces: Path, tmp_path: Path, words: list[str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert kdface("train", *WORDS, *words).code == 0
+    longer = ["trainer.max_epochs=3", "trainer.max_steps=-1"]
+    assert kdface("train", *WORDS, *words, *longer).code == 0
+    assert told in caplog.text
+    results = [json.loads(file.read_text()) for file in (tmp_path / "runs").rglob("results.json")]
+    assert [each["resumed_at"] for each in results] == [None, None]

@@ -15,6 +15,7 @@ from kdface.errors import UserError, nearest
 from kdface.metric_names import with_current_names
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
+from kdface.runs.identity import require_one_run
 
 # The overrides of a run -> its folder, there or not.
 Locate = Callable[[Sequence[str]], RunFolder]
@@ -100,9 +101,13 @@ def collect(
     def require(overrides: Sequence[str], what: str) -> RunFolder | None:
         """The finished run of these overrides; where there is none, that is noted."""
         run = locate(overrides)
-        if run.done:
-            return run
         why = "not finished" if run.config.is_file() else "not run"
+        if run.done:
+            try:
+                require_one_run(run, run.read_config())
+                return run
+            except UserError as error:
+                why = error.problem
         found.missing.append(Missing(what, why, "train", tuple(overrides), folders))
         return None
 

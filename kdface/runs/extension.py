@@ -1,0 +1,90 @@
+"""A run of more epochs or steps than a finished one goes on from its end, where it would have come to the same."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import Any
+
+import torch
+
+from kdface.config.fingerprint import settings_that_differ
+from kdface.errors import UserError
+from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
+from kdface.runs.folder import RunFolder
+from kdface.runs.identity import is_edited, same_files, step_of
+from kdface.runs.job import Job
+from kdface.runs.records import Records
+
+log = logging.getLogger("kdface")
+_LENGTH = {"trainer.max_epochs", "trainer.max_steps"}
+
+
+def extend(folder: RunFolder, job: Job) -> None:
+    """Begin a run whose folder was just made with what a finished one, that differs in its length alone, ended with.
+
+    It then ends with the bytes of a run that was that long from the beginning. The shorter run stays as it is. Where
+    that cannot be, the reason is told.
+    """
+    shorter = _shorter(folder, job)
+    if shorter is None:
+        return
+    step, total = step_of(shorter), job.optimization.total_steps
+    if reason := _obstacle(job, step):
+        log.warning("%s ends at step %d, this run at %d: it begins anew, since %s", shorter.root, step, total, reason)
+        return
+    content = read_checkpoint(shorter.last)
+    content["kdface"]["config"] = job.config
+    for name in ("data.json", "environment.json", "images.jsonl.gz", "metrics.jsonl"):
+        if (shorter.root / name).is_file():
+            shutil.copyfile(shorter.root / name, folder.root / name)
+    Records(folder.metrics).rewind(step, step)
+    write_checkpoint(content, folder.last)
+    log.warning("%s ends at step %d: this run goes on from there to step %d", shorter.root, step, total)
+
+
+def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
+    """The longest of the finished runs that differ in their length alone and are shorter."""
+    found: list[tuple[int, RunFolder]] = []
+    for file in sorted(folder.root.parent.glob(f"seed{job.seed}-*/config.yaml")):
+        other = RunFolder(file.parent)
+        if other.root == folder.root or not other.done or not other.last.is_file():
+            continue
+        try:
+            before = other.read_config()
+            rows = settings_that_differ(before, job.config)
+            if not {key for key, _, _ in rows} <= _LENGTH or is_edited(other, before):
+                continue
+            if (step := step_of(other)) < job.optimization.total_steps and same_files(other, job.config):
+                found.append((step, other))
+        except UserError:  # a folder that cannot be read is nothing to go on from
+            continue
+    return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _obstacle(job: Job, step: int) -> str:
+    """Why a run of this length is not one of `step` steps that goes on; empty where it is."""
+    plan = job.optimization
+    if step % plan.steps_per_epoch:
+        return f"the shorter one stopped in the middle of an epoch of {plan.steps_per_epoch} steps"
+    short, whole = (_rates(job, total, step) for total in (step, plan.total_steps))
+    if short != whole:
+        return (
+            "its learning rates depend on the number of steps (scheduler=constant and scheduler=multistep, without "
+            "warm-up, do not)"
+        )
+    return ""
+
+
+def _rates(job: Job, total: int, steps: int) -> list[float]:
+    """The learning rates of the first steps of a run of so many."""
+    plan = job.optimization
+    parameter: Any = torch.nn.Parameter(torch.zeros(1))
+    optimizer = plan.optimizer([parameter])
+    schedule = plan.schedule(optimizer, total, plan.steps_per_epoch)
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return rates
