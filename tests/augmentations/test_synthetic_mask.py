@@ -159,6 +159,17 @@ def test_on_a_turned_head_the_near_cheek_shows_more_of_the_mask(yaw: float) -> N
         assert _opacity(image, landmarks, point, 0, "surgical") > 0.95
 
 
+@pytest.mark.parametrize("yaw", [-50.0, 40.0, 50.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_near_a_profile_the_mask_reaches_over_the_near_cheek(shape: Shape, yaw: float) -> None:
+    """Nose and mouth are covered, and so is the cheek 32 px beside the middle, which lies 15 px behind the eyes."""
+    image, landmarks = _noise(200, 200), _turned(yaw)
+    angle = math.radians(yaw)
+    cheek = [100 - math.copysign(32 * math.cos(angle), yaw) - 15.3 * math.sin(angle), 40 + 86.0]
+    for point in (*landmarks[2:], np.array(cheek)):
+        assert _opacity(image, landmarks, point, 0, shape) > 0.9
+
+
 def test_the_camera_sees_the_template_as_itself() -> None:
     seen = camera(ARCFACE_112)
     assert seen.slant == pytest.approx(0, abs=1e-5) and seen.scale == pytest.approx(1, abs=1e-5)

@@ -76,9 +76,10 @@ class Canvas:
             cv2.remap(lattice, (u + self.half) / across + 1, (y - self.top) / down + 1, cv2.INTER_CUBIC), np.float32
         )
 
-    def shrink(self, fields: Field) -> Field:
-        """Points to sprite pixels, (rows, columns, channels)."""
-        return np.asarray(cv2.resize(fields, self.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    def shrink(self, fields: Field, more: int = 0) -> Field:
+        """Points to sprite pixels, (rows, columns, channels), of which `more` lie to the left of the window."""
+        rows, columns = self.shape
+        return np.asarray(cv2.resize(fields, (columns + more, rows), interpolation=cv2.INTER_AREA), np.float32)
 
     def _points(self, curve: NDArray[np.float64]) -> NDArray[np.int32]:
         offset = (self.finer - 1) / 2

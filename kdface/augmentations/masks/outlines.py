@@ -44,6 +44,8 @@ _HALVES: dict[Shape, list[tuple[float, float]]] = {
     ],
 }  # fmt: skip
 
+_JAW = 0.93  # of the width of a mask that hangs straight down: below the mouth it is drawn in to the jaw
+
 # Ear loops run from the corners to the ears, which a frontal crop shows from u = 42 on; N95 bands run round the head.
 _STRAPS: dict[Shape, list[list[tuple[float, float]]]] = {
     "surgical": [[(36.5, 72), (41, 68.8), (45, 64.5)], [(35.5, 97.5), (41, 90), (45, 80)]],
@@ -57,6 +59,7 @@ _STRAPS: dict[Shape, list[list[tuple[float, float]]]] = {
 def outline(shape: Shape) -> Outline:
     """The outline and straps of a mask on a frontal face."""
     half = np.array(_HALVES[shape])
+    half[:, 0] *= np.interp(half[:, 1], (84.0, 104.0), (1.0, _JAW))
     closed = np.vstack([half, half[-2:0:-1] * [-1, 1]])
     straps = [smooth(np.array(points), closed=False) for points in _STRAPS[shape]]
     return Outline(smooth(closed, closed=True), straps, 1.6 if shape == "n95" else 1.2)

@@ -18,7 +18,10 @@ from kdface.randomness import generator
 
 HALF_WIDTH = 54.0  # of a sprite, and of the ramp from its left (0) to its right (1)
 SLANT_STEP = 0.12  # slants are rounded to multiples of this: at most 1.8 px at the ears, nothing at the nose
-MOST_SLANT = 0.6  # tan(yaw) that is still followed, about 31 degrees
+MOST_SLANT = 0.96  # tan(yaw) that is still drawn, about 44 degrees
+_MOST_FAR = 0.6  # of the far side, about 31 degrees
+_EARS = 46.0  # u of the ears
+_BEHIND = 40.0  # depth of the ears behind the eyes, which swing out by so much at a slant of 1
 
 
 class Sprite(NamedTuple):
@@ -63,9 +66,15 @@ def slanted(canvas: Canvas, drawing: Drawing, slant: float) -> Sprite:
     ramp = (u + HALF_WIDTH) / (2 * HALF_WIDTH)
     keep = (1 - opacity) * (1 - shadow)
     taken = np.dstack([first, second, (first + second) * ramp, 1 - keep])
+    more = 0  # sprite pixels to the left of the canvas, where the near ear swings out
     if slant > 0:
-        taken = _look_aside(taken, u + slant * depth, u)
-    layers = np.clip(canvas.shrink(taken), 0, 1)
+        more = round(slant * _BEHIND * canvas.density)
+        # Only the near cheek turns further than `_MOST_FAR`: on the far side nose, mouth and cheek stay covered though
+        # landmarks tell a large turn but roughly.
+        far = min(slant, _MOST_FAR)
+        lean = far + (slant - far) * np.clip(-u / 16.0, 0, 1)
+        taken = _look_aside(taken, u + lean * depth, u, more * canvas.finer)
+    layers = np.clip(canvas.shrink(taken, more), 0, 1)
     layers[..., 3] = 1 - layers[..., 3]
     pixels = np.round(layers * 255).astype(np.uint8)
     rows, columns = (np.flatnonzero((pixels[..., 3] < 255).any(axis)) for axis in (1, 0))
@@ -73,7 +82,7 @@ def slanted(canvas: Canvas, drawing: Drawing, slant: float) -> Sprite:
     return Sprite(
         np.ascontiguousarray(box),
         canvas.density,
-        columns[0] / canvas.density - canvas.half,
+        (columns[0] - more) / canvas.density - canvas.half,
         rows[0] / canvas.density + canvas.top,
         float(second.sum() / max((first + second).sum(), 1e-9)),
     )
@@ -104,6 +113,8 @@ def _mask(shape: Shape, cloth: Texture, copy: int, density: float) -> tuple[Canv
     for strap in straps:
         for side in (-1.0, 1.0):
             loops = np.maximum(loops, canvas.stroke(strap * [side, 1.0], width))
+    # Where a strap passes behind an ear is not known of five landmarks: it fades out instead of ending.
+    loops *= np.clip((_EARS - np.abs(u)) / 4.0, 0, 1)
     opacity = inside + loops * (1 - inside)
     covers = np.where(opacity > 0, inside / np.maximum(opacity, 1e-6), 0)
     drawing = Drawing(
@@ -116,15 +127,18 @@ def _mask(shape: Shape, cloth: Texture, copy: int, density: float) -> tuple[Canv
     return canvas, drawing
 
 
-def _look_aside(fields: Field, moved: Field, u: Field) -> Field:
+def _look_aside(fields: Field, moved: Field, u: Field, more: int) -> Field:
     """Resample every row so that the point at u comes to lie at `moved`; of points that meet, the left one is nearer.
 
-    The slant is to the right, so that of two points at one place the one further left stands further out.
+    The slant is to the right, so that of two points at one place the one further left stands further out. Rows begin
+    `more` points further left.
     """
     seen = np.maximum.accumulate(moved, axis=1)
-    source = np.empty_like(u)
-    columns = np.arange(u.shape[1], dtype=np.float32)
-    for row in range(len(u)):
-        source[row] = np.interp(u[row], seen[row], columns, left=-9.0, right=-9.0)
-    rows = np.repeat(np.arange(len(u), dtype=np.float32)[:, None], u.shape[1], axis=1)
-    return np.asarray(cv2.remap(fields, source, rows, cv2.INTER_LINEAR), np.float32)
+    rows, width = u.shape
+    wanted = u[0, 0] + (u[0, 1] - u[0, 0]) * np.arange(-more, width, dtype=np.float32)
+    source = np.empty((rows, len(wanted)), np.float32)
+    columns = np.arange(width, dtype=np.float32)
+    for row in range(rows):
+        source[row] = np.interp(wanted, seen[row], columns, left=-9.0, right=-9.0)
+    down = np.repeat(np.arange(rows, dtype=np.float32)[:, None], len(wanted), axis=1)
+    return np.asarray(cv2.remap(fields, source, down, cv2.INTER_LINEAR), np.float32)
