@@ -6,6 +6,7 @@ licence and fingerprint; preview writes a contact sheet of the views.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def run(words: list[str]) -> int:
     arguments = parse(f"data {action}", words[1:], usage)
     named: list[tuple[str, list[str]]] = []  # a dataset, and the overrides that stand behind it
     for word in arguments.overrides:
-        if "=" not in word:
+        if word.startswith("dataset=") and named:  # as a message may advise: another dataset in its place
+            named[-1] = (word.removeprefix("dataset="), named[-1][1])
+        elif "=" not in word:
             named.append((word, []))
         elif named:
             named[-1][1].append(word)
@@ -50,7 +53,7 @@ def _build(name: str, overrides: list[str], config_dirs: list[Path]) -> tuple[An
     from kdface.config.build import build
     from kdface.config.compose import compose
 
-    tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs).tree
+    tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs, trains=False).tree
     return build(tree["dataset"], "dataset"), tree
 
 
@@ -94,13 +97,36 @@ def _verify(faces: Any) -> int:
     if found.passed_over:
         print(f"  files passed over  {len(found.passed_over)}")
         _list(list(found.passed_over))
+    print(f"  implausible landmarks  {len(found.implausible)}")
+    _list([f"{each.key}: {each.reason}" for each in found.implausible])
+    sizes = Counter(each.size for each in found.broken if each.size)
+    if sizes:
+        raise _not_aligned(found.name, faces.preprocessing.size, sizes, found.images)
     if found.broken:
         raise UserError(
             f"{len(found.broken)} of {found.images} images of {found.name} cannot be used.",
             mend="restore or remove them; dataset.on_error=skip trains without them",
         )
+    if found.implausible:
+        raise UserError(
+            f"{len(found.implausible)} of {found.images} images of {found.name} have landmarks that no face has.",
+            expected="left eye, right eye, nose, left and right mouth corner, as seen in the image, (x, y) in pixels",
+            mend="correct the landmark file; kdface data preview shows the faces as they were aligned",
+        )
     print(f"  fingerprint        {fingerprint(faces)}")
     return 0
+
+
+def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:
+    """The message for whole images that have another size than the crops of the dataset."""
+    shown = ", ".join(f"{each[0]}x{each[1]}" for each, _ in sizes.most_common(3))
+    alone = next(iter(sizes)) if len(sizes) == 1 and sizes.total() == images else None
+    crops = f"for aligned crops dataset.size=[{alone[0]},{alone[1]}]; for photographs " if alone else ""
+    return UserError(
+        f"{sizes.total()} of {images} images of {name} are not aligned crops of {size[0]}x{size[1]}: they are "
+        f"{shown}{' and others' if len(sizes) > 3 else ''} (height x width).",
+        mend=f"{crops}align them by five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
+    )
 
 
 def _overlap(first: Any, second: Any) -> int:

@@ -66,7 +66,10 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
 
 
 def compose(
-    overrides: list[str], config_dirs: list[Path] | None = None, around: dict[str, Any] | None = None
+    overrides: list[str],
+    config_dirs: list[Path] | None = None,
+    around: dict[str, Any] | None = None,
+    trains: bool = True,
 ) -> Composed:
     """Compose, resolve and check one job. Raises `UserError` for every mistake of the user's.
 
@@ -75,12 +78,15 @@ def compose(
         config_dirs: the user's own folders of YAML, laid over the shipped one.
         around: the resolved configuration of a run, whose parts take the place of those composed, so that a test set
             that follows them (`${dataset.size}`) follows the run's.
+        trains: false: for looking at data. There is no teacher, and the parts need not fit each other.
     """
     with hydra_context(config_dirs or []) as hydra:
-        return compose_in(hydra, [expand_home(each) for each in overrides], around)
+        return compose_in(hydra, [expand_home(each) for each in overrides], around, trains)
 
 
-def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None) -> Composed:
+def compose_in(
+    hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None, trains: bool = True
+) -> Composed:
     """`compose` within an open Hydra context."""
     config, origins = _load(hydra, overrides)
     chosen = {
@@ -95,6 +101,8 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
     for key, value in (around or {}).items():
         if key not in _OWN_OF_AN_EVALUATION:
             config[key] = {} if value is None and key in groups() else value
+    if not trains:
+        config["teacher"] = {}
     _absolute_folders(config, origins)
     tree = absolute_paths(_resolve(config, origins))
     for group, value in tree.items():
@@ -110,7 +118,8 @@ def compose_in(hydra: Hydra, overrides: list[str], around: dict[str, Any] | None
         if not added:
             raise
         raise unknown_key(added[0], overrides, partial(_keys_of, hydra), partial(_problem, hydra)) from None
-    check_parts(tree)
+    if trains:
+        check_parts(tree)
     if tree["name"] is None:
         tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
     require_name(tree["name"])

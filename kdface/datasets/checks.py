@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets import duplicates
+from kdface.datasets.plausibility import implausible
 from kdface.errors import DataError
 from kdface.faces import FaceSet
 
@@ -44,10 +45,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Broken:
-    """An image that cannot be used. `reason` names file and record."""
+    """An image that cannot be used. `reason` names file and record; `size` is that of a whole image of another size."""
 
     key: str
     reason: str
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. Duplicates across people come first, and among these the exact ones."""
+    """What `verify` found. Duplicates across people come first, and among these the exact ones.
+
+    `implausible` are images whose landmarks no face has (`kdface.datasets.plausibility`).
+    """
 
     name: str
     images: int
     people: int
     images_per_person: Spread
     broken: tuple[Broken, ...]
+    implausible: tuple[Broken, ...]
     duplicates: tuple[Duplicate, ...]
     passed_over: tuple[str, ...]
     splits: tuple[Split, ...]
@@ -92,8 +98,8 @@ class Verification:
 
     @property
     def usable(self) -> bool:
-        """Whether every image can be read and no person is in two splits."""
-        return not self.broken and not self.people_in_two_splits
+        """Whether every image can be read, its landmarks are a face's, and no person is in two splits."""
+        return not self.broken and not self.implausible and not self.people_in_two_splits
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ def verify(
         people=len(_named(dataset)),
         images_per_person=_images_per_person(dataset),
         broken=tuple(seen.broken),
+        implausible=tuple(seen.implausible),
         duplicates=tuple(found),
         passed_over=tuple(getattr(dataset, "passed_over", ())),
         splits=tuple(Split(name, len(indices), len(members[name])) for name, indices in (splits or {}).items()),
@@ -174,7 +181,7 @@ def broken(
             else:
                 check(dataset, rows[key])
         except DataError as error:
-            found.append(Broken(key, error.problem))
+            found.append(Broken(key, error.problem, getattr(error, "size", None)))
         if progress:
             progress(done, len(wanted))
     return tuple(found)
@@ -262,20 +269,24 @@ class _Images:
     def __init__(self, dataset: FaceSet, progress: Progress | None) -> None:
         self.dataset = dataset
         self.broken: list[Broken] = []
+        self.implausible: list[Broken] = []
         self.digests: list[bytes] = []
         self.indices: list[int] = []
         size = dataset.preprocessing.size
         thumbnails = np.zeros((len(dataset), duplicates.SIDE, duplicates.SIDE), dtype=np.uint8)
         for index in range(len(dataset)):
             try:
-                image = dataset[index].image
+                sample = dataset[index]
+                image = sample.image
                 if image.shape != (*size, 3) or image.dtype != np.uint8:
                     raise DataError(
                         f"{dataset.keys[index]}: {image.dtype} of {image.shape}, not uint8 of {(*size, 3)}."
                     )
             except DataError as error:
-                self.broken.append(Broken(dataset.keys[index], error.problem))
+                self.broken.append(Broken(dataset.keys[index], error.problem, getattr(error, "size", None)))
             else:
+                if sample.landmarks is not None and (reason := implausible(sample.landmarks, size)):
+                    self.implausible.append(Broken(dataset.keys[index], reason))
                 thumbnails[len(self.indices)] = duplicates.thumbnail(image)
                 self.digests.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
                 self.indices.append(index)

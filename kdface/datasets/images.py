@@ -75,14 +75,23 @@ def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None)
         _require_size(claimed, source, size)
 
 
+class SizeError(DataError):
+    """A whole image of another size than the crops of its set have. `size` is its own, (height, width)."""
+
+    size: tuple[int, int] | None = None
+
+
 def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) -> None:
     if given != tuple(size):
         one, other = (f"{height} high, {width} wide" for height, width in (given, size))
-        raise DataError(
+        error = SizeError(
             f"{source}: the crop is {one}.",
             expected=other,
-            mend="give the dataset the size of its crops, or align and crop the images anew; nothing is resized",
+            mend=f"for aligned crops of this size dataset.size=[{given[0]},{given[1]}]; photographs that are not "
+            "aligned crops need five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
         )
+        error.size = (given[0], given[1])
+        raise error
 
 
 def read_bytes(path: Path) -> bytes:

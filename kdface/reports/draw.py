@@ -61,7 +61,11 @@ def draw_run(folder: RunFolder, training: Any) -> None:
 
 
 def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:
-    """A contact sheet: one row a person; for each image the picture as it is, then every view made of it."""
+    """A contact sheet: one row a person; for each image the picture as it is, then every view made of it.
+
+    Raises `DataError` where none of the chosen images can be used.
+    """
+    broken: list[DataError] = []
     rows: list[list[Image | None]] = []
     titles: list[str] = []
     chosen = generator(seed, "contact sheet").permutation(len(faces.people))[:people]
@@ -71,7 +75,8 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
         for index in indices:
             try:
                 sample = faces[int(index)]
-            except DataError:  # on_error decides about training; a picture just leaves it out
+            except DataError as error:  # on_error decides about training; a picture just leaves it out
+                broken.append(error)
                 row += [None] * (1 + len(augmentation.views))
                 continue
             made = augmentation(sample, generator(seed, "augment", 0, sample.key))
@@ -79,6 +84,8 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
         row += [None] * (images * (1 + len(augmentation.views)) - len(row))
         rows.append(row)
         titles.append(str(faces.people[person]))
+    if broken and not any(image is not None for row in rows for image in row):
+        raise broken[0]
     return contact_sheet(rows, titles, ["original", *augmentation.views] * images)
 
 

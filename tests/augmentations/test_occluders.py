@@ -16,7 +16,7 @@ from kdface.augmentations.masks.occluder import Occluder
 from kdface.augmentations.occluders import RandomPatch, Scarf, Sunglasses
 from kdface.augmentations.standard import Standard
 from kdface.augmentations.synthetic_mask import SyntheticMask
-from kdface.errors import UserError
+from kdface.errors import DataError, UserError
 from kdface.faces import ARCFACE_112, Image, Preprocessing, Sample, template_points
 from kdface.randomness import generator
 
@@ -157,3 +157,13 @@ def test_an_impossible_area_is_told() -> None:
     for area in ((0.3, 0.1), (0.0, 0.5), (0.5, 1.5)):
         with pytest.raises(UserError, match="area"):
             RandomPatch(area=area)
+
+
+@pytest.mark.parametrize("kind", [*ALL, SyntheticMask])
+def test_a_face_outside_the_image_is_not_left_bare_in_silence(kind: type[Occluder]) -> None:
+    sample = _sample()
+    sample.landmarks = ARCFACE_112 + np.float32(150)
+    with pytest.raises(DataError, match=r"^key: .*outside the image"):
+        kind(probability=1.0, standard=None)(sample, generator(0, "a"))
+    sample.landmarks = ARCFACE_112 + np.float32(50)  # one eye is inside
+    kind(probability=1.0, standard=None)(sample, generator(0, "a"))

@@ -124,8 +124,10 @@ def company(group: str, choice: str) -> list[str]:
     given = [f"{group}={choice}"]
     if (group, choice) == ("head", "none"):
         given.append("method=facenet")
-    if (group, choice) in (("dataset", "image_folder"), ("dataset", "ckd_folders")):
+    if (group, choice) in (("dataset", "image_folder"), ("dataset", "ckd_folders"), ("dataset", "raw_folder")):
         given += ["dataset.root=faces", "evaluation=none"]
+    if (group, choice) == ("dataset", "raw_folder"):
+        given.append("dataset.landmarks=points.csv")
     if (group, choice) == ("evaluation", "ckd_folders_calibration"):
         given += ["dataset=ckd_folders", "dataset.root=faces"]
     if group == "augmentation":

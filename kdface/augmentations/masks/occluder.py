@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from kdface.augmentations.standard import Standard
+from kdface.errors import DataError
 from kdface.faces import Image, Points, Preprocessing, Sample, template_points
 
 Probability = Annotated[float, Ge(0), Le(1)]
@@ -17,7 +18,8 @@ Probability = Annotated[float, Ge(0), Le(1)]
 class Occluder(ABC):
     """The views `clean`, never covered, and `masked`, covered with `probability`; then `standard` on both alike.
 
-    The sample's image is not written to. Where a sample has no landmarks, its face is taken to lie on the template.
+    The sample's image is not written to. Where a sample has no landmarks, its face is taken to lie on the template;
+    where all of them lie outside the image, `DataError` is raised.
     """
 
     views: ClassVar[tuple[str, ...]] = ("clean", "masked")
@@ -34,7 +36,14 @@ class Occluder(ABC):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
         """Both views, (H, W, 3) uint8 RGB, a pure function of the sample and the generator's state."""
         covered = rng.random() < self.probability
-        landmarks = template_points(sample.image.shape[:2]) if sample.landmarks is None else sample.landmarks
+        height, width = sample.image.shape[:2]
+        landmarks = template_points((height, width)) if sample.landmarks is None else sample.landmarks
+        if covered and not ((landmarks >= 0) & (landmarks < (width, height))).all(axis=1).any():
+            raise DataError(
+                f"{sample.key}: the face's landmarks lie outside the image, and so would what is to cover it.",
+                expected=f"(x, y) in pixels, within {width} x {height}",
+                mend="kdface data verify lists landmarks that cannot be right",
+            )
         masked = self.cover(sample.image, landmarks, rng) if covered else sample.image.copy()
         views = {"clean": sample.image, "masked": masked}
         return self.standard.together(views, rng) if self.standard is not None else views
