@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdface.commands.taught import require_same_teachers
 from kdface.errors import DataError, UserError
@@ -18,6 +18,9 @@ from kdface.runs.ranks import LAUNCHER, launched_rank
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
 from kdface.sweeps.lifeline import die_with_parent
+
+if TYPE_CHECKING:
+    from kdface.runs.job import Job
 
 # What a run may go on with: its values, where they are not numbers.
 _OTHER: dict[str, tuple[str, ...]] = {
@@ -71,7 +74,10 @@ def _others(words: Sequence[str]) -> dict[str, int | str]:
 
 
 def execute(
-    folder: RunFolder, others: Mapping[str, int | str] = MappingProxyType({}), asked: Mapping[str, Any] | None = None
+    folder: RunFolder,
+    others: Mapping[str, int | str] = MappingProxyType({}),
+    asked: Mapping[str, Any] | None = None,
+    job: Job | None = None,
 ) -> int:
     """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks.
 
@@ -79,6 +85,7 @@ def execute(
         folder: a prepared run folder.
         others: trainer.devices, trainer.num_nodes and dataset.on_error in the place of the configured ones. config.yaml
             stays what names the run; environment.json and results.json tell of them.
+        job: its objects, if they are built already.
         asked: the configuration that asked for it, which says where its data lies now; None: its own.
     """
     from kdface.reports.summary import summary
@@ -107,7 +114,7 @@ def execute(
             os.environ[LAUNCHER] = str(os.getpid())  # of the ranks that Lightning starts from here
             stack.callback(os.environ.pop, LAUNCHER, None)
         try:
-            return _train(folder, others)
+            return _train(folder, others, job)
         except DataError as error:
             marks.note_failure(folder, str(error))
             goes_on = f"the same command goes on{f' from step {step}' if (step := step_of(folder)) else ''}"
@@ -118,7 +125,7 @@ def execute(
             raise
 
 
-def _train(folder: RunFolder, others: Mapping[str, int | str]) -> int:
+def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) -> int:
     from kdface.config.assemble import assemble
     from kdface.config.check import check_tree
     from kdface.config.origin import Origins
@@ -132,7 +139,8 @@ def _train(folder: RunFolder, others: Mapping[str, int | str]) -> int:
         group, _, name = key.partition(".")
         tree[group] = {**tree[group], name: value}
     check_tree(tree, Configuration, Origins())
-    job = assemble(tree)
+    if job is None or job.config != tree:
+        job = assemble(tree)
     rank_zero = launched_rank() == 0
     check_tests(tree, {"evaluation": job.protocols, "validation": job.validation})
     if rank_zero:

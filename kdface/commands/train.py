@@ -41,25 +41,26 @@ def run(words: list[str]) -> int:
 
 def _train_one(arguments: Arguments) -> int:
     """Also what torchrun and srun start on each rank: rank 0 makes the run folder, the others wait for it."""
+    from kdface.config.compose import compose
+
+    composed = compose(arguments.overrides, arguments.config_dirs)  # torch is imported when it has no mistake
     from kdface.commands.prepare import prepare_run, run_folder
     from kdface.commands.run import execute
     from kdface.config.assemble import assemble, settings_of
-    from kdface.config.compose import compose
     from kdface.runs.extension import extend
     from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
-    composed = compose(arguments.overrides, arguments.config_dirs)
     if launched_world() > 1:
         require_launched(settings_of(composed.tree))
         if composed.tree["seed"] is None:
             raise UserError("seed=null: each of several ranks would draw another seed.", mend="seed=0")
         if launched_rank() != 0:
             return execute(await_configuration(run_folder(composed), composed.tree))
-    folder = run_folder(composed)
+    folder, job = run_folder(composed), None
     if not folder.done:
         is_new = not folder.config.is_file()
         job = assemble(composed.tree)  # data that is not there is told of before a folder is made
         prepare_run(composed, arguments)
         if is_new and launched_world() == 1:
             extend(folder, job)
-    return execute(folder, asked=composed.tree)
+    return execute(folder, asked=composed.tree, job=job)

@@ -20,7 +20,7 @@ from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
 from kdface.faces import FaceSet
 from kdface.hardware import profile_for
-from kdface.methods import Method, Optimization, Views
+from kdface.methods import Method, Optimization
 from kdface.runs.job import Job
 from kdface.runs.settings import (
     EMASettings,
@@ -91,41 +91,6 @@ def settings_of(tree: Tree) -> Settings:
         resume=convert(ResumeSettings, tree["resume"]),
         evaluate_untrained=tree.get("evaluate_untrained", False),
     )
-
-
-def check_parts(tree: Tree) -> None:
-    """What parts say of themselves must fit: views made and views named, a head or none, a teacher or none.
-
-    No data is looked at, so all jobs of a sweep can be checked before the first one starts.
-    """
-    method = locate(tree["method"]["_target_"])
-    makes: tuple[str, ...] = getattr(locate(tree["augmentation"]["_target_"]), "views", ())
-    wanted = convert(Views, tree["method"]["views"]).named() if "views" in tree["method"] else {}
-    for role, view in wanted.items():
-        if view not in makes:
-            near = nearest(view, makes)
-            raise UserError(
-                f"method.views.{role} = {view!r}, and {tree['augmentation']['_target_']} makes no such view.",
-                expected=f"one of the augmentation's views: {', '.join(makes)}",
-                nearest=f"method.views.{role}={near}" if near else "",
-                mend=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
-            )
-    if tree["head"] is None and getattr(method, "needs_head", False):
-        raise UserError(f"{tree['method']['_target_']} trains with a head, and head is none.", mend="kdface list head")
-    if tree["head"] is not None and not {"head", "heads"} & set(parameters(method)):
-        raise UserError(
-            f"{tree['method']['_target_']} has no head, and head is {tree['head']['_target_']}.", mend="head=none"
-        )
-    if tree["teacher"] is not None and "teacher" not in parameters(method):
-        raise UserError(
-            f"{tree['method']['_target_']} has no teacher, and teacher is {tree['teacher']['_target_']}.",
-            mend="teacher=none, or a method that distils (kdface list method)",
-        )
-    if tree["teacher"] is None and getattr(method, "needs_teacher", False):
-        raise UserError(
-            f"{tree['method']['_target_']} learns from a teacher, and teacher is none.",
-            mend="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
-        )
 
 
 def build_protocols(tree: Tree, method: Method, group: str = "evaluation") -> dict[str, EvaluationProtocol]:

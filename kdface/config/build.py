@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, convert
+from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
 from kdface.config.locate import locate, parameters
 from kdface.errors import UserError
 
@@ -22,12 +23,19 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     """
     part = locate(node["_target_"])
     takes = parameters(part)
-    skip = {"_target_", *FRAMEWORK.get(group, {})}
+    skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {})}
     anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
-    values = {key: _value(takes[key].hint, value, shared, anywhere) for key, value in node.items() if key not in skip}
+    hints = {name: each.hint for name, each in takes.items()}
+    values = {
+        key: _value(hints.get(key, Any), value, shared, anywhere) for key, value in node.items() if key not in skip
+    }
+    values |= {name: value for name, value in known.items() if name in takes}
+    place = [_value(Any, each, shared, anywhere) for each in node.get("_args_", ())]
+    if node.get("_partial_"):
+        return functools.partial(part, *place, **values)
     try:
-        return part(**values, **{name: value for name, value in known.items() if name in takes})
-    except ValueError as error:  # two values that do not go together; a UserError is none
+        return part(*place, **values)
+    except (ValueError, TypeError) as error:  # two values that do not go together; a UserError is none
         raise UserError(
             f"{group or node['_target_']} cannot be built: {error}.", mend=f"kdface config why {group}" if group else ""
         ) from None

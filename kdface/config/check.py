@@ -12,14 +12,16 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kdface.config.advice import ALIASES
-from kdface.config.locate import Parameter, locate, parameters, require_targets
+from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
+from kdface.config.source import signature
 from kdface.errors import UserError, nearest
 
 # What the framework hands to a part by name. These are read from data or from another part, never typed.
@@ -36,6 +38,14 @@ INJECTED: dict[str, tuple[str, ...]] = {
 EVERYWHERE = ("load_network",)
 # Handed to the parts nested in a group's part too.
 INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
+# Keys of Hydra's `instantiate`, in any node with a `_target_`.
+INSTRUCTIONS: dict[str, Any] = {
+    "_target_": str,
+    "_partial_": bool,
+    "_args_": list[Any],
+    "_convert_": Literal["none", "partial", "object", "all"],
+    "_recursive_": bool,
+}
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
@@ -93,7 +103,7 @@ def check_parameters(
 ) -> None:
     """Check a node's keys and values against named parameters."""
     for key, value in node.items():
-        if key == "_target_":
+        if key in INSTRUCTIONS:
             continue
         full = f"{path}.{key}" if path else str(key)
         if key in injected:
@@ -125,13 +135,18 @@ def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> s
     """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
     ours = [each for each in ALIASES.get(key, ()) if each.rpartition(".")[0] == path and "=" not in each]
     for near in (*(each.rpartition(".")[2] for each in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
-        try:
-            if near in valid:
-                _check_value(valid[near].hint, value, near, Origins())
-                return _join(path, near)
-        except UserError:
-            continue
+        if near in valid and fits(valid[near].hint, value):
+            return _join(path, near)
     return next((each for each in ALIASES.get(key, ()) if not path and "=" not in each), "")
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a plain value is of a parameter's type."""
+    try:
+        _check_value(hint, value, "", Origins())
+    except UserError:
+        return False
+    return True
 
 
 def given_by_framework(path: str, value: object, origin: str) -> UserError:
@@ -194,10 +209,22 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
 def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     """Check one `_target_` node, and those nested in it, against the signature of what it names."""
     group = path.split(".")[0] if path.count(".") == 0 else ""
-    part = locate(node["_target_"], origin=origins.of(f"{path}._target_"))
-    known = {**parameters(part), **FRAMEWORK.get(group, {})}
+    takes = signature(node["_target_"], origin=origins.of(f"{path}._target_"))
+    _check_instructions(node, path, origins)
+    known = {**takes, **FRAMEWORK.get(group, {})}
+    if node.get("_partial_") or node.get("_args_"):  # what is not named may be given by position, or later
+        known = {name: replace(each, required=False) for name, each in known.items()}
+    if takes.any_key:
+        known |= {str(key): Parameter(str(key), Any, required=False) for key in node if key not in known}
     given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
     check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
+
+
+def _check_instructions(node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    """What Hydra's `instantiate` reads beside `_target_`, as it means it."""
+    for key, hint in INSTRUCTIONS.items():
+        if key in node:
+            _validate(hint, node[key], f"{path}.{key}", origins)
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -296,4 +323,4 @@ def _rename(given: str, near: str, origin: str, value: object) -> str:
         return f"set {near} instead, and remove {given}"
     if near:
         return f"write {near} in place of {given}"
-    return f"remove {given}"
+    return f"remove {given}" if origin.startswith("command line") else f"add ~{given} to the command line"

@@ -15,8 +15,11 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from kdface.config.check import FRAMEWORK, INSTRUCTIONS, fits
 from kdface.config.hydra_api import apply_values, repository
 from kdface.config.origin import Origins, trace
+from kdface.config.source import signature
+from kdface.errors import UserError
 
 CONFIG = "config"
 _OPEN = ("trainer", "augmentation.after")  # nodes that take keys which no file has; they are checked against signatures
@@ -68,8 +71,53 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     for name in _OPEN:
         if OmegaConf.is_config(node := OmegaConf.select(laid, name)):
             OmegaConf.set_struct(node, False)
+    replaced = _replaced(values)
+    for path in replaced:
+        if OmegaConf.is_dict(node := OmegaConf.select(laid, path)):
+            OmegaConf.set_struct(node, False)
     apply_values(loader, values, laid)
+    for path, target in replaced.items():
+        _drop_foreign(laid, path, target, values)
     return laid
+
+
+def _replaced(values: list[Override]) -> dict[str, str]:
+    """Nodes that get another part (`head._target_=pkg.Head`, `head={_target_: pkg.Head}`) -> its name."""
+    found: dict[str, str] = {}
+    for each in values:
+        value = each.value()
+        if each.key_or_group.endswith("._target_"):
+            found[each.key_or_group.removesuffix("._target_")] = str(value)
+        elif isinstance(value, dict) and "_target_" in {str(key) for key in value}:
+            found[each.key_or_group] = next(str(name) for key, name in value.items() if str(key) == "_target_")
+    return found
+
+
+def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Override]) -> None:
+    """The values of the part that was replaced go with it, but for those that its successor takes too."""
+    node = OmegaConf.select(laid, path)
+    if not OmegaConf.is_dict(node):
+        return
+    try:
+        takes = signature(target)
+    except UserError:  # the check of the tree tells it
+        return
+    given = {name for each in values for name in _given(each, path)}
+    plain = OmegaConf.to_container(node)
+    assert isinstance(plain, dict)
+    kept = {*takes, *FRAMEWORK.get(path, {}), *INSTRUCTIONS, *given}
+    for key in map(str, plain):
+        fit = key in given or key not in takes or fits(takes[key].hint, plain[key])
+        if key not in kept or not fit:
+            del node[key]
+
+
+def _given(override: Override, path: str) -> list[str]:
+    """The keys of a node that an override sets."""
+    key, value = override.key_or_group, override.value()
+    if key == path and isinstance(value, dict):
+        return [str(name) for name in value]
+    return [key[len(path) + 1 :].partition(".")[0]] if key.startswith(f"{path}.") else []
 
 
 @functools.lru_cache(maxsize=64)

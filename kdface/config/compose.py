@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config import views
-from kdface.config.assemble import check_parts
 from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.choosing import choose, split, with_values
 from kdface.config.files import absolute, absolute_paths, require_name
+from kdface.config.fit import check_parts
 from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdface.config.locate import locate, parameters
+from kdface.config.source import signature
 from kdface.errors import UserError
 
 
@@ -50,7 +50,7 @@ def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) ->
         hints: dict[str, Any] = {}
         if "_target_" in value:
             try:
-                hints = {name: each.hint for name, each in parameters(locate(value["_target_"])).items()}
+                hints = {name: each.hint for name, each in signature(value["_target_"]).items()}
             except UserError:  # the check of the tree tells it
                 return value
         return {name: _walk(each, hints.get(name, Any), f"{key}.{name}", change) for name, each in value.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from typing import Any
 
 from kdface.config.files import replace_paths
 from kdface.config.renamed import RENAMED, as_before
+from kdface.config.source import attribute, constant
+from kdface.errors import UserError
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
@@ -26,18 +29,6 @@ _ALWAYS: dict[str, Any] = {
 }
 _NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
 _RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change them
-# Keys that parts were given later, with the value that says what they did before.
-_LATER: dict[str, dict[str, Any]] = {
-    "kdface.datasets.Resized": {"keep_raw": False},
-    "kdface.heads.CRFIQA": {"gradient": "exact"},
-    "kdface.heads.CosFace": {"gradient": "detached"},
-    "kdface.heads.ElasticFaceCos": {"gradient": "exact"},
-    "kdface.heads.MagFace": {"gradient": "exact"},
-    "kdface.heads.NormFace": {"gradient": "exact"},
-    "kdface.heads.Softmax": {"gradient": "exact", "init_std": None},
-    "kdface.methods.AIKD": {"check_direction": True},
-    "kdface.methods.Harmonic": {"last_layer": None},
-}
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
@@ -126,16 +117,24 @@ def _as_before(node: Any) -> Any:
         return [_as_before(each) for each in node]
     if not isinstance(node, Mapping):
         return node
-    later = _LATER.get(str(node.get("_target_")), {})
+    later = _later(str(node.get("_target_", "")))
     kept = {key: _as_before(value) for key, value in node.items() if key not in later or value != later[key]}
     if kept.get("_target_") == "kdface.heads.SphereFaceR":
-        from kdface.heads.spherefacer import PUBLISHED  # here: it brings torch, which most commands do without
-
-        scale, weight = PUBLISHED.get(kept.get("feature_norm", "hard"), (None, None))
-        for key, published in (("scale", scale), ("loss_weight", weight)):
+        published = constant("kdface.heads.spherefacer", "PUBLISHED")
+        scale, weight = published.get(kept.get("feature_norm", "hard"), (None, None))
+        for key, value in (("scale", scale), ("loss_weight", weight)):
             if key in kept and kept[key] is None:  # null stands for what used to be written out
-                kept[key] = published
+                kept[key] = value
     return kept
+
+
+@functools.cache
+def _later(target: str) -> dict[str, Any]:
+    """The keys that a part was given later, with the value that says what it did before: its `ADDED_LATER`."""
+    try:
+        return dict(attribute(target, "ADDED_LATER", {}, inherited=False)) if target else {}
+    except UserError:  # a part that is not to be had here any more
+        return {}
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -82,6 +82,14 @@ class Parameter:
     default: Any = None
 
 
+class Parameters(dict[str, Parameter]):
+    """The named parameters of a callable. `any_key`: it takes further keywords too."""
+
+    def __init__(self, named: Mapping[str, Parameter], any_key: bool) -> None:
+        super().__init__(named)
+        self.any_key = any_key
+
+
 def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
     """The callable that `target` ("package.module.Name") names.
 
@@ -92,12 +100,14 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"_target_ {target!r}: {error}.", origin=origin) from error
+        missing = (error.name or "").partition(".")[0]
+        install = f"pip install {missing}" if missing and missing == module_name.partition(".")[0] else ""
+        raise UserError(f"_target_ {target!r}: {error}.", origin=origin, mend=install) from error
     exported = _exported(module)
     if name not in exported:
         raise UserError(
             f"_target_ {target!r}: {module_name} exports no {name!r}.",
-            nearest=nearest(name, exported),
+            nearest=f"{module_name}.{near}" if (near := nearest(name, exported)) else "",
             origin=origin,
         )
     return typing.cast(Callable[..., Any], getattr(module, name))
@@ -202,20 +212,19 @@ def _defined(module: ModuleType) -> list[str]:
     ]
 
 
-def parameters(part: Callable[..., Any]) -> dict[str, Parameter]:
-    """The named parameters of a part with their type hints. Raises `UserError` for `*args` and `**kwargs`."""
+def parameters(part: Callable[..., Any]) -> Parameters:
+    """The named parameters of a part with their type hints."""
     function = part.__init__ if inspect.isclass(part) else part
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:  # a hint imported for type checking only
-        raise TypeError(f"{part.__module__}.{part.__qualname__}: {error}") from error
+    except (NameError, TypeError):  # a hint imported for type checking only, or a builtin without hints
+        hints = {}
     found: dict[str, Parameter] = {}
+    any_key = False
     for name, given in inspect.signature(part).parameters.items():
-        if given.kind in (given.VAR_KEYWORD, given.VAR_POSITIONAL):
-            raise UserError(
-                f"{part.__module__}.{part.__qualname__} takes *{name}, so its configuration cannot be checked.",
-                mend="give it named parameters with type hints",
-            )
-        required = given.default is given.empty
-        found[name] = Parameter(name, hints.get(name, Any), required, None if required else given.default)
-    return found
+        if given.kind is given.VAR_KEYWORD:
+            any_key = True
+        elif given.kind is not given.VAR_POSITIONAL:
+            required = given.default is given.empty
+            found[name] = Parameter(name, hints.get(name, Any), required, None if required else given.default)
+    return Parameters(found, any_key)

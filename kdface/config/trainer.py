@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from kdface.config.check import check_parameters
-from kdface.config.locate import Parameter, parameters
+from kdface.config.locate import Parameter
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
+from kdface.config.source import trusted_signature
 from kdface.errors import UserError, nearest
 from kdface.runs.settings import num_devices
 
@@ -50,17 +51,16 @@ _NARROWER: dict[str, Any] = {
     "max_time": str | dict[str, int] | None,
     "val_check_interval": int | float | str | dict[str, int] | None,
 }
+_USUAL = ("auto", "ddp", "cpu", "gpu")
 _COPIES = re.compile(r"spawn|fork|notebook")
 
 
 @functools.cache
 def arguments() -> dict[str, Parameter]:
     """The arguments that `trainer` may hold, by name; all have defaults."""
-    import pytorch_lightning as pl
-
     return {
         name: replace(each, hint=_NARROWER.get(name, each.hint))
-        for name, each in parameters(pl.Trainer).items()
+        for name, each in trusted_signature("pytorch_lightning", "Trainer").items()
         if name not in _REFUSED
     }
 
@@ -93,7 +93,13 @@ def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
 
 
 def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Names that Lightning keeps in registries."""
+    """Names that Lightning keeps in registries, which take seconds to import."""
+    if (
+        node.get("strategy", "auto") in _USUAL
+        and node.get("accelerator", "auto") in _USUAL
+        and not node.get("profiler")
+    ):
+        return
     from pytorch_lightning.accelerators import AcceleratorRegistry
     from pytorch_lightning.strategies import StrategyRegistry
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kdface.config.locate import locate
+from kdface.config.source import attribute
 from kdface.errors import UserError
 
 _PLACES = {"first": 0, "last": -1}
@@ -25,7 +25,7 @@ def _view(place: str, *, _root_: Any) -> str:
     if place not in _PLACES:
         raise UserError(f"${{view:{place}}} names no view.", expected="${view:first} or ${view:last}")
     target = _root_.augmentation._target_
-    views: tuple[str, ...] = getattr(locate(target), "views", ())
+    views: tuple[str, ...] = attribute(target, "views", ())
     if not views:
         raise UserError(f"{target} names no views.")
     return views[_PLACES[place]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ class Resized(Derived):
     Raises:
         UserError: the shape is another one.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"keep_raw": False}
 
     def __init__(self, dataset: FaceSet, size: Size, keep_raw: bool = False) -> None:
         height, width = dataset.preprocessing.size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, smooth_l1_loss
@@ -53,6 +55,8 @@ class CRFIQA(MarginSoftmax):
         quality_weight: lambda.
         gradient: see `MarginSoftmax`; P and CR are the same under both rules.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
 
     projected = False
 

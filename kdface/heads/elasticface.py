@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +136,8 @@ class ElasticFaceCos(_ElasticFace):
         plus_permutation: None for -Cos; for -Cos+ see `reorder_margins`.
         gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
 
     @checked
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
@@ -44,6 +46,8 @@ class MagFace(Classifier):
         gradient: "exact" differentiates psi; "detached" puts 1 in the place of d psi / d cos. The gradient of psi
             with respect to m(a), from which the norm learns, is the true one under both rules.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
 
     projected = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,11 @@ class Softmax(Classifier):
         init_std: start w at N(0, init_std^2) and b at U(-1/sqrt(D), 1/sqrt(D)), torch's own; CKD's official code has
             0.01. None: Xavier and zero.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {
+        "gradient": "exact",
+        "init_std": None,
+    }
 
     @checked
     def __init__(
@@ -81,6 +87,8 @@ class NormFace(MarginSoftmax):
         gradient: without effect, as psi and eta are the cosine itself.
     """
 
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
+
     @checked
     def __init__(
         self,
@@ -104,6 +112,8 @@ class CosFace(MarginSoftmax):
         margin: m.
         gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
+
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "detached"}
 
     @checked
     def __init__(

@@ -84,6 +84,8 @@ class AIKD(Method):
         check_direction: refuse labels that fall where images of a person resemble each other more; false: only warn.
     """
 
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"check_direction": True}
+
     needs_head: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 

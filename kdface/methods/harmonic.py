@@ -46,6 +46,8 @@ class Harmonic(FaceNet):
             `embedding` holds two convolutions more; null: the stage.
     """
 
+    ADDED_LATER: ClassVar[dict[str, Any]] = {"last_layer": None}
+
     needs_teacher: ClassVar[bool] = True
 
     def __init__(

@@ -1,0 +1,41 @@
+"""What parts say of themselves must fit each other; read from source, so that nothing heavy is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdface.config.source import attribute, signature
+from kdface.errors import UserError, nearest
+
+
+def check_parts(tree: dict[str, Any]) -> None:
+    """Views made and views named, a head or none, a teacher or none.
+
+    No data is looked at, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
+    """
+    method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
+    takes = signature(method)
+    makes: tuple[str, ...] = attribute(augmentation, "views", ())
+    for role, view in (tree["method"].get("views") or {}).items():
+        if view is not None and view not in makes:
+            near = nearest(view, makes)
+            raise UserError(
+                f"method.views.{role} = {view!r}, and {augmentation} makes no such view.",
+                expected=f"one of the augmentation's views: {', '.join(makes)}",
+                nearest=f"method.views.{role}={near}" if near else "",
+                mend=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
+            )
+    if tree["head"] is None and attribute(method, "needs_head", False):
+        raise UserError(f"{method} trains with a head, and head is none.", mend="kdface list head")
+    if tree["head"] is not None and not {"head", "heads"} & set(takes):
+        raise UserError(f"{method} has no head, and head is {tree['head']['_target_']}.", mend="head=none")
+    if tree["teacher"] is not None and "teacher" not in takes:
+        raise UserError(
+            f"{method} has no teacher, and teacher is {tree['teacher']['_target_']}.",
+            mend="teacher=none, or a method that distils (kdface list method)",
+        )
+    if tree["teacher"] is None and attribute(method, "needs_teacher", False):
+        raise UserError(
+            f"{method} learns from a teacher, and teacher is none.",
+            mend="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
+        )
