@@ -22,6 +22,7 @@ from kdface.config.hydra_api import BASIC_SWEEPER, Hydra, grid
 from kdface.config.locate import parameters
 from kdface.errors import UserError, nearest
 from kdface.reports.summary import shown
+from kdface.runs.identity import require_same_data
 from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
@@ -147,6 +148,7 @@ class Session:
         jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
+        require_same_data((job.folder, tree) for job, tree in zip(jobs, trees, strict=True))
         self._drive(source, launcher, jobs, len(jobs))
         require_same_teachers(job.folder for job in jobs)  # one of them may have been trained anew just now
         if source.jobs:
