@@ -55,13 +55,13 @@ def _transform(node: Any, where: str) -> Any:
                 f"{where}: {target} has no argument {key!r}.",
                 expected=f"one of {', '.join(takes)}",
                 nearest=near,
-                mend=f"write {near} in place of {key}" if near else f"remove {key}",
+                mend=f"in that list, {near} for {key}" if near else "see the transform's documentation",
             )
     if "metadata_key" in takes or "reference_images" in takes:
         raise UserError(
             f"{where}: {target} brings in other images or texts than the face's.",
             expected="a transform of the image itself",
-            mend=f"remove {target}",
+            mend="leave it out of the list",
         )
     values = {key: _value(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"}
     # Without it albumentations warns of what it cannot use, and takes its defaults.

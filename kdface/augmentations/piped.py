@@ -50,10 +50,12 @@ class Piped:
         known = (*self.views, ALL)
         for name in after:
             if name not in known:
+                near = nearest(name, known)
                 raise UserError(
                     f"augmentation.after.{name}: {type(views).__name__} makes no such view.",
                     expected=f"one of {', '.join(known)}",
-                    nearest=nearest(name, known),
+                    nearest=near,
+                    mend=f"write augmentation.after.{near} in place of augmentation.after.{name}" if near else "",
                 )
         self._before = build(before, "augmentation.before") if before else None
         self._after = {name: build(nodes, f"augmentation.after.{name}") for name, nodes in after.items() if nodes}

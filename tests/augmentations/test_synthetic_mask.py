@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from kdface.augmentations.masks.camera import camera
 from kdface.augmentations.masks.outlines import Shape
+from kdface.augmentations.masks.paint import density
+from kdface.augmentations.masks.sprite import _mask
 from kdface.augmentations.standard import Standard
 from kdface.augmentations.synthetic_mask import SHAPES, SyntheticMask, draw_mask
 from kdface.errors import DataError, UserError
@@ -168,6 +170,14 @@ def test_near_a_profile_the_mask_reaches_over_the_near_cheek(shape: Shape, yaw: 
     cheek = [100 - math.copysign(32 * math.cos(angle), yaw) - 15.3 * math.sin(angle), 40 + 86.0]
     for point in (*landmarks[2:], np.array(cheek)):
         assert _opacity(image, landmarks, point, 0, shape) > 0.9
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_drawing_is_finite_for_faces_of_any_size(shape: Shape) -> None:
+    for scale in (0.2, 0.5, 1.0, 2.0):
+        _, drawing = _mask(shape, "plain", 0, density(scale))
+        assert all(np.isfinite(field).all() for field in drawing)
 
 
 def test_the_camera_sees_the_template_as_itself() -> None:

@@ -16,7 +16,7 @@ def folds(
 ) -> tuple[Field, Field]:
     """(height over the surface, brightness about 1): seams, pleats, hems and creases of a mask with this outline."""
     top, bottom = _ends(inside, y)
-    down = (y - top) / (bottom - top)  # 0 at the upper edge, 1 at the lower one
+    down = (y - top) / np.maximum(bottom - top, 1.0)  # 0 at the upper edge, 1 at the lower one; a column may be a point
     side = np.clip(np.abs(u) / 38.0, 0, 1.2)
     height = 0.8 * canvas.noise(rng, 17.0, 9.0) + 0.2 * canvas.noise(rng, 7.0, 4.5)
     height += _creases(u, y, rng)
