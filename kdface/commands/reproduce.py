@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
-from kdface.metric_names import with_current_names
 from kdface.sweeps.lifeline import own_command
 
 if TYPE_CHECKING:
@@ -119,8 +118,7 @@ def _call(folder: Path, *words: str, origin: str) -> None:
 def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
     """Metrics of a later `kdface evaluate`, each from the file that the table reads it from."""
     measured: dict[str, Any] = {}
-    for file in run.evaluated():
-        found = with_current_names(_json(file))
+    for found in run.read_later().values():
         if run.is_of_end(found, run.read_results()):
             measured = {key: found["metrics"][key] for key in metrics if key in found["metrics"]} | measured
     return measured
@@ -146,14 +144,14 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
     one, two = first.read_config(), second.read_config()
     two["paths"] = {**two["paths"], "runs": one["paths"]["runs"]}  # where a teacher lies stays what it was
     configs = [fingerprint(one), fingerprint(two)]
-    data = [_json(each.root / "data.json") for each in (first, second)]
-    about = [_json(each.root / "environment.json") for each in (first, second)]
-    results = [_without(with_current_names(_json(each.results)), _NOT_RESULTS) for each in (first, second)]
+    data = [each.read_data() for each in (first, second)]
+    about = [each.read_environment() for each in (first, second)]
+    results = [_without(each.read_results(), _NOT_RESULTS) for each in (first, second)]
     records = [list(read(each.metrics)) for each in (first, second)]
     git = [each.get("git") or {} for each in about]
     return [
         ("config", _values(*({"fingerprint": each} for each in configs)), False),
-        ("data", _values(*({name: card["fingerprint"] for name, card in each.items()} for each in data)), False),
+        ("data", _values(*({name: card.get("fingerprint") for name, card in each.items()} for each in data)), False),
         ("code", _values(*({"commit": each.get("commit"), "uncommitted": each.get("diff")} for each in git)), False),
         ("environment", _values(*(_without(each, ("git",)) for each in about)), False),
         ("metrics", first_record(*records), True),
@@ -189,11 +187,3 @@ def _brief(value: Any) -> str:
 
 def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in keys}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    return found

@@ -19,7 +19,7 @@ def require_same_teachers(runs: Iterable[RunFolder]) -> None:
         data = run.root / "data.json"
         if not run.done or not data.is_file() or (teacher := run.read_config()["teacher"]) is None:
             continue
-        known = json.loads(data.read_text(encoding="utf-8")).get("teacher")
+        known = run.read_data().get("teacher")
         key = json.dumps(teacher, sort_keys=True)
         if known is not None and key not in today:
             today[key] = teacher_identity(teacher)

@@ -19,6 +19,7 @@ from kdface.reports.identification_figures import cmc_figure
 from kdface.reports.quality_figures import consistency_figure, edc_figure
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
+from kdface.stored import read_arrays
 
 
 def draw_scores(scores: Path, figures: Path) -> None:
@@ -28,8 +29,7 @@ def draw_scores(scores: Path, figures: Path) -> None:
     of the quality. Recognition, often by another network, is not what they test.
     """
     for file in sorted(scores.glob("*.npz")):
-        with np.load(file, allow_pickle=False) as arrays:
-            found = dict(arrays)
+        found = read_arrays(file)
         name = file.stem
         if "errors" in found:
             _save(edc_figure({name: (found["discarded"], found["errors"])}), figures / f"{name}_edc")

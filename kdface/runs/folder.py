@@ -27,6 +27,8 @@ from kdface.config.fingerprint import fingerprint, settings_that_differ
 from kdface.config.renamed import upgraded
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
+from kdface.runs.schemas import Card, Config, Environment, LaterResults, Origin, Results
+from kdface.stored import read_json, read_yaml
 
 # What lies in a run folder; loggers add folders of their own.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
@@ -109,17 +111,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a run folder, empty where there is no file. Raises `UserError` where it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}).") from None
-    return found if isinstance(found, dict) else {}
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of one run."""
@@ -180,12 +171,7 @@ class RunFolder:
                 expected="a folder that kdface train wrote",
                 mend="ls -d runs/*/*",
             )
-        try:
-            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config} cannot be read: {' '.join(str(error).split())}.") from None
-        if not isinstance(tree, dict):
-            raise UserError(f"{self.config} does not hold a configuration.")
+        tree = read_yaml(self.config, Config)
         return upgraded(tree)
 
     @property
@@ -195,16 +181,35 @@ class RunFolder:
 
     def read_results(self) -> dict[str, Any]:
         """What came out. Raises `UserError` where that cannot be read."""
-        try:
-            found = json.loads(self.results.read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
-                raise ValueError("it holds no metrics")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.results} cannot be read ({error}).",
-                mend=f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}",
-            ) from None
-        return with_current_names(found)
+        mend = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
+        return with_current_names(read_json(self.results, Results, mend=mend))
+
+    def read_later(self) -> dict[Path, dict[str, Any]]:
+        """What each `kdface evaluate` found, by file. Raises `UserError` if one cannot be read."""
+        return {file: self.read_evaluation(file) for file in self.evaluated()}
+
+    def read_evaluation(self, file: Path) -> dict[str, Any]:
+        """What a `kdface evaluate` found. Raises `UserError` if that cannot be read."""
+        return with_current_names(read_json(file, LaterResults, mend=f"rm -r {file.parent}, and evaluate again"))
+
+    def read_data(self) -> dict[str, Any]:
+        """The cards of the run's datasets, none before it began. Raises `UserError` if they cannot be read."""
+        return self._read("data.json", dict[str, Card])
+
+    def read_environment(self) -> dict[str, Any]:
+        """What the run was computed with. Raises `UserError` if that cannot be read."""
+        return self._read("environment.json", Environment)
+
+    def read_origin(self) -> dict[str, Any]:
+        """The command that made the run. Raises `UserError` if that cannot be read."""
+        return self._read("origin.json", Origin)
+
+    def _read(self, name: str, schema: Any) -> dict[str, Any]:
+        path = self.root / name
+        if not path.exists():
+            return {}
+        found: dict[str, Any] = read_json(path, schema, mend=f"rm {path}; kdface run {self.root} writes it anew")
+        return found
 
     def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
         """Whether what `kdface evaluate` found is of the network that the run ended with, not of one on the way there.
@@ -221,7 +226,7 @@ class RunFolder:
             return own
         for file in self.evaluated():
             later = file.parent / "scores" / f"{test}.npz"
-            if later.is_file() and self.is_of_end(json.loads(file.read_text("utf-8")), self.read_results()):
+            if later.is_file() and self.is_of_end(self.read_evaluation(file), self.read_results()):
                 return later
         return None
 
@@ -305,7 +310,7 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
         raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
     with folder.locked():
         if folder.config.is_file():
-            before, kept = folder.read_config(), read_json(root / "origin.json").get("began_at") or {}
+            before, kept = folder.read_config(), folder.read_origin().get("began_at") or {}
             if rows := settings_that_differ(before, tree):
                 key, then, now = rows[0]
                 raise UserError(

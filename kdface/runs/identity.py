@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from kdface.config.files import paths_in, replace_paths
 from kdface.config.fingerprint import fingerprint, fingerprint_of_before, settings_that_differ
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, read_json, write_atomic, write_json
+from kdface.runs.folder import RunFolder, write_atomic, write_json
 
 if TYPE_CHECKING:
     from kdface.runs.job import Job
@@ -99,14 +99,14 @@ def is_edited(folder: RunFolder, config: Tree) -> bool:
     named = _NAMED.fullmatch(folder.root.name)
     if named is None:
         return False
-    before = replace_paths(config, read_json(folder.root / "origin.json").get("began_at") or {})
+    before = replace_paths(config, folder.read_origin().get("began_at") or {})
     names = (fingerprint(before)[:8], fingerprint_of_before(before)[:8])
     return named[2] not in names or str(config.get("seed")) != named[1]
 
 
 def _command(folder: RunFolder, *more: str) -> str:
     """The command that made a run, with other words."""
-    given = read_json(folder.root / "origin.json").get("command") or ["kdface", "train"]
+    given = folder.read_origin().get("command") or ["kdface", "train"]
     keys = {word.partition("=")[0] for word in more}
     return shlex.join([*(str(word) for word in given if word.partition("=")[0] not in keys), *more])
 
@@ -198,7 +198,7 @@ def note_data(folder: RunFolder, job: Job) -> None:
     if not path.is_file() or not folder.last.is_file():
         _write(folder, now)
         return
-    before = read_json(path)
+    before = folder.read_data()
     for name, card in now.cards.items():
         then = before.get(name) or {}
         card.setdefault("changes", then.get("changes") or [])
@@ -236,7 +236,7 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
     for folder, config in runs:
         if not folder.done:
             continue
-        before = read_json(folder.root / "data.json")
+        before = folder.read_data()
         nodes = {"train": config["dataset"]}
         nodes |= {f"evaluation.{name}": node for name, node in (config["evaluation"] or {}).items()}
         for name, node in nodes.items():
@@ -265,7 +265,7 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
 
 def same_files(folder: RunFolder, config: Tree) -> bool:
     """Whether what a configuration names is what a run was made of, wherever it lies."""
-    before = read_json(folder.root / "data.json")
+    before = folder.read_data()
     cards = _cards("train", config["dataset"])
     for name, node in (config["evaluation"] or {}).items():
         cards |= _cards(f"evaluation.{name}", node)
@@ -305,7 +305,7 @@ def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
 
 def changed_during(job: Job, folder: RunFolder) -> list[str]:
     """The sets of a run that were changed while it was going on."""
-    before = read_json(folder.root / "data.json")
+    before = folder.read_data()
     nodes = {
         "train": job.config["dataset"],
         **{f"evaluation.{name}": job.config["evaluation"][name] for name in job.protocols},
@@ -426,7 +426,7 @@ def _write(folder: RunFolder, data: Data) -> None:
 
 def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:
     """key -> (person, digest) of images.jsonl.gz; None where it is not there or not whole."""
-    count = (read_json(folder.root / "data.json").get("train") or {}).get("images")
+    count = (folder.read_data().get("train") or {}).get("images")
     found: dict[str, tuple[str, str]] = {}
     try:
         with gzip.open(folder.images, "rb") as file:

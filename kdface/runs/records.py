@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from kdface.errors import UserError
 from kdface.metric_names import with_current_names
 from kdface.runs.folder import open_own, write_text
+from kdface.runs.schemas import Record
+from kdface.stored import parse_json, read_bytes
+
+log = logging.getLogger("kdface")
 
 
 class Logger(Protocol):
@@ -72,13 +78,29 @@ class Records:
             self.logger = None
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that a kill cut off is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that a kill cut off is left out.
+
+    Args:
+        path: of the file.
+        tell: is told of each other line that is broken; it is left out too.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            return
+            record = parse_json(line.decode(), Record)
+        except ValueError as error:
+            if number < len(lines):
+                tell(f"{path}: line {number} is broken and left out: {error}")
+            continue
         yield with_current_names(record) if record["kind"] == "evaluation" else record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -298,9 +297,11 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, now)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = folder.read_environment()
     differ = [
-        key for key in ("packages", "processor", "gpu", "profile", "threads", "world_size") if before[key] != now[key]
+        key
+        for key in ("packages", "processor", "gpu", "profile", "threads", "world_size")
+        if before.get(key) != now[key]
     ]
     if differ:
         log.warning("this run began with other %s: it goes on, but not bit for bit", ", ".join(differ))

@@ -30,6 +30,8 @@ from typing import Any
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError, nearest
 from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.schemas import Job, Sweep
+from kdface.stored import read_json
 from kdface.sweeps import marks
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -240,22 +242,17 @@ class Ledger:
 
 def _about(root: Path) -> dict[str, Any]:
     file = root / "sweep.json"
-    try:
-        found: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file} cannot be read: {error}.", mend=f"rm {file}; the same command writes it") from None
+    found: dict[str, Any] = read_json(file, Sweep, mend=f"rm {file}; the same command writes it")
     return found
 
 
 def _read(file: Path) -> Entry:
     """A job of a ledger. The file may come from elsewhere: its run lies below the folder of runs, or it is refused."""
-    try:
-        entry = Entry(**json.loads(file.read_text(encoding="utf-8")))
-        run = PurePosixPath(entry.run)
-        if run.is_absolute() or ".." in run.parts or not run.parts:
-            raise ValueError(f"run = {entry.run!r} leads out of the folder of runs")
-    except (ValueError, TypeError) as error:
+    mend = f"remove it; the sweep writes it again: rm {file}"
+    entry = Entry(**read_json(file, Job, mend=mend))
+    run = PurePosixPath(entry.run)
+    if run.is_absolute() or ".." in run.parts or not run.parts or "\0" in entry.run:
         raise UserError(
-            f"{file} is not a job of a sweep: {error}.", mend=f"remove it; the sweep writes it again: rm {file}"
-        ) from None
+            f"{file} is not a job of a sweep: run = {entry.run!r} leads out of the folder of runs.", mend=mend
+        )
     return entry

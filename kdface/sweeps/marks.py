@@ -7,12 +7,14 @@ failed.json  {"error": "..."}, written by the job itself; a job that is started 
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, write_json
 from kdface.runs.folder import held as held
+from kdface.runs.schemas import Failure, Plan, Record
+from kdface.stored import parse_json, printable, read_json, read_tail, tail
 
 _TAIL = 1 << 16  # bytes of metrics.jsonl or output.log that are looked at
 
@@ -47,8 +49,10 @@ def forget_failure(folder: RunFolder) -> None:
 
 def failure(folder: RunFolder) -> str | None:
     """Why a run failed; None where it did not."""
-    found = _read(folder, "failed.json")
-    return None if found is None else str(found.get("error", "unknown"))
+    found = _read(folder, "failed.json", Failure)
+    if found is None:
+        return "unknown: failed.json is damaged" if (folder.root / "failed.json").exists() else None
+    return printable(found["error"])
 
 
 def started(folder: RunFolder) -> bool:
@@ -58,7 +62,7 @@ def started(folder: RunFolder) -> bool:
 
 def progress(folder: RunFolder) -> Progress:
     """Read from the end of metrics.jsonl; the rate is that between its last two records of training."""
-    plan = _read(folder, "plan.json") or {}
+    plan = _read(folder, "plan.json", Plan) or {}
     total = plan.get("total_steps")
     rows = [row for row in _last_records(folder) if row.get("kind") == "train"][-2:]
     if not rows:
@@ -67,41 +71,30 @@ def progress(folder: RunFolder) -> Progress:
     steps = step - int(rows[0]["step"])
     if total is None or steps <= 0:
         return Progress(step, total)
-    return Progress(step, total, (rows[-1]["time"] - rows[0]["time"]) / steps * (total - step))
+    spent = rows[-1].get("time", 0.0) - rows[0].get("time", 0.0)
+    return Progress(step, total, max(0.0, spent / steps * (total - step)))
 
 
 def log_tail(folder: RunFolder, lines: int = 12) -> list[str]:
-    """The last lines of what a job of a sweep printed."""
-    path = folder.root / "output.log"
-    if not path.is_file():
-        return []
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        text = file.read().decode("utf-8", errors="replace")
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    """The last lines of what a job of a sweep printed, without what a terminal would act upon."""
+    return tail(folder.root / "output.log", lines)
 
 
 def _last_records(folder: RunFolder) -> list[dict[str, Any]]:
     try:
-        with open(folder.metrics, "rb") as file:
-            file.seek(max(0, folder.metrics.stat().st_size - _TAIL))
-            rows = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
+        rows = read_tail(folder.metrics, _TAIL).splitlines()
+    except (OSError, ValueError):
         return []
     found = []
     for row in rows:
-        try:
-            record = json.loads(row)
-        except json.JSONDecodeError:
-            continue  # the part of a line that the tail begins with, or one being written
-        if isinstance(record, dict) and "step" in record:
-            found.append(record)
+        with contextlib.suppress(ValueError):  # the part of a line that the tail begins with, or one being written
+            found.append(parse_json(row.decode(), Record))
     return found
 
 
-def _read(folder: RunFolder, name: str) -> dict[str, Any] | None:
+def _read(folder: RunFolder, name: str, schema: Any) -> Any:
+    """A mark; None if it is not there or damaged: a watcher goes on without it."""
     try:
-        found = json.loads((folder.root / name).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return read_json(folder.root / name, schema)
+    except UserError:
         return None
-    return found if isinstance(found, dict) else None

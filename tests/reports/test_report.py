@@ -16,8 +16,9 @@ from kdface.errors import UserError
 from kdface.reports.curves import FAR_GRID
 from kdface.reports.html.page import Reader, inert, report
 from kdface.reports.html.payload import bands, payload
-from kdface.reports.html.runs import read_run, run_folders, tail
+from kdface.reports.html.runs import read_run, run_folders
 from kdface.runs.folder import RunFolder
+from kdface.stored import tail
 from tests.reports.folders import config, make_run
 
 ACCURACY = "lfw/accuracy"
@@ -122,8 +123,8 @@ def test_the_log_of_a_finished_run_is_not_carried(tmp_path: Path) -> None:
 
 def test_a_tail_of_a_small_or_missing_file(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"a\n\xff\n")
-    assert tail(tmp_path / "log", 5) == "a\n\N{REPLACEMENT CHARACTER}"
-    assert tail(tmp_path / "none", 5) == ""
+    assert tail(tmp_path / "log", 5) == ["a", "\N{REPLACEMENT CHARACTER}"]
+    assert tail(tmp_path / "none", 5) == []
 
 
 @pytest.mark.parametrize("file", ["results.json", "origin.json", "data.json", "metrics.jsonl", "scores/lfw.npz"])
@@ -139,11 +140,11 @@ def test_a_broken_file_is_told_and_hides_nothing_else(tmp_path: Path, file: str)
 @pytest.mark.parametrize(
     ("file", "text", "told"),
     [
-        ("config.yaml", "trainer: [", "config.yaml: ParserError"),
-        ("config.yaml", "just words", "config.yaml: "),
-        ("config.yaml", "name: demo", "config.yaml: KeyError"),
-        ("results.json", '{"metrics": {"lfw/accuracy": 0.9}}', "not metrics with a value each"),
-        ("environment.json", '{"git": "abc"}', "AttributeError"),
+        ("config.yaml", "trainer: [", "config.yaml cannot be read: while parsing"),
+        ("config.yaml", "just words", "config.yaml cannot be read: "),
+        ("config.yaml", "name: demo", "config.yaml cannot be read: seed: field required"),
+        ("results.json", '{"metrics": {"lfw/accuracy": 0.9}}', "results.json cannot be read: metrics.lfw/accuracy: "),
+        ("environment.json", '{"git": "abc"}', "environment.json cannot be read: git"),
     ],
 )
 def test_a_run_that_cannot_be_read_is_told_and_hides_nothing_else(
@@ -157,17 +158,19 @@ def test_a_run_that_cannot_be_read_is_told_and_hides_nothing_else(
     found = _payload(tmp_path)
     stub, healthy, stopped = found["runs"]
     assert told in stub["problem"] and told in stopped["problem"]
-    assert (stub["path"], stub["status"], stub["group"]) == (f"demo/{broken.name}", "done", None)
+    unknown = file == "config.yaml"  # of what its configuration tells, the rest is still shown
+    assert (stub["path"], stub["status"]) == (f"demo/{broken.name}", "done")
+    assert (stub["group"] is None) == (stopped["group"] is None) == unknown
     assert (stopped["status"], stopped["log"]) == ("stopped", "RuntimeError: no")
     assert healthy["problem"] == "" and healthy["group"] == 0
-    assert [group["runs"] for group in found["groups"]] == [[1]] and found["ranked"] == [0]
+    assert [group["runs"] for group in found["groups"]] == [[1] if unknown else [0, 1, 2]] and found["ranked"] == [0]
 
 
 def test_a_report_of_nothing_that_can_be_read(tmp_path: Path) -> None:
     (make_run(tmp_path, config(tmp_path), {ACCURACY: 0.9}) / "config.yaml").write_text("[")
     found = _payload(tmp_path)
     assert found["groups"] == [] and found["runs"][0]["problem"]
-    assert "config.yaml: " in _page(tmp_path, "t")
+    assert "config.yaml cannot be read: " in _page(tmp_path, "t")
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&lt;{{library}}\u2028"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.reports.html.curves import short
 from kdface.reports.html.runs import Run
+from kdface.stored import read_arrays
 
 
 def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> dict[str, dict[str, Any]]:
@@ -34,11 +35,13 @@ def _map(file: Path, changed: int) -> dict[str, Any] | None:
     """`changed` is the time of the file: a page that is written again need not draw what it had."""
     del changed
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if "sample" not in arrays:
-                return None
-            rows, people = arrays["sample"].astype(np.float64), arrays["sample_people"].astype(np.int64)
-    except (OSError, ValueError, KeyError, EOFError):
+        arrays = read_arrays(file)
+        if "sample" not in arrays:
+            return None
+        rows, people = arrays["sample"].astype(np.float64), arrays["sample_people"].astype(np.int64)
+        if rows.ndim != 2 or len(rows) != len(people) or not np.isfinite(rows).all():
+            return None
+    except (UserError, KeyError):
         return None  # told with the run
     where = flat(rows)
     return {

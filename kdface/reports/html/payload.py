@@ -223,4 +223,11 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:
     told = flatten(portable(config, config["paths"]))
-    return {key: value for key, value in told.items() if not key.startswith(_UNTOLD)}
+    return {key: _json(value) for key, value in told.items() if not key.startswith(_UNTOLD)}
+
+
+def _json(value: Any) -> Any:
+    """A value of a configuration as JSON has it: `.nan` and `.inf` of YAML by their names."""
+    if isinstance(value, list):
+        return [_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from kdface.config.fingerprint import fingerprint
@@ -21,9 +18,9 @@ from kdface.reports.html.sources import Source, computed_with, later_sources, me
 from kdface.runs.folder import RunFolder, held
 from kdface.runs.loggers import scalars
 from kdface.runs.records import read
+from kdface.stored import printable, read_arrays, tail
 
 LOG_LINES = 40
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 _LEFT_OUT = ("evaluation/counts/", "train/epoch")
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
@@ -103,18 +100,19 @@ def read_run(folder: RunFolder, root: Path) -> Run:
     status = "done" if folder.done else "running" if held(folder) else "stopped"
     try:
         run = _read(folder, path, status)
-    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # a folder from elsewhere may hold anything
         problem = error.problem if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         run = Run(path, name=path, seed=0, group="", status=status, config={}, choices={}, problem=problem)
+    run.problem = printable(run.problem.replace(f"{folder.root}/", ""))
     if status != "done":
-        run.log = tail(folder.root / "output.log", LOG_LINES)
+        run.log = "\n".join(tail(folder.root / "output.log", LOG_LINES))
     return run
 
 
 def _read(folder: RunFolder, path: str, status: str) -> Run:
     problems: list[str] = []
-    config = _config(folder)
-    origin = _json(folder.root / "origin.json", problems)
+    config = folder.read_config()
+    origin = _told(folder.read_origin, problems)
     run = Run(
         path=path,
         name=str(config.get("name")),
@@ -124,15 +122,15 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
         config=config,
         choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
         command=[str(word) for word in origin.get("command") or []],
-        data=_json(folder.root / "data.json", problems),
-        environment=computed_with(_json(folder.root / "environment.json", problems)),
+        data=_told(folder.read_data, problems),
+        environment=computed_with(_told(folder.read_environment, problems)),
     )
-    try:
-        run.series, run.step = _series(folder.metrics)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if folder.metrics.exists():
-            problems.append(f"metrics.jsonl: {error}")
-    results = _json(folder.results, problems)
+    if folder.metrics.exists():
+        try:
+            run.series, run.step = _series(folder.metrics, problems.append)
+        except UserError as error:
+            problems.append(error.problem)
+    results = _told(folder.read_results, problems) if folder.results.exists() else {}
     if results:
         run.metrics = metrics_in(results)
         run.step = int(results.get("step") or run.step)
@@ -141,16 +139,19 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
         run.sources = [Source(folder.results.name, run.step, sorted({name.partition("/")[0] for name in run.metrics}))]
     run.tests = dict(config.get("evaluation") or {})
     run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
-    found = {file: _json(file, problems) for file in sorted(folder.root.glob("evaluations/*/results.json"))}
-    for source, later in later_sources(folder, found, results, run.tests):
+    found = {file: _told(partial(folder.read_evaluation, file), problems) for file in folder.evaluated()}
+    for source, later in later_sources(
+        folder, {file: each for file, each in found.items() if each}, results, run.tests
+    ):
         _add(run, folder.root, source, later)
     for test, file in run.scores.items():
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                for kind, curve in curves_of(arrays).items():
-                    run.curves.setdefault(kind, {})[test] = curve
-        except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile, zlib.error, UserError) as error:
-            problems.append(f"{file.relative_to(folder.root)}: {error}")
+            for kind, curve in curves_of(read_arrays(file)).items():
+                run.curves.setdefault(kind, {})[test] = curve
+        except UserError as error:
+            problems.append(error.problem)
+        except Exception as error:  # arrays that are no scores
+            problems.append(f"{file}: {error}")
     run.problem = "; ".join(problems)
     return run
 
@@ -168,45 +169,19 @@ def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
             run.scores[test] = scores
 
 
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; "" where there is none. A progress bar's carriage returns end a line too."""
+def _told(read: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any]:
+    """What a reader of the run folder returns; nothing, and its reason among the problems, if that cannot be read."""
     try:
-        with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 400 * lines))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(deque(text.replace("\r", "\n").splitlines(), lines))
-
-
-def _config(folder: RunFolder) -> dict[str, Any]:
-    try:
-        tree = yaml.load(folder.config.read_text(encoding="utf-8"), Loader=_LOADER)
-        fingerprint(tree)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder.config.name}: {type(error).__name__}: {' '.join(str(error).split())}") from None
-    return dict(tree)
-
-
-def _json(path: Path, problems: list[str]) -> dict[str, Any]:
-    if not path.is_file():
+        return read()
+    except UserError as error:
+        problems.append(error.problem)
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problems.append(f"{path.name}: {error}")
-        return {}
-    if not isinstance(found, dict):
-        problems.append(f"{path.name}: holds {type(found).__name__}, not names and values")
-        return {}
-    return found
 
 
-def _series(path: Path) -> tuple[Series, int]:
+def _series(path: Path, tell: Callable[[str], object]) -> tuple[Series, int]:
     points: dict[str, list[tuple[float, float]]] = {}
     step = 0
-    for record in read(path):
+    for record in read(path, tell):
         step = max(step, int(record["step"]))
         for name, value in scalars(record).items():
             if not name.startswith(_LEFT_OUT) and not name.endswith("/std"):

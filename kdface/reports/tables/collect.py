@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
-from kdface.metric_names import with_current_names
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
 from kdface.runs.identity import require_one_run
@@ -211,7 +210,7 @@ class _Source:
 def _sources(run: RunFolder) -> list[_Source]:
     config = run.read_config()
     paths = config["paths"]
-    data = _json(run.root / "data.json")
+    data = run.read_data()
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
         portable(config["dataset"], paths),
@@ -220,15 +219,14 @@ def _sources(run: RunFolder) -> list[_Source]:
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
     evaluation = portable(config["evaluation"] or {}, paths)
-    results = with_current_names(_json(run.results))
+    results = run.read_results()
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
-    for file in run.evaluated():
-        later = with_current_names(_json(file))
+    for later in run.read_later().values():
         if not run.is_of_end(later, results):
             continue
-        evaluation = portable(later["evaluation"], {**paths, **later["paths"]})
+        evaluation = portable(later.get("evaluation") or {}, {**paths, **later.get("paths", {})})
         choices = later.get("choices") or {}
-        sources.append(_Source(run, later["metrics"], evaluation, later["data"], *trained, choices))
+        sources.append(_Source(run, later["metrics"], evaluation, later.get("data", {}), *trained, choices))
     return sources
 
 
@@ -287,13 +285,6 @@ def _measured_by(tree: Any) -> Any:
     if isinstance(kept.get("recognition"), dict):
         kept["recognition"].pop("quality", None)  # it recognises here; what it could grade with is not asked
     return kept
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.", mend=f"train it again: rm -r {path.parent}") from None
 
 
 def _shown(path: Path) -> str:

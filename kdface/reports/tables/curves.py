@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 from matplotlib.figure import Figure
 
+from kdface.errors import UserError
 from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Band, Curve, band, curves_of
 from kdface.reports.figures import det_figure, roc_figure
 from kdface.reports.identification_figures import cmc_figure
@@ -15,6 +16,7 @@ from kdface.reports.quality_figures import edc_figure
 from kdface.reports.tables.definition import Column, Row
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
+from kdface.stored import read_arrays
 
 
 def curve_figures(table: Table) -> dict[str, Figure]:
@@ -62,8 +64,10 @@ def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
     """Those of a run; not the error versus discard of one without an error to begin with."""
     if (path := run.scores_of(test)) is None:
         return {}
-    with np.load(path) as arrays:
-        found = curves_of(arrays)
+    try:
+        found = curves_of(read_arrays(path))
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{path} holds no scores: {error}.", mend=f"rm {path}, and evaluate again") from None
     return {kind: curve for kind, curve in found.items() if kind != "edc" or np.isfinite(curve).all()}
 
 

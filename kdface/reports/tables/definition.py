@@ -22,12 +22,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from annotated_types import Ge, Gt, Len, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdface.errors import UserError, nearest
 from kdface.metric_names import current
+from kdface.stored import read_yaml
 
 Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)]
 
@@ -157,15 +157,15 @@ class Definition(_Strict):
 def read_definition(path: Path) -> Definition:
     """Read and check a definition. Raises `UserError` with the key that is wrong."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        tree = read_yaml(path)
+    except UserError:
+        if path.exists():
+            raise
         raise UserError(
             f"there is no table definition {path}.",
             expected="a YAML file such as experiments/PAPER/TABLE.yaml",
             nearest=nearest(str(path), [str(each) for each in sorted(path.parent.glob("*.yaml"))]),
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from None
     try:
         found = Definition.model_validate(tree)
     except ValidationError as error:
