@@ -49,9 +49,10 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
         "before": [],
         "after": {},
     }  # keys of the group, whatever its part; left out if nothing stands there
-    kept["augmentation"] = {
-        key: value for key, value in kept["augmentation"].items() if key not in around or value != around[key]
-    }
+    if augmentation := kept.get("augmentation"):
+        kept["augmentation"] = {
+            key: value for key, value in augmentation.items() if key not in around or value != around[key]
+        }
     trainer = {**_ALWAYS, **kept["trainer"]}
     kept["trainer"] = {
         key: value
@@ -60,7 +61,8 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
     if not kept.get("gradient_clip"):  # earlier runs have no such node
         kept.pop("gradient_clip", None)
-    kept["dataset"] = {**kept["dataset"], "on_error": "raise"}  # which images were left out is recorded with the run
+    if dataset := kept.get("dataset"):
+        kept["dataset"] = {**dataset, "on_error": "raise"}  # which images were left out is recorded with the run
     return kept
 
 

@@ -136,15 +136,15 @@ class Config(TypedDict, total=False):
     seed: Required[int]
     paths: Required[Paths]
     trainer: Required[dict[str, Any]]
-    dataset: Required[dict[str, Any]]
+    dataset: dict[str, Any]
     augmentation: dict[str, Any]
     backbone: dict[str, Any]
-    method: Required[dict[str, Any]]
+    method: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
-    head: Required[dict[str, Any] | None]
-    teacher: Required[dict[str, Any] | None]
-    evaluation: Required[dict[str, Any] | None]
+    head: dict[str, Any] | None
+    teacher: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
     loader: dict[str, Any] | None
     logger: dict[str, Any] | None
 
