@@ -12,9 +12,8 @@ from typing import Any
 from kdface.commands.arguments import Arguments, parse
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
-from kdface.metric_names import with_current_names
 from kdface.reports.summary import shown
-from kdface.runs.folder import RunFolder, read_json
+from kdface.runs.folder import RunFolder
 
 _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error")
 
@@ -108,7 +107,8 @@ def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, d
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
     for target in (folder.evaluations / name, folder.evaluations / f"{name}-{digest}"):
         try:
-            found = with_current_names(read_json(target / "results.json"))
+            file = target / "results.json"
+            found = folder.read_evaluation(file) if file.is_file() else {}
             earlier = _compared(found) if found else {}
         except (UserError, KeyError, TypeError, AttributeError) as error:
             print(f"warning: {target}/results.json is broken and measured anew ({type(error).__name__})")
