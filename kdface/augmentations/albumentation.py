@@ -1,19 +1,16 @@
-"""albumentations (MIT), as it is used here: no look for a newer release, draws one after the other, nodes of YAML."""
+"""albumentations (MIT), as it is used here: landmarks as keypoints, and pipelines from nodes of YAML."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import albumentations as alb
+
 from kdface.config.locate import locate
 from kdface.errors import UserError, nearest
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer release on the network
-
-import albumentations as alb
 
 __all__ = ["Node", "alb", "build", "compose"]
 

@@ -102,7 +102,7 @@ def test_a_mask_is_drawn_where_the_face_has_come_to_be(landmarks: bool) -> None:
     ("node", "said", "nearest"),
     [
         ({"_target_": "albumentations.GaussNoise", "std_rnge": [0.1, 0.2]}, "no argument 'std_rnge'", "std_range"),
-        ({"_target_": "albumentations.GausNoise"}, "exports no 'GausNoise'", "GaussNoise"),
+        ({"_target_": "albumentations.GausNoise"}, "exports no 'GausNoise'", "albumentations.GaussNoise"),
         ({"_target_": "albumentations.GaussNoise", "std_range": "much"}, "cannot be built", ""),
         ({"_target_": "albumentations.GaussNoise", "p": 1.5}, "cannot be built", ""),
         ({"_target_": "albumentations.Mosaic"}, "other images", ""),
