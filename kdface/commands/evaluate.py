@@ -1,4 +1,7 @@
-"""kdface evaluate run=PATH evaluation=CHOICE: a trained run under any protocol, without retyping its configuration."""
+"""kdface evaluate run=PATH evaluation=CHOICE: a trained run under any protocol, without retyping its configuration.
+
+embeddings=FILE in the place of the run: embeddings by key, of any recogniser (see `kdface.commands.embeddings`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.commands.arguments import Arguments, parse
+from kdface.commands.embeddings import evaluate_stored
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
@@ -20,9 +24,15 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 def run(words: list[str]) -> int:
     arguments = parse("evaluate", words, "Evaluate a run:  run=PATH evaluation=CHOICE [evaluation.NAME.KEY=VALUE]")
+    stored = [word for word in arguments.overrides if word.startswith("embeddings=")]
     given = [word for word in arguments.overrides if word.startswith("run=")]
+    if stored and not given:
+        arguments.overrides = [word for word in arguments.overrides if word not in stored]
+        return evaluate_stored(Path(stored[-1].removeprefix("embeddings=")).expanduser(), arguments)
     if not given:
-        raise UserError("kdface evaluate needs a run.", expected="run=PATH", mend="kdface evaluate run=runs/...")
+        raise UserError(
+            "kdface evaluate needs a run.", expected="run=PATH, or embeddings=FILE", mend="kdface evaluate run=runs/..."
+        )
     arguments.overrides = [word for word in arguments.overrides if word not in given]
     for word in arguments.overrides:
         key = word.lstrip("+~").partition("=")[0]

@@ -87,14 +87,23 @@ def read_landmarks(path: Path) -> dict[str, Landmarks]:
     return found
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse(source: str, fields: list[str]) -> Landmarks:
     nothing = np.full((5, 2), np.nan, dtype=np.float32)
     if len(fields) != 10:
         return Landmarks(source, nothing, f"{len(fields)} numbers after the file name instead of 10")
     try:
         points = np.array([float(field) for field in fields], dtype=np.float32).reshape(5, 2)
-    except ValueError as error:
-        return Landmarks(source, nothing, str(error))
+    except ValueError:
+        wrong = next(field for field in fields if not _is_number(field))
+        return Landmarks(source, nothing, f"{wrong!r} is not a number")
     if not np.isfinite(points).all():
         return Landmarks(source, points, "a landmark is not a finite number")
     if len(set(map(tuple, points.tolist()))) < 5:

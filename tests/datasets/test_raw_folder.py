@@ -123,7 +123,7 @@ def changed(index: int, value: float) -> str:
     [
         ("b/1.png,1,2,3", "line 3: 3 numbers after the file name instead of 10"),
         ("b/1.png" + ",7" * 11, "line 3: 11 numbers"),
-        ("b/1.png,ab" + ",7" * 9, "line 3: could not convert string to float: 'ab'"),
+        ("b/1.png,ab" + ",7" * 9, "line 3: 'ab' is not a number"),
         (changed(4, np.nan), "line 3: a landmark is not a finite number"),
         (changed(4, np.inf), "line 3: a landmark is not a finite number"),
         (row("b/1.png", np.vstack([POINTS[:1], POINTS[:4]])), "line 3: two landmarks coincide"),
