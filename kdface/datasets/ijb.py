@@ -182,8 +182,21 @@ def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file, which is told of below
             rows = np.loadtxt(path, dtype, None, delimiter, skiprows=skiprows, usecols=list(columns), ndmin=2)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: {error}.", mend="fetch the lists anew from their publisher") from None
+    except (ValueError, OSError):
+        raise _unreadable(path, columns, dtype, delimiter, skiprows) from None
     if not len(rows):
         raise DataError(f"{path}: nothing is listed.", mend="fetch the lists anew from their publisher")
     return rows
+
+
+def _unreadable(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None, skiprows: int) -> DataError:
+    """The message for a list that is no table: its first line that is not what its place asks for."""
+    mend = "fetch the lists anew from their publisher"
+    lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(lines[skiprows:], 1 + skiprows):
+        fields = line.split(delimiter)
+        try:
+            [np.dtype(dtype).type(fields[column]) for column in columns if line.strip()]
+        except (ValueError, IndexError):
+            return DataError(f"{path}, line {number}: {line[:80]!r} cannot be read.", mend=mend)
+    return DataError(f"{path}: the list cannot be read.", mend=mend)

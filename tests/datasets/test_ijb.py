@@ -67,8 +67,8 @@ def test_bytes_tell_the_image_its_template_and_the_lists(
     ("file", "old", "new", "said"),
     [
         ("face_tid_mid.txt", "2.jpg 7", "8.jpg 7", "not the same in the same order"),
-        ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg 7", "ijbb_face_tid_mid.txt: "),
-        ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg seven 1", "could not convert string 'seven'"),
+        ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg 7", "ijbb_face_tid_mid.txt, line 2: '2.jpg 7' cannot be read"),
+        ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg seven 1", "line 2: '2.jpg seven 1' cannot be read"),
         ("template_pair_label.txt", "7 9 0", "7 99 0", "1 templates are compared and have no face, the first one 99"),
         ("template_pair_label.txt", "7 9 0", "7 9 2", "a label is neither 0 nor 1"),
         ("template_pair_label.txt", "7 9 0", "7 9 1", "first one of templates 7 and 9, subjects 40 and 50"),
