@@ -64,6 +64,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)
+    loaded.folder.require_own_files()
     composed = compose(arguments.overrides, arguments.config_dirs, around=loaded.config).tree
     tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:

@@ -55,7 +55,7 @@ def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Seq
         raise UserError(f"{first.root} is not finished.", mend=f"kdface run {first.root}")
     temporary = Path(tempfile.mkdtemp(prefix="kdface-reproduce-"))
     tree = moved(first.read_config(), temporary, data)
-    second = RunFolder(temporary / first.root.name)
+    second = RunFolder(temporary / f"again-{first.root.name}")
     prepare(second.root, tree, {"command": ["kdface", "reproduce", str(first.root)], "choices": {}, "where": {}})
     print(f"running {first.root} again in {second.root}", file=sys.stderr, flush=True)
     _call(second.root, "run", str(second.root), origin=str(first.root))

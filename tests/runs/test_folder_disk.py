@@ -39,6 +39,16 @@ def test_a_link_that_leads_out_of_the_folder_is_not_written_through(kdface: Kdfa
     assert {file: file.read_bytes() for file in before} == before
 
 
+def test_an_evaluation_is_not_written_through_a_link(kdface: Kdface, tmp_path: Path) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    (tmp_path / "precious").mkdir()
+    (run / "evaluations").symlink_to(tmp_path / "precious")
+    said = kdface("evaluate", f"run={run}", "evaluation=toy_pairs")
+    assert said.code == 2 and "is a link that leads out of its run folder" in said.err
+    assert not list((tmp_path / "precious").iterdir())
+
+
 def test_a_link_within_the_folder_is_the_users_own(kdface: Kdface, tmp_path: Path) -> None:
     assert kdface(*ONE_STEP).code == 0
     run = only_run(tmp_path / "runs")
