@@ -91,14 +91,13 @@ def _time_run(job: Job, folder: RunFolder) -> float:
 def _time_loop(job: Job) -> tuple[float, dict[str, Tensor]]:
     profile, _ = machine(job.settings)
     method: Any = job.method
-    method.optimize_with(job.optimization)
     method.use_memory_format(profile.channels_last)
     clock = _Clock()
     method.head.register_forward_hook(lambda *_: clock.tick())
-    optimizer = job.optimization.optimizer(method.parameters())
-    plan = job.optimization
+    optimizer = method.optimization.optimizer(method.parameters())
+    plan = method.optimization
     schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
-    loader = ResumableLoader(job.training, BatchOrder(job.order), job.settings.loader.num_workers)
+    loader = ResumableLoader(job.data.training, BatchOrder(job.data.order), job.settings.loader.num_workers)
     method.train()
     done = 0
     while done < STEPS:

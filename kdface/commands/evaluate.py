@@ -23,7 +23,8 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 
 def run(words: list[str]) -> int:
-    arguments = parse("evaluate", words, "Evaluate a run:  run=PATH evaluation=CHOICE [evaluation.NAME.KEY=VALUE]")
+    about = "Evaluate a run:  run=PATH [checkpoint=best] [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]"
+    arguments = parse("evaluate", words, about)
     stored = [word for word in arguments.overrides if word.startswith("embeddings=")]
     given = [word for word in arguments.overrides if word.startswith("run=")]
     if stored and not given:
@@ -33,7 +34,8 @@ def run(words: list[str]) -> int:
         raise UserError(
             "kdface evaluate needs a run.", expected="run=PATH, or embeddings=FILE", mend="kdface evaluate run=runs/..."
         )
-    arguments.overrides = [word for word in arguments.overrides if word not in given]
+    checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
+    arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]
     for word in arguments.overrides:
         key = word.lstrip("+~").partition("=")[0]
         if key not in _ALLOWED and key.split(".")[0] not in _ALLOWED:
@@ -43,7 +45,12 @@ def run(words: list[str]) -> int:
                 origin=f"command line: {word}",
                 mend="leave it out, or train a run with it",
             )
-    return _evaluate(Path(given[-1].removeprefix("run=")), arguments)
+    path = Path(given[-1].removeprefix("run="))
+    if checkpoints:
+        from kdface.config.plugs import named_checkpoint
+
+        path = named_checkpoint(path, checkpoints[-1].removeprefix("checkpoint="))
+    return _evaluate(path, arguments)
 
 
 def _evaluate(path: Path, arguments: Arguments) -> int:
@@ -82,7 +89,10 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
         "files": file_digests(tree["evaluation"]),
     }
-    target, found = _place(loaded.folder, "+".join(protocols), about)
+    name = "+".join(protocols)
+    if loaded.checkpoint.name != loaded.folder.last.name:
+        name = f"{name}@{loaded.checkpoint.stem}"
+    target, found = _place(loaded.folder, name, about)
     if found is None:
         method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
         method.use_memory_format(profile.channels_last)

@@ -142,20 +142,23 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
     if job is None or job.config != tree:
         job = assemble(tree)
     rank_zero = launched_rank() == 0
-    check_tests(tree, {"evaluation": job.protocols, "validation": job.validation})
+    check_tests(tree, {"evaluation": job.protocols, "validation": job.data.validation})
     if rank_zero:
         _warn_of_shared_people(job)
         note_data(folder, job)
-        marks.note_plan(folder, job.optimization.total_steps)
+        marks.note_plan(folder, job.method.total_steps)
         print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
     sys.argv = [sys.argv[0], "run", str(folder.root), *(f"{key}={value}" for key, value in others.items())]
-    train(job, folder)
-    if rank_zero:
+
+    def draw() -> None:
         try:
-            draw_run(folder, job.training)
+            draw_run(folder, job.data.training)
         except Exception as error:  # the numbers are there; a picture must not withhold them
             logging.getLogger("kdface").warning("the figures could not be drawn: %s", error)
+
+    train(job, folder, draw)
+    if rank_zero:
         _note_changes(folder, changed_during(job, folder))
         folder.mark_done()
         print(summary(folder))
@@ -185,7 +188,7 @@ def _warn_of_shared_people(job: Any) -> None:
 
     strangers = {name: each for name, each in job.protocols.items() if not isinstance(each, Calibration)}
     for name, faces in sets_of(strangers).items():  # people of the training set are what Calibration is about
-        if shared := shared_people(job.training.faces, faces):
+        if shared := shared_people(job.data.training.faces, faces):
             logging.getLogger("kdface").warning(
                 "%d people of %s are in the training set too (%s, ...): its numbers will flatter",
                 len(shared),

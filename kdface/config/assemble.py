@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from kdface.config.check import convert
 from kdface.config.load import load_network
 from kdface.config.locate import locate, parameters
 from kdface.config.method import build_augmentation, build_method
+from kdface.config.plugs import build_arguments, build_callbacks, build_loggers
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
 from kdface.faces import FaceSet
 from kdface.hardware import profile_for
+from kdface.lightning import FaceData
 from kdface.methods import Method, Optimization
 from kdface.runs.job import Job
 from kdface.runs.settings import (
@@ -36,7 +39,8 @@ Tree = dict[str, Any]
 
 def assemble(tree: Tree) -> Job:
     """Build everything one run needs. Raises `UserError` where parts do not fit or data is not there."""
-    dataset: FaceSet = build(tree["dataset"], "dataset")
+    whole: FaceSet = build(tree["dataset"], "dataset")
+    dataset = _without_held_out(whole, tree)
     augmentation = build_augmentation(tree, dataset.preprocessing)
     settings = settings_of(tree)
     seed = int(tree["seed"])
@@ -56,35 +60,50 @@ def assemble(tree: Tree) -> Job:
     steps = int(settings.trainer.get("max_steps", -1))
     ends = [int(epochs) * steps_per_epoch] if epochs not in (None, -1) else []
     total = min([*ends, steps] if steps != -1 else ends)
-    return Job(
-        method=method,
-        optimization=Optimization(
+    method.optimize_with(
+        Optimization(
             optimizer=lambda params: _optimizer(tree, params, fused()),
             schedule=lambda optimizer, steps, epoch: _schedule(tree, optimizer, steps, epoch),
+            seed=seed,
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
-            seed=seed,
-            ema_decay=settings.ema.decay,
             gradient_clip=tree.get("gradient_clip") or {},
-        ),
-        training=TrainingSet(dataset, augmentation, seed, tree["dataset"]["on_error"]),
-        order=order,
+        )
+    )
+    data = FaceData(
+        TrainingSet(dataset, augmentation, seed, tree["dataset"]["on_error"]),
+        order,
+        validation=build_protocols(tree, method, "validation", whole),
+        test=protocols,
+        num_workers=settings.loader.num_workers,
         batches=batches,
+        overfit=bool(settings.trainer.get("overfit_batches")),
+    )
+    return Job(
+        method=method,
+        data=data,
         protocols=protocols,
-        validation=build_protocols(tree, method, "validation"),
         settings=settings,
         seed=seed,
         config=tree,
-        make_logger=lambda folder, name: (
-            build(tree["logger"], "logger", folder=folder, run_name=name) if tree["logger"] else None
-        ),
+        make_callbacks=partial(build_callbacks, tree),
+        make_loggers=partial(build_loggers, tree),
     )
+
+
+def _without_held_out(dataset: FaceSet, tree: Tree) -> FaceSet:
+    """The training set without what the validation keeps from it."""
+    for node in (tree.get("validation") or {}).values():
+        part = node.get("dataset") or {}
+        if part.get("_target_") == "kdface.datasets.HeldOut":
+            dataset = build({**part, "rest": True}, training_faces=dataset)
+    return dataset
 
 
 def settings_of(tree: Tree) -> Settings:
     """How a checked configuration trains."""
     return Settings(
-        trainer=tree["trainer"],
+        trainer=build_arguments(tree["trainer"]),
         loader=convert(LoaderSettings, tree["loader"]),
         hardware=convert(HardwareSettings, tree["hardware"]),
         ema=convert(EMASettings, tree["ema"]),
@@ -93,12 +112,14 @@ def settings_of(tree: Tree) -> Settings:
     )
 
 
-def build_protocols(tree: Tree, method: Method, group: str = "evaluation") -> dict[str, EvaluationProtocol]:
+def build_protocols(
+    tree: Tree, method: Method, group: str = "evaluation", training: FaceSet | None = None
+) -> dict[str, EvaluationProtocol]:
     """The protocols of a group by name; each must see a kind of image that the method sees."""
     protocols: dict[str, EvaluationProtocol] = {}
     shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
     for name, node in (tree.get(group) or {}).items():
-        made = build(node, shared=shared, load_network=load_network)
+        made = build(node, shared=shared, load_network=load_network, training_faces=training)
         protocols[name] = made
         require_fits(made, method, f"{group}.{name}")
         for faces in made.datasets:

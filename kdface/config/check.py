@@ -32,10 +32,9 @@ INJECTED: dict[str, tuple[str, ...]] = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "method": ("backbone", "head", "networks", "heads", "inputs", "teacher", "preprocessing"),
-    "logger": ("folder", "run_name"),
 }
 # Handed to any part, wherever it stands, that has a parameter of the name.
-EVERYWHERE = ("load_network",)
+EVERYWHERE = ("load_network", "training_faces")
 # Handed to the parts nested in a group's part too.
 INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
 # Keys of Hydra's `instantiate`, in any node with a `_target_`.
@@ -46,6 +45,8 @@ INSTRUCTIONS: dict[str, Any] = {
     "_convert_": Literal["none", "partial", "object", "all"],
     "_recursive_": bool,
 }
+# Given by the framework to the parts nested in a group unless they are set.
+FILLED_IN: dict[str, tuple[str, ...]] = {"logger": ("save_dir",)}
 # Keys of a group that the framework itself reads; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
@@ -216,6 +217,9 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
         known = {name: replace(each, required=False) for name, each in known.items()}
     if takes.any_key:
         known |= {str(key): Parameter(str(key), Any, required=False) for key in node if key not in known}
+    for name in FILLED_IN.get(path.split(".")[0], ()):
+        if name in known:
+            known[name] = replace(known[name], required=False)
     given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
     check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
 

@@ -22,7 +22,8 @@ from kdface.config.source import signature
 from kdface.errors import UserError
 
 CONFIG = "config"
-_OPEN = ("trainer", "augmentation.after")  # nodes that take keys which no file has; they are checked against signatures
+# Nodes with keys that no file has; signatures check them.
+_OPEN = ("trainer", "callbacks", "logger", "augmentation.after")
 
 
 @dataclass(frozen=True)

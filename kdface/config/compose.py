@@ -23,7 +23,7 @@ from kdface.config.fit import check_parts
 from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
-from kdface.config.paths import conf_folder, expand_home, groups
+from kdface.config.paths import choices, conf_folder, expand_home, groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.refused import (
     bad_override,
@@ -156,11 +156,19 @@ def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
     return _load(hydra, overrides)[0]
 
 
+def _validation(word: str) -> str:
+    """`validation=lfw`: a choice of the group `evaluation` serves during training too."""
+    group, _, choice = word.partition("=")
+    if group == "validation" and choice not in choices("validation") and choice in choices("evaluation"):
+        return f"+evaluation@validation={choice}"
+    return word
+
+
 def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
     refuse_old_names(overrides)
     require_used(overrides)
     loader = hydra.config_loader
-    overrides = [_without_plus(each, loader) for each in overrides]
+    overrides = [_validation(_without_plus(each, loader)) for each in overrides]
     try:
         choosing, values = split(loader, overrides)
         made = choose(loader, choosing)

@@ -27,6 +27,9 @@ _ALWAYS: dict[str, Any] = {
     **{"devices": 1, "nodes": 1, "strategy": "auto", "precision": None, "deterministic": True},
     **{"max_epochs": None, "max_steps": None, "accumulate": 1, "clip_norm": None, "evaluate_epochs": None},
 }
+# Callbacks that only show something: they do not make another run.
+_SHOWS = {"RichProgressBar", "TQDMProgressBar", "RichModelSummary", "ModelSummary", "LearningRateMonitor"}
+_SHOWS |= {"DeviceStatsMonitor", "Timer"}
 _NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
 _RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change them
 
@@ -45,14 +48,18 @@ def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a resolved configuration that can change what comes out, by their first names, seed left out."""
     kept = {key: _as_before(value) for key, value in as_before(tree).items() if key not in _IRRELEVANT[""]}
-    around: dict[str, Any] = {
-        "before": [],
-        "after": {},
-    }  # keys of the group, whatever its part; left out if nothing stands there
+    around: dict[str, Any] = {"before": [], "after": {}}  # of the group; left out if nothing stands there
     if augmentation := kept.get("augmentation"):
         kept["augmentation"] = {
             key: value for key, value in augmentation.items() if key not in around or value != around[key]
         }
+    kept["callbacks"] = {
+        name: node
+        for name, node in (kept.pop("callbacks", None) or {}).items()
+        if str(node.get("_target_")).rpartition(".")[2] not in _SHOWS
+    }
+    if not kept["callbacks"]:
+        del kept["callbacks"]
     trainer = {**_ALWAYS, **kept["trainer"]}
     kept["trainer"] = {
         key: value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdface.config.plugs import check_callbacks
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
 
@@ -13,6 +14,7 @@ def check_parts(tree: dict[str, Any]) -> None:
 
     No data is looked at, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
     """
+    check_callbacks(tree)
     method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
     takes = signature(method)
     makes: tuple[str, ...] = attribute(augmentation, "views", ())

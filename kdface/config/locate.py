@@ -37,7 +37,7 @@ PART_ROOMS = (
     "kdface.losses",
     "kdface.methods",
     "kdface.methods.schedules",
-    "kdface.runs.loggers",
+    "kdface.lightning",
     "kdface.teachers",
     "kdface.teachers.quality",
 )

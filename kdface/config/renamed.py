@@ -62,6 +62,8 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
     if "loader" in tree or not isinstance(tree.get("trainer"), Mapping):
         return dict(tree)
     new = copy.deepcopy(dict(tree))
+    if "_target_" in (new.get("logger") or {}):  # of a class that is gone; it changes no result
+        new["logger"] = None
     trainer = new["trainer"]
     if (every := trainer.pop("evaluate_epochs", None)) is not None:
         trainer["check_val_every_n_epoch"] = every

@@ -40,6 +40,7 @@ class Configuration:
         name: the folder under `paths.runs`; null: the experiment's name, or method and backbone.
         seed: of every random draw; null draws one and records it.
         trainer: arguments of pl.Trainer.
+        logger, callbacks: Lightning's, by any name.
         validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
         evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
         gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
@@ -60,11 +61,12 @@ class Configuration:
     hardware: HardwareSettings
     ema: EMASettings
     resume: ResumeSettings
-    logger: Part | None
+    logger: dict[str, Part] | None
     paths: Paths
     name: str | None
     seed: Annotated[int, Ge(0)] | None
     validation: dict[str, Part] | None = None
+    callbacks: dict[str, Part] | None = None
     evaluate_untrained: bool = False
     gradient_clip: dict[str, Annotated[float, Gt(0)]] | None = None
     data: DataSettings = field(default_factory=DataSettings)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
 from kdface.datasets.checks import bytes_of, check
@@ -17,30 +17,18 @@ from kdface.faces import FaceSet, Sample
 from kdface.randomness import generator
 
 
-class Subset(Derived):
-    """So many people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
+class Rows(Derived):
+    """Some images of a set, with their people numbered anew."""
 
-    Args:
-        dataset: the faces.
-        number: of people.
-        seed: of the draw; not the run's, so that all runs are trained on the same people.
-
-    Raises:
-        UserError: the set has fewer people.
-    """
-
-    def __init__(self, dataset: FaceSet, number: Annotated[int, Ge(1)], seed: Annotated[int, Ge(0)] = 0) -> None:
-        there = len(dataset.people)
-        if number > there:
-            raise UserError(f"number = {number}, and {dataset.name} has {there} people.", expected=f"at most {there}")
+    def __init__(self, dataset: FaceSet, rows: NDArray[np.int64]) -> None:
         super().__init__(dataset)
         self.preprocessing = dataset.preprocessing
-        chosen = np.sort(generator(seed, "subset").permutation(there)[:number])
         labels = np.asarray(dataset.labels)
-        self._rows = np.flatnonzero(np.isin(labels, chosen))
-        self._labels: NDArray[np.int64] = np.searchsorted(chosen, labels[self._rows]).astype(np.int64)
-        self._people = [dataset.people[each] for each in chosen.tolist()]
-        self._keys = [dataset.keys[row] for row in self._rows.tolist()]
+        chosen = np.unique(labels[rows])
+        self._rows = rows
+        self._labels: NDArray[np.int64] = np.searchsorted(chosen, labels[rows]).astype(np.int64)
+        self._people = [dataset.people[label] for label in chosen.tolist()]
+        self._keys = [dataset.keys[row] for row in rows.tolist()]
 
     @property
     def people(self) -> Sequence[str]:
@@ -65,3 +53,67 @@ class Subset(Derived):
 
     def raw_bytes(self, index: int) -> bytes:
         return bytes_of(self.dataset, int(self._rows[index]))
+
+
+class HeldOut(Rows):
+    """A part of the training set that is kept from training, to validate with; `rest` is what is trained on.
+
+    Args:
+        training_faces: the whole set.
+        by: people (all their images), or images of each person with at least four (two or more of them).
+        share: how much, in (0, 1); at least two people, or two images of each.
+        seed: of the draw; not the run's, so that all runs hold out the same. It does not depend on the images' order.
+        rest: the complement.
+
+    Raises:
+        UserError: nothing, or everything, would be held out.
+    """
+
+    def __init__(
+        self,
+        training_faces: FaceSet,
+        by: Literal["people", "images"] = "people",
+        share: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        seed: Annotated[int, Ge(0)] = 0,
+        rest: bool = False,
+    ) -> None:
+        labels = np.asarray(training_faces.labels)
+        held = np.zeros(len(labels), dtype=np.bool_)
+        people = sorted(np.unique(labels).tolist(), key=lambda label: str(training_faces.people[label]))
+        draw = generator(seed, "held out")
+        if by == "people":
+            number = max(2, round(share * len(people)))
+            chosen = [people[each] for each in draw.permutation(len(people))[:number].tolist()]
+            held = np.isin(labels, chosen)
+        else:
+            for person in people:
+                own = sorted(np.flatnonzero(labels == person).tolist(), key=lambda row: training_faces.keys[row])
+                if len(own) >= 4:
+                    held[[own[each] for each in draw.permutation(len(own))[: max(2, round(share * len(own)))]]] = True
+        if not held.any() or len(np.unique(labels[~held])) < 2:
+            raise UserError(
+                f"validation holds out {int(held.sum())} of {len(labels)} images of {training_faces.name}: "
+                f"{'none to validate with' if not held.any() else 'too few people are left to train on'}.",
+                mend="validation=none, or validation=NAME with a test set of its own (kdface list validation)",
+            )
+        super().__init__(training_faces, np.flatnonzero(held != rest))
+
+
+class Subset(Rows):
+    """So many people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
+
+    Args:
+        dataset: the faces.
+        number: of people.
+        seed: of the draw; not the run's, so that all runs are trained on the same people.
+
+    Raises:
+        UserError: the set has fewer people.
+    """
+
+    def __init__(self, dataset: FaceSet, number: Annotated[int, Ge(1)], seed: Annotated[int, Ge(0)] = 0) -> None:
+        there = len(dataset.people)
+        if number > there:
+            raise UserError(f"number = {number}, and {dataset.name} has {there} people.", expected=f"at most {there}")
+        chosen = generator(seed, "subset").permutation(there)[:number]
+        super().__init__(dataset, np.flatnonzero(np.isin(np.asarray(dataset.labels), chosen)))

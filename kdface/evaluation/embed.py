@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -101,6 +101,22 @@ class Embedder:
         if mirror:
             return self._recall(self._known, self._both, dataset, keys)
         return self._recall(self._alone, self._one, dataset, keys)
+
+    def add(self, dataset: FaceSet, keys: Sequence[str], images: Tensor) -> None:
+        """Embed images that somebody else has read, (N, H, W, 3) uint8, and remember them; see `share`."""
+        with torch.no_grad():
+            rows = self._both(images, dataset).cpu().numpy()
+        self._known.setdefault(id(dataset), (dataset, {}))[1].update(zip(keys, rows, strict=True))
+
+    def share(self, dataset: FaceSet, keys: Sequence[str]) -> int:
+        """Give what was added on any rank to all of them; the number of these keys that no rank has."""
+        _, known = self._known.setdefault(id(dataset), (dataset, {}))
+        if self.world > 1:
+            parts: list[Any] = [None] * self.world
+            torch.distributed.all_gather_object(parts, known)
+            for part in parts:
+                known.update(part)
+        return len(set(keys) - known.keys())
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
         """(len(keys),): the quality of each image, higher is better; of the image itself, not of its mirror."""

@@ -175,7 +175,7 @@ class AIKD(Method):
             )
             terms["quality"] = Term(loss, self.quality_weight)
             metrics["quality_error"] = (score.detach() - label).abs().mean()
-        self.last_metrics = metrics
+        self.noted = metrics
         return terms
 
     @property

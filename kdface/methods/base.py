@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,12 +21,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError, nearest
-from kdface.faces import Preprocessing
+from kdface.evaluation import Embedder, Outcome
+from kdface.faces import FaceSet, Preprocessing
 from kdface.heads import Classifier, PartialFC
 from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.pixels import normalised
 from kdface.randomness import derive
 from kdface.teachers import Teacher
+
+log = logging.getLogger("kdface")
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,20 @@ class Term(NamedTuple):
 class Optimization:
     """How the parameters move. `optimizer` and `schedule` are made once Lightning has placed the parameters.
 
-    `gradient_clip` holds the largest gradient norm of parts of the method, by name; trainer.gradient_clip_val is that
-    of all parameters together.
+    Attributes:
+        optimizer: parameters -> optimiser.
+        schedule: (optimiser, steps in all, steps per epoch) -> schedule, stepped after each optimiser step.
+        seed: of every random draw of the steps.
+        total_steps, steps_per_epoch: null: what the Trainer estimates.
+        gradient_clip: the largest gradient norm of parts of the method, by name; trainer.gradient_clip_val is that of
+            all parameters together.
     """
 
     optimizer: Callable[[Iterable[Any]], Optimizer]
     schedule: Callable[[Optimizer, int, int], LRScheduler]
-    total_steps: int
-    steps_per_epoch: int
     seed: int
-    ema_decay: float | None = None
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
     gradient_clip: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -87,7 +96,8 @@ class Method(pl.LightningModule, ABC):
         head: class weights and loss; null for methods that have none.
         people: who the head's classes are, by name; set by whoever builds the method, empty where nobody knows.
         needs_head, needs_teacher: whether the method can do without (checked before anything is trained).
-        last_loss, last_terms, last_metrics: of the last step, detached, for the record.
+        noted: what `terms` finds beside the loss, detached; `training_step` logs it below train/.
+        outcomes: what the last validation found, by test set.
     """
 
     needs_head: ClassVar[bool] = True
@@ -110,9 +120,9 @@ class Method(pl.LightningModule, ABC):
         self.people: tuple[str, ...] = ()
         self.averaged: nn.Module | None = None
         self.memory_format = torch.contiguous_format
-        self.last_terms: dict[str, Term] = {}
-        self.last_loss: Tensor | None = None
-        self.last_metrics: dict[str, Tensor] = {}
+        self.noted: dict[str, Tensor] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self._embedder = Embedder(self.embed)
         self._optimization: Optimization | None = None
 
     @abstractmethod
@@ -212,23 +222,30 @@ class Method(pl.LightningModule, ABC):
         return [each for each in self.parameters() if each.requires_grad]
 
     def optimize_with(self, optimization: Optimization) -> None:
-        """Set before training; adds the averaged copy where one is asked for."""
+        """Set before training."""
         self._optimization = optimization
         for name in optimization.gradient_clip:
             self._require_clippable(name)
-        if optimization.ema_decay is not None:
-            self.add_average()
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training: given, or what the Trainer estimates."""
+        return self.optimization.total_steps or int(self.trainer.estimated_stepping_batches)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.optimization.steps_per_epoch or max(1, self.total_steps // max(1, self.trainer.max_epochs or 1))
 
     def add_average(self) -> None:
         """Add the averaged copy of the backbone: not trained itself, evaluated and shipped in its place."""
         self.averaged = copy.deepcopy(self.backbone).requires_grad_(False).eval()
 
     def configure_optimizers(self) -> Any:
-        plan = self._plan()
+        plan = self.optimization
         optimizer = plan.optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale", 1.0)
-        schedule = plan.schedule(optimizer, plan.total_steps, plan.steps_per_epoch)
+        schedule = plan.schedule(optimizer, self.total_steps, self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -242,7 +259,7 @@ class Method(pl.LightningModule, ABC):
         Lightning calls it once gradients are summed over accumulated parts and ranks and are without half precision's
         scale.
         """
-        for name, largest in self._plan().gradient_clip.items():
+        for name, largest in self.optimization.gradient_clip.items():
             clip_grad_norm_(self.get_submodule(name).parameters(), largest)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -274,34 +291,101 @@ class Method(pl.LightningModule, ABC):
         for each in self.modules():
             if isinstance(each, ScheduledMarginSoftmax):
                 each.stand_at(self.trainer.global_step + 1)
-        seed = derive(self._plan().seed, "step", self.trainer.global_step, batch_idx, self.global_rank)
+        seed = derive(self.optimization.seed, "step", self.trainer.global_step, batch_idx, self.global_rank)
         # torch.manual_seed asks every kind of device, and writes the call stack down for those that are not there.
         (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss. Logs train/loss, and of each term train/NAME, not weighted, and train/NAME_weight, and what is
+        noted; at the steps that are recorded they are means over the ranks, each having as many images."""
         del batch_idx
         terms = self.terms(batch)
         loss = torch.stack([term.value * term.weight for term in terms.values()]).sum()
-        self.last_terms = {name: Term(term.value.detach(), term.weight) for name, term in terms.items()}
-        self.last_loss = loss.detach()
+        if self.attached:
+            values: dict[str, Any] = {"loss": loss.detach()}
+            values |= {name: term.value.detach() for name, term in terms.items()}
+            values |= {f"{name}_weight": term.weight for name, term in terms.items()}
+            values |= {name: value for name, value in self.noted.items()}
+            step = self.trainer.global_step + 1
+            recorded = step % steps_between_records(self.trainer) == 0 or step == self.optimization.total_steps
+            if self.trainer.world_size > 1 and recorded:
+                values = mean_over_ranks(values)
+            self.log_dict(
+                {
+                    f"train/{name}": value
+                    if not isinstance(value, Tensor) or value.is_floating_point()
+                    else value.float()
+                    for name, value in values.items()
+                },
+                batch_size=len(batch.label),
+            )
         return loss
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then move the averaged copy: a <- d a + (1 - d) w, with d = min(decay, (1 + t) / (10 + t))."""
-        super().optimizer_step(*args, **kwargs)
-        decay = self._plan().ema_decay
-        if decay is None or self.averaged is None:
+    @property
+    def attached(self) -> bool:
+        """Whether a Trainer trains it."""
+        try:
+            return self.trainer is not None
+        except RuntimeError:
+            return False
+
+    def embed_for(self, rank: int = 0, world: int = 1) -> Embedder:
+        """What protocols embed with: the evaluated network, where it is now."""
+        return Embedder(
+            self.embed,
+            next(self.backbone.parameters()).device,
+            rank=rank,
+            world=world,
+            quality_network=self.quality,
+            classifier=self.logits,
+            people=self.people,
+        )
+
+    def on_validation_start(self) -> None:
+        if self.trainer.world_size > 1:  # each rank has normalised by its own images; rank 0 is what is saved
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        self._embedder = self.embed_for(self.trainer.global_rank, self.trainer.world_size)
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Embed a batch of the images that the datamodule's validation protocols read (`kdface.lightning.FaceData`);
+        without protocols, log the loss of the batch as val/loss."""
+        del batch_idx
+        if sets := self._validation_sets():
+            self._embedder.add(sets[dataloader_idx][0], batch.keys, batch.views["image"])
+        else:
+            terms = self.terms(batch).values()
+            loss = torch.stack([term.value * term.weight for term in terms]).sum()
+            self.log("val/loss", loss, batch_size=len(batch.label), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Run the protocols and log their metrics under the names of results.json, the same on every rank."""
+        self.outcomes = {}
+        protocols = getattr(self.trainer.datamodule, "validation", {})  # type: ignore[attr-defined]
+        if self.trainer.sanity_checking or not protocols:
             return
-        step = self.trainer.global_step + 1
-        weight = 1.0 - min(decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.state_dict().values(), self.backbone.state_dict().values(), strict=True
-            ):
-                if mean.dtype.is_floating_point:
-                    mean.lerp_(value.to(mean.dtype), weight)
-                else:
-                    mean.copy_(value)
+        for faces, keys in self._validation_sets():
+            if missing := self._embedder.share(faces, keys):
+                log.warning(
+                    "validation: %d of %d images of %s were left out by trainer.limit_val_batches, so it has no result",
+                    *(missing, len(keys), faces.name),
+                )
+                return
+        with self.trainer.precision_plugin.forward_context():
+            self.outcomes = {name: protocol.evaluate(self._embedder) for name, protocol in protocols.items()}
+        self.log_dict(
+            {
+                f"{name}/{key}": float(metric.value)
+                for name, outcome in self.outcomes.items()
+                for key, metric in outcome.metrics.items()
+                if metric.value is not None
+            },
+            batch_size=1,
+            sync_dist=self.trainer.world_size > 1,
+        )
+
+    def _validation_sets(self) -> list[tuple[FaceSet, list[str]]]:
+        return getattr(self.trainer.datamodule, "validation_sets", [])  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint holds the optimiser's state of class weights that are divided over ranks whole."""
@@ -329,7 +413,22 @@ class Method(pl.LightningModule, ABC):
             self.averaged.eval()
         return self
 
-    def _plan(self) -> Optimization:
+    @property
+    def optimization(self) -> Optimization:
+        """How the parameters move. Raises `UserError` before `optimize_with`."""
         if self._optimization is None:
             raise UserError("the method has not been told how to optimise.", mend="call optimize_with(...) first")
         return self._optimization
+
+
+def steps_between_records(trainer: pl.Trainer) -> int:
+    """trainer.log_every_n_steps, which Lightning's type lacks; 1 if nothing is logged."""
+    return int(getattr(trainer, "log_every_n_steps", 1) or 1)
+
+
+def mean_over_ranks(values: dict[str, Any]) -> dict[str, float]:
+    """Each value's mean over the ranks that have it, the same on every rank."""
+    own = {name: float(value) for name, value in values.items()}
+    of_ranks: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(of_ranks, own)
+    return {name: fmean(rank[name] for rank in of_ranks if name in rank) for name in own}

@@ -159,7 +159,7 @@ class CKD(Method):
             target = periocular.logits.detach() if self.detach_periocular else periocular.logits
             divergence = tempered_kl(face.logits, target, self.temperature["face"])
             terms["kl_periocular_to_face"] = Term(divergence, self.kl_periocular_to_face)
-        self.last_metrics = self._record(periocular, face, batch.label)
+        self.noted = self._record(periocular, face, batch.label)
         return terms
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ class Distillation(Method):
             projected = self.projection(embedding)
             terms["distillation"] = Term(embedding_mse(projected, target), weight)
             metrics["agreement"] = cosine_similarity(projected.detach().float(), target.float()).mean()
-        self.last_metrics = {**metrics, "guidance": torch.tensor(weight)}
+        self.noted = {**metrics, "guidance": torch.tensor(weight)}
         return terms
 
     def optimize_with(self, optimization: Optimization) -> None:

@@ -105,7 +105,7 @@ class FaceNet(Method):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         # Not by rank: all ranks mine the same triplets from the same, gathered batch.
-        self.draws.manual_seed(derive(self._plan().seed, "mine", self.trainer.global_step, batch_idx))
+        self.draws.manual_seed(derive(self.optimization.seed, "mine", self.trainer.global_step, batch_idx))
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         embedding = self.embedding_of(self.pixels(batch.views[self.views.student]))
@@ -118,12 +118,12 @@ class FaceNet(Method):
             found = kinds(fixed, label, self.margin)
         self._tell_of_idleness(triplets, found)
         hinges = triplet_hinges(distances, triplets, self.margin)
-        self.last_metrics = self._metrics(fixed, label, triplets, hinges.detach(), found)
+        self.noted = self._metrics(fixed, label, triplets, hinges.detach(), found)
         terms = {"triplet": Term(reduced(hinges, self.reduction))}
         if self.head is not None:
             output = self.head(embedding, batch.label)
             terms["classification"] = Term(output.loss, self.head_weight)
-            self.last_metrics |= output.metrics(batch.label)
+            self.noted |= output.metrics(batch.label)
         return terms
 
     def embedding_of(self, pixels: Tensor) -> Tensor:

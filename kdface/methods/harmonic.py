@@ -110,6 +110,8 @@ class Harmonic(FaceNet):
 
     def optimize_with(self, optimization: Optimization) -> None:
         super().optimize_with(optimization)
+        if optimization.total_steps is None or optimization.steps_per_epoch is None:
+            return  # known once a Trainer trains it
         epochs = optimization.total_steps / optimization.steps_per_epoch
         if self.last_layer_epochs >= epochs:
             raise UserError(
@@ -120,7 +122,7 @@ class Harmonic(FaceNet):
 
     @property
     def _trains_whole(self) -> bool:
-        return self.trainer.global_step >= self.last_layer_epochs * self._plan().steps_per_epoch
+        return self.trainer.global_step >= self.last_layer_epochs * self.steps_per_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
@@ -145,7 +147,7 @@ class Harmonic(FaceNet):
             ]
             value, weight = terms["triplet"]
             terms["triplet"] = Term(untouched(value, trunk), weight)
-        self.last_metrics |= {"agreement": self._agreement, "whole": torch.tensor(float(whole))}
+        self.noted |= {"agreement": self._agreement, "whole": torch.tensor(float(whole))}
         return terms
 
     def embedding_of(self, pixels: Tensor) -> Tensor:

@@ -81,6 +81,8 @@ class MaskInv(Distillation):
 
     def optimize_with(self, optimization: Optimization) -> None:
         super().optimize_with(optimization)
+        if optimization.total_steps is None or optimization.steps_per_epoch is None:
+            return  # known once a Trainer trains it
         epochs = optimization.total_steps / optimization.steps_per_epoch
         if self.raise_epoch is not None and self.raise_epoch >= epochs:
             raise UserError(
@@ -110,7 +112,7 @@ class MaskInv(Distillation):
         if self.raised_guidance is None:
             return self.scaled(self.guidance)
         if self.raise_epoch is not None:
-            raised = self.trainer.global_step >= self.raise_epoch * self._plan().steps_per_epoch
+            raised = self.trainer.global_step >= self.raise_epoch * self.steps_per_epoch
         else:
             raised = self._stable(terms["classification"].value.detach())
         return self.scaled(self.raised_guidance if raised else self.guidance)
@@ -118,7 +120,7 @@ class MaskInv(Distillation):
     def _stable(self, loss: Tensor) -> bool:
         """Count this part of a step's loss, of all ranks; true once the rule has held in a step before."""
         assert self.window is not None
-        parts = self.trainer.accumulate_grad_batches if self._trainer is not None else 1
+        parts = self.trainer.accumulate_grad_batches if self.attached else 1
         loss = loss.double()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(loss)

@@ -21,5 +21,5 @@ class SphereFaceR(Method):
     def terms(self, batch: Batch) -> dict[str, Term]:
         assert self.head is not None
         output = self.head(self.backbone(self.pixels(batch.views[self.views.student])), batch.label)
-        self.last_metrics = output.metrics(batch.label)
+        self.noted = output.metrics(batch.label)
         return {"classification": Term(output.loss)}

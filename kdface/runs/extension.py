@@ -29,7 +29,7 @@ def extend(folder: RunFolder, job: Job) -> None:
     shorter = _shorter(folder, job)
     if shorter is None:
         return
-    step, total = step_of(shorter), job.optimization.total_steps
+    step, total = step_of(shorter), job.method.total_steps
     if reason := _obstacle(job, step):
         log.warning("%s ends at step %d, this run at %d: it begins anew, since %s", shorter.root, step, total, reason)
         return
@@ -55,7 +55,7 @@ def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
             rows = settings_that_differ(before, job.config)
             if not {key for key, _, _ in rows} <= _LENGTH or is_edited(other, before):
                 continue
-            if (step := step_of(other)) < job.optimization.total_steps and same_files(other, job.config):
+            if (step := step_of(other)) < job.method.total_steps and same_files(other, job.config):
                 found.append((step, other))
         except UserError:  # a folder that cannot be read is nothing to go on from
             continue
@@ -64,10 +64,10 @@ def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
 
 def _obstacle(job: Job, step: int) -> str:
     """Why a run of this length is not one of `step` steps that goes on; empty where it is."""
-    plan = job.optimization
-    if step % plan.steps_per_epoch:
-        return f"the shorter one stopped in the middle of an epoch of {plan.steps_per_epoch} steps"
-    short, whole = (_rates(job, total, step) for total in (step, plan.total_steps))
+    method = job.method
+    if step % method.steps_per_epoch:
+        return f"the shorter one stopped in the middle of an epoch of {method.steps_per_epoch} steps"
+    short, whole = (_rates(job, total, step) for total in (step, method.total_steps))
     if short != whole:
         return (
             "its learning rates depend on the number of steps (scheduler=constant and scheduler=multistep, without "
@@ -78,10 +78,10 @@ def _obstacle(job: Job, step: int) -> str:
 
 def _rates(job: Job, total: int, steps: int) -> list[float]:
     """The learning rates of the first steps of a run of so many."""
-    plan = job.optimization
+    plan = job.method.optimization
     parameter: Any = torch.nn.Parameter(torch.zeros(1))
     optimizer = plan.optimizer([parameter])
-    schedule = plan.schedule(optimizer, total, plan.steps_per_epoch)
+    schedule = plan.schedule(optimizer, total, job.method.steps_per_epoch)
     rates = []
     for _ in range(steps):
         rates.append(float(optimizer.param_groups[0]["lr"]))

@@ -134,7 +134,7 @@ def data_of(job: Job) -> Data:
     from kdface.datasets.checks import card, digests
     from kdface.teachers.quality.labels import identity
 
-    faces = job.training.faces
+    faces = job.data.training.faces
     found = digests(faces)
     people = [faces.people[int(label)] for label in faces.labels]
     images = [(key, person, digest[:16]) for key, person, digest in zip(faces.keys, people, found, strict=True)]
@@ -363,12 +363,12 @@ def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
     from kdface.runs.checkpoint import read_checkpoint
     from kdface.runs.records import read
 
-    faces = job.training.faces
+    faces = job.data.training.faces
     if type(job.method).before_training is not Method.before_training:  # it looks at all of them first
         return np.ones(len(faces), dtype=np.bool_)
     about = read_checkpoint(folder.last)["kdface"]
     overfit = bool(job.settings.trainer.get("overfit_batches"))
-    order = BatchOrder(job.order, job.settings.accumulate, limit=job.batches, overfit=overfit)
+    order = BatchOrder(job.data.order, job.settings.accumulate, limit=job.data.batches, overfit=overfit)
     epochs, rest = divmod(int(about["batches"]), order.length)
     times = np.zeros(len(faces), dtype=np.int64)
     for epoch in range(epochs + 1):

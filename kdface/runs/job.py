@@ -4,40 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from kdface.datasets.loading import Order, TrainingSet
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+
 from kdface.evaluation import EvaluationProtocol
-from kdface.methods import Method, Optimization
-from kdface.runs.records import Logger
+from kdface.lightning import FaceData
+from kdface.methods import Method
+from kdface.runs.folder import RunFolder
 from kdface.runs.settings import Settings
 
 
 @dataclass
 class Job:
     """Attributes:
-    method: networks and losses, initialised, on the CPU.
-    optimization: how the parameters move.
-    training: the training images through the augmentation.
-    order: epoch -> (steps, batch) indices.
-    batches: how many of an epoch's batches are trained on; accumulated parts count.
+    method: networks and losses, initialised, on the CPU; its optimiser and schedule come with it.
+    data: training batches and what is evaluated during training.
     protocols: name -> evaluation protocol, run at the end.
-    validation: name -> evaluation protocol, run during training.
     settings: how to train.
     seed: of every random draw.
     config: the resolved configuration.
-    make_logger: (folder, run name) -> where records go besides metrics.jsonl.
+    make_callbacks, make_loggers: those of the configuration, for a run folder.
     """
 
     method: Method
-    optimization: Optimization
-    training: TrainingSet
-    order: Order
-    batches: int
+    data: FaceData
     protocols: dict[str, EvaluationProtocol]
-    validation: dict[str, EvaluationProtocol]
     settings: Settings
     seed: int
     config: dict[str, Any]
-    make_logger: Callable[[Path, str], Logger | None]
+    make_callbacks: Callable[[RunFolder], list[pl.Callback]]
+    make_loggers: Callable[[RunFolder], list[Logger]]

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, append-only, the truth that every logger is fed from."""
+"""metrics.jsonl: one JSON object a line, append-only; reports are made from it, any logger can be fed from it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
@@ -20,34 +20,17 @@ from kdface.stored import parse_json, read_bytes
 log = logging.getLogger("kdface")
 
 
-class Logger(Protocol):
-    """Where records go besides metrics.jsonl."""
-
-    def write(self, record: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Records:
-    """Appends records to metrics.jsonl and hands them on. A logger that fails is told of once and then left alone.
+    """Appends records to metrics.jsonl."""
 
-    Args:
-        path: metrics.jsonl.
-        logger: where records go besides.
-        warn: how to tell that the logger failed.
-    """
-
-    def __init__(self, path: Path, logger: Logger | None = None, warn: Any = print) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.logger = logger
-        self.warn = warn
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append {"kind", "step", "time", ...}. Numbers that are not finite are written as null: JSON has none."""
         record = {"kind": kind, "step": step, **_plain(values), "time": round(time.time(), 3)}
         with open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
-        self._hand_on(record)
 
     def rewind(self, step: int, total: int | None = None) -> None:
         """Drop what lies after a checkpoint's step, the evaluation after the last of `total` steps, and a half-written
@@ -60,22 +43,6 @@ class Records:
             if int(record["step"]) <= step and not (record["kind"] == "evaluation" and record["step"] == total)
         ]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-
-    def close(self) -> None:
-        if self.logger is not None:
-            try:
-                self.logger.close()
-            except Exception as error:
-                self.warn(f"the logger did not close: {error}")
-
-    def _hand_on(self, record: dict[str, Any]) -> None:
-        if self.logger is None:
-            return
-        try:
-            self.logger.write(record)
-        except Exception as error:  # a logger must never stop training, whatever it raises
-            self.warn(f"the logger failed and is left out from here on ({error}); metrics.jsonl goes on")
-            self.logger = None
 
 
 def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[dict[str, Any]]:
@@ -102,6 +69,20 @@ def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[di
                 tell(f"{path}: line {number} is broken and left out: {error}")
             continue
         yield with_current_names(record) if record["kind"] == "evaluation" else record
+
+
+def scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record under the names that they were logged by."""
+    if record["kind"] == "evaluation":
+        return {name: metric["value"] for name, metric in record["metrics"].items() if metric["value"] is not None}
+    found: dict[str, Any] = {key: value for key, value in record.items() if key not in ("kind", "step", "time")}
+    for name, term in found.pop("terms", {}).items():
+        found |= {name: term["raw"], f"{name}_weight": term["weighted"] / term["raw"] if term["raw"] else 1.0}
+    prefix = "" if record["kind"] == "validation" else f"{record['kind']}/"
+    numbers = {key: float(value) for key, value in found.items() if type(value) in (int, float) and key != "epoch"}
+    return {f"{prefix}{key}": value for key, value in numbers.items()} | (
+        {"epoch": float(found["epoch"])} if "epoch" in found else {}
+    )
 
 
 def _plain(value: Any) -> Any:

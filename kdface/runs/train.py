@@ -7,6 +7,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,26 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 
 from kdface.backbones.synchronised_norm import synchronise
-from kdface.datasets.loading import BatchOrder, ResumableLoader
 from kdface.errors import UserError
-from kdface.evaluation import Embedder, EvaluationProtocol, Outcome
+from kdface.evaluation import EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, forward_context, keep_freed_memory, profile_for
 from kdface.heads.partial_fc import shard_heads
+from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
+from kdface.lightning.loggers import attempt, close, replay, show, started, starts_anew
+from kdface.lightning.records import record_evaluation
 from kdface.methods import Method
-from kdface.runs.callbacks import (
-    Checkpoints,
-    Evaluations,
-    Recorder,
-    SameConfiguration,
-    record_evaluation,
-    skipped_images,
-    untrained_metrics,
-)
-from kdface.runs.checkpoint import RunCheckpoints, read_checkpoint
+from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
+from kdface.runs.checkpoint import CHECKPOINT_FORMAT, RunCheckpoints, read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
 from kdface.runs.identity import require_one_run
 from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
 from kdface.runs.ranks import launched_rank, require_launched
-from kdface.runs.records import Logger, Records
+from kdface.runs.records import Records, read
 from kdface.runs.settings import Settings
 
 log = logging.getLogger("kdface")
@@ -46,8 +42,8 @@ log = logging.getLogger("kdface")
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
 
 
-def train(job: Job, folder: RunFolder) -> dict[str, Any]:
-    """Train to the end, evaluate, write the results. Returns them.
+def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Train to the end, evaluate, write the results, draw them. Returns them.
 
     A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
     same hardware and number of ranks.
@@ -68,7 +64,6 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
         synchronise(method)
     if settings.world > 1 and shard_heads(method, rank, settings.world):
         require_whole_gradients(settings, profile)
-    method.optimize_with(job.optimization)
     method.use_memory_format(profile.channels_last)
     if settings.hardware.compile:
         method.backbone.compile()
@@ -76,59 +71,74 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
     if method.teacher is not None:
         local = os.environ.get("LOCAL_RANK", "0")
         method.teacher.to(f"cuda:{local}" if profile.accelerator == "gpu" else "cpu")
-    method.before_training(job.training)
+    method.before_training(job.data.training)
 
-    sink = _open_logger(job, folder) if rank_zero else None
-    records = Records(folder.metrics, sink, warn=log.warning)
-    total = job.optimization.total_steps
-    recorder = Recorder(records, settings.trainer.get("log_every_n_steps") or 50, total, settings.loader.batch_size)
+    records = Records(folder.metrics)
+    total = method.total_steps
 
-    def run_protocols(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
-        return evaluate(job.protocols, module, profile, trainer.global_rank, trainer.world_size)
+    def run_protocols(trainer: pl.Trainer) -> dict[str, Outcome]:
+        return evaluate(job.protocols, method, profile, trainer.global_rank, trainer.world_size)
 
-    def validate(module: Method, trainer: pl.Trainer) -> dict[str, Outcome]:
-        return evaluate(job.validation, module, profile, trainer.global_rank, trainer.world_size)
-
-    batches = BatchOrder(
-        job.order, settings.accumulate, rank, settings.world, job.batches, bool(settings.trainer.get("overfit_batches"))
-    )
-    loader = ResumableLoader(
-        job.training, batches, settings.loader.num_workers, pin_memory=profile.accelerator == "gpu"
-    )
     interruption = Interruption()
-    every = settings.trainer.get("check_val_every_n_epoch", 1) if job.validation else None
     _tell_parts(settings)
+    loggers = job.make_loggers(folder)
+    callbacks: list[pl.Callback] = [
+        *([WeightAverage(settings.ema.decay)] if settings.ema.decay is not None else []),
+        MetricRecords(records, total, settings.loader.batch_size),
+        Health(total),
+        SameConfiguration(folder, job.config),
+        *([Untrained(run_protocols, records)] if settings.evaluate_untrained else []),
+        ToldValidations(),
+        *job.make_callbacks(folder),
+    ]
+    if settings.trainer.get("enable_progress_bar") is not False and not any(
+        isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks
+    ):
+        callbacks.append(Progress(total, settings.loader.batch_size))
+
+    def about(trainer: pl.Trainer) -> dict[str, Any]:
+        faces = job.data.training.faces
+        return {
+            "format": CHECKPOINT_FORMAT,
+            "config": job.config,
+            "preprocessing": faces.preprocessing.to_dict(),
+            "num_classes": len(faces.people),
+            "people": list(faces.people),
+            "seed": job.seed,
+            "batches": job.data.state_dict()["delivered"],
+            "rng": "derived from (seed, step, rank)",
+            "torch": str(torch.__version__),
+        }
+
+    callbacks.append(Resume(folder.last, settings.resume.every_n_train_steps, total, about, interruption))
     trainer = make_trainer(
-        settings,
-        profile,
-        [
-            recorder,
-            Evaluations(run_protocols, validate, records, every, settings.evaluate_untrained),
-            SameConfiguration(folder, job.config),
-            Checkpoints(
-                folder, job.config, job.training.faces, loader, settings.resume.every_n_train_steps, total, interruption
-            ),
-        ],
-        math.ceil(total / job.optimization.steps_per_epoch),
+        settings, profile, callbacks, loggers, math.ceil(total / method.steps_per_epoch), bool(job.data.validation)
     )
 
     resume = folder.last if folder.last.is_file() else None
     step = -1
     if resume is not None:
-        about = read_checkpoint(resume)["kdface"]
-        require_one_run(folder, job.config, about, resume)
-        step = int(about["step"])
+        saved = read_checkpoint(resume)["kdface"]
+        require_one_run(folder, job.config, saved, resume)
+        step = int(saved["step"])
         # Lightning hands the loader its position only in the middle of an epoch.
-        loader.load_state_dict({"delivered": int(about["batches"])})
+        job.data.load_state_dict({"delivered": int(saved["batches"])})
     if rank_zero:
         records.rewind(step, total)
         if resume is not None:
             log.info("resuming at step %d of %d", step, total)
+            forget_later(folder, step)
+    for logger in loggers:
+        attempt(partial(started, folder=folder.root), logger)
+        if starts_anew(logger) and step > 0 and rank_zero:
+            replay(logger, read(folder.metrics))
+        logger.log_hyperparams(job.config)
     began = time.monotonic()
+    status = "failed"
     try:
         try:
             with interruption.restored():
-                trainer.fit(method, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
+                trainer.fit(method, datamodule=job.data, ckpt_path=resume, weights_only=True)
         except SystemExit as leave:
             if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
                 raise KeyboardInterrupt from leave
@@ -139,8 +149,8 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             raise
         spent = time.monotonic() - began
         method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained
-        outcomes = run_protocols(method, trainer)
-        results = {
+        outcomes = run_protocols(trainer)
+        results: dict[str, Any] = {
             "metrics": metrics_of(outcomes),
             "counts": {name: outcome.counts for name, outcome in outcomes.items()},
             "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
@@ -152,15 +162,37 @@ def train(job: Job, folder: RunFolder) -> dict[str, Any]:
             "resumed_at": step if resume is not None else None,
         }
         if rank_zero:
-            record_evaluation(records, trainer.global_step, outcomes)
+            record_evaluation(records, trainer.global_step, outcomes, but=validated_at(folder, trainer.global_step))
+            for logger in loggers:
+                logger.log_metrics(
+                    {name: each["value"] for name, each in results["metrics"].items() if each["value"] is not None},
+                    step=trainer.global_step - 1,
+                )
             results["untrained"] = untrained_metrics(folder)
             results["skipped"] = skipped_images(folder)
             folder.require_there()
             write_scores(folder.scores, outcomes)
             write_json(folder.results, results)
+            draw()
+            for logger in loggers:
+                attempt(partial(show, figures=sorted(folder.figures.glob("*.png"))), logger)
+        status = "success"
     finally:
-        records.close()
+        for logger in loggers:
+            attempt(partial(close, status=status), logger)
     return results
+
+
+def validated_at(folder: RunFolder, step: int) -> set[str]:
+    """The test sets that the record has at a step already."""
+    return {row["test"] for row in read(folder.metrics) if row["kind"] == "evaluation" and row["step"] == step}
+
+
+def forget_later(folder: RunFolder, step: int) -> None:
+    """Remove checkpoints of after the step that a killed run goes on from: it writes them again."""
+    for path in folder.last.parent.glob("*.ckpt"):
+        if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
+            path.unlink()
 
 
 def _tell_parts(settings: Settings) -> None:
@@ -189,22 +221,18 @@ def require_whole_gradients(settings: Settings, profile: Profile) -> None:
         )
 
 
-def _open_logger(job: Job, folder: RunFolder) -> Logger | None:
-    """A logger that cannot start is told of and left out; what the user can mend is an error."""
-    try:
-        return job.make_logger(folder.root, folder.name)
-    except UserError:
-        raise
-    except Exception as error:
-        log.warning("the logger cannot start and is left out (%s); metrics.jsonl has everything", error)
-        return None
-
-
-def make_trainer(settings: Settings, profile: Profile, callbacks: list[pl.Callback], max_epochs: int) -> pl.Trainer:
+def make_trainer(
+    settings: Settings,
+    profile: Profile,
+    callbacks: list[pl.Callback],
+    loggers: list[Logger],
+    max_epochs: int,
+    validates: bool,
+) -> pl.Trainer:
     """Lightning's Trainer with the run's arguments.
 
     Its `max_steps` is not used: with it Lightning takes a checkpoint of the end of an epoch for one of its middle, and
-    goes on with too few steps. `Checkpoints` ends training at the last step.
+    goes on with too few steps. `Resume` ends training at the last step.
     """
     given = {name: value for name, value in settings.trainer.items() if name not in _OURS}
     strategy = given.get("strategy", "auto")
@@ -214,15 +242,14 @@ def make_trainer(settings: Settings, profile: Profile, callbacks: list[pl.Callba
         "precision": profile.precision,
         "max_epochs": max_epochs,
         "callbacks": callbacks,
-        "plugins": [RunCheckpoints()],
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "limit_val_batches": 0,
-        "num_sanity_val_steps": 0,
+        "plugins": [RunCheckpoints(), *given.pop("plugins", [])],
+        "logger": loggers or False,
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         "use_distributed_sampler": False,  # the loader divides each batch over the ranks itself
     }
-    return pl.Trainer(**{"enable_model_summary": False, **given, **fixed})
+    if not validates:
+        fixed["limit_val_batches"] = 0
+    return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
 
 
 def machine(settings: Settings) -> tuple[Profile, int]:
@@ -248,16 +275,7 @@ def evaluate(
     if world > 1:  # each rank has normalised by its own images; what is evaluated is what rank 0 saves
         for buffer in method.buffers():
             torch.distributed.broadcast(buffer, 0)
-    device = next(method.backbone.parameters()).device
-    embed = Embedder(
-        method.embed,
-        device,
-        rank=rank,
-        world=world,
-        quality_network=method.quality,
-        classifier=method.logits,
-        people=method.people,
-    )
+    embed = method.embed_for(rank, world)
     try:
         with forward_context(profile):
             outcomes = {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
@@ -317,6 +335,8 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`ckpt_path` .* you might lose .*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # a job may run beside SLURM
     warnings.filterwarnings(
         "ignore", message=".*in eval mode at the start of training.*"

@@ -19,32 +19,36 @@ def test_tensorboard_gets_every_record_once(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out.startswith("3 records")
     found = reader.EventAccumulator(str(root / "tensorboard"))
     found.Reload()
-    assert [(each.step, each.value) for each in found.Scalars("train/loss")] == [(10, 3.0), (20, 2.0), (30, 1.5)]
+    # as while training: Lightning counts steps from 0
+    assert [(each.step, each.value) for each in found.Scalars("train/loss")] == [(9, 3.0), (19, 2.0), (29, 1.5)]
     with pytest.raises(UserError, match="there already"):
         sync.run([str(root), "logger=tensorboard"])
 
 
 def test_wandb_is_online_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_run(tmp_path, config(tmp_path), {"a": 0.5})
-    made: list[dict[str, Any]] = []
+    made: list[Any] = []
 
     class Logger:
         def __init__(self, **settings: Any) -> None:
             made.append(settings)
 
-        def write(self, record: dict[str, Any]) -> None:
-            made.append(record)
+        def log_hyperparams(self, config: dict[str, Any]) -> None:
+            made.append(config["seed"])
 
-        def close(self) -> None:
-            made.append({})
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            made.append((step, metrics["train/loss"]))
 
-    monkeypatch.setattr("kdface.config.build.build", lambda node, group, **known: Logger(**node, **known))
+        def finalize(self, status: str) -> None:
+            made.append(status)
+
+    monkeypatch.setattr("kdface.config.build.build", lambda node, group: Logger(**node))
     assert sync.run([str(root), "logger=wandb"]) == 0
-    assert made[0]["mode"] == "online" and made[0]["run_name"].startswith("demo/seed0-")
-    assert [record.get("step") for record in made[1:]] == [10, 20, 30, None]
+    assert made[0]["offline"] is False and made[0]["name"].startswith("demo/seed0-")
+    assert made[1] == 0 and [step for step, _ in made[2:-1]] == [9, 19, 29] and made[-1] == "success"
     made.clear()
-    assert sync.run([str(root), "logger=wandb", "logger.mode=offline"]) == 0
-    assert made[0]["mode"] == "offline"
+    assert sync.run([str(root), "logger=wandb", "logger.wandb.offline=true"]) == 0
+    assert made[0]["offline"] is True
 
 
 def test_a_failing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
     (job,) = jobs
     method = job.method
     assert isinstance(method, AIKD) and method.teacher is not None
-    keys = {key for key in job.training.faces.keys if not key.startswith("b/3")}
+    keys = {key for key in job.data.training.faces.keys if not key.startswith("b/3")}
     assert len(keys) == 17 and set(method.labels) == keys
     # the teacher has the bytes of the run's file, those that it had at the start, and the student has others
     assert load_network(teacher_run).fingerprint == method.teacher.fingerprint

@@ -96,7 +96,7 @@ def test_accuracies_are_those_of_the_classifiers() -> None:
         method.terms(given)
         for name, z in zip(("periocular", "face"), logits(method, given), strict=True):
             wanted = (z.argmax(1) == given.label).double().mean()
-            assert float(method.last_metrics[f"accuracy_{name}"]) == pytest.approx(float(wanted))
+            assert float(method.noted[f"accuracy_{name}"]) == pytest.approx(float(wanted))
             assert share is None or float(wanted) == pytest.approx(share)
     method.head = CosFace(8, 5, margin=1.9)  # no target's logit survives this margin
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_accuracies_are_those_of_the_classifiers() -> None:
         {role: (given.views[view].permute(0, 3, 1, 2).float() - 127.5) / 127.5 for role, view in VIEWS.items()}
     )
     wanted = (embeddings["student"][:, :5].argmax(1) == given.label).double().mean()
-    assert float(method.last_metrics["accuracy_periocular"]) == pytest.approx(float(wanted))
+    assert float(method.noted["accuracy_periocular"]) == pytest.approx(float(wanted))
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -184,7 +184,7 @@ PARTS = ("learned_smoothing", "sparsity")
 def test_the_parts_of_either_head_s_loss_are_recorded() -> None:
     method, given = ckd(), batch()
     terms = method.terms(given)
-    record = method.last_metrics
+    record = method.noted
     periocular, face = (each.detach() for each in logits(method, given))
     for name, other, divergence in (("periocular", face, TERMS[2]), ("face", periocular, TERMS[3])):
         q = (other / 2.5).softmax(1)
@@ -208,7 +208,7 @@ def test_parts_are_recorded_where_they_are_what_a_head_learns_by(options: dict[s
     method = ckd(**options)
     method.terms(batch())
     parts = {f"{part}_{name}" for part in PARTS for name in heads}
-    assert set(method.last_metrics) == {"accuracy_periocular", "accuracy_face"} | parts
+    assert set(method.noted) == {"accuracy_periocular", "accuracy_face"} | parts
 
 
 def test_images_of_either_kind_are_embedded_by_their_own_network() -> None:

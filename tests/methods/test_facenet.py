@@ -171,7 +171,7 @@ def test_loss_and_record_of_the_sheets_toy_batch(miner: Miner, loss: float, trip
     method = given(miner)
     (term,) = method.terms(batch(points * torch.tensor([[1.0], [2], [3], [4], [5], [6]]), labels)).values()
     assert term.value.item() == pytest.approx(loss, abs=1e-9)
-    record = method.last_metrics
+    record = method.noted
     assert int(record["triplets"]) == triplets
     assert float(record["active_fraction"]) == pytest.approx(active)
     assert float(record["hard_fraction"]) == pytest.approx(21 / 36)  # whatever is mined
@@ -188,8 +188,8 @@ def test_a_batch_without_active_triplets_has_no_loss_and_no_gradient() -> None:
     (term,) = method.terms(batch(points, torch.tensor([0, 0, 1, 1]))).values()
     torch.autograd.backward(term.value)
     assert term.value.item() == 0
-    assert float(method.last_metrics["active_fraction"]) == 0
-    assert float(method.last_metrics["hard_fraction"]) == float(method.last_metrics["semi_hard_fraction"]) == 0
+    assert float(method.noted["active_fraction"]) == 0
+    assert float(method.noted["hard_fraction"]) == float(method.noted["semi_hard_fraction"]) == 0
     assert not any(each.grad.any() for each in method.parameters() if each.grad is not None)
 
 
@@ -238,7 +238,7 @@ def test_an_untrained_network_without_batch_norm_has_not_collapsed() -> None:
     with torch.no_grad():
         method.terms(batch(images, torch.tensor(faces.labels)))
     assert int(method.batches_near) == 0
-    assert float(method.last_metrics["distance_negative"]) < 0.05  # and yet so near
+    assert float(method.noted["distance_negative"]) < 0.05  # and yet so near
 
 
 APART = torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0]], dtype=torch.float64)
@@ -291,7 +291,7 @@ def test_a_batch_that_lost_its_triplets_with_broken_images_has_no_loss(labels: l
     (term,) = method.terms(batch(noise(4, 2, size=2)[0], torch.tensor(labels))).values()
     term.value.backward()  # type: ignore[no-untyped-call]
     assert term.value == 0 and next(method.parameters()).grad == 0
-    assert {name: float(value) for name, value in method.last_metrics.items()} == {"triplets": 0}
+    assert {name: float(value) for name, value in method.noted.items()} == {"triplets": 0}
 
 
 @pytest.mark.parametrize("miner", [SemiHard(), All(), Random(), BatchHard()], ids=lambda each: type(each).__name__)
@@ -311,8 +311,8 @@ def test_a_step_sorts_the_negatives_once(monkeypatch: pytest.MonkeyPatch, miner:
         method.terms(batch(points, labels))
         assert len(sorts) == steps
     alone = ranking.kinds(squared_distances(points), labels, method.margin)
-    assert method.last_metrics["hard_fraction"] == alone.hard
-    assert method.last_metrics["semi_hard_fraction"] == alone.semi_hard
+    assert method.noted["hard_fraction"] == alone.hard
+    assert method.noted["semi_hard_fraction"] == alone.semi_hard
 
 
 def test_few_images_are_told_of_with_settings_that_train(kdface: Kdface, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_under_autocast_distances_stay_exact() -> None:
     unit = nn.functional.normalize(embedding.double())
     distances = (unit[:, None] - unit[None, :]).square().sum(dim=2)
     same = labels[:, None] == labels[None, :]
-    assert float(method.last_metrics["distance_negative"]) == pytest.approx(distances[~same].mean().item(), abs=1e-6)
+    assert float(method.noted["distance_negative"]) == pytest.approx(distances[~same].mean().item(), abs=1e-6)
 
 
 def test_head_sees_embeddings_that_are_not_normalised() -> None:

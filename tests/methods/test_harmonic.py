@@ -117,8 +117,8 @@ def test_triplets_over_the_union_against_loops() -> None:
     total, count = _by_loops(new, old, labels)
     assert count > 100
     assert method.loss(3 * new, labels).item() == pytest.approx(total, rel=1e-9)
-    assert int(method.last_metrics["triplets"]) == count
-    assert float(method.last_metrics["agreement"]) == pytest.approx(float((new * old).sum(1).mean()))
+    assert int(method.noted["triplets"]) == count
+    assert float(method.noted["agreement"]) == pytest.approx(float((new * old).sum(1).mean()))
 
 
 def test_two_networks_that_agree_double_the_batch() -> None:
@@ -126,7 +126,7 @@ def test_two_networks_that_agree_double_the_batch() -> None:
     points, labels = noise(12, 3, seed=3, size=4)
     method = _given(points, reduction="sum")
     assert method.loss(points, labels).item() == pytest.approx(_by_loops(points, points, labels)[0], rel=1e-9)
-    assert float(method.last_metrics["agreement"]) == pytest.approx(1.0)
+    assert float(method.noted["agreement"]) == pytest.approx(1.0)
 
 
 def test_the_gradient_reaches_the_new_network_alone() -> None:

@@ -87,6 +87,106 @@ def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path
     assert results[0] == results[1]
 
 
+# Validation in the middle of each epoch, after steps with and without a checkpoint; callbacks with a state, one of them
+# the user's own, which changes what is trained.
+CALLBACKS = [
+    *LONG,
+    "resume.every_n_train_steps=2",
+    "trainer.val_check_interval=0.5",
+    "callbacks=[best,early_stopping]",
+    "callbacks.best.save_top_k=2",
+    "callbacks.early_stopping.patience=9",
+    "callbacks.mine._target_=own_callbacks.Slower",
+]
+OWN = """
+import pytorch_lightning as pl
+
+
+class Slower(pl.Callback):
+    def __init__(self):
+        self.batches = 0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        for group in trainer.optimizers[0].param_groups:
+            group["weight_decay"] = 0.01 * self.batches
+        self.batches += 1
+
+    def on_validation_end(self, trainer, pl_module):
+        assert "toy_pairs/eer" in trainer.callback_metrics
+        self.batches += 100
+
+    def state_dict(self):
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state):
+        self.batches = state["batches"]
+"""
+
+
+@pytest.mark.parametrize("kills", [[3, 7], [10]], ids=["after a validation, twice", "last epoch"])
+def test_callbacks_and_validation_in_mid_epoch_resume_exactly(
+    with_callbacks: Path, tmp_path: Path, kills: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", _path(with_callbacks.parents[3]))
+    monkeypatch.setenv("KDFACE_PLUGINS", "own_callbacks")
+    for step in kills:
+        kill_at(step, tmp_path / "runs", tmp_path, CALLBACKS)
+    said = command("train", *CALLBACKS, f"paths.runs={tmp_path}/runs", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    run = only_run(tmp_path / "runs")
+    for path in sorted((with_callbacks / "checkpoints").glob("*.ckpt")):
+        expected, found = (
+            torch.load(folder / "checkpoints" / path.name, weights_only=True) for folder in (with_callbacks, run)
+        )
+        for name, value in expected["state_dict"].items():
+            assert value.numpy().tobytes() == found["state_dict"][name].numpy().tobytes(), name
+        assert str(expected["callbacks"]) == str(found["callbacks"])
+    names = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (with_callbacks, run)]
+    assert names[0] == names[1] and len(names[0]) == 3
+    assert records(run) == records(with_callbacks)
+    evaluated = [row["step"] for row in records(run) if row["kind"] == "evaluation"]
+    assert evaluated == [2, 4, 6, 8, 10, 11]
+
+
+def _path(folder: Path) -> str:
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@pytest.fixture(scope="module")
+def with_callbacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("callbacks")
+    (folder / "own_callbacks.py").write_text(OWN)
+    env = {"PYTHONPATH": _path(folder), "KDFACE_PLUGINS": "own_callbacks"}
+    said = command("train", *CALLBACKS, f"paths.runs={folder}/runs", cwd=folder, env=env)
+    assert said.returncode == 0, said.stderr
+    return only_run(folder / "runs")
+
+
+def test_a_run_that_stopped_early_stays_stopped_and_its_best_checkpoint_is_evaluated(
+    kdface: Kdface, tmp_path: Path
+) -> None:
+    words = [*TINY, "trainer.max_epochs=9", "validation=evaluation", "callbacks=[best,early_stopping]"]
+    words += ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=1", f"paths.runs={tmp_path}/r"]
+    assert kdface("train", *words).code == 0
+    run = only_run(tmp_path / "r")
+    before, rows = weights(run), records(run)
+    assert rows[-1]["step"] == 8  # the second validation is no better by 1 than the first
+    for name in ("DONE", "results.json"):  # as if killed before it was evaluated
+        (run / name).unlink()
+    moved = tmp_path / "moved"
+    run.rename(moved)
+    assert kdface("run", str(moved)).code == 0
+    assert records(moved) == rows
+    assert all(torch.equal(value, before[name]) for name, value in weights(moved).items())
+    said = kdface("evaluate", f"run={moved}", "checkpoint=best")
+    assert said.code == 0, said.err
+    step = int(next((moved / "checkpoints").glob("best-*.ckpt")).stem.rpartition("-")[2])
+    found = json.loads((moved / f"evaluations/toy_pairs@best-000-{step:06d}/results.json").read_text())
+    (validated,) = (row["metrics"] for row in rows if row["kind"] == "evaluation" and row["step"] == step)
+    assert found["step"] == step and found["metrics"]["toy_pairs/eer"] == validated["toy_pairs/eer"]
+    assert kdface("evaluate", f"run={moved}", "checkpoint=better").code == 2
+
+
 def test_accumulated_batches_resume_exactly(tmp_path: Path) -> None:
     parts = ("trainer.accumulate_grad_batches=2", "resume.every_n_train_steps=1")
     for name in ("straight", "killed"):

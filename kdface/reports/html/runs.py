@@ -16,12 +16,10 @@ from kdface.errors import UserError
 from kdface.reports.curves import Curve, curves_of
 from kdface.reports.html.sources import Source, computed_with, later_sources, metrics_in
 from kdface.runs.folder import RunFolder, held
-from kdface.runs.loggers import scalars
-from kdface.runs.records import read
+from kdface.runs.records import read, scalars
 from kdface.stored import printable, read_arrays, tail
 
 LOG_LINES = 40
-_LEFT_OUT = ("evaluation/counts/", "train/epoch")
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
 
@@ -184,10 +182,10 @@ def _series(path: Path, tell: Callable[[str], object]) -> tuple[Series, int]:
     for record in read(path, tell):
         step = max(step, int(record["step"]))
         for name, value in scalars(record).items():
-            if not name.startswith(_LEFT_OUT) and not name.endswith("/std"):
+            if name != "epoch" and not name.endswith("_weight"):
                 points.setdefault(_plain(name), []).append((float(record["step"]), value))
     return {name: (np.array(found)[:, 0], np.array(found)[:, 1]) for name, found in points.items()}, step
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("evaluation/metrics/").removeprefix("train/").removesuffix("/value")
+    return name.removeprefix("train/")

@@ -1,0 +1,132 @@
+"""Callbacks, loggers and arguments of the Trainer from their nodes, for one run folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdface.config.build import build
+from kdface.config.locate import locate
+from kdface.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from pytorch_lightning.loggers import Logger
+
+    from kdface.runs.folder import RunFolder
+
+log = logging.getLogger("kdface")
+# class -> why a run cannot have it, and what to use instead
+_REFUSED = {
+    "StochasticWeightAveraging": (
+        "it adds an epoch to gather batch statistics, and what it has gathered is not resumed bit for bit",
+        "callbacks=none ema.decay=0.999",
+    ),
+    "WeightAveraging": ("it saves the average in the place of the weights", "callbacks=none ema.decay=0.999"),
+    "EMAWeightAveraging": ("it saves the average in the place of the weights", "callbacks=none ema.decay=0.999"),
+    "GradientAccumulationScheduler": (
+        "the number of steps, and so the schedule, would change on the way",
+        "trainer.accumulate_grad_batches=N",
+    ),
+    "Resume": ("a run has it already", "resume.every_n_train_steps=N"),
+}
+
+
+def check_callbacks(tree: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a callback that a run cannot have, or that monitors what nothing measures."""
+    for name, node in (tree.get("callbacks") or {}).items():
+        kind = str(node["_target_"]).rpartition(".")[2]
+        if kind in _REFUSED:
+            why, instead = _REFUSED[kind]
+            raise UserError(f"callbacks.{name} ({kind}) is not used: {why}.", mend=instead)
+        if node.get("save_last"):
+            raise UserError(
+                f"callbacks.{name}.save_last: a run keeps its last checkpoint itself, in checkpoints/last.ckpt.",
+                mend=f"callbacks.{name}.save_last=false",
+            )
+        if node.get("monitor") == "auto" and not tree.get("validation"):
+            raise UserError(
+                f"callbacks.{name} watches a metric of the validation, and validation is none.",
+                mend=f"validation=people, or callbacks.{name}.monitor=train/loss",
+            )
+
+
+def build_callbacks(tree: Mapping[str, Any], folder: RunFolder) -> list[pl.Callback]:
+    """The callbacks of a configuration. Checkpoints go into the run's folder; the metric `auto` is the equal error
+    rate of the first validation set."""
+    made = []
+    for node in (tree.get("callbacks") or {}).values():
+        given = dict(node)
+        if given.get("monitor") == "auto":
+            given["monitor"] = f"{next(iter(tree['validation']))}/eer"
+        if _is_checkpoint(given["_target_"]) and given.get("dirpath") is None:
+            given["dirpath"] = str(folder.last.parent)
+        made.append(build(given, "callbacks"))
+    return made
+
+
+def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
+    """The loggers of a configuration. One that cannot start is left out, with a warning, unless the user can fix it."""
+    from kdface.lightning.loggers import guarded, placed
+
+    made = []
+    for name, node in (tree.get("logger") or {}).items():
+        target = str(node["_target_"])
+        try:
+            logger = build({**node, **placed(target, node, folder.root, folder.name)}, "logger")
+        except UserError:
+            raise
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"logger={name}: {str(error).splitlines()[0]}.", mend=f'pip install "kdface[{name}]"'
+            ) from None
+        except Exception as error:  # each has errors of its own
+            log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
+            continue
+        made.append(guarded(logger))
+    return made
+
+
+def build_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the Trainer; those that are parts (a profiler, plugins) built."""
+
+    def made(value: Any) -> Any:
+        if isinstance(value, Mapping) and "_target_" in value:
+            return build(value, "trainer")
+        return [made(each) for each in value] if isinstance(value, list) else value
+
+    return {name: made(value) for name, value in trainer.items()}
+
+
+def named_checkpoint(run: Path, name: str) -> Path:
+    """A checkpoint of a run: last, best (of its first ModelCheckpoint), or the name of one in checkpoints/.
+
+    Raises `UserError` if there is none.
+    """
+    from kdface.runs.checkpoint import read_checkpoint
+    from kdface.runs.folder import find_run
+
+    folder = find_run(run)
+    there = sorted(path.stem for path in folder.last.parent.glob("*.ckpt"))
+    if name == "best":
+        states = read_checkpoint(folder.last).get("callbacks", {}).values()
+        found = [Path(str(state["best_model_path"])).stem for state in states if state.get("best_model_path")]
+        if not found:
+            raise UserError(f"{folder.root} kept no best checkpoint.", mend="kdface train ... callbacks=best")
+        name = found[0]
+    if name.removesuffix(".ckpt") not in there:
+        raise UserError(
+            f"{folder.root} has no checkpoint {name}.",
+            expected=f"one of {', '.join(there)}, or best",
+            nearest=nearest(name, there),
+        )
+    return folder.last.parent / f"{name.removesuffix('.ckpt')}.ckpt"
+
+
+def _is_checkpoint(target: str) -> bool:
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    part = locate(target)
+    return isinstance(part, type) and issubclass(part, ModelCheckpoint)

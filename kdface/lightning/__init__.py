@@ -1,0 +1,10 @@
+"""What plugs into a Lightning Trainer: data, callbacks, loggers. Each works with modules that are not kdface's."""
+
+from kdface.lightning.data import FaceData
+from kdface.lightning.ema import WeightAverage
+from kdface.lightning.health import Health
+from kdface.lightning.progress import Progress
+from kdface.lightning.records import MetricRecords
+from kdface.lightning.resume import Resume
+
+__all__ = ["FaceData", "Health", "MetricRecords", "Progress", "Resume", "WeightAverage"]

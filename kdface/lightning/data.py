@@ -1,0 +1,145 @@
+"""Faces as a LightningDataModule: training batches that resume exactly, and the images of evaluation protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kdface.datasets.loading import BatchOrder, Order, ResumableLoader, TrainingSet, collate
+from kdface.errors import DataError
+from kdface.evaluation import EvaluationProtocol
+from kdface.evaluation.protocol import images_read
+from kdface.faces import FaceSet
+
+
+class FaceImages(Dataset[Any]):
+    """The images of a face set by key, as the one view `image`: what an evaluation embeds."""
+
+    def __init__(self, faces: FaceSet, keys: list[str]) -> None:
+        self.faces = faces
+        self.keys = keys
+        self._rows = {key: row for row, key in enumerate(faces.keys)}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], int, str] | DataError:
+        try:
+            sample = self.faces[self._rows[self.keys[index]]]
+        except DataError as error:
+            return error
+        return {"image": np.asarray(sample.image)}, sample.label, sample.key
+
+
+class WholeBatches(Sampler[list[int]]):
+    """The batches of this rank. Each is whole, as on one rank, so that every row has the same bits; where they cannot
+    be divided evenly the first one is repeated, since ranks must take equally many steps."""
+
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        chunks = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+        self.batches = [*chunks, *chunks[:1] * (-len(chunks) % world)][rank::world]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+class FaceData(pl.LightningDataModule):
+    """Training, validation and test loaders of a run. Batches are `kdface.datasets.loading.Batch`.
+
+    The training loader divides each batch over the ranks itself (`Trainer(use_distributed_sampler=False)`), draws
+    from (seed, epoch, sample) alone, and goes on at the very batch of a checkpoint. Validation and test give the
+    images that the protocols read, one loader for each of their datasets (`datasets_of`).
+
+    Args:
+        training: faces through an augmentation.
+        order: epoch -> (steps, batch) indices (`kdface.datasets.loading.shuffled`).
+        validation, test: name -> protocol.
+        num_workers: loader processes per rank.
+        batches: batches (accumulated parts) of an epoch; null: all.
+        overfit: those of the first epoch in each.
+        batch_size: images per batch of an evaluation.
+    """
+
+    def __init__(
+        self,
+        training: TrainingSet,
+        order: Order,
+        validation: Mapping[str, EvaluationProtocol] | None = None,
+        test: Mapping[str, EvaluationProtocol] | None = None,
+        num_workers: int = 0,
+        batches: int | None = None,
+        overfit: bool = False,
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.training = training
+        self.order = order
+        self.validation = dict(validation or {})
+        self.test = dict(test or {})
+        self.num_workers = num_workers
+        self.batches = batches
+        self.overfit = overfit
+        self.batch_size = batch_size
+        self.loader: ResumableLoader | None = None
+        self._delivered = 0
+
+    def train_dataloader(self) -> ResumableLoader:
+        trainer = self.trainer
+        parts, rank, world = 1, 0, 1
+        if trainer is not None:
+            parts, rank, world = trainer.accumulate_grad_batches, trainer.global_rank, trainer.world_size
+        batches = BatchOrder(self.order, parts, rank, world, self.batches, self.overfit)
+        gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        self.loader = ResumableLoader(self.training, batches, self.num_workers, pin_memory=gpu)
+        self.loader.load_state_dict({"delivered": self._delivered})
+        return self.loader
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        return self._images(self.validation)
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return self._images(self.test)
+
+    def _images(self, protocols: Mapping[str, EvaluationProtocol]) -> list[DataLoader[Any]]:
+        trainer = self.trainer
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        loaders = []
+        for faces, keys in datasets_of(protocols):
+            images = FaceImages(faces, keys)
+            batches = WholeBatches(len(keys), self.batch_size, rank, world)
+            loaders.append(DataLoader(images, batch_sampler=batches, collate_fn=_whole, num_workers=self.num_workers))
+        return loaders
+
+    @property
+    def validation_sets(self) -> list[tuple[FaceSet, list[str]]]:
+        """The dataset and the keys of each validation loader."""
+        return datasets_of(self.validation)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"delivered": self._delivered if self.loader is None else self.loader.delivered}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._delivered = int(state_dict["delivered"])
+
+
+def datasets_of(protocols: Mapping[str, EvaluationProtocol]) -> list[tuple[FaceSet, list[str]]]:
+    """The datasets of protocols, each once, with the sorted keys of the images that they read."""
+    found: dict[int, tuple[FaceSet, set[str]]] = {}
+    for protocol in protocols.values():
+        for faces, keys in images_read(protocol):
+            found.setdefault(id(faces), (faces, set()))[1].update(keys)
+    return [(faces, sorted(keys)) for faces, keys in found.values()]
+
+
+def _whole(items: list[Any]) -> Any:
+    batch = collate(items)
+    if isinstance(batch, DataError):
+        raise batch
+    return batch

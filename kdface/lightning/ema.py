@@ -1,0 +1,83 @@
+"""An exponential moving average of the weights, evaluated and exported in their place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+
+class WeightAverage(pl.Callback):
+    """After each optimiser step t: a <- d a + (1 - d) w, with d = min(decay, (1 + t) / (10 + t)).
+
+    The average is the submodule `averaged` of the LightningModule, so it is saved with it. A kdface method evaluates
+    and exports it; in any other module it takes the place of the averaged submodule while it is validated and tested.
+
+    Args:
+        decay: of the average, in (0, 1).
+        submodule: what is averaged, by its name in the module.
+    """
+
+    def __init__(self, decay: float, submodule: str = "backbone") -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must lie in (0, 1), not {decay}")
+        self.decay = decay
+        self.submodule = submodule
+        self._step = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if getattr(pl_module, "averaged", None) is None:
+            pl_module.averaged = copy.deepcopy(self._trained(pl_module)).requires_grad_(False).eval()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._averaged(pl_module).eval()
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._step:
+            return  # a part of an accumulated batch
+        self._step = step
+        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        averaged, trained = self._averaged(pl_module).state_dict(), self._trained(pl_module).state_dict()
+        for mean, value in zip(averaged.values(), trained.values(), strict=True):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(value.to(mean.dtype), weight)
+            else:
+                mean.copy_(value)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    @torch.no_grad()
+    def _swap(self, module: pl.LightningModule) -> None:
+        if hasattr(module, "embedder"):  # it evaluates its average itself
+            return
+        averaged, trained = self._averaged(module).state_dict(), self._trained(module).state_dict()
+        for one, other in zip(averaged.values(), trained.values(), strict=True):
+            kept = one.clone()
+            one.copy_(other)
+            other.copy_(kept)
+
+    def _trained(self, module: pl.LightningModule) -> nn.Module:
+        return module.get_submodule(self.submodule)
+
+    def _averaged(self, module: pl.LightningModule) -> nn.Module:
+        return module.get_submodule("averaged")

@@ -1,0 +1,92 @@
+"""Stop training, or warn, as soon as it has gone wrong: a loss that is not finite, collapsed embeddings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from kdface.errors import UserError
+from kdface.evaluation.health import Unhealthy
+from kdface.methods.base import steps_between_records
+
+log = logging.getLogger("kdface")
+_FOLDED = -0.5  # a mean cosine to the own class that training which learns never has
+
+
+class Health(pl.Callback):
+    """Raises `UserError` if the loss is not finite and `Unhealthy` if validated embeddings say nothing; warns once of
+    embeddings without direction or that point away from their class. It looks at what is logged as `train/loss`
+    (any module's; else at what training_step returns), `train/zero_embeddings` and `train/target_cosine`, at the
+    steps that are logged.
+
+    Args:
+        total_steps: the last step, which is looked at too; null: unknown.
+    """
+
+    def __init__(self, total_steps: int | None = None) -> None:
+        self.total = total_steps
+        self._last_step = -1
+        self._zeros: torch.Tensor | int = 0
+        self._told: set[str] = set()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if skipped := getattr(batch, "skipped", None):
+            log.warning("left out %d broken image(s): %s", len(skipped), "; ".join(skipped))
+        metrics = trainer.callback_metrics
+        self._zeros = self._zeros + metrics.get("train/zero_embeddings", 0)  # a tensor: reading it would wait for a GPU
+        step = trainer.global_step
+        if step == self._last_step:
+            return  # a part of an accumulated batch
+        self._last_step = step
+        if step % steps_between_records(trainer) and step != self.total:
+            return
+        returned = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        loss = metrics.get("train/loss", returned)
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {float(loss)} at step {step}: training has diverged.",
+                mend=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
+                "a smaller margin, or trainer.gradient_clip_val=5",
+            )
+        if trainer.is_global_zero:
+            self._warn(step, float(metrics.get("train/target_cosine", 0.0)))
+
+    def _warn(self, step: int, cosine: float) -> None:
+        if (zeros := int(self._zeros)) and "zeros" not in self._told:
+            self._told.add("zeros")
+            log.warning(
+                "up to step %d: %d embedding(s) of zeros. They have no direction, so the head learns nothing from "
+                "them. Usual causes: dead ReLUs after too large an optimizer.lr, overflow in half precision",
+                step,
+                zeros,
+            )
+        if cosine < _FOLDED and "folded" not in self._told:
+            self._told.add("folded")
+            log.warning(
+                "step %d: embeddings point away from their own class (mean cosine %.2f). A margin cos(theta + m) rises "
+                "again beyond pi - m, so the loss has a false minimum where all classes are one direction and all "
+                "embeddings its opposite. Usual mends: head.monotone=true (ElasticFace), a smaller head.margin, a "
+                "smaller optimizer.lr",
+                step,
+                cosine,
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises `Unhealthy` if the embeddings say nothing: the rest of the training would be for nothing."""
+        if trainer.sanity_checking:
+            return
+        for name, outcome in getattr(pl_module, "outcomes", {}).items():
+            if outcome.symptoms:
+                raise Unhealthy(
+                    f"{name} at step {trainer.global_step}: " + "\n".join(outcome.symptoms),
+                    mend="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
+                )

@@ -1,0 +1,122 @@
+"""Lightning's own loggers in a run's folder: placed below it, one identity for one folder, never in the way."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from kdface.runs.folder import write_text
+from kdface.runs.records import scalars
+
+log = logging.getLogger("kdface")
+_GUARDED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint", "log_image")
+
+
+def placed(target: str, given: Mapping[str, Any], folder: Path, run_name: str) -> dict[str, Any]:
+    """Where a logger writes and what it calls the run, unless its node says so.
+
+    One run of the logger for one folder: a resumed run goes on with it, and a record sent twice makes no second one.
+    """
+    identity = hashlib.sha256(run_name.encode()).hexdigest()[:12]
+    known = folder / "mlflow.run"
+    values: dict[str, dict[str, Any]] = {
+        "WandbLogger": {"save_dir": str(folder), "name": run_name, "id": identity, "resume": "allow"},
+        "TensorBoardLogger": {"save_dir": str(folder), "name": "", "version": "tensorboard"},
+        "CSVLogger": {"save_dir": str(folder), "name": "", "version": "csv"},
+        "MLFlowLogger": {
+            "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+            "run_name": run_name,
+            "run_id": known.read_text(encoding="utf-8").strip() if known.is_file() else None,
+        },
+    }
+    os.environ.setdefault("WANDB_SILENT", "true")
+    name = target.rpartition(".")[2]
+    return {key: value for key, value in values.get(name, {}).items() if given.get(key) is None}
+
+
+def started(logger: Logger, folder: Path) -> None:
+    """Keep the number that MLflow gives a run."""
+    if type(logger).__name__ == "MLFlowLogger" and not (folder / "mlflow.run").is_file():
+        write_text(folder / "mlflow.run", f"{logger.run_id}\n")  # type: ignore[attr-defined]
+
+
+def guarded(logger: Logger) -> Logger:
+    """The logger, whose failures are told once and never stop training."""
+    failed: list[str] = []
+
+    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if failed:
+                return None
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:  # a logger must never stop training, whatever it raises
+                failed.append(str(error))
+                log.warning(
+                    "%s failed and is left out from here on (%s); metrics.jsonl goes on", type(logger).__name__, error
+                )
+                return None
+
+        return call
+
+    for name in _GUARDED:
+        if hasattr(logger, name):
+            setattr(logger, name, guard(getattr(logger, name)))
+    return logger
+
+
+def replay(logger: Logger, records: Iterable[Mapping[str, Any]]) -> int:
+    """Give a logger every record in its order; how many there were."""
+    count = 0
+    for record in records:
+        if values := scalars(record):
+            logger.log_metrics(values, step=int(record["step"]) - 1)  # Lightning counts steps from 0
+        count += 1
+    return count
+
+
+def starts_anew(logger: Logger) -> bool:
+    """Whether a resumed run must give it again what came before: CSVLogger empties its file, and of several offline
+    runs of one identity wandb keeps the last."""
+    return type(logger).__name__ in ("CSVLogger", "WandbLogger")
+
+
+def show(logger: Logger, figures: Iterable[Path]) -> None:
+    """Give a logger pictures, as it takes them."""
+    kind = type(logger).__name__
+    for file in figures:
+        if kind == "WandbLogger":
+            logger.log_image(f"figures/{file.stem}", [str(file)])  # type: ignore[attr-defined]
+        elif kind == "MLFlowLogger":
+            logger.experiment.log_artifact(logger.run_id, str(file), "figures")  # type: ignore[attr-defined]
+        elif kind == "TensorBoardLogger":
+            import cv2
+
+            image = cv2.imread(str(file))
+            assert image is not None
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            logger.experiment.add_image(f"figures/{file.stem}", image, dataformats="HWC")  # type: ignore[attr-defined]
+
+
+def close(logger: Logger, status: str) -> None:
+    """End a logger's run."""
+    logger.finalize(status)
+    if type(logger).__name__ == "WandbLogger":
+        importlib.import_module("wandb").finish(exit_code=int(status != "success"))
+
+
+def attempt(action: Callable[[Logger], None], logger: Logger) -> None:
+    """Do something with a logger that may fail, which is told and stops nothing."""
+    try:
+        action(logger)
+    except Exception as error:
+        log.warning("%s failed (%s); metrics.jsonl has everything", type(logger).__name__, error)
