@@ -20,7 +20,7 @@ NAMED_BEFORE = {
     (): "a4834becec70",
     ("experiment=demo",): "d523d018b430",
     ("experiment=maskinv/small_teacher",): "0d3615079ca7",
-    ("experiment=elasticface/ms1mv2_r100_arc",): "423c68ea95be",
+    ("experiment=spherefacer/vggface2_sfnet20_ga_softmax",): "14e49bd49043",
     ("experiment=spherefacer/ms1mv2_r100_sphereface",): "170d9626891d",
     ("experiment=facenet/pins90_nano",): "ca495deba2ac",
     (
