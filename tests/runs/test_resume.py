@@ -140,6 +140,9 @@ def test_callbacks_and_validation_in_mid_epoch_resume_exactly(
         )
         for name, value in expected["state_dict"].items():
             assert value.numpy().tobytes() == found["state_dict"][name].numpy().tobytes(), name
+        for content in (expected, found):
+            for state in content["callbacks"].values():
+                state.pop("current_score", None)  # of the last validation; Lightning does not restore it
         assert str(expected["callbacks"]) == str(found["callbacks"])
     names = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (with_callbacks, run)]
     assert names[0] == names[1] and len(names[0]) == 3
