@@ -56,9 +56,10 @@ def test_a_signature_is_that_of_the_imported_part(target: str) -> None:
     assert list(read) == list(imported) and read.any_key == imported.any_key
     for name, parameter in imported.items():
         assert read[name].required == parameter.required, name
-        if parameter.default is None or isinstance(parameter.default, int | float | bool):
+        computed = isinstance(read[name].default, str) and "(" in read[name].default  # of the environment, say
+        if not computed and (parameter.default is None or isinstance(parameter.default, int | float | bool)):
             assert read[name].default == parameter.default, name
-        if not _opaque(read[name].hint):
+        if not _opaque(read[name].hint) and parameter.hint is not Any:  # Any: a name imported for type checking only
             assert _comparable(read[name].hint) == _comparable(parameter.hint), name
 
 
