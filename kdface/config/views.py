@@ -1,5 +1,7 @@
 """`${view:first}` and `${view:last}` in a configuration: the views of the augmentation that was chosen, by place.
 
+`${if_any:teacher}` is the part of a group, and null where its choice is none.
+
 An augmentation lists its views from the face as it is to the face that is hardest to see, so a method whose student
 learns from the hard one follows any augmentation.
 """
@@ -17,8 +19,9 @@ _PLACES = {"first": 0, "last": -1}
 
 
 def register() -> None:
-    """Teach OmegaConf the interpolation."""
+    """Teach OmegaConf the interpolations."""
     OmegaConf.register_new_resolver("view", _view, replace=True)
+    OmegaConf.register_new_resolver("if_any", _if_any, replace=True)
 
 
 def _view(place: str, *, _root_: Any) -> str:
@@ -29,3 +32,7 @@ def _view(place: str, *, _root_: Any) -> str:
     if not views:
         raise UserError(f"{target} names no views.")
     return views[_PLACES[place]]
+
+
+def _if_any(group: str, *, _root_: Any) -> Any:
+    return _root_[group] or None

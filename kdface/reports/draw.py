@@ -32,7 +32,9 @@ def draw_scores(scores: Path, figures: Path) -> None:
         found = read_arrays(file)
         name = file.stem
         if "errors" in found:
-            _save(edc_figure({name: (found["discarded"], found["errors"])}), figures / f"{name}_edc")
+            interval = ("interval_at", "interval_low", "interval_high")  # not of runs made before there was one
+            bands = {name: tuple(found[each] for each in interval)} if set(interval) <= set(found) else None
+            _save(edc_figure({name: (found["discarded"], found["errors"])}, bands=bands), figures / f"{name}_edc")
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
             _save(consistency_figure(*both, spearman=spearman(*both)), figures / f"{name}_consistency")

@@ -44,7 +44,7 @@ def edc_figure(
 
     The curves are steps, as `kdface.evaluation.edc.EDC` gives them, without interpolation. The runs are listed from
     the highest curve down, by their areas up to the limit. The axis begins at zero, but where all errors lie close
-    together.
+    together. If all begin at one error, E(0), a dotted line tells it: what a quality that says nothing keeps.
 
     Args:
         runs: for each run (discard fraction from 0 up, FNMR).
@@ -71,6 +71,17 @@ def edc_figure(
             draw_bands(axes, lines, {name: (fractions[inside], low[inside], high[inside])})
         for line in lines.values():
             line.set_drawstyle("steps-post")
+        starts = sorted({float(y[0]) for _, y in shown.values()})
+        if len(starts) == 1:  # all were recognised by one network
+            axes.axhline(starts[0], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1.8)
+            axes.annotate(
+                f"E(0) = {starts[0]:.3g}",
+                (limit, starts[0]),
+                xytext=(-3, 3),
+                textcoords="offset points",
+                ha="right",
+                color=INK,
+            )
         axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
         if min(y.min() for _, y in shown.values()) < _CLOSE * max(y.max() for _, y in shown.values()):
             axes.set_ylim(bottom=0)

@@ -246,3 +246,33 @@ def test_a_network_without_quality(kdface: Kdface, teacher_run: Path, tmp_path: 
     cv2.imwrite(str(tmp_path / "faces" / "a.png"), np.zeros((32, 32, 3), dtype=np.uint8))
     said = kdface("quality", str(tmp_path / "faces"), f"run={teacher_run}")
     assert said.code == 2 and "gives no face-image quality" in said.err
+
+
+def test_the_papers_own_metric_is_there_without_data(kdface: Kdface) -> None:
+    """Of a run without a teacher, whose own network recognises and grades."""
+    words = [word for word in TINY if not word.startswith(("evaluation", "head"))]
+    small = [
+        f"evaluation.toy_quality{end}.test.{key}" for end in ("", "_p6") for key in ("dataset.people=12", "folds=2")
+    ]
+    said = kdface("train", *words, "head=magface", "evaluation=toy_quality", *small, "paths.runs=runs")
+    assert said.code == 0, said
+    (found,) = Path("runs").rglob("results.json")
+    metrics = json.loads(found.read_text())["metrics"]
+    assert {"toy_quality/fnmr", "toy_quality_p6/recomputed_embeddings/fnmr", "toy_quality_p6/spearman_aligned"} <= set(
+        metrics
+    )
+    assert (
+        metrics["toy_quality/fnmr"]["low"]
+        <= metrics["toy_quality/fnmr"]["value"]
+        <= metrics["toy_quality/fnmr"]["high"]
+    )
+    assert (found.parent / "figures/toy_quality_edc.png").is_file()
+
+
+@pytest.mark.parametrize("choice", ["toy_quality", "lfw_ytf_quality"])
+def test_a_run_that_grades_nothing_is_told_how_one_would(kdface: Kdface, choice: str) -> None:
+    words = [word for word in TINY if not word.startswith("evaluation")]
+    said = kdface("train", *words, f"evaluation={choice}", "paths.runs=runs", "paths.data=data")
+    assert said.code == 2
+    assert "follows a group that is none" not in said.err
+    assert choice != "toy_quality" or "head=magface" in said.err  # LFW is looked for first

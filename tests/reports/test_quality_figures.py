@@ -21,6 +21,15 @@ RUNS = {"norm": (D, np.array([0.2, 0.18, 0.17, 0.1])), "AI-KD": (D, np.array([0.
 BANDS = {"AI-KD": (np.array([0.0, 0.1, 0.4]), np.array([0.15, 0.05, 0.0]), np.array([0.25, 0.15, 0.1]))}
 
 
+def test_e0_is_told_where_all_runs_begin_there() -> None:
+    """Recognised by one network; with several networks there is no one E(0)."""
+    d = np.array([0.0, 0.1])
+    one = edc_figure({"a": (d, np.array([0.25, 0.125])), "b": (d, np.array([0.25, 0.0]))})
+    assert [text.get_text() for text in one.axes[0].texts if "E(0)" in text.get_text()] == ["E(0) = 0.25"]
+    two = edc_figure({"a": (d, np.array([0.25, 0.125])), "b": (d, np.array([0.5, 0.0]))})
+    assert not [text for text in two.axes[0].texts if "E(0)" in text.get_text()]
+
+
 def _lines(figure: Figure) -> dict[str, Any]:
     return {str(line.get_label()): line for line in figure.axes[0].get_lines()}
 

@@ -95,7 +95,10 @@ function drawCmc() {
 function drawEdc() {
   const test = $("edc-test").value, found = D.edc[test] || {};
   const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, D.discard, found[g].y, found[g].low, found[g].high));
-  later($("edc"), () => plot($("edc"), `Error versus discard on ${test}`, traces, { xaxis: { title: { text: "Discarded pairs" }, tickformat: ".0%", range: [0, D.discard.at(-1) * 1.01] }, yaxis: { title: { text: "False non-match rate" }, rangemode: "tozero" } }));
+  // As the PDFs: from zero unless all errors lie close together, and E(0) where all begin there.
+  const errors = [...ticked].filter((g) => found[g]).map((g) => found[g].y), start = new Set(errors.map((y) => y[0]));
+  const close = Math.min(...errors.flat()) >= 0.8 * Math.max(...errors.flat()), none = { type: "line", xref: "paper", x0: 0, x1: 1, y0: [...start][0], y1: [...start][0], line: { dash: "dot", width: 1 } };
+  later($("edc"), () => plot($("edc"), `Error versus discard on ${test}`, traces, { xaxis: { title: { text: "Discarded pairs" }, tickformat: ".0%", range: [0, D.discard.at(-1) * 1.01] }, yaxis: { title: { text: "False non-match rate" }, rangemode: close ? "normal" : "tozero" }, shapes: start.size === 1 ? [none] : [] }));
 }
 $("series").addEventListener("change", drawLearning);
 $("log").addEventListener("change", drawLearning);
