@@ -257,10 +257,11 @@ def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
         valid = [str(each) for each in typing.get_args(_plain(hint)) if isinstance(each, str)]
         near = nearest(str(value), valid) if valid else ""
         inner = ".".join(str(each) for each in first["loc"] if isinstance(each, int))
+        key = path if near else next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
         raise UserError(
             f"{path} = {value!r} cannot be used{f' (item {inner})' if inner else ''}.",
             expected=said if len(error.errors()) == 1 else _describe(hint),
-            nearest=f"{path}={near}" if near else "",
+            nearest=f"{key}={near or value}" if key else "",  # `data` is a node here, and a dataset elsewhere
             origin=origins.of(path),
         ) from None
 

@@ -12,15 +12,18 @@ from pytorch_lightning.plugins import CheckpointIO
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, flush, write_atomic
+from kdface.stored import require_whole
 
 CHECKPOINT_FORMAT = 1
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises `UserError` where it is missing, broken, holds objects, or is not kdface's."""
+    """A checkpoint's content. Raises `UserError` if it is missing, broken (a bit suffices), holds objects, or is not
+    kdface's."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.", mend="kdface train with the run's command makes it")
     try:
+        require_whole(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -75,8 +78,21 @@ class RunCheckpoints(CheckpointIO):
 
 
 def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights strictly; returns what else kdface wrote into it (config, preprocessing, step)."""
+    """Load a checkpoint's weights strictly; returns what else kdface wrote into it (config, preprocessing, step).
+
+    Raises `UserError` if a weight is missing, is of another shape or type than the module's, or is not finite.
+    """
     content = read_checkpoint(path)
+    own = module.state_dict()
+    for name, value in content["state_dict"].items():
+        if name in own and own[name].dtype != value.dtype:
+            kinds = f"{value.dtype}, not {own[name].dtype}"
+            raise UserError(f"{path} does not fit the run's configuration: {name} is {kinds}.")
+        if value.dtype.is_floating_point and not value.isfinite().all():
+            raise UserError(
+                f"{path}: {name} has values that are not finite, so the network is of no use.",
+                mend="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
+            )
     try:
         module.load_state_dict(content["state_dict"], strict=True)
     except RuntimeError as error:

@@ -41,7 +41,6 @@ ROWS = [
             "trainer.accelerater=cpu",
             "accelerator=cpu",
             "embedding_dim=16",
-            "data=toy_faces",
             "model=spherefacer",
             "model=iresnet_nano",
             "data_dir=elsewhere",
@@ -55,6 +54,7 @@ ROWS = [
         tiny(word, told=" now.")
         for word in ("trainer.nodes=1", "trainer.clip_norm=5.0", "trainer.workers=1", "trainer.evaluate_epochs=1")
     ),
+    tiny("data=toy_faces", told="cannot be used"),
     tiny("trainer.max_steps=null", told="no limit is -1"),
     tiny("+trainer.max_epochs=3", told="is there already"),
     tiny("~nothing", told="not there to be removed"),

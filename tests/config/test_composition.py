@@ -14,6 +14,7 @@ from kdface.config.compose import compose, compose_in, hydra_context, load
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.locate import locate
 from kdface.config.paths import choices, conf_folder, groups
+from kdface.errors import UserError
 from tests.conftest import TINY, Kdface
 
 
@@ -150,6 +151,8 @@ def company(group: str, choice: str) -> list[str]:
         given.append("dataset.root=faces")
     if group == "evaluation" and choice in ("periocular", "periocular_sharp", "eyes_and_faces", "training_people"):
         given += ["augmentation=periocular", "method.views.student=periocular"]
+    if group == "callbacks" and choice in ("best", "early_stopping"):
+        given.append("validation=people")
     text = (conf_folder() / group / f"{choice}.yaml").read_text()
     if (group in ("teacher", "experiment") and "run: ???" in text) or (
         group == "method" and choice in ("aikd", "distillation", "harmonic", "maskinv")
@@ -166,7 +169,17 @@ def company(group: str, choice: str) -> list[str]:
     return given
 
 
-@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in groups() for choice in choices(group)])
+# callbacks=swa is there to be refused by name, with what to use instead
+REFUSED = ("callbacks", "swa")
+CHOICES = [(group, choice) for group in groups() for choice in choices(group) if (group, choice) != REFUSED]
+
+
+def test_swa_is_refused_with_what_serves_instead() -> None:
+    with pytest.raises(UserError, match=r"callbacks=none ema\.decay"):
+        compose(["callbacks=swa"])
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_passes_its_check(group: str, choice: str) -> None:
     assert compose(company(group, choice)).choices[group] == choice
 

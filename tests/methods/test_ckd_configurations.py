@@ -17,6 +17,7 @@ from kdface.datasets.ckd_folders import CKDFolders, Modality
 from kdface.datasets.loading import Batch
 from kdface.methods import Method
 from kdface.methods.ckd import CKD
+from kdface.runs.folder import RunFolder
 from tests.conftest import TINY, Kdface, only_run
 from tests.datasets.test_image_folder import encoded, picture
 
@@ -44,7 +45,8 @@ SMALL = [
     *(
         word
         for word in TINY
-        if word.startswith(("dataset.", "trainer.", "optimizer.", "backbone.")) and "size=[32" not in word
+        if word.startswith(("dataset.", "trainer.", "loader.", "hardware.", "optimizer.", "backbone."))
+        and "size=[32" not in word
     ),
     "dataset.size=[48,48]",
     "augmentation.size=[32,64]",
@@ -115,7 +117,7 @@ def require_calibration(kdface: Kdface, run: Path, root: Path) -> None:
             f"evaluation.ckd_periocular_calibration.dataset.size=[{size[0]},{size[1]}]",
         )
         assert said.code == 0, said
-        found = json.loads((run / "evaluations" / "ckd_periocular_calibration" / "results.json").read_text())
+        found = json.loads(RunFolder(run).evaluated()[0].read_text())  # the newest: they lie side by side
         faces = CKDFolders(root, "val", modality, size)
         images = torch.from_numpy(np.stack([faces[row].image for row in range(len(faces))]))
         with torch.no_grad():

@@ -334,9 +334,9 @@ def test_every_metric_has_its_file_and_what_it_was_computed_with(tmp_path: Path)
     }
     assert [source["step"] for source in run["sources"]] == [30, 30, 30]
     assert run["environment"]["commit"] == "abc123"
-    told = [source["environment"] for source in run["sources"]]
-    assert told[0] == told[2] == {}
-    assert told[1] == {
+    told = {source["file"]: source["environment"] for source in run["sources"]}  # the newest one first
+    assert told["results.json"] == told["evaluations/plain/results.json"] == {}
+    assert told["evaluations/ijb/results.json"] == {
         "commit": "def456",
         "changed": True,
         "machine": "two",

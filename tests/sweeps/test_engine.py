@@ -80,7 +80,7 @@ def _jobs(ledger: Ledger, count: int) -> list[Job]:
 
         def prepare(folder: RunFolder = folder) -> None:
             with folder.locked():
-                pass
+                folder.config.touch()
 
         jobs.append(Job(number, entry, folder, prepare))
     return jobs

@@ -24,7 +24,9 @@ TREE: dict[str, Any] = {
     "name": "m",
     "seed": 0,
     "paths": {"data": "/somewhere/data", "runs": "/somewhere/runs"},
-    "trainer": {"max_epochs": 2, "workers": 0, "log_steps": 1, "checkpoint_steps": None},
+    "trainer": {"max_epochs": 2, "log_every_n_steps": 1},
+    "loader": {"num_workers": 0},
+    "resume": {"every_n_train_steps": None},
     "head": {"_target_": "kdface.heads.CosFace", "margin": 0.4},
     "optimizer": {"lr": 0.1},
 }
@@ -67,6 +69,7 @@ def test_states_are_read_from_the_run_folder(ledger: Ledger) -> None:
     assert ledger.state(each) is State.WAITING
     folder.root.mkdir(parents=True)
     assert ledger.state(each) is State.WAITING
+    folder.config.write_text(yaml.safe_dump(tree))
     (folder.root / "environment.json").write_text("{}")
     assert ledger.state(each) is State.INTERRUPTED
     with open(folder.root / ".lock", "a") as lock:
@@ -80,7 +83,6 @@ def test_states_are_read_from_the_run_folder(ledger: Ledger) -> None:
     assert ledger.state(replace(each, pruned=True)) is State.PRUNED
     folder.mark_done()
     assert ledger.state(replace(each, pruned=True)) is State.DONE
-    del tree
 
 
 def test_an_entry_holds_its_point_and_no_absolute_path(ledger: Ledger, tmp_path: Path) -> None:
@@ -130,10 +132,11 @@ def test_what_changed_beside_the_swept_values_is_found(ledger: Ledger) -> None:
 
 
 def test_status_shows_the_end_of_a_failed_jobs_log(ledger: Ledger) -> None:
-    each, _ = _job(ledger, 0.4, 0)
+    each, tree = _job(ledger, 0.4, 0)
     ledger.write(each)
     folder = ledger.folder(each)
     folder.root.mkdir(parents=True)
+    folder.config.write_text(yaml.safe_dump(tree))
     (folder.root / "output.log").write_text("\n".join(f"line {i}" for i in range(100)))
     marks.note_failure(folder, "broken")
     said = status(ledger)
