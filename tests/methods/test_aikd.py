@@ -209,9 +209,9 @@ def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
     broken.write_bytes(broken.read_bytes()[:300])
     jobs: list[Job] = []
 
-    def seen(job: Job, folder: RunFolder) -> dict[str, Any]:
+    def seen(job: Job, folder: RunFolder, *rest: Any) -> dict[str, Any]:
         jobs.append(job)
-        return train(job, folder)
+        return train(job, folder, *rest)
 
     monkeypatch.setattr("kdface.runs.train.train", seen)
     tiny = [each for each in TINY if not each.startswith(("dataset", "evaluation"))]

@@ -23,7 +23,7 @@ from tests.reports.test_tables import _definition, _table
         ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "twice", ""),
         ("title: t\nrows: [{label: a, published: {x: y}}]\ncolumns: [{label: b}]", "no `published:`", ""),
         ("title: [", "cannot be read", ""),
-        ("- a", "the file", ""),
+        ("- a", "cannot be read: Input should be a valid dictionary", ""),
     ],
 )
 def test_mistakes_in_a_definition_are_told(tmp_path: Path, text: str, told: str, near: str) -> None:
