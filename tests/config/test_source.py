@@ -6,6 +6,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ def _comparable(hint: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return hint.__name__, [field.name for field in dataclasses.fields(hint)]
     if inner := typing.get_args(hint):
-        return typing.get_origin(hint), [_comparable(each) for each in inner]
+        found = [_comparable(part) for part in inner]
+        kind = typing.get_origin(hint)
+        # equal unions share one object, whose order is that of whichever was made first
+        return kind, sorted(found, key=repr) if kind in (typing.Union, types.UnionType) else found
     return hint
 
 
