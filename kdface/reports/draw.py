@@ -33,7 +33,8 @@ def draw_scores(scores: Path, figures: Path) -> None:
         name = file.stem
         if "errors" in found:
             interval = ("interval_at", "interval_low", "interval_high")  # not of runs made before there was one
-            bands = {name: tuple(found[each] for each in interval)} if set(interval) <= set(found) else None
+            at, low, high = (found.get(key) for key in interval)
+            bands = {name: (at, low, high)} if at is not None and low is not None and high is not None else None
             _save(edc_figure({name: (found["discarded"], found["errors"])}, bands=bands), figures / f"{name}_edc")
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
