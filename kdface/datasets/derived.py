@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets.checks import bytes_of, check
-from kdface.faces import FaceSet
+from kdface.faces import FaceSet, Sample
 
 
 class Derived:
@@ -51,3 +51,34 @@ class Derived:
     def raw_bytes(self, index: int) -> bytes:
         """Of the image beneath: what is made of it depends on these bytes and on the configuration."""
         return bytes_of(self.dataset, index)
+
+
+class Rows(Derived):
+    """Some images of a set, in the order of `rows`; its people keep their numbers, those without an image too."""
+
+    def __init__(self, dataset: FaceSet, rows: NDArray[np.int64]) -> None:
+        super().__init__(dataset)
+        self.preprocessing = dataset.preprocessing
+        self._rows = rows
+        self._labels: NDArray[np.int64] = np.asarray(dataset.labels)[rows].astype(np.int64)
+        self._keys = [dataset.keys[row] for row in rows.tolist()]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return self._keys
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[int(self._rows[index])]
+
+    def check(self, index: int) -> None:
+        super().check(int(self._rows[index]))
+
+    def raw_bytes(self, index: int) -> bytes:
+        return super().raw_bytes(int(self._rows[index]))

@@ -10,52 +10,29 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
-from kdface.datasets.checks import bytes_of, check
-from kdface.datasets.derived import Derived
+from kdface.datasets.derived import Rows
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Sample
 from kdface.randomness import generator
 
 
-class Rows(Derived):
+class Renumbered(Rows):
     """Some images of a set, with their people numbered anew."""
 
     def __init__(self, dataset: FaceSet, rows: NDArray[np.int64]) -> None:
-        super().__init__(dataset)
-        self.preprocessing = dataset.preprocessing
-        labels = np.asarray(dataset.labels)
-        chosen = np.unique(labels[rows])
-        self._rows = rows
-        self._labels: NDArray[np.int64] = np.searchsorted(chosen, labels[rows]).astype(np.int64)
+        super().__init__(dataset, rows)
+        chosen, self._labels = np.unique(self._labels, return_inverse=True)
         self._people = [dataset.people[label] for label in chosen.tolist()]
-        self._keys = [dataset.keys[row] for row in rows.tolist()]
 
     @property
     def people(self) -> Sequence[str]:
         return self._people
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels
-
-    @property
-    def keys(self) -> Sequence[str]:
-        return self._keys
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def __getitem__(self, index: int) -> Sample:
-        return replace(self.dataset[int(self._rows[index])], label=int(self._labels[index]))
-
-    def check(self, index: int) -> None:
-        check(self.dataset, int(self._rows[index]))
-
-    def raw_bytes(self, index: int) -> bytes:
-        return bytes_of(self.dataset, int(self._rows[index]))
+        return replace(super().__getitem__(index), label=int(self._labels[index]))
 
 
-class HeldOut(Rows):
+class HeldOut(Renumbered):
     """A part of the training set that is kept from training, to validate with; `rest` is what is trained on.
 
     Args:
@@ -99,7 +76,7 @@ class HeldOut(Rows):
         super().__init__(training_faces, np.flatnonzero(held != rest))
 
 
-class Subset(Rows):
+class Subset(Renumbered):
     """So many people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
 
     Args:

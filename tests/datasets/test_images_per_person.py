@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
-from kdface.datasets import ImagesPerPerson, ToyFaces
+from kdface.datasets import ImagesPerPerson, Subset, ToyFaces
+from kdface.datasets.readable import Readable
 from kdface.errors import UserError
 
 
@@ -33,3 +37,26 @@ def test_somebody_with_fewer_gives_all() -> None:
         ImagesPerPerson(faces(), 7, held_out=2)
     assert error.value.mend == "number=5"
     assert len(ImagesPerPerson(faces(), 5, held_out=2)) == 6
+
+
+class Watched(ToyFaces):
+    """Records which of its images were looked at."""
+
+    def check(self, index: int) -> None:
+        self.looked_at = self.keys[index]
+
+    def raw_bytes(self, index: int) -> bytes:
+        return self.keys[index].encode()
+
+
+@pytest.mark.parametrize(
+    "some",
+    [lambda of: ImagesPerPerson(of, 2), lambda of: Subset(of, 2), Readable],
+    ids=["images_per_person", "subset", "readable"],
+)
+def test_a_part_of_a_set_looks_at_its_own_images(some: Callable[[Any], Any]) -> None:
+    whole = Watched(people=3, images_per_person=4, size=(32, 32), seed=0)
+    part = some(whole)
+    for index, key in enumerate(part.keys):
+        part.check(index)
+        assert (whole.looked_at, part.raw_bytes(index).decode(), part[index].key) == (key, key, key)
