@@ -36,7 +36,7 @@ class UserError(Exception):
             ("set in", self.origin),
             ("expected", self.expected),
             ("nearest", self.nearest),
-            ("to mend", self.mend),
+            ("fix", self.mend),
         ]
         return "\n".join([self.problem, *(f"  {name + ':':<10} {text}" for name, text in rows if text)])
 

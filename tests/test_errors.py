@@ -14,7 +14,7 @@ def test_a_message_has_a_line_for_each_part_that_is_given() -> None:
         "  set in:    file:3",
         "  expected:  2",
         "  nearest:   y",
-        "  to mend:   x=2",
+        "  fix:       x=2",
     ]
     assert str(UserError("x = 1.")) == "x = 1."
 

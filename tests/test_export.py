@@ -104,7 +104,7 @@ def test_an_unknown_suffix_is_an_error_that_says_what_works(
     said = kdface("export", f"run={run}", file)
     assert said.code == 2 and ".safetensors" in said.err and near in said.err
     assert not list(tmp_path.iterdir())
-    fix = said.err.split("to mend:")[1].split("\n")[0].split()[1:]
+    fix = said.err.split("fix:")[1].split("\n")[0].split()[1:]
     pytest.importorskip("safetensors")
     assert kdface(*fix).code == 0
 

@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
         print("    is not there: generated faces (dataset=toy_faces) need none")
         if "KDFACE_DATA" in os.environ:
             wrong.append(f"$KDFACE_DATA names {data}, which is not there")
-    print("\n".join(["", "to mend:", *(f"  {each}" for each in wrong)]) if wrong else "\nnothing is wrong")
+    print("\n".join(["", "fix:", *(f"  {each}" for each in wrong)]) if wrong else "\nnothing is wrong")
     return 2 if wrong else 0
 
 

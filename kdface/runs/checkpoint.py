@@ -12,7 +12,8 @@ from pytorch_lightning.plugins import CheckpointIO
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, flush, write_atomic
-from kdface.stored import require_whole
+from kdface.runs.schemas import CheckpointFields
+from kdface.stored import conform, require_whole
 
 CHECKPOINT_FORMAT = 1
 
@@ -37,6 +38,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     made_with = content["kdface"].get("format") if isinstance(content["kdface"], dict) else None
     if made_with != CHECKPOINT_FORMAT:
         raise UserError(f"{path} has format {made_with}.", expected=f"format {CHECKPOINT_FORMAT}")
+    try:
+        conform(content["kdface"], CheckpointFields)
+    except ValueError as error:
+        raise UserError(f"{path} is not a checkpoint of kdface: {error}.") from None
+    weights = content["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"{path} is not a checkpoint of kdface.", expected="tensors by name under state_dict")
     return content
 
 

@@ -1,6 +1,6 @@
 """Advice that works when typed: the fix that a message suggests is parsed, applied to the command and run.
 
-A row is a command that makes a mistake. What its message says under `to mend` and `nearest` is applied by rule alone:
+A row is a command that makes a mistake. What its message says under `fix` and `nearest` is applied by rule alone:
 
 - `KEY=VALUE ...` takes the place of the word that was wrong, or of the word with that key, or is added;
 - `write NEW in place of OLD` renames a key, on the command line or in the file and line that the message names;

@@ -29,7 +29,8 @@ def failed(tmp_path: Path) -> Ledger:
         entry = Entry(run=f"{name}/seed0-1234abcd")
         folder = ledger.folder(entry)
         folder.root.mkdir(parents=True)
-        folder.config.write_text(yaml.safe_dump({"trainer": {"devices": 1}, "teacher": teacher}))
+        tree = {"name": name, "seed": 0, "paths": {"data": "data", "runs": str(ledger.runs)}}
+        folder.config.write_text(yaml.safe_dump({**tree, "trainer": {"devices": 1}, "teacher": teacher}))
         folder.results.write_text(json.dumps({"metrics": {}}))
         marks.note_failure(folder, "broken")
         ledger.write(entry)

@@ -124,7 +124,14 @@ def make_showcase(runs: Path, seeds: int = 3) -> None:
     ledger = Ledger.of(runs, ["demo"], ["lr"])
     for run, override in ((root.relative_to(runs).as_posix(), "lr=1"), ("demo/a", "lr=9"), ("demo/b", "lr=3")):
         ledger.write(Entry(run=run, overrides=[override]))
-    marks.note_failure(RunFolder(runs / "demo" / "a"), "the loss diverged")
+    fail(RunFolder(runs / "demo" / "a"), "the loss diverged")
+
+
+def fail(folder: RunFolder, error: str) -> None:
+    """A job that began, and failed before it had anything to report."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.config.touch()
+    marks.note_failure(folder, error)
 
 
 def evaluate_later(root: Path) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 from kdface.reports.html.page import Reader
 from kdface.reports.html.sweeps import read_sweeps
 from kdface.runs.folder import RunFolder
-from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger
-from tests.reports.folders import config, make_run
+from tests.reports.folders import config, fail, make_run
 
 
 def _job(ledger: Ledger, run: str, *overrides: str) -> RunFolder:
@@ -27,7 +26,7 @@ def test_jobs_are_counted_and_those_that_failed_or_never_began_are_named(tmp_pat
     _job(ledger, done.relative_to(runs).as_posix(), "lr=0.1", "seed=0")
     _job(ledger, "demo/seed2-b", "lr=0.3", f"teacher.run={runs}/teacher/seed0")
     _job(ledger, "demo/seed1-a", "lr=0.2", "seed=1")
-    marks.note_failure(_job(ledger, "demo/seed3-c", "lr=9", "seed=3"), "UserError: too high\n  to mend: lr=1")
+    fail(_job(ledger, "demo/seed3-c", "lr=9", "seed=3"), "UserError: too high\n  fix: lr=1")
     running = _job(ledger, "demo/seed4-d", "lr=0.4")
     running.root.mkdir(parents=True)
     with open(running.root / ".lock", "w") as lock:
@@ -60,6 +59,6 @@ def test_a_job_that_fails_changes_the_report(tmp_path: Path) -> None:
     without = reader.state()
     folder = _job(ledger, "demo/seed1-a", "lr=1")
     waiting = reader.state()
-    marks.note_failure(folder, "no")
+    fail(folder, "no")
     assert without != waiting != reader.state() and reader.state() == reader.state()
     assert [each["counts"] for each in reader.sweeps()] == [{"failed": 1}]

@@ -140,6 +140,9 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished: Path) -> N
     assert plain(content)
 
 
+FIELDS = {"format": 1, "preprocessing": {}, "num_classes": 2, "step": 1, "batches": 1}
+
+
 class _Evil:
     def __reduce__(self) -> Any:
         return (print, ("executed",))
@@ -151,6 +154,9 @@ class _Evil:
         ({"state_dict": {}, "kdface": _Evil()}, "more than tensors and plain values"),
         ({"weights": {}}, "is not a checkpoint of kdface"),
         ({"state_dict": {}, "kdface": {"format": 99}}, "format 99"),
+        ({"state_dict": {}, "kdface": {"format": 1}}, "preprocessing: field required"),
+        ({"state_dict": {}, "kdface": {**FIELDS, "step": "many"}}, "step: input should be a valid integer"),
+        ({"state_dict": {"weight": 1}, "kdface": FIELDS}, "is not a checkpoint of kdface"),
         (b"half a file", "is broken|more than tensors"),
     ],
 )
@@ -170,7 +176,7 @@ def test_what_is_no_checkpoint_is_refused_and_runs_nothing(
 def test_a_flipped_bit_and_useless_weights_are_refused(tmp_path: Path) -> None:
     module = torch.nn.Linear(64, 64)
     path = tmp_path / "last.ckpt"
-    content = {"state_dict": module.state_dict(), "kdface": {"format": 1}}
+    content = {"state_dict": module.state_dict(), "kdface": FIELDS}
     torch.save(content, path)
     load_weights_into(torch.nn.Linear(64, 64), path)
     whole = path.read_bytes()
