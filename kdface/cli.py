@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 # command -> (module that has `run(arguments) -> exit code`, what it does)
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """The entry point of the installed script."""
+    """The entry point of the installed script. Warnings are one line, without the place in the code they come from."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     os.environ["PYTHONSAFEPATH"] = "1"  # of ranks and of a cluster's workers too: no file of the current folder is run
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from kdface.config.compose import compose
 from kdface.errors import UserError
@@ -60,11 +61,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("word", TAKEN)
 def test_an_argument_of_the_trainer_is_taken(word: str) -> None:
-    compose([word])
+    composed = compose([word])
+    key, _, value = word.partition("=")
+    if key == "trainer":
+        assert composed.choices["trainer"] == value
+    else:
+        assert composed.tree["trainer"][key.partition(".")[2]] == yaml.safe_load(value.replace(":30", ": 30"))
 
 
 def test_epochs_without_end_need_steps() -> None:
-    compose(["trainer.max_epochs=-1", "trainer.max_steps=5"])
+    trainer = compose(["trainer.max_epochs=-1", "trainer.max_steps=5"]).tree["trainer"]
+    assert (trainer["max_epochs"], trainer["max_steps"]) == (-1, 5)
 
 
 @pytest.mark.parametrize("word", REFUSED)
