@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kdface.commands.taught import require_same_teachers
 from kdface.errors import DataError, UserError
 from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
-from kdface.runs.identity import changed_during, note_data, require_one_run, require_same_data, step_of
+from kdface.runs.identity import changed_during, note_data, require_same_data, step_of
+from kdface.runs.named import require_one_run
 from kdface.runs.ranks import LAUNCHER, launched_rank
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY

@@ -22,6 +22,7 @@ from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
 from kdface.config.source import signature
+from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, nearest
 
 # What the framework hands to a part by name. These are read from data or from another part, never typed.
@@ -176,9 +177,8 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             mend="teacher=run teacher.run=FOLDER   (kdface list teacher)",
         )
     if hint is TrainerArguments:
-        from kdface.config.trainer import check_trainer  # Lightning takes seconds to import
-
-        check_trainer(value, path, origins)
+        check_parameters(arguments(), usable(value, path, origins), path, origins, injected=())
+        require_sense(value, path, origins)
         return
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):

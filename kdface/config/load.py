@@ -16,7 +16,7 @@ from kdface.hardware import weights_dtype
 from kdface.methods import Method
 from kdface.runs.checkpoint import load_weights_into, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run
-from kdface.runs.identity import require_one_run
+from kdface.runs.named import require_one_run
 from kdface.teachers import Teacher
 
 

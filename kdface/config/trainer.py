@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from kdface.config.check import check_parameters
 from kdface.config.locate import Parameter
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
@@ -65,8 +64,14 @@ def arguments() -> dict[str, Parameter]:
     }
 
 
-def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Raise `UserError` for the first argument that is unknown, refused, or of a value that Lightning does not take."""
+_ENDS = ("max_epochs", "max_steps")
+
+
+def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, Any]:
+    """The values that Lightning's signature can check: -1 and null, which mean no end, are left out.
+
+    Raises `UserError` for the first argument that is refused, or that has an earlier name.
+    """
     for name, (why, instead) in _REFUSED.items():
         if name in node:
             full = f"{path}.{name}"
@@ -74,9 +79,11 @@ def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
             raise error
-    ends = {name: node.get(name, -1) for name in ("max_epochs", "max_steps")}
-    limited = {name: value for name, value in node.items() if name not in ends or value not in (-1, None)}
-    check_parameters(arguments(), limited, path, origins, injected=())
+    return {name: value for name, value in node.items() if name not in _ENDS or value not in (-1, None)}
+
+
+def require_sense(node: Mapping[str, Any], path: str, origins: Origins) -> None:
+    """Raise `UserError` for a value of the right type that Lightning does not know, or a training without an end."""
     _require_known(node, path, origins)
     try:
         num_devices(node)
@@ -84,9 +91,9 @@ def check_trainer(node: Mapping[str, Any], path: str, origins: Origins) -> None:
         raise UserError(
             error.problem, expected=error.expected, origin=origins.of(f"{path}.devices"), mend=error.mend
         ) from None
-    if all(end in (-1, None) for end in ends.values()):
+    if all(node.get(end, -1) in (-1, None) for end in _ENDS):
         raise UserError(
-            f"{path}.max_epochs = {ends['max_epochs']}: a schedule needs an end.",
+            f"{path}.max_epochs = {node.get('max_epochs', -1)}: a schedule needs an end.",
             origin=origins.of(f"{path}.max_epochs"),
             mend=f"{path}.max_epochs=20, or {path}.max_steps=N beside it",
         )

@@ -12,8 +12,9 @@ from kdface.config.fingerprint import settings_that_differ
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.folder import RunFolder
-from kdface.runs.identity import is_edited, same_files, step_of
+from kdface.runs.identity import same_files, step_of
 from kdface.runs.job import Job
+from kdface.runs.named import is_edited
 from kdface.runs.records import Records
 
 log = logging.getLogger("kdface")

@@ -31,8 +31,6 @@ import itertools
 import json
 import logging
 import os
-import re
-import shlex
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,80 +40,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.config.files import paths_in, replace_paths
-from kdface.config.fingerprint import fingerprint, fingerprint_of_before, settings_that_differ
+from kdface.config.files import paths_in
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.named import command_again
 
 if TYPE_CHECKING:
     from kdface.runs.job import Job
 
 log = logging.getLogger("kdface")
 
-_NAMED = re.compile(r"seed(\d+)-([0-9a-f]{8})")
 Tree = Mapping[str, Any]
 Image = tuple[str, str, str]  # key, person, first 16 hex digits of the SHA-256 of its bytes
-
-
-# Configuration
-
-
-def require_one_run(folder: RunFolder, config: Tree, about: Tree | None = None, checkpoint: Path | None = None) -> None:
-    """Raise `UserError` where a folder's name, its config.yaml and a checkpoint are not of one run.
-
-    Args:
-        folder: where it lies; one that was renamed is known by its checkpoint alone.
-        config: its config.yaml.
-        about: what the checkpoint says of itself.
-        checkpoint: its file.
-    """
-    from kdface.runs.checkpoint import read_checkpoint
-
-    edited = is_edited(folder, config)
-    if edited and about is None and folder.last.is_file():
-        about = read_checkpoint(folder.last)["kdface"]  # tells which setting it is
-    theirs = about.get("config") if about is not None else None
-    rows: list[tuple[str, Any, Any]] = []
-    if isinstance(theirs, Mapping):
-        rows = [("seed", theirs.get("seed"), config.get("seed"))] if theirs.get("seed") != config.get("seed") else []
-        rows += settings_that_differ(theirs, config)
-    key, then, now = rows[0] if rows else ("", None, None)
-    what = f"{key} was {_plain(then)} and is {_plain(now)}" if rows else "its fingerprint is not that of the name"
-    if edited:
-        beside = _command(folder, f"{key}={_plain(now)}" if rows else "KEY=VALUE")
-        raise UserError(
-            f"{folder.config} was edited since it gave the run its name: {what}.",
-            mend=f"put back what was there, or train another run with it: {beside}",
-        )
-    if rows:
-        raise UserError(
-            f"{checkpoint or folder.last} is not of the run in its folder: {what} in config.yaml.",
-            mend=f"put back the run's own, or begin it anew: rm {folder.last}; kdface run {folder.root}",
-        )
-
-
-def is_edited(folder: RunFolder, config: Tree) -> bool:
-    """Whether config.yaml is not what gave the folder its name."""
-    named = _NAMED.fullmatch(folder.root.name)
-    if named is None:
-        return False
-    before = replace_paths(config, folder.read_origin().get("began_at") or {})
-    names = (fingerprint(before)[:8], fingerprint_of_before(before)[:8])
-    return named[2] not in names or str(config.get("seed")) != named[1]
-
-
-def _command(folder: RunFolder, *more: str) -> str:
-    """The command that made a run, with other words."""
-    given = folder.read_origin().get("command") or ["kdface", "train"]
-    keys = {word.partition("=")[0] for word in more}
-    return shlex.join([*(str(word) for word in given if word.partition("=")[0] not in keys), *more])
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-# Data
 
 
 @dataclass
@@ -395,7 +331,7 @@ def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
     name = str(folder.read_config()["name"])
     runs = folder.root.parents[len(Path(name).parts)]
     number = next(each for each in range(2, 1 << 30) if not (runs / f"{name}_{each}").exists())
-    beside = _command(folder, f"name={name}_{number}")
+    beside = command_again(folder, f"name={name}_{number}")
     if how:
         return UserError(
             f"{folder.root} is finished, and its data has changed since: {about}.",

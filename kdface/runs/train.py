@@ -30,9 +30,9 @@ from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained,
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT, RunCheckpoints, read_checkpoint
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
-from kdface.runs.identity import require_one_run
 from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
+from kdface.runs.named import require_one_run
 from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Records, read
 from kdface.runs.settings import Settings

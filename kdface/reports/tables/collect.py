@@ -14,7 +14,7 @@ from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
-from kdface.runs.identity import require_one_run
+from kdface.runs.named import require_one_run
 
 # The overrides of a run -> its folder, there or not.
 Locate = Callable[[Sequence[str]], RunFolder]

@@ -1,0 +1,73 @@
+"""A run's folder name, its config.yaml and its checkpoint belong together: whether they do, and the command to say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdface.config.files import replace_paths
+from kdface.config.fingerprint import fingerprint, fingerprint_of_before, settings_that_differ
+from kdface.errors import UserError
+from kdface.runs.folder import RunFolder
+
+_NAMED = re.compile(r"seed(\d+)-([0-9a-f]{8})")
+Tree = Mapping[str, Any]
+
+
+def require_one_run(folder: RunFolder, config: Tree, about: Tree | None = None, checkpoint: Path | None = None) -> None:
+    """Raise `UserError` where a folder's name, its config.yaml and a checkpoint are not of one run.
+
+    Args:
+        folder: where it lies; one that was renamed is known by its checkpoint alone.
+        config: its config.yaml.
+        about: what the checkpoint says of itself.
+        checkpoint: its file.
+    """
+    from kdface.runs.checkpoint import read_checkpoint
+
+    edited = is_edited(folder, config)
+    if edited and about is None and folder.last.is_file():
+        about = read_checkpoint(folder.last)["kdface"]  # tells which setting it is
+    theirs = about.get("config") if about is not None else None
+    rows: list[tuple[str, Any, Any]] = []
+    if isinstance(theirs, Mapping):
+        rows = [("seed", theirs.get("seed"), config.get("seed"))] if theirs.get("seed") != config.get("seed") else []
+        rows += settings_that_differ(theirs, config)
+    key, then, now = rows[0] if rows else ("", None, None)
+    what = f"{key} was {_plain(then)} and is {_plain(now)}" if rows else "its fingerprint is not that of the name"
+    if edited:
+        beside = command_again(folder, f"{key}={_plain(now)}" if rows else "KEY=VALUE")
+        raise UserError(
+            f"{folder.config} was edited since it gave the run its name: {what}.",
+            mend=f"put back what was there, or train another run with it: {beside}",
+        )
+    if rows:
+        raise UserError(
+            f"{checkpoint or folder.last} is not of the run in its folder: {what} in config.yaml.",
+            mend=f"put back the run's own, or begin it anew: rm {folder.last}; kdface run {folder.root}",
+        )
+
+
+def is_edited(folder: RunFolder, config: Tree) -> bool:
+    """Whether config.yaml is not what gave the folder its name."""
+    named = _NAMED.fullmatch(folder.root.name)
+    if named is None:
+        return False
+    before = replace_paths(config, folder.read_origin().get("began_at") or {})
+    names = (fingerprint(before)[:8], fingerprint_of_before(before)[:8])
+    return named[2] not in names or str(config.get("seed")) != named[1]
+
+
+def command_again(folder: RunFolder, *more: str) -> str:
+    """The command that made a run, with other words."""
+    given = folder.read_origin().get("command") or ["kdface", "train"]
+    keys = {word.partition("=")[0] for word in more}
+    return shlex.join([*(str(word) for word in given if word.partition("=")[0] not in keys), *more])
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
