@@ -107,10 +107,11 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def weights_dtype(precision: object) -> torch.dtype:
-    """The type that Lightning gives the weights: that of a `-true` precision, float32 under every other."""
+def weights_dtype(precision: object) -> torch.dtype | None:
+    """The type that Lightning gives all weights under a `-true` precision; None under every other, which leaves them
+    as they were made."""
     true = {"64": torch.float64, "64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
-    return true.get(str(precision), torch.float32)
+    return true.get(str(precision))
 
 
 def forward_context(profile: Profile) -> AbstractContextManager[Any]:

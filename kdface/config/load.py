@@ -55,7 +55,9 @@ def load_run(path: str | Path) -> LoadedRun:
     method.people = tuple(about.get("people", ()))
     if config["ema"]["decay"] is not None:
         method.add_average()
-    load_weights_into(method.to(weights_dtype(config["trainer"].get("precision"))), checkpoint)
+    if (dtype := weights_dtype(config["trainer"].get("precision"))) is not None:
+        method.to(dtype)
+    load_weights_into(method, checkpoint)
     return LoadedRun(folder, method.eval(), config, checkpoint, int(about["step"]))
 
 

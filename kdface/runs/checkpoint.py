@@ -92,11 +92,12 @@ def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:
     """
     content = read_checkpoint(path)
     own = module.state_dict()
+    notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
     for name, value in content["state_dict"].items():
         if name in own and own[name].dtype != value.dtype:
             kinds = f"{value.dtype}, not {own[name].dtype}"
             raise UserError(f"{path} does not fit the run's configuration: {name} is {kinds}.")
-        if value.dtype.is_floating_point and not value.isfinite().all():
+        if name not in notes and value.dtype.is_floating_point and not value.isfinite().all():
             raise UserError(
                 f"{path}: {name} has values that are not finite, so the network is of no use.",
                 mend="train anew with a smaller optimizer.lr, or take an earlier checkpoint",

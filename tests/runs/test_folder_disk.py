@@ -100,7 +100,8 @@ def test_checkpoints_pass_through_no_other_folder(
 
 def test_a_full_disk_is_told_and_leaves_the_checkpoint_of_before(tmp_path: Path, kdface: Kdface) -> None:
     path = tmp_path / "checkpoints" / "last.ckpt"
-    write_checkpoint({"state_dict": {}, "kdface": {"format": 1, "step": 1}}, path)
+    about = {"format": 1, "step": 1, "batches": 1, "num_classes": 2, "preprocessing": {}}
+    write_checkpoint({"state_dict": {}, "kdface": about}, path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
