@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,13 @@ from kdface.runs.folder import RunFolder, config_text, held
 from kdface.runs.ranks import LAUNCHER, await_configuration
 from tests.conftest import TINY, Kdface, only_run
 
-TREE = {"seed": 0, "trainer": {"devices": 2, "workers": 0}}
+TREE: dict[str, Any] = {
+    "name": "m",
+    "seed": 0,
+    "paths": {"data": "/data", "runs": "/runs"},
+    "trainer": {"devices": 2},
+    "loader": {"num_workers": 0},
+}
 
 
 def test_torchrun_trains_one_run_on_all_its_ranks(tmp_path: Path) -> None:
@@ -36,7 +43,7 @@ def test_a_further_rank_waits_for_its_own_configuration(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with pytest.raises(UserError, match="has waited 0 s"):
         await_configuration(folder, TREE, seconds=0)
-    folder.config.write_text(config_text({**TREE, "trainer": {"devices": 2, "workers": 4}}))
+    folder.config.write_text(config_text({**TREE, "loader": {"num_workers": 4}}))
     with pytest.raises(UserError, match=r"loader.num_workers: 4 there, 0 here"):
         await_configuration(folder, TREE, seconds=0)
     folder.config.write_text(config_text(TREE))
