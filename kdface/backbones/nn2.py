@@ -100,7 +100,7 @@ class L2Pool(nn.Module):
         return squares.clamp_min(1e-12).sqrt().to(features.dtype)
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, scale: float = 1.0) -> nn.Sequential:
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, scale: float = 1.0) -> nn.Sequential:
     """Convolution with bias and ReLU, started at N(0, 2 scale^2 / fan_in) (He et al. 2015)."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
     nn.init.normal_(conv.weight, std=scale * math.sqrt(2.0 / (inputs * kernel * kernel)))
@@ -115,18 +115,16 @@ class Inception(nn.Module):
         super().__init__()
         self.branches = nn.ModuleDict()
         if row.single:
-            self.branches["1x1"] = _conv(inputs, row.single, 1)
-        self.branches["3x3"] = nn.Sequential(
-            _conv(inputs, row.reduce3, 1), _conv(row.reduce3, row.conv3, 3, row.stride)
-        )
+            self.branches["1x1"] = conv(inputs, row.single, 1)
+        self.branches["3x3"] = nn.Sequential(conv(inputs, row.reduce3, 1), conv(row.reduce3, row.conv3, 3, row.stride))
         if row.conv5:
             self.branches["5x5"] = nn.Sequential(
-                _conv(inputs, row.reduce5, 1), _conv(row.reduce5, row.conv5, 5, row.stride)
+                conv(inputs, row.reduce5, 1), conv(row.reduce5, row.conv5, 5, row.stride)
             )
         pooled = nn.Sequential(L2Pool() if row.pool == "l2" else nn.MaxPool2d(3, row.stride, padding=1))
         if row.project:
             # An L2 pool sums nine squares: a third of the scale keeps the variance level.
-            pooled.append(_conv(inputs, row.project, 1, scale=1 / 3 if row.pool == "l2" else 1.0))
+            pooled.append(conv(inputs, row.project, 1, scale=1 / 3 if row.pool == "l2" else 1.0))
         self.branches["pooled"] = pooled
 
     def forward(self, features: Tensor) -> Tensor:
@@ -152,10 +150,10 @@ class NN2(Backbone):
             },
         )
         first, reduced, width = stem
-        self.conv1 = _conv(3, first, 7, 2)
+        self.conv1 = conv(3, first, 7, 2)
         self.pool1 = nn.MaxPool2d(3, 2, padding=1)
         self.norm1 = nn.LocalResponseNorm(5)
-        self.inception2 = nn.Sequential(_conv(first, reduced, 1), _conv(reduced, width, 3))
+        self.inception2 = nn.Sequential(conv(first, reduced, 1), conv(reduced, width, 3))
         self.norm2 = nn.LocalResponseNorm(5)
         self.pool2 = nn.MaxPool2d(3, 2, padding=1)
         for name, rows in table.items():

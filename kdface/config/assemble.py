@@ -54,6 +54,7 @@ def assemble(tree: Tree) -> Job:
         return profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision")).fused
 
     order = method.order(np.asarray(dataset.labels), settings.loader.batch_size, seed, settings.accumulate)
+    _check_parts_of_batches(method, settings)
     batches = limited_batches(settings.trainer, len(order(0)) * settings.accumulate)
     steps_per_epoch = -(-batches // settings.accumulate)
     epochs = 1 if settings.trainer.get("fast_dev_run") else settings.trainer.get("max_epochs")
@@ -135,6 +136,19 @@ def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
     made = build(node, "optimizer", params=params)
     assert isinstance(made, Optimizer)
     return made
+
+
+def _check_parts_of_batches(method: Method, settings: Settings) -> None:
+    """Raise `UserError` if a part of a batch is too small for batch normalisation."""
+    size, parts, world = settings.loader.batch_size, settings.accumulate, settings.world
+    together = bool(settings.trainer.get("sync_batchnorm")) and world > 1
+    if size // (parts * world) == 1 and method.normalises_vectors and not together:
+        raise UserError(
+            f"loader.batch_size = {size} in {parts} part(s) on {world} rank(s) leaves one image a part, and batch "
+            "normalisation needs two.",
+            mend=f"loader.batch_size={2 * parts * world}"
+            + (f", or trainer.accumulate_grad_batches={max(1, size // (2 * world))}" if parts > 1 else ""),
+        )
 
 
 def _require_known_keys(optimizer: Optimizer, method: Method) -> None:

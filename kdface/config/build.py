@@ -9,6 +9,7 @@ from typing import Any
 
 from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
 from kdface.config.locate import locate, parameters
+from kdface.config.renamed import WITHOUT_EFFECT
 from kdface.errors import UserError
 
 
@@ -23,7 +24,7 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     """
     part = locate(node["_target_"])
     takes = parameters(part)
-    skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {})}
+    skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
     anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
     hints = {name: each.hint for name, each in takes.items()}
     values = {

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from kdface.config.advice import ALIASES
 from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins
-from kdface.config.renamed import old_name
+from kdface.config.renamed import WITHOUT_EFFECT, old_name
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, nearest
@@ -221,7 +221,16 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
         if name in known:
             known[name] = replace(known[name], required=False)
     given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
-    check_parameters(known, node, path, origins, (*EVERYWHERE, *given))
+    idle = WITHOUT_EFFECT.get(node["_target_"], {})
+    for key in idle.keys() & node.keys():
+        full = f"{path}.{key}"
+        if origin := origins.of(full):  # of an earlier run's folder nothing is known, and it is left alone
+            raise UserError(
+                f"{full} = {node[key]!r} has no effect on {node['_target_']}: {idle[key]}.",
+                origin=origin,
+                mend=_rename(full, "", origin, node[key]),
+            )
+    check_parameters(known, {key: node[key] for key in node if key not in idle}, path, origins, (*EVERYWHERE, *given))
 
 
 def _check_instructions(node: Mapping[str, Any], path: str, origins: Origins) -> None:

@@ -183,6 +183,13 @@ def unknown_key(
             origin=f"command line: {given}",
             mend=f"remove {key}",
         )
+    if key == "head.gradient" and not given.startswith("+"):
+        return UserError(
+            "head.gradient: the head that is chosen has no rules to choose from: its margin lies outside the cosine, "
+            "it has none, or the margin always acts on the gradient.",
+            origin=f"command line: {given}",
+            mend=f"remove {key}",
+        )
     there = key in keys
     near = meant(given, keys, overrides, problem)
     return UserError(

@@ -28,6 +28,15 @@ RENAMED = {
     "trainer.evaluate_epochs": "trainer.check_val_every_n_epoch",
     "trainer.evaluate_untrained": "evaluate_untrained",
 }
+_OUTSIDE = "its margin lies outside the cosine, so both rules have one gradient"
+_NONE = "it has no margin, so both rules have one gradient"
+# _target_ -> keys that it had once without any effect, and why. Configurations of earlier runs may hold them.
+WITHOUT_EFFECT: dict[str, dict[str, str]] = {
+    "kdface.heads.CosFace": {"gradient": _OUTSIDE},
+    "kdface.heads.ElasticFaceCos": {"gradient": _OUTSIDE},
+    "kdface.heads.NormFace": {"gradient": _NONE},
+    "kdface.heads.Softmax": {"gradient": _NONE},
+}
 _EVERY = "trainer.evaluate_epochs"  # null or epochs; now epochs, and `validation` says whether there is any
 
 

@@ -134,7 +134,6 @@ class ElasticFaceCos(_ElasticFace):
         sigma: standard deviation of the margin; 0.05, and for Cos+ 0.025 in the paper, 0.02 in the
             released configuration.
         plus_permutation: None for -Cos; for -Cos+ see `reorder_margins`.
-        gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
@@ -148,7 +147,6 @@ class ElasticFaceCos(_ElasticFace):
         margin: NonNegative = 0.35,
         sigma: NonNegative = 0.05,
         plus_permutation: PlusPermutation | None = None,
-        gradient: GradientRule = "exact",
     ) -> None:
         super().__init__(
             embedding_size,
@@ -157,7 +155,7 @@ class ElasticFaceCos(_ElasticFace):
             margin=margin,
             sigma=sigma,
             plus_permutation=plus_permutation,
-            gradient=gradient,
+            gradient="exact",
         )
 
     def psi(self, cosine: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ class HeadOutput(NamedTuple):
         cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
         predicted: (N,), the class that the head decides for, where that is not the one of the largest in `cosine`.
         sampled: whether `logits` and `cosine` hold some of the classes only.
+        decided_among_some: whether `predicted` was chosen among some of the classes only.
         zeros: int64 scalar, how many embeddings had no direction (`polar`).
     """
 
@@ -82,6 +83,7 @@ class HeadOutput(NamedTuple):
     predicted: Tensor | None = None
     zeros: Tensor | None = None
     sampled: bool = False
+    decided_among_some: bool = False
 
     def accuracy(self, label: Tensor) -> Tensor:
         """The share of the labels (N,) that the head decides for: a margin is for training, and decides nothing."""
@@ -89,9 +91,10 @@ class HeadOutput(NamedTuple):
         return (predicted == label).float().mean()
 
     def metrics(self, label: Tensor) -> dict[str, Tensor]:
-        """What a record tells of it: `accuracy`; `target_cosine`, the mean cosine of an embedding and its own
+        """What a record tells of it: `accuracy`, or `accuracy_sampled` among the classes that were drawn, which is the
+        larger one; `target_cosine`, the mean cosine of an embedding and its own
         class, where `cosine` holds all classes; `zero_embeddings`, how many had no direction."""
-        told = {"accuracy": self.accuracy(label)}
+        told = {"accuracy_sampled" if self.decided_among_some else "accuracy": self.accuracy(label)}
         if self.zeros is not None:
             told["zero_embeddings"] = self.zeros
         if not self.sampled:

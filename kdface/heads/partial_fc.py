@@ -136,7 +136,9 @@ class PartialFC(nn.Module):
             loss = loss + straight_through(extra, extra / self.world)
         start = sum(counts[: self.rank])
         nearest = self._nearest(cosine.detach(), taken + first)[start : start + len(label)]
-        return HeadOutput(loss, logits, cosine.detach(), nearest, without_direction(embedding), sampled=True)
+        some = self.training and self.sample_rate < 1
+        zeros = without_direction(embedding)
+        return HeadOutput(loss, logits, cosine.detach(), nearest, zeros, sampled=True, decided_among_some=some)
 
     def _taken(self, positive: Tensor) -> Tensor:
         """The rows of this rank that a step sees, rising: those of `positive`, and as many others as it takes."""

@@ -33,7 +33,6 @@ class Softmax(Classifier):
         embedding_size: D, injected.
         num_classes: C, injected.
         bias: learn b (C,), zero at first. OpenSphere's first branch has it, its main branch has not.
-        gradient: without effect, as there is no margin whose gradient could be left out.
         init_std: start w at N(0, init_std^2) and b at U(-1/sqrt(D), 1/sqrt(D)), torch's own; CKD's official code has
             0.01. None: Xavier and zero.
     """
@@ -49,11 +48,9 @@ class Softmax(Classifier):
         embedding_size: EmbeddingSize,
         num_classes: NumClasses,
         bias: bool = True,
-        gradient: GradientRule = "exact",
         init_std: Positive | None = None,
     ) -> None:
         super().__init__(embedding_size, num_classes)
-        self.gradient = gradient
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         if init_std is not None:
             nn.init.normal_(self.weight, std=init_std)
@@ -84,7 +81,6 @@ class NormFace(MarginSoftmax):
         embedding_size: D, injected.
         num_classes: C, injected.
         scale: s.
-        gradient: without effect, as psi and eta are the cosine itself.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
@@ -95,9 +91,8 @@ class NormFace(MarginSoftmax):
         embedding_size: EmbeddingSize,
         num_classes: NumClasses,
         scale: Positive = 30.0,
-        gradient: GradientRule = "exact",
     ) -> None:
-        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
+        super().__init__(embedding_size, num_classes, scale=scale)
 
 
 class CosFace(MarginSoftmax):
@@ -110,7 +105,6 @@ class CosFace(MarginSoftmax):
         num_classes: C, injected.
         scale: s.
         margin: m.
-        gradient: without effect: the margin lies outside the cosine, so d psi / d cos = 1 under both rules.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "detached"}
@@ -122,9 +116,8 @@ class CosFace(MarginSoftmax):
         num_classes: NumClasses,
         scale: Positive = 64.0,
         margin: NonNegative = 0.35,
-        gradient: GradientRule = "detached",
     ) -> None:
-        super().__init__(embedding_size, num_classes, scale=scale, gradient=gradient)
+        super().__init__(embedding_size, num_classes, scale=scale)
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:

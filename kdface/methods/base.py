@@ -282,12 +282,32 @@ class Method(pl.LightningModule, ABC):
                 mend="gradient_clip={backbone:5.0}, or a head that is not divided (kdface list head)",
             )
 
+    @property
+    def normalises(self) -> bool:
+        """Whether it trains a batch normalisation, whose statistics are those of the part of a batch that it sees."""
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+        return any(isinstance(part, kinds) and part.training for part in self.modules())
+
+    @property
+    def normalises_vectors(self) -> bool:
+        """Whether one of these needs two images: a vector, unlike a map, has no other values of a channel."""
+        return any(isinstance(part, nn.BatchNorm1d) and part.training for part in self.modules())
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state.
 
         Schedules of heads stand at the optimiser step, however many parts its batch has.
+
+        Raises `UserError` for a batch of one image that a batch normalisation cannot take.
         """
-        del batch
+        if len(batch.label) == 1 and self.normalises_vectors:
+            left = f", for others are broken ({batch.skipped[0]})" if batch.skipped else ""
+            raise UserError(
+                f"one image is left of this part of a batch{left}: batch normalisation needs two.",
+                mend="repair the data (kdface data verify), and the same command goes on"
+                if batch.skipped
+                else "a larger loader.batch_size",
+            )
         for each in self.modules():
             if isinstance(each, ScheduledMarginSoftmax):
                 each.stand_at(self.trainer.global_step + 1)

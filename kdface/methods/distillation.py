@@ -127,6 +127,15 @@ class Distillation(Method):
                     expected="a head each, for the same people",
                     mend="a head, and a teacher that another run trained on these people (teacher=run)",
                 )
+        for network, whose in ((self.backbone, "student"), (teacher.network, "teacher")):
+            if transfer.stages and not hasattr(network, "with_maps"):
+                raise UserError(
+                    f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, and the "
+                    f"{whose}'s {type(network).__name__} has no with_maps.",
+                    expected="with_maps(images, stages) -> (embeddings (N, D), {stage: map (N, C, H, W)}), as every "
+                    "kdface.backbones.Backbone has it",
+                    mend="a backbone of kdface (kdface list backbone), or a transfer of embeddings",
+                )
         sides = ((self.backbone, self.preprocessing), (teacher.network, teacher.preprocessing))
         transfer.prepare(*(_channels(network, each.size, transfer.stages) for network, each in sides))
 

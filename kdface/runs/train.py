@@ -80,7 +80,7 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
         return evaluate(job.protocols, method, profile, trainer.global_rank, trainer.world_size)
 
     interruption = Interruption()
-    _tell_parts(settings)
+    _tell_parts(settings, method)
     loggers = job.make_loggers(folder)
     callbacks: list[pl.Callback] = [
         *([WeightAverage(settings.ema.decay)] if settings.ema.decay is not None else []),
@@ -195,13 +195,19 @@ def forget_later(folder: RunFolder, step: int) -> None:
             path.unlink()
 
 
-def _tell_parts(settings: Settings) -> None:
+def _tell_parts(settings: Settings, method: Method) -> None:
     """Of what loader.batch_size is made where that is not plain to see."""
     parts, batch = settings.world * settings.accumulate, settings.loader.batch_size
     if parts > 1 and launched_rank() == 0:
         log.info(
             "effective batch of %d images = %d rank(s) x %d part(s) x %d images",
             *(batch, settings.world, settings.accumulate, batch // parts),
+        )
+    if settings.accumulate > 1 and launched_rank() == 0 and method.normalises:
+        log.warning(
+            "trainer.accumulate_grad_batches=%d: batch normalisation sees parts of %d images, so the result differs "
+            "from that of whole batches of %d",
+            *(settings.accumulate, batch // settings.accumulate, batch),
         )
 
 

@@ -63,6 +63,7 @@ ROWS = [
     Row("sfnet64", 391, 50_036_544, options=BN),
     Row("mobilefacenet", 333, 1_200_512),
     Row("inception_resnet_v1", 714, 23_482_624, small=(75, 91)),
+    Row("nn1", 2 * (11 + 3), 140_025_664, small=(48, 32)),  # table 1 of FaceNet, with biases
     Row("nn2", 120, 7_456_304, small=(96, 64)),
     Row("nn4", 120 - 3 * 4, 6_607_888, small=(64, 96)),
     Row("nns2", 120, 228_580, small=(96, 64)),

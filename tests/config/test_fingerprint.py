@@ -21,15 +21,15 @@ def test_a_setting_that_came_later_leaves_earlier_runs_their_name() -> None:
     assert fingerprint(compose([*TINY, "trainer.sync_batchnorm=true"]).tree) != fingerprint(now)
 
 
-# choice -> the head as configurations wrote it before it had the keys of now
+# choice -> the head as configurations wrote it before it had the keys of now, or while it had more
 HEADS_OF_BEFORE: dict[str, dict[str, Any]] = {
-    "cosface": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.35},
-    "normface": {"_target_": "kdface.heads.NormFace", "scale": 30.0},
+    "cosface": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.35, "gradient": "detached"},
+    "normface": {"_target_": "kdface.heads.NormFace", "scale": 30.0, "gradient": "exact"},
     "softmax": {"_target_": "kdface.heads.Softmax", "bias": True},
     "partial_fc": {
         "_target_": "kdface.heads.PartialFC",
         "sample_rate": 0.1,
-        "head": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.4},
+        "head": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.4, "gradient": "detached"},
     },
     "spherefacer": {
         "_target_": "kdface.heads.SphereFaceR",
