@@ -18,24 +18,17 @@ from kdface.config.source import trusted_signature
 from kdface.errors import UserError, nearest
 from kdface.runs.settings import num_devices
 
-# argument -> why it is refused, and what to use instead
+# argument -> why it is refused, and what serves instead
 _REFUSED = {
-    "logger": ("loggers are a group of their own, and metrics.jsonl is always written", "logger=csv"),
-    "callbacks": ("callbacks are a group of their own", "callbacks=best, or callbacks.NAME._target_=package.Class"),
-    "enable_checkpointing": (
-        "a run always writes the checkpoint that it goes on from; others are callbacks",
-        "callbacks=best, or resume.every_n_train_steps=N",
-    ),
-    "use_distributed_sampler": ("the loader divides each batch over the ranks itself, so that no image is doubled", ""),
-    "reload_dataloaders_every_n_epochs": (
-        "a resumed run goes on in the middle of its loader, and the order of an epoch is drawn anew anyway",
-        "",
-    ),
-    "barebones": (
-        "it switches off what records and saves a run",
-        "trainer.enable_progress_bar=false, or trainer.profiler=simple to see where time goes",
-    ),
-    "default_root_dir": ("a run writes into its run folder alone", "paths.runs=FOLDER"),
+    "logger": "loggers are a group of their own (logger=csv), and metrics.jsonl is always written",
+    "callbacks": "they are a group of their own (callbacks=best, callbacks.NAME._target_=package.Class)",
+    "enable_checkpointing": "a run always writes the checkpoint that it goes on from, after resume.every_n_train_steps; "
+    "others are callbacks (callbacks=best)",
+    "use_distributed_sampler": "the loader divides each batch over the ranks itself, so that no image is doubled",
+    "reload_dataloaders_every_n_epochs": "a resumed run goes on in the middle of its loader, and the order of an epoch "
+    "is drawn anew anyway",
+    "barebones": "it switches off what records and saves a run (trainer.profiler=simple shows where time goes)",
+    "default_root_dir": "a run writes into its run folder alone, below paths.runs",
 }
 # Lightning's hints, narrowed to what it accepts.
 _NARROWER: dict[str, Any] = {
@@ -72,10 +65,10 @@ def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, An
 
     Raises `UserError` for the first argument that is refused, or that has an earlier name.
     """
-    for name, (why, instead) in _REFUSED.items():
+    for name, why in _REFUSED.items():
         if name in node:
             full = f"{path}.{name}"
-            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), mend=instead or f"remove {full}")
+            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), mend=f"remove {full}")
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
             raise error

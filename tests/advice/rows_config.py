@@ -55,6 +55,24 @@ ROWS = [
         for word in ("trainer.nodes=1", "trainer.clip_norm=5.0", "trainer.workers=1", "trainer.evaluate_epochs=1")
     ),
     tiny("data=toy_faces", told="cannot be used"),
+    *(
+        tiny(word, told="is not used")
+        for word in (
+            "trainer.logger=false",
+            "trainer.callbacks=[]",
+            "trainer.enable_checkpointing=false",
+            "trainer.use_distributed_sampler=true",
+            "trainer.barebones=true",
+            "trainer.default_root_dir=x",
+        )
+    ),
+    tiny("trainer.strategy=ddp_spawn", told="copies of a running process"),
+    tiny("trainer.max_epochs=-1", told="a schedule needs an end", fill={"N": "2"}),
+    tiny("callbacks=best", told="watches a metric of the validation"),
+    tiny("callbacks=swa", told="is not used"),
+    tiny("head=cosface", "head.gradient=exact", told="no rules to choose from"),
+    tiny("head=cosface", "+head.gradient=exact", told="has no effect"),
+    tiny("trainer.accumulate_grad_batches=8", told="leaves one image a part", run=True),
     tiny("trainer.max_steps=null", told="no limit is -1"),
     tiny("+trainer.max_epochs=3", told="is there already"),
     tiny("~nothing", told="not there to be removed"),

@@ -46,7 +46,7 @@ REFUSED = {
     "trainer.use_distributed_sampler=true": ["divides each batch over the ranks itself"],
     "trainer.reload_dataloaders_every_n_epochs=1": ["goes on in the middle of its loader"],
     "trainer.barebones=true": ["records and saves"],
-    "trainer.default_root_dir=x": ["paths.runs=FOLDER"],
+    "trainer.default_root_dir=x": ["below paths.runs"],
     "trainer.strategy=ddp_spawn": ["copies of a running process", "trainer.strategy=ddp"],
     "trainer.strategy=dpp": ["trainer.strategy=ddp"],
     "trainer.accelerator=gpuu": ["trainer.accelerator=gpu"],
