@@ -22,7 +22,7 @@ from kdface.runs.settings import num_devices
 _REFUSED = {
     "logger": "loggers are a group of their own (logger=csv), and metrics.jsonl is always written",
     "callbacks": "they are a group of their own (callbacks=best, callbacks.NAME._target_=package.Class)",
-    "enable_checkpointing": "a run always writes the checkpoint that it goes on from, after resume.every_n_train_steps; "
+    "enable_checkpointing": "a run always writes the checkpoint that it goes on from (resume.every_n_train_steps), and "
     "others are callbacks (callbacks=best)",
     "use_distributed_sampler": "the loader divides each batch over the ranks itself, so that no image is doubled",
     "reload_dataloaders_every_n_epochs": "a resumed run goes on in the middle of its loader, and the order of an epoch "
