@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"kdface has no command {words[0]!r}.",
                 expected=f"one of {', '.join(COMMANDS)}",
                 nearest=f"kdface {near}" if near else "",
-                mend="kdface --help",
+                fix="kdface --help",
             )
         command = importlib.import_module(COMMANDS[words[0]][0])
         if words[0] not in _PARSED and {"-h", "--help"} & set(words[1:]):

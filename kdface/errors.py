@@ -8,35 +8,33 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. The command line prints it whole and exits with 2.
+    """Something the user can fix. The command line prints it whole and exits with 2.
 
     Args:
         problem: what was given and why it cannot be used.
         expected: what would have been accepted.
         nearest: the valid name closest to what was given.
         origin: the file and line, or the override, the value came from.
-        mend: the command or change that mends it.
+        fix: the command or change that fixes it.
     """
 
-    def __init__(
-        self, problem: str, *, expected: str = "", nearest: str = "", origin: str = "", mend: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, expected: str = "", nearest: str = "", origin: str = "", fix: str = "") -> None:
         self.problem = problem
         self.expected = expected
         self.nearest = nearest
         self.origin = origin
-        self.mend = mend
+        self.fix = fix
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _remade, (type(self), self.problem, self.expected, self.nearest, self.origin, self.mend)
+        return _remade, (type(self), self.problem, self.expected, self.nearest, self.origin, self.fix)
 
     def __str__(self) -> str:
         rows = [
             ("set in", self.origin),
             ("expected", self.expected),
             ("nearest", self.nearest),
-            ("fix", self.mend),
+            ("fix", self.fix),
         ]
         return "\n".join([self.problem, *(f"  {name + ':':<10} {text}" for name, text in rows if text)])
 
@@ -59,12 +57,12 @@ _REMEDIES = {
 def of_system(error: OSError) -> UserError:
     """What the system refused (a full disk, no permission), in one message."""
     what = f"{error.filename}: " if error.filename else ""
-    return UserError(f"{what}{error.strerror or error}.", mend=_REMEDIES.get(error.errno or 0, ""))
+    return UserError(f"{what}{error.strerror or error}.", fix=_REMEDIES.get(error.errno or 0, ""))
 
 
-def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, mend: str) -> UserError:
+def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, fix: str) -> UserError:
     """Errors cross process borders whole."""
-    return kind(problem, expected=expected, nearest=near, origin=origin, mend=mend)
+    return kind(problem, expected=expected, nearest=near, origin=origin, fix=fix)
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:

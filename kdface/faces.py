@@ -54,7 +54,7 @@ class Preprocessing:
             said = "; ".join(f"{key}: {a[key]} for {mine}, {b[key]} for {theirs}" for key in differ)
             raise UserError(
                 f"{mine} and {theirs} do not see the same kind of image ({said}).",
-                mend=f"give both the same {', '.join(differ)}, or use a network made for these crops",
+                fix=f"give both the same {', '.join(differ)}, or use a network made for these crops",
             )
 
 

@@ -85,18 +85,18 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def read_json(path: Path, schema: Any = dict[str, Any], *, mend: str = "") -> Any:
+def read_json(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any:
     """The checked content of a JSON file.
 
     Args:
         path: of the file.
         schema: what it must hold.
-        mend: the command that makes the file anew.
+        fix: the command that makes the file anew.
 
     Raises:
         UserError: it cannot be read, is no JSON, holds NaN or infinity, or does not fit the schema.
     """
-    return _read(path, lambda text: parse_json(text, schema), mend)
+    return _read(path, lambda text: parse_json(text, schema), fix)
 
 
 def parse_json(text: str, schema: Any = dict[str, Any]) -> Any:
@@ -109,7 +109,7 @@ def parse_json(text: str, schema: Any = dict[str, Any]) -> Any:
     return conform(value, schema)
 
 
-def read_yaml(path: Path, schema: Any = dict[str, Any], *, mend: str = "") -> Any:
+def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any:
     """The checked content of a YAML file: plain values alone, as JSON has them; numbers may be infinite or NaN.
 
     Raises:
@@ -125,7 +125,7 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, mend: str = "") -> An
         _require_plain(value, finite=False)
         return conform(value, schema)
 
-    return _read(path, parse, mend)
+    return _read(path, parse, fix)
 
 
 def conform(value: Any, schema: Any) -> Any:
@@ -177,7 +177,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 with content.open(entry) as array:
                     found[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(array, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.", mend=f"rm {path}, and evaluate again") from None
+        raise UserError(f"{path} cannot be read: {error}.", fix=f"rm {path}, and evaluate again") from None
     return found
 
 
@@ -202,7 +202,7 @@ def require_whole(path: Path) -> None:
         raise ValueError(f"it is damaged: {damaged} does not have its checksum")
 
 
-def _read(path: Path, parse: Callable[[str], Any], mend: str) -> Any:
+def _read(path: Path, parse: Callable[[str], Any], fix: str) -> Any:
     try:
         return parse(read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -211,7 +211,7 @@ def _read(path: Path, parse: Callable[[str], Any], mend: str) -> Any:
         why = error.strerror or str(error)
     except ValueError as error:
         why = str(error)
-    raise UserError(f"{path} cannot be read: {why}.", mend=mend)
+    raise UserError(f"{path} cannot be read: {why}.", fix=fix)
 
 
 def _no_constant(name: str) -> NoReturn:

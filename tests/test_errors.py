@@ -8,7 +8,7 @@ from kdface.errors import DataError, UserError, nearest
 
 
 def test_a_message_has_a_line_for_each_part_that_is_given() -> None:
-    error = UserError("x = 1.", expected="2", nearest="y", origin="file:3", mend="x=2")
+    error = UserError("x = 1.", expected="2", nearest="y", origin="file:3", fix="x=2")
     assert str(error).splitlines() == [
         "x = 1.",
         "  set in:    file:3",
@@ -20,9 +20,9 @@ def test_a_message_has_a_line_for_each_part_that_is_given() -> None:
 
 
 def test_errors_are_pickled_whole() -> None:
-    error = pickle.loads(pickle.dumps(DataError("a.jpg: cut off", mend="restore it")))
+    error = pickle.loads(pickle.dumps(DataError("a.jpg: cut off", fix="restore it")))
     assert isinstance(error, DataError)
-    assert error.problem == "a.jpg: cut off" and error.mend == "restore it"
+    assert error.problem == "a.jpg: cut off" and error.fix == "restore it"
 
 
 def test_nearest() -> None:

@@ -52,13 +52,13 @@ def _transform(node: Any, where: str) -> Any:
                 f"{where}: {target} has no argument {key!r}.",
                 expected=f"one of {', '.join(takes)}",
                 nearest=near,
-                mend=f"in that list, {near} for {key}" if near else "see the transform's documentation",
+                fix=f"in that list, {near} for {key}" if near else "see the transform's documentation",
             )
     if "metadata_key" in takes or "reference_images" in takes:
         raise UserError(
             f"{where}: {target} brings in other images or texts than the face's.",
             expected="a transform of the image itself",
-            mend="leave it out of the list",
+            fix="leave it out of the list",
         )
     values = {key: _value(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"}
     # Without it albumentations warns of what it cannot use, and takes its defaults.
@@ -69,9 +69,7 @@ def _transform(node: Any, where: str) -> Any:
             return kind(**values, **strict)
     except (TypeError, ValueError, UserWarning) as error:
         said = " ".join(line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line)
-        raise UserError(
-            f"{where}: {target} cannot be built: {said}", mend="see the transform's documentation"
-        ) from None
+        raise UserError(f"{where}: {target} cannot be built: {said}", fix="see the transform's documentation") from None
 
 
 def _value(value: Any, where: str) -> Any:

@@ -55,7 +55,7 @@ class Piped:
                     f"augmentation.after.{name}: {type(views).__name__} makes no such view.",
                     expected=f"one of {', '.join(known)}",
                     nearest=near,
-                    mend=f"write augmentation.after.{near} in place of augmentation.after.{name}" if near else "",
+                    fix=f"write augmentation.after.{near} in place of augmentation.after.{name}" if near else "",
                 )
         self._before = build(before, "augmentation.before") if before else None
         self._after = {name: build(nodes, f"augmentation.after.{name}") for name, nodes in after.items() if nodes}
@@ -90,7 +90,7 @@ class Piped:
             raise DataError(
                 f"{sample.key}: augmentation.before would change the face, not the second image that comes with it.",
                 expected="samples of one image",
-                mend="dataset.keep_raw=false, or augmentation.after in place of augmentation.before",
+                fix="dataset.keep_raw=false, or augmentation.after in place of augmentation.before",
             )
         points = template_points(sample.image.shape[:2]) if sample.landmarks is None else sample.landmarks
         image, moved = _run_with(self._before, sample.image, points, seed, "augmentation.before")
@@ -108,7 +108,7 @@ def _run_with(pipeline: Any, image: Image, points: Points, seed: int, where: str
         raise UserError(
             f"{where} makes {after.dtype} images of {after.shape} from uint8 ones of {image.shape}.",
             expected="uint8 of the same size: networks normalise their input themselves",
-            mend="remove Normalize, ToFloat and the like; give crops the size of the image",
+            fix="remove Normalize, ToFloat and the like; give crops the size of the image",
         )
     return np.ascontiguousarray(after), as_seen(moved)
 

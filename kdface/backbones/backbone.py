@@ -43,7 +43,7 @@ class Backbone(nn.Module):
             raise UserError(
                 f"{type(self).__name__} cannot be built for {image_size[0]}x{image_size[1]} images.",
                 expected=f"height and width of at least {smallest}",
-                mend="give the dataset a larger image size",
+                fix="give the dataset a larger image size",
             )
         self.embedding_size = embedding_size
         self.image_size = (int(image_size[0]), int(image_size[1]))

@@ -229,7 +229,7 @@ def _tie(first: Backbone, other: Backbone, names: list[str], role: str, with_nor
             raise UserError(
                 f"{name} cannot be shared: its weights have shapes {shapes[0]} for images of {first.image_size[0]}x"
                 f"{first.image_size[1]} and {shapes[1]} for {other.image_size[0]}x{other.image_size[1]} ({role}).",
-                mend="share fewer stages",
+                fix="share fewer stages",
             )
         path, _, last = name.rpartition(".")
         setattr(other.get_submodule(path), last, donor)

@@ -59,7 +59,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
             f"and images of {backbone.image_size[0]}x{backbone.image_size[1]}",
             nearest=nearest_backbone(given),
             origin=origin,
-            mend="choose the backbone, embedding_size and image size these weights were trained with",
+            fix="choose the backbone, embedding_size and image size these weights were trained with",
         )
     backbone.load_state_dict(given, strict=False)  # strictness was seen to above; counters may be absent
 
@@ -114,7 +114,7 @@ def _of_either_branch(key: str, expected: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
-        raise UserError(f"There is no weight file {path}.", mend="check the path, or download the weights first")
+        raise UserError(f"There is no weight file {path}.", fix="check the path, or download the weights first")
     if path.suffix.lower() == ".safetensors":
         return read_safetensors(path)
     try:
@@ -124,7 +124,7 @@ def _read(path: Path) -> Mapping[str, Any]:
             f"{path} cannot be read as plain tensors: it is no PyTorch weight file, is cut short, or holds "
             "objects whose loading could execute code.",
             expected="a file written by torch.save(module.state_dict())",
-            mend="fetch the file again, or save the state dict alone where you trust it",
+            fix="fetch the file again, or save the state dict alone where you trust it",
         ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path} holds a {type(loaded).__name__}.", expected="a state dict")
@@ -140,7 +140,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} cannot be read as safetensors: {error}.", mend="fetch the file again, or export it anew"
+            f"{path} cannot be read as safetensors: {error}.", fix="fetch the file again, or export it anew"
         ) from None
 
 

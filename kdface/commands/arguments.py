@@ -12,7 +12,7 @@ from kdface.errors import UserError
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}.", mend=f"{self.prog} --help")
+        raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
 
 
 @dataclass

@@ -29,7 +29,7 @@ def why(key: str, overrides: list[str]) -> int:
     shown = {name: value for name, value in leaves.items() if name == key or name.startswith(f"{key}.")}
     if not shown:
         near = nearest(key, leaves)
-        raise UserError(f"there is no key {key!r}.", nearest=near, mend="kdface train --cfg job shows every key")
+        raise UserError(f"there is no key {key!r}.", nearest=near, fix="kdface train --cfg job shows every key")
     for name, value in shown.items():
         print(f"{name} = {json.dumps(value)}")
         print(f"  set in   {composed.origins.of(name) or 'the program'}")

@@ -79,7 +79,7 @@ def _preview(faces: Any, tree: dict[str, Any]) -> int:
 
 
 def _verify(faces: Any) -> int:
-    """Exit code 2 where an image cannot be used: the data wants mending."""
+    """Exit code 2 if an image cannot be used."""
     from kdface.datasets.checks import fingerprint, verify
 
     found = verify(faces, progress=_progress(f"verifying {faces.name}", len(faces)))
@@ -105,13 +105,13 @@ def _verify(faces: Any) -> int:
     if found.broken:
         raise UserError(
             f"{len(found.broken)} of {found.images} images of {found.name} cannot be used.",
-            mend="restore or remove them; dataset.on_error=skip trains without them",
+            fix="restore or remove them; dataset.on_error=skip trains without them",
         )
     if found.implausible:
         raise UserError(
             f"{len(found.implausible)} of {found.images} images of {found.name} have landmarks that no face has.",
             expected="left eye, right eye, nose, left and right mouth corner, as seen in the image, (x, y) in pixels",
-            mend="correct the landmark file; kdface data preview shows the faces as they were aligned",
+            fix="correct the landmark file; kdface data preview shows the faces as they were aligned",
         )
     print(f"  fingerprint        {fingerprint(faces)}")
     return 0
@@ -125,7 +125,7 @@ def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int
     return UserError(
         f"{sizes.total()} of {images} images of {name} are not aligned crops of {size[0]}x{size[1]}: they are "
         f"{shown}{' and others' if len(sizes) > 3 else ''} (height x width).",
-        mend=f"{crops}align them by five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
+        fix=f"{crops}align them by five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
     )
 
 
@@ -142,7 +142,7 @@ def _overlap(first: Any, second: Any) -> int:
         print(f"  {found.unnamed} people have only a number and could not be compared by name")
     if found.broken:
         _list([f"{each.key}: {each.reason}" for each in found.broken])
-        raise UserError(f"{len(found.broken)} images cannot be used.", mend="kdface data verify DATASET lists them")
+        raise UserError(f"{len(found.broken)} images cannot be used.", fix="kdface data verify DATASET lists them")
     return 0
 
 

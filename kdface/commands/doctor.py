@@ -12,7 +12,7 @@ _MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
 
 
 def run(arguments: list[str]) -> int:
-    """Exit code 0 where nothing is wrong, 2 where something wants mending."""
+    """Exit code 0 where nothing is wrong, 2 if something needs fixing."""
     if arguments:
         raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
     from kdface.config.paths import conf_folder

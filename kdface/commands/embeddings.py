@@ -30,12 +30,12 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
                 f"{word}: embeddings from a file are evaluated as they are.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
                 origin=f"command line: {word}",
-                mend="leave it out",
+                fix="leave it out",
             )
     embeddings = StoredEmbeddings(path)
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
-        raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
+        raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
     shared: dict[str, object] = {}
     protocols = {
         name: build(node, shared=shared, load_network=load_network) for name, node in tree["evaluation"].items()

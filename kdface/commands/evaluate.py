@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
         return evaluate_stored(Path(stored[-1].removeprefix("embeddings=")).expanduser(), arguments)
     if not given:
         raise UserError(
-            "kdface evaluate needs a run.", expected="run=PATH, or embeddings=FILE", mend="kdface evaluate run=runs/..."
+            "kdface evaluate needs a run.", expected="run=PATH, or embeddings=FILE", fix="kdface evaluate run=runs/..."
         )
     checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
     arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]
@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
                 f"{word}: a run is evaluated as it was trained.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
                 origin=f"command line: {word}",
-                mend="leave it out, or train a run with it",
+                fix="leave it out, or train a run with it",
             )
     path = Path(given[-1].removeprefix("run="))
     if checkpoints:
@@ -75,7 +75,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     composed = compose(arguments.overrides, arguments.config_dirs, around=loaded.config).tree
     tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:
-        raise UserError("there is nothing to evaluate.", mend="evaluation=CHOICE   (kdface list evaluation)")
+        raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
     check_tests(tree, {"evaluation": protocols})
     profile, threads = machine(settings_of(tree))

@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
         raise UserError(
             f"kdface export {' '.join(words)}: which run goes where is not clear.",
             expected="run=PATH, and at most one file to write",
-            mend="kdface export run=runs/NAME/seed0-1a2b3c4d embedder.pt",
+            fix="kdface export run=runs/NAME/seed0-1a2b3c4d embedder.pt",
         )
     return _export(runs[0], Path(files[0] if files else "embedder.pt").expanduser())
 
@@ -37,12 +37,12 @@ def _export(run_path: str, file: Path) -> int:
             f"{file}: the format {file.suffix or 'of a file without a suffix'} is not written.",
             expected=f"a file name that ends in {', '.join(_FORMATS)}",
             nearest=str(file.with_suffix(near)) if near else "",
-            mend=f"kdface export run={run_path} {file.with_suffix('.safetensors')}",
+            fix=f"kdface export run={run_path} {file.with_suffix('.safetensors')}",
         )
     if write is _onnx and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
         raise UserError(
             f"{file}: ONNX files need the packages onnxscript and onnxruntime.",
-            mend='pip install "kdface[onnx]", or write a .safetensors or .pt file',
+            fix='pip install "kdface[onnx]", or write a .safetensors or .pt file',
         )
     from kdface.config.load import load_run
     from kdface.reports.summary import shown
@@ -84,7 +84,7 @@ def _require_same(read: dict[str, Any], network: Any, path: Path) -> None:
 
     wanted = network.state_dict()
     if read.keys() != wanted.keys() or not all(torch.equal(read[key], value.cpu()) for key, value in wanted.items()):
-        raise UserError(f"{path.parent}: what was written there reads back as other weights.", mend="try another disk")
+        raise UserError(f"{path.parent}: what was written there reads back as other weights.", fix="try another disk")
 
 
 def _onnx(network: Any, about: dict[str, Any], path: Path) -> None:
@@ -122,7 +122,7 @@ def _onnx(network: Any, about: dict[str, Any], path: Path) -> None:
         raise UserError(
             f"the ONNX file embeds otherwise than the run: unit embeddings differ by up to {difference:.1e}.",
             expected=f"at most {_DIFFERENCE:g}",
-            mend="write a .safetensors or .pt file",
+            fix="write a .safetensors or .pt file",
         )
     print(f"compared  {len(images)} embeddings by onnxruntime: they differ by at most {difference:.1e}")
 

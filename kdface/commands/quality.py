@@ -20,7 +20,7 @@ _BATCH = 64  # images in one forward pass
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"kdface quality: {message}.", mend="kdface quality --help")
+        raise UserError(f"kdface quality: {message}.", fix="kdface quality --help")
 
 
 def run(words: list[str]) -> int:
@@ -40,7 +40,7 @@ def run(words: list[str]) -> int:
         raise UserError(
             f"kdface quality {' '.join(words)}: what to grade and by which run is not clear.",
             expected="one folder of aligned face crops, and one run",
-            mend="kdface quality FOLDER run=runs/aikd/...",
+            fix="kdface quality FOLDER run=runs/aikd/...",
         )
     return _grade(Path(folders[0]).expanduser(), runs[0], given.output.expanduser())
 
@@ -91,7 +91,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     if not np.isfinite(scores).all():
         raise UserError(
             f"{run_path} gives {int((~np.isfinite(scores)).sum())} of {len(scores)} images no finite quality.",
-            mend="take another run: the training of this one has probably diverged",
+            fix="take another run: the training of this one has probably diverged",
         )
     ranked = sorted(zip(scores, graded, strict=True), key=lambda each: (-each[0], str(each[1])))
     text = io.StringIO(newline="")

@@ -17,7 +17,7 @@ POLL_SECONDS = 5.0
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"kdface report: {message}.", mend="kdface report --help")
+        raise UserError(f"kdface report: {message}.", fix="kdface report --help")
 
 
 def run(words: list[str]) -> int:

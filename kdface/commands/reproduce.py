@@ -52,7 +52,7 @@ def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Seq
     from kdface.runs.folder import RunFolder, prepare
 
     if not first.done:
-        raise UserError(f"{first.root} is not finished.", mend=f"kdface run {first.root}")
+        raise UserError(f"{first.root} is not finished.", fix=f"kdface run {first.root}")
     temporary = Path(tempfile.mkdtemp(prefix="kdface-reproduce-"))
     tree = moved(first.read_config(), temporary, data)
     second = RunFolder(temporary / f"again-{first.root.name}")
@@ -95,7 +95,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     for each in table.missing:
         print(f"{each.what} is {each.why}: {each}", file=sys.stderr)
     if not runs:
-        raise UserError(f"{name}: there is no run behind this cell.", mend=str(table.missing[0]))
+        raise UserError(f"{name}: there is no run behind this cell.", fix=str(table.missing[0]))
     metrics = column.metrics_of(row)
     same = []
     for seed, folder in runs.items():
@@ -111,7 +111,7 @@ def _call(folder: Path, *words: str, origin: str) -> None:
         code = subprocess.run(own_command(*words), stdout=log, stderr=subprocess.STDOUT).returncode
     if code:
         raise UserError(
-            f"kdface {words[0]} stopped with exit code {code}.", origin=origin, mend=f"less {folder}/output.log"
+            f"kdface {words[0]} stopped with exit code {code}.", origin=origin, fix=f"less {folder}/output.log"
         )
 
 

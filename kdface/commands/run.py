@@ -40,7 +40,7 @@ def run(words: list[str]) -> int:
     the folder: serve a sweep, which sends one folder after the other."""
     if not words or "=" in words[0]:
         raise UserError(
-            "kdface run takes one run folder.", mend="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
+            "kdface run takes one run folder.", fix="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
         )
     others = _others(words[1:])
     if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # it may have ended while this rank was starting
@@ -107,7 +107,7 @@ def execute(
             try:
                 stack.enter_context(folder.locked())
             except HeldError as error:
-                raise BusyError(error.problem, mend=error.mend) from None
+                raise BusyError(error.problem, fix=error.fix) from None
             marks.forget_failure(folder)
         elif "LOCAL_RANK" in os.environ:
             die_with_parent(os.getppid())  # a rank without its launcher would wait for the others for half an hour
@@ -119,8 +119,8 @@ def execute(
         except DataError as error:
             marks.note_failure(folder, str(error))
             goes_on = f"the same command goes on{f' from step {step}' if (step := step_of(folder)) else ''}"
-            mend = f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
-            raise DataError(error.problem, expected=error.expected, origin=error.origin, mend=mend) from None
+            fix = f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
+            raise DataError(error.problem, expected=error.expected, origin=error.origin, fix=fix) from None
         except Exception as error:
             marks.note_failure(folder, str(error) or type(error).__name__)
             raise

@@ -103,7 +103,7 @@ class Session:
             if (nodes := composed.tree["trainer"].get("num_nodes", 1)) > 1:
                 raise UserError(
                     f"trainer.num_nodes = {nodes} in a sweep: its jobs are started on one machine each.",
-                    mend="trainer.num_nodes=1, or single runs: srun kdface train ..., torchrun -m kdface train ...",
+                    fix="trainer.num_nodes=1, or single runs: srun kdface train ..., torchrun -m kdface train ...",
                 )
             self._composed[key] = composed
         return self._composed[key]
@@ -128,9 +128,7 @@ class Session:
         if self.ledger is None:
             known = [each.tree for each in self._composed.values()]
             if len({tree["paths"]["runs"] for tree in known}) > 1:
-                raise UserError(
-                    "paths.runs cannot be swept over: a sweep lies in one folder.", mend="paths.runs=FOLDER"
-                )
+                raise UserError("paths.runs cannot be swept over: a sweep lies in one folder.", fix="paths.runs=FOLDER")
             runs = Path(known[0]["paths"]["runs"])
             names = [tree["name"] for tree in known]
             if self.name:
@@ -154,7 +152,7 @@ class Session:
         if source.jobs:
             names = ", ".join(str(job.folder.root) for job in source.jobs)
             raise UserError(
-                f"these runs wait for one another, so none was started: {names}.", mend="another teacher.run"
+                f"these runs wait for one another, so none was started: {names}.", fix="another teacher.run"
             )
         returns = []
         for job, each in zip(jobs, overrides, strict=True):
@@ -236,7 +234,7 @@ def _require_grid(overrides: Sequence[str]) -> None:
                 f"{word}: an interval is searched, and a grid lists its values.",
                 expected=f"values: {word.partition('=')[0]}=0.1,0.2",
                 origin=f"command line: {word}",
-                mend="hydra/sweeper=random, or hydra/sweeper=optuna",
+                fix="hydra/sweeper=random, or hydra/sweeper=optuna",
             )
 
 
@@ -260,7 +258,7 @@ def plugin(config: DictConfig, kind: str) -> Any:
                 f"hydra.{kind} has no {key!r}: it is {name}.",
                 expected=f"one of {', '.join(takes)}",
                 nearest=f"hydra.{kind}.{near}" if near else "",
-                mend=f"remove hydra.{kind}.{key}, or hydra/{kind}={valid}",
+                fix=f"remove hydra.{kind}.{key}, or hydra/{kind}={valid}",
             )
     for key, parameter in takes.items():
         if key not in node:

@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
         raise UserError(
             f"kdface sync {' '.join(words)}: not understood.",
             expected="kdface sync RUN [RUN ...] logger=CHOICE [logger.CHOICE.KEY=VALUE]",
-            mend="kdface list logger",
+            fix="kdface list logger",
         )
     if "logger=wandb" in overrides and not any(word.startswith("logger.wandb.offline=") for word in overrides):
         overrides.append("logger.wandb.offline=false")  # what is offline lies in the run folder already
@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
 
     nodes = compose(overrides, arguments.config_dirs).tree["logger"]
     if nodes is None:
-        raise UserError("logger=none: there is nothing to replay to.", mend="kdface list logger")
+        raise UserError("logger=none: there is nothing to replay to.", fix="kdface list logger")
     for folder in [find_run(path) for path in paths]:
         print(f"{_replay(folder, nodes)} records of {folder.root} replayed")
     return 0
@@ -43,9 +43,9 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     from kdface.runs.records import read
 
     if not folder.metrics.is_file():
-        raise UserError(f"{folder.root} has no metrics.jsonl yet.", mend=f"kdface run {folder.root}")
+        raise UserError(f"{folder.root} has no metrics.jsonl yet.", fix=f"kdface run {folder.root}")
     if "tensorboard" in nodes and (folder.root / "tensorboard").exists():
-        raise UserError(f"{folder.root}/tensorboard is there already.", mend=f"rm -r {folder.root}/tensorboard")
+        raise UserError(f"{folder.root}/tensorboard is there already.", fix=f"rm -r {folder.root}/tensorboard")
     count = 0
     for node in nodes.values():
         try:
@@ -59,6 +59,6 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
             raise
         except Exception as error:  # each logger has errors of its own
             raise UserError(
-                f"the logger failed at {folder.root}: {error}.", mend="fix it and give the command again"
+                f"the logger failed at {folder.root}: {error}.", fix="fix it and give the command again"
             ) from None
     return count

@@ -26,7 +26,7 @@ _CELL = ("group", "row", "column")  # what names a cell in a CSV of ours
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"kdface table: {message}.", mend="kdface table --help")
+        raise UserError(f"kdface table: {message}.", fix="kdface table --help")
 
 
 def run(words: list[str]) -> int:
@@ -47,11 +47,11 @@ def run(words: list[str]) -> int:
     overrides = [word for word in given.words if "=" in word and not word.startswith("hydra")]
     launcher = [word for word in given.words if "=" in word and word.startswith("hydra")]
     if not paths:
-        raise UserError("kdface table was given no table.", mend="kdface table --help")
+        raise UserError("kdface table was given no table.", fix="kdface table --help")
     definitions = [(read_definition(path), path) for path in paths]
     targets = [(given.output or path.parent) / path.stem for path in paths]
     if double := [target for target in targets if targets.count(target) > 1]:
-        raise UserError(f"two tables would be written to {double[0]}.", mend="one command each, or without -o")
+        raise UserError(f"two tables would be written to {double[0]}.", fix="one command each, or without -o")
 
     def now() -> list[Table]:
         return [tabulated(each, path.parent, overrides, given.config_dir) for each, path in definitions]

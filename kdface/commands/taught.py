@@ -29,5 +29,5 @@ def require_same_teachers(runs: Iterable[RunFolder]) -> None:
         names = ", ".join(changed)
         raise UserError(
             f"{names}: finished, and its teacher has changed since: it taught with other weights or labels.",
-            mend=f"restore the teacher, or train anew: rm -r {' '.join(changed)}",
+            fix=f"restore the teacher, or train anew: rm -r {' '.join(changed)}",
         )

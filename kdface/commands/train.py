@@ -53,7 +53,7 @@ def _train_one(arguments: Arguments) -> int:
     if launched_world() > 1:
         require_launched(settings_of(composed.tree))
         if composed.tree["seed"] is None:
-            raise UserError("seed=null: each of several ranks would draw another seed.", mend="seed=0")
+            raise UserError("seed=null: each of several ranks would draw another seed.", fix="seed=0")
         if launched_rank() != 0:
             return execute(await_configuration(run_folder(composed), composed.tree))
     folder, job = run_folder(composed), None

@@ -146,7 +146,7 @@ def _check_parts_of_batches(method: Method, settings: Settings) -> None:
         raise UserError(
             f"loader.batch_size = {size} in {parts} part(s) on {world} rank(s) leaves one image a part, and batch "
             "normalisation needs two.",
-            mend=f"loader.batch_size={2 * parts * world}"
+            fix=f"loader.batch_size={2 * parts * world}"
             + (f", or trainer.accumulate_grad_batches={max(1, size // (2 * world))}" if parts > 1 else ""),
         )
 
@@ -160,7 +160,7 @@ def _require_known_keys(optimizer: Optimizer, method: Method) -> None:
                 f"{type(optimizer).__name__} has no {key}.",
                 expected=f"one of lr_scale, {', '.join(sorted(optimizer.defaults))}",
                 nearest=nearest(key, list(optimizer.defaults)),
-                mend="method.backbone_group=null, or optimizer=sgd",
+                fix="method.backbone_group=null, or optimizer=sgd",
             )
 
 

@@ -38,7 +38,7 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
         return part(*place, **values)
     except (ValueError, TypeError) as error:  # two values that do not go together; a UserError is none
         raise UserError(
-            f"{group or node['_target_']} cannot be built: {error}.", mend=f"kdface config why {group}" if group else ""
+            f"{group or node['_target_']} cannot be built: {error}.", fix=f"kdface config why {group}" if group else ""
         ) from None
 
 

@@ -71,9 +71,7 @@ class UnknownKeyError(UserError):
         self.key = key
 
     def __reduce__(self) -> tuple[object, ...]:
-        plain = UserError(
-            self.problem, expected=self.expected, nearest=self.nearest, origin=self.origin, mend=self.mend
-        )
+        plain = UserError(self.problem, expected=self.expected, nearest=self.nearest, origin=self.origin, fix=self.fix)
         return plain.__reduce__()
 
 
@@ -121,7 +119,7 @@ def check_parameters(
                 expected=f"one of {', '.join(valid)}" if valid else "no keys here",
                 nearest=near,
                 origin=origins.of(full),
-                mend=_rename(full, near, origins.of(full), value),
+                fix=_rename(full, near, origins.of(full), value),
             )
         _check_value(known[str(key)].hint, value, full, origins)
     missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
@@ -129,7 +127,7 @@ def check_parameters(
         raise UserError(
             f"{_join(path, missing[0])} has no value, and {path or 'the configuration'} needs one.",
             expected=_describe(known[missing[0]].hint),
-            mend=f"add {_join(path, missing[0])}=...",
+            fix=f"add {_join(path, missing[0])}=...",
         )
 
 
@@ -155,7 +153,7 @@ def given_by_framework(path: str, value: object, origin: str) -> UserError:
     """The error for a key whose value is read from data or from another part."""
     source = _WHENCE.get(path.rpartition(".")[2], "the other parts")
     return UserError(
-        f"{path} = {value!r} is not yours to set: it is read from {source}.", origin=origin, mend=f"remove {path}"
+        f"{path} = {value!r} is not yours to set: it is read from {source}.", origin=origin, fix=f"remove {path}"
     )
 
 
@@ -165,7 +163,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             f"{path} has no value yet.",
             expected=_describe(hint),
             origin=origins.of(path),
-            mend=f"add {path}=...",
+            fix=f"add {path}=...",
         )
     if isinstance(value, Mapping) and "_target_" in value:
         check_part(value, path, origins)
@@ -174,7 +172,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
         raise UserError(
             f"{path} follows a group that is none.",
             origin=origins.of(path),
-            mend="teacher=run teacher.run=FOLDER   (kdface list teacher)",
+            fix="teacher=run teacher.run=FOLDER   (kdface list teacher)",
         )
     if hint is TrainerArguments:
         check_parameters(arguments(), usable(value, path, origins), path, origins, injected=())
@@ -228,7 +226,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
             raise UserError(
                 f"{full} = {node[key]!r} has no effect on {node['_target_']}: {idle[key]}.",
                 origin=origin,
-                mend=_rename(full, "", origin, node[key]),
+                fix=_rename(full, "", origin, node[key]),
             )
     check_parameters(known, {key: node[key] for key in node if key not in idle}, path, origins, (*EVERYWHERE, *given))
 

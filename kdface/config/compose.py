@@ -57,7 +57,7 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
     """Hydra over the shipped conf/, with the user's own folders laid over it (theirs are found first)."""
     for folder in config_dirs:
         if not folder.is_dir():
-            raise UserError(f"--config-dir {folder}: there is no such folder.", mend="give a folder of YAML files")
+            raise UserError(f"--config-dir {folder}: there is no such folder.", fix="give a folder of YAML files")
     GlobalHydra.instance().clear()
     try:
         yield hydra_over(conf_folder(), config_dirs)
@@ -203,7 +203,7 @@ def _require_unused(config: DictConfig, origins: Origins) -> None:
             f"{where} is not used here: kdface calls no callbacks of Hydra's.",
             expected="callbacks of training, in the group callbacks",
             origin=origins.of(where),
-            mend=f"remove {where}",
+            fix=f"remove {where}",
         )
     require_targets(own, origins.of, "hydra")
 

@@ -72,5 +72,5 @@ def require_name(name: str) -> None:
         raise UserError(
             f"name = {name!r} leads out of paths.runs, where run folders are named after it.",
             expected="letters, digits and . _ - /, such as name=mine/first",
-            mend=f"name={PurePosixPath(*[each for each in parts if each.strip('./')] or ['mine'])}",
+            fix=f"name={PurePosixPath(*[each for each in parts if each.strip('./')] or ['mine'])}",
         )

@@ -25,19 +25,19 @@ def check_parts(tree: dict[str, Any]) -> None:
                 f"method.views.{role} = {view!r}, and {augmentation} makes no such view.",
                 expected=f"one of the augmentation's views: {', '.join(makes)}",
                 nearest=f"method.views.{role}={near}" if near else "",
-                mend=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
+                fix=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
             )
     if tree["head"] is None and attribute(method, "needs_head", False):
-        raise UserError(f"{method} trains with a head, and head is none.", mend="kdface list head")
+        raise UserError(f"{method} trains with a head, and head is none.", fix="kdface list head")
     if tree["head"] is not None and not {"head", "heads"} & set(takes):
-        raise UserError(f"{method} has no head, and head is {tree['head']['_target_']}.", mend="head=none")
+        raise UserError(f"{method} has no head, and head is {tree['head']['_target_']}.", fix="head=none")
     if tree["teacher"] is not None and "teacher" not in takes:
         raise UserError(
             f"{method} has no teacher, and teacher is {tree['teacher']['_target_']}.",
-            mend="teacher=none, or a method that distils (kdface list method)",
+            fix="teacher=none, or a method that distils (kdface list method)",
         )
     if tree["teacher"] is None and attribute(method, "needs_teacher", False):
         raise UserError(
             f"{method} learns from a teacher, and teacher is none.",
-            mend="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
+            fix="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
         )

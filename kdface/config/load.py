@@ -70,7 +70,7 @@ def load_network(run: Path) -> Teacher:
     if not loaded.folder.done and run.suffix != ".ckpt":
         raise UserError(
             f"the run {loaded.folder.root} is not finished, and was to be a teacher.",
-            mend=f"finish it (kdface run {loaded.folder.root}), or name a checkpoint in it",
+            fix=f"finish it (kdface run {loaded.folder.root}), or name a checkpoint in it",
         )
     method = loaded.method
     return Teacher(method.embedder, method.preprocessing, head=method.head)

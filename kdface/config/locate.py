@@ -102,7 +102,7 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         install = f"pip install {missing}" if missing and missing == module_name.partition(".")[0] else ""
-        raise UserError(f"_target_ {target!r}: {error}.", origin=origin, mend=install) from error
+        raise UserError(f"_target_ {target!r}: {error}.", origin=origin, fix=install) from error
     exported = _exported(module)
     if name not in exported:
         raise UserError(
@@ -133,7 +133,7 @@ def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
         expected=f"something exported by {', '.join([*PART_ROOMS, *ECOSYSTEM, *plugins()])}, or {', '.join(FUNCTIONS)}",
         nearest=twin if _within(twin.rpartition(".")[0], ECOSYSTEM) else "",
         origin=origin,
-        mend=f"export KDFACE_PLUGINS={','.join([*plugins(), names[0]])}   (only if you trust that package)",
+        fix=f"export KDFACE_PLUGINS={','.join([*plugins(), names[0]])}   (only if you trust that package)",
     )
 
 
@@ -156,7 +156,7 @@ def require_targets(tree: Any, origin_of: Callable[[str], str] = lambda path: ""
                 f"{where} = {target!r}: a configuration may not name it there.",
                 expected="hydra/launcher=process, slurm or ray; hydra/sweeper=basic, random or optuna",
                 origin=origin_of(where),
-                mend="remove it; callbacks of training stand in the group callbacks",
+                fix="remove it; callbacks of training stand in the group callbacks",
             )
 
 

@@ -68,7 +68,7 @@ def _require_fit(teacher: Preprocessing, view: Preprocessing | None, views: View
     """A teacher normalises its view itself; template and size must be those that it was trained on."""
     if view is None:
         raise UserError(
-            "a teacher is given, and method.views.teacher = null.", mend="method.views.teacher=VIEW, or teacher=none"
+            "a teacher is given, and method.views.teacher = null.", fix="method.views.teacher=VIEW, or teacher=none"
         )
     same = replace(teacher, color=view.color, mean=view.mean, std=view.std)
     same.require_equal(view, "the teacher", f"the view {views.teacher}")
@@ -80,7 +80,7 @@ def _head(tree: Tree, network: Any, num_classes: int) -> torch.nn.Module | None:
     if num_classes < 2:
         raise UserError(
             f"the head needs classes to tell apart, and the dataset has {num_classes} person.",
-            mend="give a dataset with two people or more, or head=none",
+            fix="give a dataset with two people or more, or head=none",
         )
     head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
     assert isinstance(head, torch.nn.Module)

@@ -40,16 +40,16 @@ def check_callbacks(tree: Mapping[str, Any]) -> None:
         kind = str(node["_target_"]).rpartition(".")[2]
         if kind in _REFUSED:
             why, instead = _REFUSED[kind]
-            raise UserError(f"callbacks.{name} ({kind}) is not used: {why}.", mend=instead)
+            raise UserError(f"callbacks.{name} ({kind}) is not used: {why}.", fix=instead)
         if node.get("save_last"):
             raise UserError(
                 f"callbacks.{name}.save_last: a run keeps its last checkpoint itself, in checkpoints/last.ckpt.",
-                mend=f"callbacks.{name}.save_last=false",
+                fix=f"callbacks.{name}.save_last=false",
             )
         if node.get("monitor") == "auto" and not tree.get("validation"):
             raise UserError(
                 f"callbacks.{name} watches a metric of the validation, and validation is none.",
-                mend=f"validation=people, or callbacks.{name}.monitor=train/loss",
+                fix=f"validation=people, or callbacks.{name}.monitor=train/loss",
             )
 
 
@@ -80,7 +80,7 @@ def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
             raise
         except ModuleNotFoundError as error:
             raise UserError(
-                f"logger={name}: {str(error).splitlines()[0]}.", mend=f'pip install "kdface[{name}]"'
+                f"logger={name}: {str(error).splitlines()[0]}.", fix=f'pip install "kdface[{name}]"'
             ) from None
         except Exception as error:  # each has errors of its own
             log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
@@ -114,7 +114,7 @@ def named_checkpoint(run: Path, name: str) -> Path:
         states = read_checkpoint(folder.last).get("callbacks", {}).values()
         found = [Path(str(state["best_model_path"])).stem for state in states if state.get("best_model_path")]
         if not found:
-            raise UserError(f"{folder.root} kept no best checkpoint.", mend="kdface train ... callbacks=best")
+            raise UserError(f"{folder.root} kept no best checkpoint.", fix="kdface train ... callbacks=best")
         name = found[0]
     if name.removesuffix(".ckpt") not in there:
         raise UserError(

@@ -51,7 +51,7 @@ def require_used(overrides: Sequence[str]) -> None:
                     f"{key} is not used here: {reason}.",
                     nearest=f"{ours}{value}" if ours else "",
                     origin=f"command line: {word}",
-                    mend=f"{ours}{value}" if ours else f"remove {key}",
+                    fix=f"{ours}{value}" if ours else f"remove {key}",
                 )
 
 
@@ -62,7 +62,7 @@ def not_parsed(error: OverrideParseException) -> UserError:
         f"cannot read the override {bad!r}: {str(error.__cause__ or error).splitlines()[0].rstrip('.')}.",
         expected="KEY=VALUE, GROUP=CHOICE, +KEY=VALUE or ~KEY, as in Hydra",
         origin=f"command line: {bad}",
-        mend="quote values with spaces, commas or brackets: 'KEY=\"VALUE, VALUE\"'",
+        fix="quote values with spaces, commas or brackets: 'KEY=\"VALUE, VALUE\"'",
     )
 
 
@@ -81,7 +81,7 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
             f"there is no config group {group!r}.",
             nearest=nearest(group, groups(folders)),
             origin=f"command line: {word}" if word else "a defaults list",
-            mend="kdface list",
+            fix="kdface list",
         )
     whole = word.lstrip("+").replace(choice, near) if word else f"{group}={near}"
     return UserError(
@@ -89,7 +89,7 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
         expected=f"one of {', '.join(listed)}",
         nearest=whole if near else "",
         origin=f"command line: {word}" if word else _defaults_entry(choice, folders) or "a defaults list",
-        mend=f"kdface list {group}",
+        fix=f"kdface list {group}",
     )
 
 
@@ -111,7 +111,7 @@ def _missing_plugin(missing: str, overrides: Sequence[str], options: list[str]) 
         expected=f"one of {', '.join(options)}",
         nearest=f"{group}={ours}" if ours and len(new) == 1 else "",
         origin=f"command line: {group}={choice}" if f"{group}={choice}" in overrides else "",
-        mend=f"{' '.join(new)} in place of {' '.join(old)}" if ours else f"{group}={options[0]}",
+        fix=f"{' '.join(new)} in place of {' '.join(old)}" if ours else f"{group}={options[0]}",
     )
 
 
@@ -153,7 +153,7 @@ def bad_override(
                     expected=f"one of {', '.join(listed)}",
                     nearest=f"{group}={near}" if near else "",
                     origin=f"command line: {each}",
-                    mend=f"kdface list {group}",
+                    fix=f"kdface list {group}",
                 )
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
         return UserError(f"the configuration cannot be composed: {' '.join(first)}")
@@ -181,14 +181,14 @@ def unknown_key(
             f"{key!r} is not there to be removed.",
             nearest=f"~{near}" if near else "",
             origin=f"command line: {given}",
-            mend=f"remove {key}",
+            fix=f"remove {key}",
         )
     if key == "head.gradient" and not given.startswith("+"):
         return UserError(
             "head.gradient: the head that is chosen has no rules to choose from: its margin lies outside the cosine, "
             "it has none, or the margin always acts on the gradient.",
             origin=f"command line: {given}",
-            mend=f"remove {key}",
+            fix=f"remove {key}",
         )
     there = key in keys
     near = meant(given, keys, overrides, problem)
@@ -197,7 +197,7 @@ def unknown_key(
         expected="" if there else "a group or a key of the composed configuration (see: kdface train --cfg job)",
         nearest=near,
         origin=f"command line: {given}",
-        mend=near or f"remove {key}   (kdface train --cfg job shows every key)",
+        fix=near or f"remove {key}   (kdface train --cfg job shows every key)",
     )
 
 
@@ -219,7 +219,7 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
         expected=f"one of {', '.join(known)}",
         nearest=f"/{ours}" if ours else "",
         origin=origin,
-        mend=f"write /{ours} in place of /{name}" if ours else "kdface list",
+        fix=f"write /{ours} in place of /{name}" if ours else "kdface list",
     )
 
 
@@ -244,7 +244,7 @@ def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
                 return UserError(
                     f"{file} is not UTF-8 (byte 0x{file.read_bytes()[found.start]:02x}).",
                     origin=f"{file}:{line}",
-                    mend=f"save {file} as UTF-8",
+                    fix=f"save {file} as UTF-8",
                 )
     return UserError(f"a configuration file is not UTF-8: {error.reason}.")
 
@@ -264,10 +264,10 @@ def require_package_line(key: str, origin: str, known: Sequence[str]) -> None:
         raise UserError(
             f"{file} begins with a byte-order mark, so Hydra does not see its first line, {PACKAGE_LINE}.",
             origin=origin,
-            mend=f"save {file} as UTF-8 without a byte-order mark",
+            fix=f"save {file} as UTF-8 without a byte-order mark",
         )
     raise UserError(
         f"{file} sets values of {key}.*, not of the configuration: its first line is not {PACKAGE_LINE}.",
         origin=origin,
-        mend=f"write the line '{PACKAGE_LINE}' at the top of {file}",
+        fix=f"write the line '{PACKAGE_LINE}' at the top of {file}",
     )

@@ -47,15 +47,15 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
             f"trainer.max_steps = {value}: no limit is -1, as Lightning writes it.",
             nearest="trainer.max_steps=-1",
             origin=origin,
-            mend="trainer.max_steps=-1",
+            fix="trainer.max_steps=-1",
         )
     if key not in RENAMED:
         return None
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    mend = f"{RENAMED[key]}={text}"
+    fix = f"{RENAMED[key]}={text}"
     if key == _EVERY:
-        mend = "validation=none" if text == "null" else f"{mend} validation=evaluation"
-    return UserError(f"{key} is named {RENAMED[key]} now.", nearest=mend.partition(" ")[0], origin=origin, mend=mend)
+        fix = "validation=none" if text == "null" else f"{fix} validation=evaluation"
+    return UserError(f"{key} is named {RENAMED[key]} now.", nearest=fix.partition(" ")[0], origin=origin, fix=fix)
 
 
 def refuse_old_names(overrides: list[str]) -> None:

@@ -68,7 +68,7 @@ def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, An
     for name, why in _REFUSED.items():
         if name in node:
             full = f"{path}.{name}"
-            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), mend=f"remove {full}")
+            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), fix=f"remove {full}")
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
             raise error
@@ -82,13 +82,13 @@ def require_sense(node: Mapping[str, Any], path: str, origins: Origins) -> None:
         num_devices(node)
     except UserError as error:
         raise UserError(
-            error.problem, expected=error.expected, origin=origins.of(f"{path}.devices"), mend=error.mend
+            error.problem, expected=error.expected, origin=origins.of(f"{path}.devices"), fix=error.fix
         ) from None
     if all(node.get(end, -1) in (-1, None) for end in _ENDS):
         raise UserError(
             f"{path}.max_epochs = {node.get('max_epochs', -1)}: a schedule needs an end.",
             origin=origins.of(f"{path}.max_epochs"),
-            mend=f"{path}.max_epochs=20, or {path}.max_steps=N beside it",
+            fix=f"{path}.max_epochs=20, or {path}.max_steps=N beside it",
         )
 
 
@@ -110,7 +110,7 @@ def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None
             f"{path}.strategy = {strategy!r} is not used: it starts ranks as copies of a running process, which hold "
             "its open files and cannot go on by themselves.",
             origin=origins.of(f"{path}.strategy"),
-            mend=f"{path}.strategy=ddp",
+            fix=f"{path}.strategy=ddp",
         )
     names: dict[str, Iterable[str]] = {
         "strategy": strategies,

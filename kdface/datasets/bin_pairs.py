@@ -60,7 +60,7 @@ class BinPairs:
             raise DataError(
                 f"{self.path}: this pickle is not read: {error}.",
                 expected=_CONTENTS,
-                mend="fetch the file anew from its publisher",
+                fix="fetch the file anew from its publisher",
             ) from error
         if not (isinstance(contents, list | tuple) and len(contents) == 2 and isinstance(contents[0], list | tuple)):
             raise DataError(f"{self.path}: the pickle holds something else.", expected=_CONTENTS)

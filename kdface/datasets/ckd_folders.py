@@ -82,7 +82,7 @@ class CKDFolders:
                 raise DataError(
                     f"{self.root}: {len(alone)} images have no other half of the same file name: {shown}",
                     expected="the same file names in face and periocular of each person",
-                    mend="add or rename the missing ones, or leave these images out with unpaired=leave_out",
+                    fix="add or rename the missing ones, or leave these images out with unpaired=leave_out",
                 )
             self.passed_over = sorted([*self.passed_over, *alone])
         if not files:

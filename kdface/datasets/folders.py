@@ -24,7 +24,7 @@ def missing(path: Path, contents: str) -> UserError:
         return UserError(
             f"{path} is a folder, not a file." if path.is_dir() else f"{path} is a file, not a folder.",
             expected=contents,
-            mend="unpack it, and give the folder" if path.suffix.lower() in _ARCHIVES else "",
+            fix="unpack it, and give the folder" if path.suffix.lower() in _ARCHIVES else "",
         )
     there = next((parent for parent in path.absolute().parents if parent.exists()), Path(path.anchor))
     variable = os.environ.get("KDFACE_DATA")
@@ -36,13 +36,13 @@ def missing(path: Path, contents: str) -> UserError:
             problem,
             expected=contents,
             nearest=str(there / near) if near else "",
-            mend="correct the path. paths.data=FOLDER, or KDFACE_DATA=FOLDER in the environment (now "
+            fix="correct the path. paths.data=FOLDER, or KDFACE_DATA=FOLDER in the environment (now "
             f"{variable or 'not set'}), moves a path only where it begins with paths.data",
         )
     return UserError(
         problem,
         expected=contents,
-        mend="point paths.data to the folder that holds your datasets: paths.data=FOLDER on the command line, or "
+        fix="point paths.data to the folder that holds your datasets: paths.data=FOLDER on the command line, or "
         f"KDFACE_DATA=FOLDER in the environment (now {variable or 'not set'})",
     )
 
@@ -124,7 +124,7 @@ def entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
         if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(
                 f"{folder}: the name {os.fsencode(name)!r} in it is not UTF-8.",
-                mend="rename it, such as by convmv -f latin1 -t utf8",
+                fix="rename it, such as by convmv -f latin1 -t utf8",
             )
     kept = [name for name in names if not (name.startswith(".") or name in _LEFT_BEHIND)]
     folders = [name for name in kept if (folder / name).is_dir()]

@@ -81,7 +81,7 @@ class IJB:
             raise DataError(
                 f"{detected} names {len(self.keys)} files, {grouped.name} {len(listed)}, and they are not the same in "
                 "the same order.",
-                mend="take both from one release",
+                fix="take both from one release",
             )
         if len(set(self.keys)) < len(self.keys):
             raise DataError(f"{grouped}: a file is listed twice.", expected="each face once")
@@ -153,7 +153,7 @@ class IJB:
             raise DataError(
                 f"{path}: {len(wrong)} labels say otherwise than the 1:N lists, the first one of templates {one} and "
                 f"{two}, subjects {self.subject[one]} and {self.subject[two]}.",
-                mend="take all lists from one release",
+                fix="take all lists from one release",
             )
         return pairs, same
 
@@ -185,18 +185,18 @@ def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None
     except (ValueError, OSError):
         raise _unreadable(path, columns, dtype, delimiter, skiprows) from None
     if not len(rows):
-        raise DataError(f"{path}: nothing is listed.", mend="fetch the lists anew from their publisher")
+        raise DataError(f"{path}: nothing is listed.", fix="fetch the lists anew from their publisher")
     return rows
 
 
 def _unreadable(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None, skiprows: int) -> DataError:
     """The message for a list that is no table: its first line that is not what its place asks for."""
-    mend = "fetch the lists anew from their publisher"
+    fix = "fetch the lists anew from their publisher"
     lines = read_bytes(path).decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines[skiprows:], 1 + skiprows):
         fields = line.split(delimiter)
         try:
             [np.dtype(dtype).type(fields[column]) for column in columns if line.strip()]
         except (ValueError, IndexError):
-            return DataError(f"{path}, line {number}: {line[:80]!r} cannot be read.", mend=mend)
-    return DataError(f"{path}: the list cannot be read.", mend=mend)
+            return DataError(f"{path}, line {number}: {line[:80]!r} cannot be read.", fix=fix)
+    return DataError(f"{path}: the list cannot be read.", fix=fix)

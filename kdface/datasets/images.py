@@ -87,7 +87,7 @@ def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) ->
         error = SizeError(
             f"{source}: the crop is {one}.",
             expected=other,
-            mend=f"for aligned crops of this size dataset.size=[{given[0]},{given[1]}]; photographs that are not "
+            fix=f"for aligned crops of this size dataset.size=[{given[0]},{given[1]}]; photographs that are not "
             "aligned crops need five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
         )
         error.size = (given[0], given[1])

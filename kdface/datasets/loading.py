@@ -85,7 +85,7 @@ def collate(items: list[Any]) -> Batch | DataError:
     skipped = [item for item in items if isinstance(item, str)]
     kept = [item for item in items if not isinstance(item, str)]
     if not kept:
-        return DataError(f"every image of a batch is broken, the first one {skipped[0]}", mend="kdface data verify")
+        return DataError(f"every image of a batch is broken, the first one {skipped[0]}", fix="kdface data verify")
     names = kept[0][0].keys()
     views = {name: torch.from_numpy(np.stack([views[name] for views, _, _ in kept])) for name in names}
     label = torch.tensor([label for _, label, _ in kept], dtype=torch.int64)
@@ -101,7 +101,7 @@ def shuffled(images: int, batch_size: int, seed: int) -> Order:
     if steps < 1:
         raise UserError(
             f"loader.batch_size = {batch_size} is more than the {images} training images.",
-            mend=f"loader.batch_size={max(2, images // 2)}",
+            fix=f"loader.batch_size={max(2, images // 2)}",
         )
 
     def order(epoch: int) -> NDArray[np.int64]:
@@ -141,7 +141,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         if size % (accumulate * world):
             raise UserError(
                 f"loader.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",
-                mend=f"loader.batch_size={size - size % (accumulate * world) or accumulate * world}",
+                fix=f"loader.batch_size={size - size % (accumulate * world) or accumulate * world}",
             )
         self.whole = steps * accumulate
         self.length = self.whole if limit is None else limit

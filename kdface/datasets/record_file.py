@@ -88,7 +88,7 @@ class RecordFile:
                 raise DataError(
                     f"{self.source(record)}: it needs {8 + length} bytes from byte {start + at} on, and there are "
                     f"{len(data) - at} to the next record or the end of the file.",
-                    mend=f"the copy of {self.rec.name} is cut short, or {self.idx.name} is of another file",
+                    fix=f"the copy of {self.rec.name} is cut short, or {self.idx.name} is of another file",
                 )
             parts.append(data[at + 8 : at + 8 + length])
             if flag in (_WHOLE, _LAST):
@@ -118,7 +118,7 @@ class RecordFile:
         if start >= self._file_size:
             raise DataError(
                 f"{self.source(record)}: {self.idx.name} points to byte {start}, the file ends at {self._file_size}.",
-                mend=f"the copy of {self.rec.name} is cut short, or {self.idx.name} is of another file",
+                fix=f"the copy of {self.rec.name} is cut short, or {self.idx.name} is of another file",
             )
         return start, int(self._ends[at])
 
@@ -136,7 +136,7 @@ class RecordFile:
             raise DataError(
                 f"{self.source(record)}: no record begins at byte {position} (found {head[:4].hex(' ') or 'the end'}).",
                 expected=f"the bytes {MAGIC.hex(' ')}",
-                mend=f"use the {self.idx.name} that was written with this {self.rec.name}",
+                fix=f"use the {self.idx.name} that was written with this {self.rec.name}",
             )
         word = int.from_bytes(head[4:8], "little")
         return word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)

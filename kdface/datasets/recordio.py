@@ -86,7 +86,7 @@ class RecordIO:
         if len(self._classes) != count:
             raise DataError(
                 f"{rec.parent / 'property'}: it announces {count} classes, and {rec.name} has {len(self._classes)}.",
-                mend="correct its first number, or bring together the files of one set",
+                fix="correct its first number, or bring together the files of one set",
             )
         numbers = [str(number) for number in self._classes.tolist()]
         self.people = _folder_names(rec.with_suffix(".lst"), numbers) or numbers

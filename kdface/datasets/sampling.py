@@ -48,7 +48,7 @@ def people_by_images(labels: NDArray[np.int64], people: int, images: int, seed: 
         raise UserError(
             f"a batch of {people} people cannot be divided into {parts} parts of two people or more, and triplets are "
             "mined in each part by itself.",
-            mend=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate_grad_batches=1",
+            fix=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate_grad_batches=1",
         )
     available = int(np.minimum(counts, images).sum())
     if available < size:
@@ -57,7 +57,7 @@ def people_by_images(labels: NDArray[np.int64], people: int, images: int, seed: 
             f"a batch of {people} people with {images} images each needs {size} images; {len(names)} people "
             f"with at most {images} images each offer {available}.",
             expected="" if fitting else f"at least {4 * parts} images, of which a person gives two at most",
-            mend=_settings(*fitting) if fitting else "more images",
+            fix=_settings(*fitting) if fitting else "more images",
         )
     own = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     steps = len(labels) // size

@@ -71,7 +71,7 @@ class HeldOut(Renumbered):
             raise UserError(
                 f"validation holds out {int(held.sum())} of {len(labels)} images of {training_faces.name}: "
                 f"{'none to validate with' if not held.any() else 'too few people are left to train on'}.",
-                mend="validation=none, or validation=NAME with a test set of its own (kdface list validation)",
+                fix="validation=none, or validation=NAME with a test set of its own (kdface list validation)",
             )
         super().__init__(training_faces, np.flatnonzero(held != rest))
 

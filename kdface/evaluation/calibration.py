@@ -74,7 +74,7 @@ def binned(probabilities: Probabilities | Values, labels: Labels | Values, bins:
             f"{int(bad.sum())} of {len(values)} rows are no probabilities; row {int(bad.argmax())} adds up to "
             f"{sums[bad.argmax()]:.4g}.",
             expected="numbers of at least 0 that add up to 1",
-            mend="give the softmax of the logits",
+            fix="give the softmax of the logits",
         )
     confidence = values.max(axis=1)
     right = values.argmax(axis=1) == wanted
@@ -143,19 +143,19 @@ class Calibration:
         if not network.classifies:
             raise UserError(
                 f"{where} tests the probabilities of classes, and the run's head is no softmax over all of them.",
-                mend="head=softmax, or a margin softmax (kdface list head)",
+                fix="head=softmax, or a margin softmax (kdface list head)",
             )
         try:
             self.labels(network.people)
         except UserError as error:
-            raise UserError(f"{where}: {error.problem}", expected=error.expected, mend=error.mend) from None
+            raise UserError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix) from None
 
     def labels(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(images,) the class of each image's person. Raises `UserError` where classes have no names, or no such."""
         if not classes:
             raise UserError(
                 "the run's checkpoint does not name the people that its classes are.",
-                mend="train it anew",
+                fix="train it anew",
             )
         number = {name: place for place, name in enumerate(classes)}
         strangers = [name for name in self.dataset.people if name not in number]

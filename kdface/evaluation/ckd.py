@@ -238,7 +238,7 @@ def images_each(dataset: FaceSet, images: int, group: str | None = None) -> dict
             f"{dataset.name}: {len(able)} of {len(files)} people have {images} images"
             f"{'' if group is None else ' that are no near copies'}.",
             expected="two people or more",
-            mend="ask for fewer images of each person",
+            fix="ask for fewer images of each person",
         )
     return able
 

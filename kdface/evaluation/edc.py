@@ -255,14 +255,14 @@ def _by_quality(
     if bad.any():
         raise UserError(
             f"{int(bad.sum())} of {len(worth)} qualities are not finite, first pair {int(bad.argmax())}.",
-            mend="look at the loss of the run that learned the quality, or at the source of the labels",
+            fix="look at the loss of the run that learned the quality, or at the source of the labels",
         )
     impostors = int((~mated).sum())
     if not policy.resolved_by(impostors):
         raise UserError(
             f"{impostors} impostor pairs cannot show a false match rate of {policy.fmr:g}.",
             expected=f"at least {policy.impostors_needed} impostor pairs",
-            mend="give more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
+            fix="give more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
         )
     order = np.argsort(worth, kind="stable")
     return values[order], mated[order], worth[order], order

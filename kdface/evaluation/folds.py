@@ -105,7 +105,7 @@ class Identification:
                     f"{len(strangers)} people of fold {b} have no image in fold {a}: {', '.join(strangers[:3])}"
                     f"{', ...' if len(strangers) > 3 else ''}.",
                     expected="closed-set identification: everyone is in every fold",
-                    mend="leave these people's images out of the folds",
+                    fix="leave these people's images out of the folds",
                 )
         self.datasets = tuple(
             {id(fold.dataset): fold.dataset for fold in (*folds.values(), *self.probes.values())}.values()
@@ -193,7 +193,7 @@ def fold_identification(
             f"{dataset.name}: {len(able)} of {len(files)} people have {'an image' if group is None else 'a group'} "
             f"for each of {folds} folds.",
             expected="two people or more",
-            mend="ask for fewer folds, or give more images per person",
+            fix="ask for fewer folds, or give more images per person",
         )
     for person, groups in able.items():
         rng = generator(seed, "identification folds", person)
@@ -253,14 +253,14 @@ def require_comparable(compare: Compared, network: Tested, where: str) -> None:
     if compare == "logits" and not network.classifies:
         raise UserError(
             f"{where} compares logits, and the run's head is no softmax over all of its people.",
-            mend=f"head=softmax, a margin softmax (kdface list head), or {where}.compare=embeddings",
+            fix=f"head=softmax, a margin softmax (kdface list head), or {where}.compare=embeddings",
         )
 
 
 def require_alone(compare: Compared, mirror: bool) -> None:
     """Raises `UserError` for logits of mirror images, which nobody adds up."""
     if compare == "logits" and mirror:
-        raise UserError("compare=logits takes each image by itself, and mirror is true.", mend="mirror=false")
+        raise UserError("compare=logits takes each image by itself, and mirror is true.", fix="mirror=false")
 
 
 def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:

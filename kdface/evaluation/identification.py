@@ -44,7 +44,7 @@ def mate_ranks(
         raise UserError(
             f"{len(strangers)} people of the probe images have no image in the gallery: {shown}",
             expected="closed-set identification: everyone among the probes is in the gallery",
-            mend="leave these people's probe images out, or add gallery images of them",
+            fix="leave these people's probe images out, or add gallery images of them",
         )
     if not len(gallery) or not len(probe):
         raise UserError(f"{len(gallery)} gallery and {len(probe)} probe images: nobody can be identified.")

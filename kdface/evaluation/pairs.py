@@ -66,7 +66,7 @@ class PairList:
         if any(len(set(kept.same[each].tolist())) < 2 for each in folds):
             raise DataError(
                 f"without the broken images {len(kept)} of {len(self)} pairs are left, and a fold has none of a kind.",
-                mend="repair the images",
+                fix="repair the images",
             )
         return kept
 
@@ -82,7 +82,7 @@ class PairList:
             shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise DataError(
                 f"{len(missing)} of the {len(self.keys())} images that the pairs need are not there: {shown}",
-                mend="evaluate on the data set that the list of pairs was made for, whole",
+                fix="evaluate on the data set that the list of pairs was made for, whole",
             )
         left, right = ([place[key] for key in side] for side in (self.left, self.right))
         return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
@@ -141,7 +141,7 @@ def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
     try:
         lines = read_bytes(Path(path)).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path}: the list of pairs is not UTF-8 text.", mend="save it as UTF-8") from None
+        raise DataError(f"{path}: the list of pairs is not UTF-8 text.", fix="save it as UTF-8") from None
     return [(number, _fields(line.strip())) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -248,7 +248,7 @@ def _require(people: People, wanted: int) -> None:
         raise UserError(
             f"{wanted} pairs of the same person and {wanted} of different people are asked for; "
             f"{len(people)} people with {sum(map(len, people))} images make {same} and {different}.",
-            mend="ask for fewer folds or fewer pairs per fold, or give more images per person",
+            fix="ask for fewer folds or fewer pairs per fold, or give more images per person",
         )
 
 

@@ -257,7 +257,7 @@ class Verification:
         if len(sizes) > 1:
             raise UserError(
                 f"the two networks' embeddings have {sizes[0]} and {sizes[1]} numbers: they cannot be compared.",
-                mend="networks with embeddings of one size",
+                fix="networks with embeddings of one size",
             )
 
         def places(keys: Sequence[str], of_probes: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -110,7 +110,7 @@ class QualityEDC:
         if test.probes is not test.dataset:
             raise UserError("a test of quality takes both images of a pair from one set, and this one has probes.")
         if test.networks != (None, None):
-            raise UserError("a test of quality names its recognition network itself.", mend="recognition: ...")
+            raise UserError("a test of quality names its recognition network itself.", fix="recognition: ...")
         self.aligned = test.dataset
         self.pairs = test.pairs
         self.left_out: list[str] = []
@@ -126,7 +126,7 @@ class QualityEDC:
         self.interval = interval
         if grader is not None:
             if grader.quality is None:
-                raise UserError("the grader has no source of quality.", mend="a node as in conf/teacher/quality")
+                raise UserError("the grader has no source of quality.", fix="a node as in conf/teacher/quality")
             if getattr(grader.quality, "needs_mates", False):
                 require_mates(rows_of_people(self.aligned), self.aligned, type(grader.quality).__name__, others=False)
         missing = sorted(set(self.pairs.keys()) - set(self.dataset.keys))
@@ -144,7 +144,7 @@ class QualityEDC:
         if self.grader is None and not network.grades:
             raise UserError(
                 f"{where} tests face-image quality, and the run's network gives none.",
-                mend=f"method=aikd, head=magface, head=crfiqa, or a source: {where}.grader=...",
+                fix=f"method=aikd, head=magface, head=crfiqa, or a source: {where}.grader=...",
             )
 
     def leave_out(self, broken: Sequence[set[str]]) -> None:

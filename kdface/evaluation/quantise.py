@@ -78,7 +78,7 @@ class QuantisedEmbedder(Embedder):
 def _no_probabilities(where: str) -> UserError:
     return UserError(
         f"{where} quantises what a protocol compares, and Calibration compares nothing: it tests probabilities.",
-        mend="give the Calibration itself",
+        fix="give the Calibration itself",
     )
 
 

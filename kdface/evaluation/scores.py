@@ -57,7 +57,7 @@ def unit(embeddings: Embeddings | Values) -> NDArray[np.float64]:
     if bad.any():
         raise UserError(
             f"{bad.sum()} of {len(rows)} embeddings are zero or not finite, the first in row {bad.argmax()}.",
-            mend="look at the loss and the gradient norm of the run: training has probably diverged",
+            fix="look at the loss and the gradient norm of the run: training has probably diverged",
         )
     return np.asarray(rows / norms[:, None], dtype=np.float64)
 
@@ -156,7 +156,7 @@ def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
     if bad.any():
         raise UserError(
             f"{int(bad.sum())} of {len(values)} scores are not finite, first pair {int(bad.argmax())}.",
-            mend="look at the loss and the gradient norm of the run: training has probably diverged",
+            fix="look at the loss and the gradient norm of the run: training has probably diverged",
         )
     if mated.all() or not mated.any():
         kind = "pairs of the same person" if mated.any() else "pairs of different people"

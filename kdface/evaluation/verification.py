@@ -126,7 +126,7 @@ def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scor
     if len(names) < 2:
         raise UserError(
             "All pairs are in one fold, so there are no others to choose the threshold on.",
-            mend="give two folds or more, or report the in-sample accuracy (`best_threshold_accuracy`)",
+            fix="give two folds or more, or report the in-sample accuracy (`best_threshold_accuracy`)",
         )
     return values, mated, number.astype(np.int64)
 

@@ -54,7 +54,7 @@ class Health(pl.Callback):
         if loss is not None and not math.isfinite(loss):
             raise UserError(
                 f"the loss is {float(loss)} at step {step}: training has diverged.",
-                mend=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
+                fix=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
                 "a smaller margin, or trainer.gradient_clip_val=5",
             )
         if trainer.is_global_zero:
@@ -74,7 +74,7 @@ class Health(pl.Callback):
             log.warning(
                 "step %d: embeddings point away from their own class (mean cosine %.2f). A margin cos(theta + m) rises "
                 "again beyond pi - m, so the loss has a false minimum where all classes are one direction and all "
-                "embeddings its opposite. Usual mends: head.monotone=true (ElasticFace), a smaller head.margin, a "
+                "embeddings its opposite. Usual fixes: head.monotone=true (ElasticFace), a smaller head.margin, a "
                 "smaller optimizer.lr",
                 step,
                 cosine,
@@ -88,5 +88,5 @@ class Health(pl.Callback):
             if outcome.symptoms:
                 raise Unhealthy(
                     f"{name} at step {trainer.global_step}: " + "\n".join(outcome.symptoms),
-                    mend="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
+                    fix="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
                 )

@@ -114,7 +114,7 @@ class AIKD(Method):
                 f"the embedding of the student has {backbone.embedding_size} numbers, its teacher's "
                 f"{teacher.embedding_size}.",
                 expected="equal sizes: their cosine is a term of the loss",
-                mend=f"backbone.embedding_size={teacher.embedding_size}, or method.representation_weight=0",
+                fix=f"backbone.embedding_size={teacher.embedding_size}, or method.representation_weight=0",
             )
         super().__init__(Graded(backbone, hidden), None, preprocessing, views, teacher)
         self.representation_weight = representation_weight
@@ -142,7 +142,7 @@ class AIKD(Method):
         if self.teacher.quality is None:
             raise UserError(
                 "method=aikd learns quality labels, and its teacher has no source of them.",
-                mend="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
+                fix="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
             )
         faces = Readable(training.faces) if training.on_error == "skip" else training.faces
         labels = quality_labels(self.teacher.quality, self.teacher, faces, check_direction=self.check_direction)
@@ -215,12 +215,12 @@ def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
             raise UserError(
                 f"the student starts as a copy of its teacher, and sees images of {seen.size[0]}x{seen.size[1]}, its "
                 f"teacher of {teacher.preprocessing.size[0]}x{teacher.preprocessing.size[1]}: {first}",
-                mend="method.start=scratch",
+                fix="method.start=scratch",
             ) from None
         raise UserError(
             f"the student starts as a copy of its teacher, and their backbones differ: {first}",
             expected="the backbone (and its options) that the teacher's run was trained with",
-            mend="backbone=..., or method.start=scratch",
+            fix="backbone=..., or method.start=scratch",
         ) from None
 
 

@@ -171,7 +171,7 @@ class Method(pl.LightningModule, ABC):
         if grade is None:
             raise UserError(
                 "this network gives no face-image quality.",
-                mend="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
+                fix="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
             )
         score: Tensor = grade(self.embedder(self.pixels(images)))
         return score
@@ -198,7 +198,7 @@ class Method(pl.LightningModule, ABC):
             raise UserError(
                 f"this network gives no logits of people: its head is {type(head).__name__}.",
                 expected="a softmax over all classes",
-                mend="a run of head=softmax or of a margin softmax (kdface list head)",
+                fix="a run of head=softmax or of a margin softmax (kdface list head)",
             )
         return head.logits(self.embed(images, preprocessing))
 
@@ -273,13 +273,13 @@ class Method(pl.LightningModule, ABC):
                 f"gradient_clip names {name!r}, and {type(self).__name__} has no such part.",
                 expected=f"one of {', '.join(short)}, or a part of these such as {max(known[:9], key=len)}",
                 nearest=nearest(name, known),
-                mend=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
+                fix=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
             )
         if any(isinstance(each, PartialFC) and each.world > 1 for each in parts[name].modules()):
             raise UserError(
                 f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
                 "the ranks.",
-                mend="gradient_clip={backbone:5.0}, or a head that is not divided (kdface list head)",
+                fix="gradient_clip={backbone:5.0}, or a head that is not divided (kdface list head)",
             )
 
     @property
@@ -304,7 +304,7 @@ class Method(pl.LightningModule, ABC):
             left = f", for others are broken ({batch.skipped[0]})" if batch.skipped else ""
             raise UserError(
                 f"one image is left of this part of a batch{left}: batch normalisation needs two.",
-                mend="repair the data (kdface data verify), and the same command goes on"
+                fix="repair the data (kdface data verify), and the same command goes on"
                 if batch.skipped
                 else "a larger loader.batch_size",
             )
@@ -437,7 +437,7 @@ class Method(pl.LightningModule, ABC):
     def optimization(self) -> Optimization:
         """How the parameters move. Raises `UserError` before `optimize_with`."""
         if self._optimization is None:
-            raise UserError("the method has not been told how to optimise.", mend="call optimize_with(...) first")
+            raise UserError("the method has not been told how to optimise.", fix="call optimize_with(...) first")
         return self._optimization
 
 

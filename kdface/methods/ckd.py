@@ -73,13 +73,13 @@ class CKD(Method):
         detach_periocular: bool = True,
     ) -> None:
         if views.teacher is None:
-            raise UserError("method.views.teacher is null: CKD trains two networks.", mend="method.views.teacher=face")
+            raise UserError("method.views.teacher is null: CKD trains two networks.", fix="method.views.teacher=face")
         if not any((ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face)):
             raise UserError("all weights of CKD's loss are 0.", expected="at least one term")
         if any(isinstance(each, PartialFC) for each in heads.values()):
             raise UserError(
                 "CKD compares the two networks' logits of all classes, and head=partial_fc takes a sample of them.",
-                mend="another head (kdface list head)",
+                fix="another head (kdface list head)",
             )
         # Face first: the official order, which `modality_statistics` depends on.
         pair = Paired({role: networks[role] for role in ("teacher", "student")}, shared, norm, synchronised)

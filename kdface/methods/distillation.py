@@ -65,7 +65,7 @@ class Distillation(Method):
             self.projection = nn.Linear(size, teacher.embedding_size, bias=False)
         if head is None and guidance == 0:
             raise UserError(
-                "there is no head and no guidance: nothing is learned.", mend="head=..., or method.guidance=100"
+                "there is no head and no guidance: nothing is learned.", fix="head=..., or method.guidance=100"
             )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -125,7 +125,7 @@ class Distillation(Method):
                     f"{type(transfer).__name__} compares logits, and student and teacher have {classes[0]} and "
                     f"{classes[1]} classes.",
                     expected="a head each, for the same people",
-                    mend="a head, and a teacher that another run trained on these people (teacher=run)",
+                    fix="a head, and a teacher that another run trained on these people (teacher=run)",
                 )
         for network, whose in ((self.backbone, "student"), (teacher.network, "teacher")):
             if transfer.stages and not hasattr(network, "with_maps"):
@@ -134,7 +134,7 @@ class Distillation(Method):
                     f"{whose}'s {type(network).__name__} has no with_maps.",
                     expected="with_maps(images, stages) -> (embeddings (N, D), {stage: map (N, C, H, W)}), as every "
                     "kdface.backbones.Backbone has it",
-                    mend="a backbone of kdface (kdface list backbone), or a transfer of embeddings",
+                    fix="a backbone of kdface (kdface list backbone), or a transfer of embeddings",
                 )
         sides = ((self.backbone, self.preprocessing), (teacher.network, teacher.preprocessing))
         transfer.prepare(*(_channels(network, each.size, transfer.stages) for network, each in sides))

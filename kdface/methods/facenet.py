@@ -98,7 +98,7 @@ class FaceNet(Method):
             raise UserError(
                 f"method.people_per_batch = {people} and method.images_per_person = {images} make batches of "
                 f"{people * images}, and loader.batch_size = {batch_size}.",
-                mend=f"loader.batch_size={people * images}",
+                fix=f"loader.batch_size={people * images}",
             )
         return people_by_images(labels, people, images, seed, parts)
 
@@ -151,7 +151,7 @@ class FaceNet(Method):
             raise UserError(
                 f"{batch.skipped[0]}: a broken image leaves the ranks with batches of different sizes, and triplets "
                 "are mined from all ranks together.",
-                mend="repair the data (kdface data verify), or train on one rank",
+                fix="repair the data (kdface data verify), or train on one rank",
             )
         whole, label = self.all_gather(unit, sync_grads=True), self.all_gather(batch.label)
         assert isinstance(whole, Tensor) and isinstance(label, Tensor)
@@ -162,7 +162,7 @@ class FaceNet(Method):
         if not torch.isfinite(distances.amax()):  # NaN where any is
             raise Unhealthy(
                 "the embeddings hold NaN or infinity: training has diverged.",
-                mend="a smaller optimizer.lr, a longer warm-up, or trainer.gradient_clip_val=5",
+                fix="a smaller optimizer.lr, a longer warm-up, or trainer.gradient_clip_val=5",
             )
         other = ~same_person(label)
         near = ((distances < _ONE_POINT) & other).sum() / other.sum()
@@ -174,7 +174,7 @@ class FaceNet(Method):
                 f"them). A constant embedding has a loss of {self.margin:g}, the margin, for every triplet and almost "
                 "no gradient. Usual causes: the hardest negatives from the start, too high a learning rate, "
                 "mislabelled images, too few people in a batch, or weight decay that outweighs the loss.",
-                mend="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or a head's loss beside "
+                fix="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or a head's loss beside "
                 "the triplets at first (head=cosface)",
             )
 

@@ -101,7 +101,7 @@ class Harmonic(FaceNet):
             raise UserError(
                 f"the new embedding has {backbone.embedding_size} numbers and the old one {teacher.embedding_size}: "
                 "they cannot be compared.",
-                mend=f"backbone.embedding_size={teacher.embedding_size}",
+                fix=f"backbone.embedding_size={teacher.embedding_size}",
             )
         if load_network is not None:
             start = load_network(start_from)
@@ -117,7 +117,7 @@ class Harmonic(FaceNet):
             raise UserError(
                 f"method.last_layer_epochs = {self.last_layer_epochs}, and the run ends after {epochs:g} epochs: the "
                 "whole network would never be trained.",
-                mend=f"method.last_layer_epochs={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
+                fix=f"method.last_layer_epochs={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
             )
 
     @property
@@ -199,5 +199,5 @@ def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...
         raise UserError(
             f"the network to start from is of another architecture: {first}",
             expected="the backbone (and its options, but for the embedding's size) that the run was trained with",
-            mend="backbone=..., or another method.start_from",
+            fix="backbone=..., or another method.start_from",
         ) from None

@@ -53,18 +53,18 @@ class MaskInv(Distillation):
         if raised_guidance is None and (raise_epoch is not None or raise_when_stable is not None):
             raise UserError(
                 "it is said when the guidance is raised, and method.raised_guidance = null.",
-                mend="method.raised_guidance=3000",
+                fix="method.raised_guidance=3000",
             )
         if raised_guidance is not None and (raise_epoch is None) == (raise_when_stable is None):
             raise UserError(
                 f"method.raised_guidance = {raised_guidance:g}, and not one way is given to tell when it holds "
                 f"(method.raise_epoch = {raise_epoch}, method.raise_when_stable = {raise_when_stable}).",
                 expected="just one of the two",
-                mend="method.raise_epoch=20, as published for 26 epochs",
+                fix="method.raise_epoch=20, as published for 26 epochs",
             )
         if raise_when_stable is not None and head is None:
             raise UserError(
-                "method.raise_when_stable watches the head's loss, and head is none.", mend="head=elasticface_arc"
+                "method.raise_when_stable watches the head's loss, and head is none.", fix="head=elasticface_arc"
             )
         self.raised_guidance = raised_guidance
         self.raise_epoch = raise_epoch
@@ -88,7 +88,7 @@ class MaskInv(Distillation):
             raise UserError(
                 f"method.raise_epoch = {self.raise_epoch}, and the run ends after {epochs:g} epochs: it would never be "
                 "raised.",
-                mend=f"method.raise_epoch={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
+                fix=f"method.raise_epoch={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
             )
 
     def terms(self, batch: Batch) -> dict[str, Term]:

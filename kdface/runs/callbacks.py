@@ -97,7 +97,7 @@ class SameConfiguration(pl.Callback):
         if other is not None:
             raise UserError(
                 f"rank {other} read another {self.folder.config} than rank 0.",
-                mend="give all machines one shared folder of runs",
+                fix="give all machines one shared folder of runs",
             )
         if trainer.is_global_zero:
             write_json(self.folder.root / "ranks.json", {"config": of_ranks})

@@ -22,7 +22,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content. Raises `UserError` if it is missing, broken (a bit suffices), holds objects, or is not
     kdface's."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint.", mend="kdface train with the run's command makes it")
+        raise UserError(f"{path}: there is no such checkpoint.", fix="kdface train with the run's command makes it")
     try:
         require_whole(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -100,7 +100,7 @@ def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:
         if name not in notes and value.dtype.is_floating_point and not value.isfinite().all():
             raise UserError(
                 f"{path}: {name} has values that are not finite, so the network is of no use.",
-                mend="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
+                fix="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
             )
     try:
         module.load_state_dict(content["state_dict"], strict=True)

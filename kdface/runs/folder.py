@@ -86,7 +86,7 @@ def open_own(path: Path, flags: int) -> IO[str]:
 def _gone(root: Path) -> UserError:
     return UserError(
         f"{root} was removed while its run was going on: what it had is lost.",
-        mend="the same command trains it anew",
+        fix="the same command trains it anew",
     )
 
 
@@ -94,7 +94,7 @@ def _link(path: Path) -> UserError:
     return UserError(
         f"{path} is a link that leads out of its run folder: nothing is written through it.",
         expected="a run folder that holds its files itself",
-        mend=f"rm {path}, or copy the folder with cp -rL",
+        fix=f"rm {path}, or copy the folder with cp -rL",
     )
 
 
@@ -169,7 +169,7 @@ class RunFolder:
             raise UserError(
                 f"{self.root} is not a run folder: it has no config.yaml.",
                 expected="a folder that kdface train wrote",
-                mend="ls -d runs/*/*",
+                fix="ls -d runs/*/*",
             )
         tree = read_yaml(self.config, Config)
         return upgraded(tree)
@@ -181,8 +181,8 @@ class RunFolder:
 
     def read_results(self) -> dict[str, Any]:
         """What came out. Raises `UserError` where that cannot be read."""
-        mend = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
-        return with_current_names(read_json(self.results, Results, mend=mend))
+        fix = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
+        return with_current_names(read_json(self.results, Results, fix=fix))
 
     def read_later(self) -> dict[Path, dict[str, Any]]:
         """What each `kdface evaluate` found, by file. Raises `UserError` if one cannot be read."""
@@ -190,7 +190,7 @@ class RunFolder:
 
     def read_evaluation(self, file: Path) -> dict[str, Any]:
         """What a `kdface evaluate` found. Raises `UserError` if that cannot be read."""
-        return with_current_names(read_json(file, LaterResults, mend=f"rm -r {file.parent}, and evaluate again"))
+        return with_current_names(read_json(file, LaterResults, fix=f"rm -r {file.parent}, and evaluate again"))
 
     def read_data(self) -> dict[str, Any]:
         """The cards of the run's datasets, none before it began. Raises `UserError` if they cannot be read."""
@@ -208,7 +208,7 @@ class RunFolder:
         path = self.root / name
         if not path.exists():
             return {}
-        found: dict[str, Any] = read_json(path, schema, mend=f"rm {path}; kdface run {self.root} writes it anew")
+        found: dict[str, Any] = read_json(path, schema, fix=f"rm {path}; kdface run {self.root} writes it anew")
         return found
 
     def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
@@ -237,7 +237,7 @@ class RunFolder:
             raise UserError(
                 f"{self.root} is marked as finished after {final} steps, and its checkpoint is of step {step}: files "
                 "of an unfinished copy were laid over it.",
-                mend=f"copy the finished folder whole, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
+                fix=f"copy the finished folder whole, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
             )
 
     def require_there(self) -> None:
@@ -270,7 +270,7 @@ class RunFolder:
                         lock.seek(0)
                         raise HeldError(
                             f"{self.root} is being written by process {lock.read().strip() or '?'}.",
-                            mend="wait for it, or stop it",
+                            fix="wait for it, or stop it",
                         ) from None
                 time.sleep(0.03)
             lock.seek(0)
@@ -304,17 +304,17 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER") from None
+        raise UserError(f"paths.runs: {error.strerror} ({error.filename}).", fix="paths.runs=ANOTHER_FOLDER") from None
     strange = [entry.name for entry in root.iterdir() if entry.name not in _BEFORE_CONFIG and entry.name[0] != "."]
     if strange and not folder.config.is_file():
-        raise UserError(f"{root} exists and is not a run of kdface.", mend="paths.runs=ANOTHER_FOLDER")
+        raise UserError(f"{root} exists and is not a run of kdface.", fix="paths.runs=ANOTHER_FOLDER")
     with folder.locked():
         if folder.config.is_file():
             before, kept = folder.read_config(), folder.read_origin().get("began_at") or {}
             if rows := settings_that_differ(before, tree):
                 key, then, now = rows[0]
                 raise UserError(
-                    f"{root} holds another run ({key}: {then} there, {now} here).", mend="paths.runs=ANOTHER_FOLDER"
+                    f"{root} holds another run ({key}: {then} there, {now} here).", fix="paths.runs=ANOTHER_FOLDER"
                 )
             if fingerprint(before) != fingerprint(tree):  # the same files lie elsewhere now
                 then_at, now_at = dict(paths_in(before)), dict(paths_in(tree))

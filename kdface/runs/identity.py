@@ -335,11 +335,11 @@ def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
     if how:
         return UserError(
             f"{folder.root} is finished, and its data has changed since: {about}.",
-            mend=f"train on what is there now, beside it: {beside}",
+            fix=f"train on what is there now, beside it: {beside}",
         )
     return UserError(
         f"the data of {folder.root} has changed since the run began: {about}.",
-        mend=f"restore the data, and the same command goes on; or train on what is there now, beside it: {beside}",
+        fix=f"restore the data, and the same command goes on; or train on what is there now, beside it: {beside}",
     )
 
 

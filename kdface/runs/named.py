@@ -43,12 +43,12 @@ def require_one_run(folder: RunFolder, config: Tree, about: Tree | None = None, 
         beside = command_again(folder, f"{key}={_plain(now)}" if rows else "KEY=VALUE")
         raise UserError(
             f"{folder.config} was edited since it gave the run its name: {what}.",
-            mend=f"put back what was there, or train another run with it: {beside}",
+            fix=f"put back what was there, or train another run with it: {beside}",
         )
     if rows:
         raise UserError(
             f"{checkpoint or folder.last} is not of the run in its folder: {what} in config.yaml.",
-            mend=f"put back the run's own, or begin it anew: rm {folder.last}; kdface run {folder.root}",
+            fix=f"put back the run's own, or begin it anew: rm {folder.last}; kdface run {folder.root}",
         )
 
 

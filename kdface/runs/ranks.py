@@ -43,7 +43,7 @@ def require_launched(settings: Settings) -> None:
     if "RANK" in os.environ and launched_world() != settings.world:
         raise UserError(
             f"{launched_world()} ranks were started, and trainer.devices x trainer.num_nodes = {settings.world}.",
-            mend="trainer.devices=RANKS_OF_A_MACHINE trainer.num_nodes=MACHINES",
+            fix="trainer.devices=RANKS_OF_A_MACHINE trainer.num_nodes=MACHINES",
         )
 
 
@@ -64,7 +64,7 @@ def await_configuration(folder: RunFolder, tree: Mapping[str, Any], seconds: flo
             raise UserError(
                 f"rank {launched_rank()} has waited {seconds:g} s for rank 0 to write its configuration into "
                 f"{folder.root}{differs}.",
-                mend="see what rank 0 says; give all machines one shared paths.runs, and the same paths.data",
+                fix="see what rank 0 says; give all machines one shared paths.runs, and the same paths.data",
             )
         time.sleep(0.1)
     return folder

@@ -101,7 +101,7 @@ def limited_batches(trainer: Mapping[str, Any], batches: int) -> int:
             raise UserError(
                 f"trainer.{name} = {given} leaves {found} of {batches} batches an epoch.",
                 expected=f"a number from 1 on, or a fraction of at least {1 / batches:.3g}",
-                mend=f"trainer.{name}=1",
+                fix=f"trainer.{name}=1",
             )
         return found
     return batches
@@ -129,5 +129,5 @@ def num_devices(trainer: Mapping[str, Any]) -> int:
     raise UserError(
         f"trainer.devices = {given!r} names no devices.",
         expected="a number, auto, -1, or a list of GPUs such as [0,2]",
-        mend="trainer.devices=1",
+        fix="trainer.devices=1",
     )

@@ -45,13 +45,13 @@ def check_test_sets(
         about = f"{name}: {sum(map(len, bad))} of {sum(len(keys) for _, keys in sets)} images are broken"
         if on_error == "raise":
             raise DataError(
-                f"{about}, the first one: {first.reason}", mend="repair them, or leave them out: dataset.on_error=skip"
+                f"{about}, the first one: {first.reason}", fix="repair them, or leave them out: dataset.on_error=skip"
             )
         leave_out = getattr(protocol, "leave_out", None)
         if leave_out is None:
             raise DataError(
                 f"{about}, and {type(protocol).__name__} needs all of them. The first one: {first.reason}",
-                mend=f"repair them, or leave the test out: ~{name}",
+                fix=f"repair them, or leave the test out: ~{name}",
             )
         leave_out(bad)
         log.warning("%s and left out, the first one: %s", about, first.reason)

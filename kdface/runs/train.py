@@ -217,13 +217,13 @@ def require_whole_gradients(settings: Settings, profile: Profile) -> None:
         raise UserError(
             "trainer.gradient_clip_val needs the norm of all gradients, and those of class weights are divided over "
             "the ranks.",
-            mend="trainer.gradient_clip_val=null, or a head that is not divided (kdface list head)",
+            fix="trainer.gradient_clip_val=null, or a head that is not divided (kdface list head)",
         )
     if profile.precision == "16-mixed":
         raise UserError(
             "with precision 16-mixed each rank leaves out steps by its own gradients, and class weights are divided "
             "over the ranks.",
-            mend="trainer.precision=bf16-mixed",
+            fix="trainer.precision=bf16-mixed",
         )
 
 

@@ -135,7 +135,7 @@ class Ledger:
             write_json(self.root / "sweep.json", about)
         except OSError as error:
             raise UserError(
-                f"paths.runs: {error.strerror} ({error.filename}).", mend="paths.runs=ANOTHER_FOLDER"
+                f"paths.runs: {error.strerror} ({error.filename}).", fix="paths.runs=ANOTHER_FOLDER"
             ) from None
 
     @classmethod
@@ -152,7 +152,7 @@ class Ledger:
             f"{path}: there {f'are {len(below)} sweeps' if below else 'is no sweep'} there.",
             expected="the folder of one sweep, that kdface train -m wrote",
             nearest=", ".join(map(str, below[:3])) or nearest(str(given), beside),
-            mend="ls -d runs/sweeps/*",
+            fix="ls -d runs/sweeps/*",
         )
 
     def entries(self) -> list[Entry]:
@@ -242,17 +242,17 @@ class Ledger:
 
 def _about(root: Path) -> dict[str, Any]:
     file = root / "sweep.json"
-    found: dict[str, Any] = read_json(file, Sweep, mend=f"rm {file}; the same command writes it")
+    found: dict[str, Any] = read_json(file, Sweep, fix=f"rm {file}; the same command writes it")
     return found
 
 
 def _read(file: Path) -> Entry:
     """A job of a ledger. The file may come from elsewhere: its run lies below the folder of runs, or it is refused."""
-    mend = f"remove it; the sweep writes it again: rm {file}"
-    entry = Entry(**read_json(file, Job, mend=mend))
+    fix = f"remove it; the sweep writes it again: rm {file}"
+    entry = Entry(**read_json(file, Job, fix=fix))
     run = PurePosixPath(entry.run)
     if run.is_absolute() or ".." in run.parts or not run.parts or "\0" in entry.run:
         raise UserError(
-            f"{file} is not a job of a sweep: run = {entry.run!r} leads out of the folder of runs.", mend=mend
+            f"{file} is not a job of a sweep: run = {entry.run!r} leads out of the folder of runs.", fix=fix
         )
     return entry

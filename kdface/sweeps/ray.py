@@ -31,7 +31,7 @@ class Ray:
         try:
             import ray
         except ImportError:
-            raise UserError("hydra/launcher=ray: Ray is not installed.", mend='pip install "kdface[ray]"') from None
+            raise UserError("hydra/launcher=ray: Ray is not installed.", fix='pip install "kdface[ray]"') from None
         self._ray = ray
         self.capacity, self.at_once = n_jobs or AT_ONCE, n_jobs or SEARCHED_AT_ONCE
         self.running: dict[Any, Job] = {}
@@ -41,7 +41,7 @@ class Ray:
             raise UserError(
                 f"hydra.launcher.address = {address}: {str(error).strip().splitlines()[0]}",
                 expected="auto, ray://HOST:10001, or null for a Ray of this machine",
-                mend="ray start --head",
+                fix="ray start --head",
             ) from None
         resources: Any = ray.cluster_resources  # untyped
         if gpus is None and not resources().get("GPU"):

@@ -191,7 +191,7 @@ class Search:
                     f"hydra.sweeper.objectives names {name!r}, which no run of this search measures.",
                     expected=f"one of {', '.join(metrics) or 'none: the runs evaluate nothing'}",
                     nearest=nearest(name, metrics),
-                    mend="kdface list evaluation",
+                    fix="kdface list evaluation",
                 )
         values = [metrics[name]["value"] for name in self.objectives]
         return None if None in values else [float(each) for each in values]
@@ -248,12 +248,12 @@ def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
         raise UserError(
             "a search needs an objective.",
             expected="one metric of results.json, or two, each with maximize or minimize",
-            mend="'hydra.sweeper.objectives={toy_pairs/auc: maximize}'",
+            fix="'hydra.sweeper.objectives={toy_pairs/auc: maximize}'",
         )
     if len(objectives) > 1 and pruner != "none":
         raise UserError(
             f"hydra.sweeper.pruner={pruner} compares trials by one number, and there are {len(objectives)} objectives.",
-            mend="hydra.sweeper.pruner=none, or one objective",
+            fix="hydra.sweeper.pruner=none, or one objective",
         )
     _optuna()
 
@@ -280,7 +280,7 @@ def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], prune
                 if unseen
                 else f"they evaluate every {every} epochs."
             ),
-            mend="validation=evaluation trainer.check_val_every_n_epoch=1, or hydra.sweeper.pruner=none",
+            fix="validation=evaluation trainer.check_val_every_n_epoch=1, or hydra.sweeper.pruner=none",
         )
 
 
@@ -288,7 +288,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UserError("hydra/sweeper=optuna: Optuna is not installed.", mend='pip install "kdface[optuna]"') from None
+        raise UserError("hydra/sweeper=optuna: Optuna is not installed.", fix='pip install "kdface[optuna]"') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -63,7 +63,7 @@ def divide(n_jobs: int | None, devices: int) -> list[Slot]:
     if 0 < len(gpus) < devices:
         raise UserError(
             f"trainer.devices = {devices}, and this machine has {len(gpus)} GPU(s).",
-            mend=f"trainer.devices={len(gpus)}",
+            fix=f"trainer.devices={len(gpus)}",
         )
     groups = [tuple(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
     count = n_jobs or len(groups) or 1
@@ -113,7 +113,7 @@ def share(given: float | None, devices: int, of_a_rank: int, key: str) -> float:
     if given is None:
         return devices * of_a_rank
     if 0 < given < devices and devices > 1:
-        raise UserError(f"{key} = {given:g}, and trainer.devices = {devices}.", mend=f"{key}={devices}, or {key}=null")
+        raise UserError(f"{key} = {given:g}, and trainer.devices = {devices}.", fix=f"{key}={devices}, or {key}=null")
     return given
 
 

@@ -100,13 +100,13 @@ class Slurm:
             import submitit
         except ImportError:
             raise UserError(
-                "hydra/launcher=slurm: submitit is not installed.", mend='pip install "kdface[slurm]"'
+                "hydra/launcher=slurm: submitit is not installed.", fix='pip install "kdface[slurm]"'
             ) from None
         if submitit.AutoExecutor.which() != "slurm":
             raise UserError(
                 "hydra/launcher=slurm: there is no SLURM here (no sbatch).",
                 expected="a machine from which sbatch submits",
-                mend="hydra/launcher=process",
+                fix="hydra/launcher=process",
             )
         self.ledger = ledger
         self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
@@ -142,7 +142,7 @@ class Slurm:
             with self._executor.batch():
                 submitted = [self._executor.submit(Task(str(job.folder.root), self._saving)) for job in jobs]
         except Exception as error:
-            raise UserError(f"sbatch refused the jobs: {_last_line(error)}", mend="see hydra.launcher.*") from None
+            raise UserError(f"sbatch refused the jobs: {_last_line(error)}", fix="see hydra.launcher.*") from None
         tickets = [each.job_id for each in submitted]
         for job, ticket in zip(jobs, tickets, strict=True):
             self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
@@ -215,16 +215,16 @@ def queued(name: str) -> dict[str, str]:
             timeout=_ANSWER,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"squeue has not answered for {_ANSWER:g} s.", mend="is slurmctld running?") from None
+        raise UserError(f"squeue has not answered for {_ANSWER:g} s.", fix="is slurmctld running?") from None
     if said.returncode:
-        raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", mend="is slurmctld running?")
+        raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", fix="is slurmctld running?")
     found = (line.split(maxsplit=2) for line in said.stdout.splitlines() if line.strip())
     return {ticket: reason if state == "PD" else "" for ticket, state, reason in found}
 
 
 def _told(reason: str) -> str:
-    mend = ": no machine can take it as it is, see hydra.launcher.cores, gpus, memory_gb and minutes"
-    return reason + mend if reason in _NEVER else reason
+    fix = ": no machine can take it as it is, see hydra.launcher.cores, gpus, memory_gb and minutes"
+    return reason + fix if reason in _NEVER else reason
 
 
 def _has_gpus(partition: str | None) -> bool:

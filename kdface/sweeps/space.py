@@ -80,7 +80,7 @@ class Space:
                 "a search needs something to search over.",
                 expected="Hydra's sweeps: KEY=interval(0,1), KEY=tag(log,interval(1e-4,1e-1)), KEY=int(interval(2,8)), "
                 "KEY=range(1,5), KEY=choice(a,b)",
-                mend="'optimizer.lr=tag(log,interval(0.001,0.1))'",
+                fix="'optimizer.lr=tag(log,interval(0.001,0.1))'",
             )
         return cls(list(fixed.values()), list(dimensions.values()))
 

@@ -43,11 +43,11 @@ class Row:
 
     Attributes:
         words: the command line, `kdface` left out.
-        told: text that the message must hold, so that it is this mistake that is mended.
+        told: text that the message must hold, so that it is this mistake that is fixed.
         set_up: prepares the current folder, an empty one.
         fill: placeholder -> value.
-        run: the mended command is run whole; otherwise `train` is composed and checked only.
-        apply: False where the mended command cannot be tried here (it needs another machine); say why in a comment.
+        run: the fixed command is run whole; otherwise `train` is composed and checked only.
+        apply: False where the fixed command cannot be tried here (it needs another machine); say why in a comment.
     """
 
     words: tuple[str, ...]
@@ -94,7 +94,7 @@ class Suggestion:
 
 def suggestions(error: UserError) -> list[Suggestion]:
     """What a message suggests, as far as it can be applied by rule."""
-    found = [*_parsed(error.mend)]
+    found = [*_parsed(error.fix)]
     near = error.nearest
     given = error.origin.removeprefix("command line: ") if error.origin.startswith("command line: ") else ""
     if near.startswith("kdface "):
@@ -103,7 +103,7 @@ def suggestions(error: UserError) -> list[Suggestion]:
         found.append(Suggestion("override", (near,), given))
     elif near and given and "=" in given:
         found.append(Suggestion("rename", (near,), given.lstrip("+~").partition("=")[0]))
-    if near and given:  # the mend of a wrong name takes its place
+    if near and given:  # the fix of a wrong name takes its place
         key = near.partition("=")[0]
         found = [
             Suggestion("override", each.words, given)
@@ -213,15 +213,15 @@ def attempt(row: Row, folder: Path) -> Tried:
     error = _afresh(row, folder / "mistake", lambda: mistake(row))
     assert row.told in str(error), f"told another mistake:\n{error}"
     found = suggestions(error)
-    if not found and (error.mend or error.nearest):
-        tried.in_words.append(error.mend or error.nearest)
+    if not found and (error.fix or error.nearest):
+        tried.in_words.append(error.fix or error.nearest)
     for number, suggestion in enumerate(found):
         filled = _filled(suggestion, row)
         if filled is None or not row.apply:
             tried.in_words.append(str(suggestion))
             continue
 
-        def mended(number: int = number) -> str:
+        def fixed(number: int = number) -> str:
             said = mistake(row)
             suggestion = _filled(suggestions(said)[number], row)
             assert suggestion is not None
@@ -240,7 +240,7 @@ def attempt(row: Row, folder: Path) -> Tried:
 
         before = dict(os.environ)
         try:
-            problem = _afresh(row, folder / f"suggestion{number}", mended)
+            problem = _afresh(row, folder / f"suggestion{number}", fixed)
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -333,7 +333,7 @@ def sites() -> dict[str, tuple[str, int, int]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            if node.func.id in ("UserError", "DataError") and {key.arg for key in node.keywords} & {"mend", "nearest"}:
+            if node.func.id in ("UserError", "DataError") and {key.arg for key in node.keywords} & {"fix", "nearest"}:
                 end = node.end_lineno or node.lineno
                 found[f"{name}:{node.lineno} {_start(node)}"] = (name, node.lineno, end)
     return found

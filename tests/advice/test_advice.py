@@ -67,4 +67,4 @@ def test_counts() -> None:
 def test_the_parser(text: str, found: list[Suggestion]) -> None:
     from kdface.errors import UserError
 
-    assert suggestions(UserError("x", mend=text)) == found
+    assert suggestions(UserError("x", fix=text)) == found

@@ -311,7 +311,7 @@ def test_a_dataset_without_stored_views_is_told() -> None:
     for sample in (Sample(soft(), 0, "ada/7"), PairedSample(soft(), 0, "ada/7")):
         with pytest.raises(UserError, match="ada/7: the dataset stores no periocular image") as error:
             StoredPeriocular()(sample, generator(0))
-        assert "augmentation=periocular" in error.value.mend
+        assert "augmentation=periocular" in error.value.fix
 
 
 def test_resizing_leaves_images_of_the_size_alone() -> None:

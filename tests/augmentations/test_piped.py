@@ -141,7 +141,7 @@ def test_a_second_image_is_not_left_behind() -> None:
     for given in (raw, PairedSample(face.image, 0, "ada/7", periocular=face.image)):
         with pytest.raises(DataError, match="ada/7") as error:
             Piped(Standard(), before=[NOISE])(given, generator(0))
-        assert "augmentation.after" in error.value.mend
+        assert "augmentation.after" in error.value.fix
     Piped(Periocular(), after={"periocular": [NOISE]})(raw, generator(0))
 
 

@@ -110,4 +110,4 @@ def test_a_mask_is_drawn_on_a_mirrored_face() -> None:
 def test_keypoints_that_are_no_landmarks_are_told() -> None:
     with pytest.raises(DataError, match="4 keypoints") as error:
         drawn(alb.Compose([transforms.Scarf(p=1.0)], keypoint_params=POINTS), 0, keypoints=ARCFACE_112[:4])
-    assert "remove_invisible=False" in error.value.mend
+    assert "remove_invisible=False" in error.value.fix

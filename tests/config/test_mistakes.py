@@ -1,4 +1,4 @@
-"""Every mistake of the user's: one message that names key, origin and mend; exit code 2; no traceback."""
+"""Every mistake of the user's: one message that names key, origin and fix; exit code 2; no traceback."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def test_a_gradient_rule_without_effect_is_an_error_and_earlier_runs_keep_their_
     for word in ("head.gradient=exact", "+head.gradient=exact"):
         with pytest.raises(UserError, match=r"head\.gradient") as raised:
             compose_in(hydra, [f"head={head}", word])
-        assert "margin" in raised.value.problem and raised.value.mend.startswith("remove head.gradient")
+        assert "margin" in raised.value.problem and raised.value.fix.startswith("remove head.gradient")
     now = compose_in(hydra, [f"head={head}"]).tree
     rule = "detached" if head == "cosface" else "exact"  # what its file said
     before = {**now, "head": {**now["head"], "gradient": rule}}
@@ -257,5 +257,5 @@ def test_a_key_that_a_file_sets_and_nothing_takes_can_be_taken_off(tmp_path: Pat
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\n# mine\ndataset:\n  xyz: 1\n")
     with pytest.raises(UserError, match=r"unknown key 'dataset\.xyz'") as raised:
         compose(["experiment=mine"], [tmp_path])
-    assert raised.value.mend == "add ~dataset.xyz to the command line"
+    assert raised.value.fix == "add ~dataset.xyz to the command line"
     assert compose(["experiment=mine", "~dataset.xyz"], [tmp_path]).tree["dataset"] == dataset_file("toy_faces")

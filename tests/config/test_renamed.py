@@ -74,11 +74,11 @@ def test_an_old_name_is_an_error_whose_fix_works(old: str, tmp_path: Path) -> No
         with pytest.raises(UserError) as told:
             compose(words)
         assert words[0] in told.value.origin
-        compose(told.value.mend.split())
+        compose(told.value.fix.split())
     node, _, key = old.partition(".")
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{node}:\n  {key}: {value}\n")
     with pytest.raises(UserError) as told:
         compose(["experiment=mine"], [tmp_path])
     assert "mine.yaml:3" in told.value.origin
-    compose(told.value.mend.split())
+    compose(told.value.fix.split())

@@ -79,7 +79,7 @@ def test_a_trusted_package_adds_to_those_already_trusted(monkeypatch: pytest.Mon
     monkeypatch.setenv("KDFACE_PLUGINS", "one")
     with pytest.raises(UserError) as error:
         locate("fractions.Fraction")
-    assert "KDFACE_PLUGINS=one,fractions " in error.value.mend
+    assert "KDFACE_PLUGINS=one,fractions " in error.value.fix
     monkeypatch.setenv("KDFACE_PLUGINS", "one,fractions")
     assert locate("fractions.Fraction").__name__ == "Fraction"
 

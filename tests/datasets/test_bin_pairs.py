@@ -233,10 +233,10 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
         (tmp_path / "x.bin").write_bytes(data[:length])
         with pytest.raises(DataError, match="this pickle is not read") as error:
             BinPairs(tmp_path / "x.bin")
-        assert "fetch the file anew" in error.value.mend
+        assert "fetch the file anew" in error.value.fix
     with pytest.raises(UserError, match=r"y\.bin, which does not exist") as missing:
         BinPairs(tmp_path / "y.bin")
-    assert "KDFACE_DATA" in missing.value.mend
+    assert "KDFACE_DATA" in missing.value.fix
 
 
 def test_broken_image_and_other_size_name_the_image(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_missing_half_is_told_and_shifts_nothing(root: Path) -> None:
     with pytest.raises(DataError, match=r"3 images have no other half of the same file name") as error:
         CKDFolders(root, "train")
     assert "ada/face/a.png, ada/periocular/b.png, bo/periocular/x.png" in error.value.problem
-    assert "unpaired=leave_out" in error.value.mend
+    assert "unpaired=leave_out" in error.value.fix
     some = CKDFolders(root, "train", unpaired="leave_out")
     assert list(some.people) == ["bo", "cy"]
     assert list(some.keys) == ["bo/y.png", "bo/z.png", "cy/10.png", "cy/2.png"]

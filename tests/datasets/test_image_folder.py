@@ -133,7 +133,7 @@ def test_a_file_given_as_root_is_said_to_be_one(root: Path) -> None:
     (root / "faces.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"faces.zip is a file, not a folder") as error:
         ImageFolder(root / "faces.zip")
-    assert "unpack it" in error.value.mend
+    assert "unpack it" in error.value.fix
     with pytest.raises(UserError, match=r"ada is a folder, not a file"):
         RawFolder(root, root / "ada")
     with pytest.raises(UserError, match=r"does not exist") as error:

@@ -35,7 +35,7 @@ def test_somebody_with_fewer_gives_all() -> None:
     assert np.bincount(ImagesPerPerson(faces(), 5, held_out=20).labels).tolist() == [2, 2, 2]
     with pytest.raises(UserError, match="leaves nobody of toy_faces an image") as error:
         ImagesPerPerson(faces(), 7, held_out=2)
-    assert error.value.mend == "number=5"
+    assert error.value.fix == "number=5"
     assert len(ImagesPerPerson(faces(), 5, held_out=2)) == 6
 
 

@@ -222,7 +222,7 @@ def test_forked_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.rec, which does not exist") as error:
         RecordIO(tmp_path)
-    assert "paths.data" in error.value.mend
+    assert "paths.data" in error.value.fix
     for name in ("train.idx", "property"):
         folder = build(tmp_path / name.replace(".", ""), standard())
         (folder / name).unlink()

@@ -107,9 +107,9 @@ def test_a_fix_for_too_few_images_is_one(counts: list[int], fix: str) -> None:
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
     with pytest.raises(UserError) as told:
         people_by_images(labels, 45, 40, seed=0)
-    assert told.value.mend.startswith(fix)
+    assert told.value.fix.startswith(fix)
     if "=" in fix:
-        people, images = (int(word.partition("=")[2]) for word in told.value.mend.split()[:2])
+        people, images = (int(word.partition("=")[2]) for word in told.value.fix.split()[:2])
         assert len(people_by_images(labels, people, images, seed=0)(0)) >= 1
 
 

@@ -133,7 +133,7 @@ def test_a_student_of_another_shape_than_its_teacher() -> None:
     student = iresnet_nano(8, image_size=(32, 64), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
     with pytest.raises(UserError, match="sees images of 32x64, its teacher of 32x32") as error:
         AIKD(student, eyes, VIEWS, Teacher(_network(), SMALL))
-    assert error.value.mend == "method.start=scratch"
+    assert error.value.fix == "method.start=scratch"
 
 
 def test_a_name_that_the_backbone_lacks() -> None:

@@ -78,7 +78,7 @@ def planned(head: nn.Module, largest: dict[str, float]) -> None:
 def test_a_part_must_be_there_and_whole() -> None:
     with pytest.raises(UserError, match="'backbon'") as told:
         planned(CosFace(2, 4), {"backbon": 5.0})
-    assert told.value.mend == "gradient_clip={backbone:5.0}"
+    assert told.value.fix == "gradient_clip={backbone:5.0}"
     head = PartialFC(CosFace(2, 4))
     planned(head, {"head": 5.0})  # one rank has all of it
     head.shard(0, 2)

@@ -59,7 +59,7 @@ def flat(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     except ImportError:
         raise UserError(
             "kdface report draws embedding maps with scikit-learn, which is not installed.",
-            mend='pip install "kdface[report]"',
+            fix='pip install "kdface[report]"',
         ) from None
     distances = np.clip(1.0 - rows @ rows.T, 0.0, None)
     np.fill_diagonal(distances, 0.0)

@@ -121,6 +121,6 @@ def _library() -> str:
         code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     except (ImportError, FileNotFoundError):
         raise UserError(
-            "kdface report draws with Plotly, which is not installed.", mend='pip install "kdface[report]"'
+            "kdface report draws with Plotly, which is not installed.", fix='pip install "kdface[report]"'
         ) from None
     return base64.b64encode(gzip.compress(code, 9, mtime=0)).decode("ascii")

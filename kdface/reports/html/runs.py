@@ -69,7 +69,7 @@ def run_folders(root: Path) -> list[RunFolder]:
     Raises `UserError` where the path is that of a file.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is not a folder.", mend="kdface report runs")
+        raise UserError(f"{root} is not a folder.", fix="kdface report runs")
     found = sorted(each.parent for each in root.rglob("origin.json") if (each.parent / "config.yaml").is_file())
     return [RunFolder(each) for each in found]
 

@@ -236,7 +236,7 @@ def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_S
         f"column {column.heading!r}: {_shown(run.root)} has no metric {metric!r}.",
         expected=f"one of {', '.join(known) or '(none)'}",
         nearest=nearest(metric, known),
-        mend="correct the column's metric, or name the column's `evaluation` that measures it",
+        fix="correct the column's metric, or name the column's `evaluation` that measures it",
     )
 
 
@@ -270,7 +270,7 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
     return UserError(
         f"column {column.heading!r}: {_shown(one.run.root)} and {_shown(two.run.root)} have {why}.",
         expected="numbers of one protocol on one version of the data",
-        mend="run the older one again, or give it a table of its own",
+        fix="run the older one again, or give it a table of its own",
     )
 
 

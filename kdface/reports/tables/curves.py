@@ -67,7 +67,7 @@ def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
     try:
         found = curves_of(read_arrays(path))
     except (KeyError, ValueError, IndexError) as error:
-        raise UserError(f"{path} holds no scores: {error}.", mend=f"rm {path}, and evaluate again") from None
+        raise UserError(f"{path} holds no scores: {error}.", fix=f"rm {path}, and evaluate again") from None
     return {kind: curve for kind, curve in found.items() if kind != "edc" or np.isfinite(curve).all()}
 
 

@@ -91,7 +91,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
             "CRFIQA with centres=classifier takes the class weights of the teacher's training, and this teacher has "
             "none.",
             expected="a run with a head, trained on the people of the dataset",
-            mend="teacher.quality.centres=data",
+            fix="teacher.quality.centres=data",
         )
     if weight.shape != (len(faces.people), teacher.embedding_size):
         raise UserError(
@@ -99,7 +99,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
             f"{weight.shape[1]} numbers, and {faces.name} has {len(faces.people)} people with embeddings of "
             f"{teacher.embedding_size}.",
             expected="a teacher trained on this very dataset",
-            mend="teacher.quality.centres=data",
+            fix="teacher.quality.centres=data",
         )
     return weight.detach().double().cpu().numpy().copy()
 
@@ -114,5 +114,5 @@ def _require_own_classes(closer: NDArray[np.float64], owner: NDArray[np.int64], 
             f"CRFIQA with centres=classifier: {int((~of_people).sum())} of the {len(of_people)} people of "
             f"{faces.name} lie no closer to their own class of the teacher's classifier than to its others.",
             expected="a teacher trained on this very dataset, to the end",
-            mend="teacher.quality.centres=data",
+            fix="teacher.quality.centres=data",
         )

@@ -48,7 +48,7 @@ class GraFIQs(Options):
         if not norms:
             raise UserError(
                 f"GraFIQs needs the running statistics of BatchNorm2d, and {type(network).__name__} has none.",
-                mend="take another source of quality",
+                fix="take another source of quality",
             )
         observed = None if self.stage is None else _end_of(network, self.stage)
         found = np.empty(len(faces))
@@ -60,7 +60,7 @@ class GraFIQs(Options):
                 about = pixels if observed is None else outputs[0]
                 (slope,) = torch.autograd.grad(loss, about, allow_unused=True)
             if slope is None:
-                raise UserError(f"No BatchNorm2d comes after stage {self.stage!r}.", mend="name an earlier stage")
+                raise UserError(f"No BatchNorm2d comes after stage {self.stage!r}.", fix="name an earlier stage")
             found[rows] = -slope.double().abs().flatten(1).sum(1).cpu().numpy()
         return found
 

@@ -37,7 +37,7 @@ class HeadScore(Options):
             raise UserError(
                 f"HeadScore asks the head that the teacher was trained with for quality, and this teacher {has}.",
                 expected="a run of head=crfiqa or head=magface",
-                mend="teacher.run=FOLDER of such a run, or another source (kdface list teacher)",
+                fix="teacher.run=FOLDER of such a run, or another source (kdface list teacher)",
             )
         found = np.empty(len(faces))
         with torch.no_grad():

@@ -94,7 +94,7 @@ def quality_labels(
     if not high > low:
         raise DataError(
             f"{_name(quality)} gives every image of {faces.name} the score {low:.6g}: there is no quality to learn.",
-            mend="take another source of quality, or another teacher",
+            fix="take another source of quality, or another teacher",
         )
     scaled = (found.scores - low) / (high - low)
     return QualityLabels(scaled.astype(np.float32), found.rho, found.compared)
@@ -169,7 +169,7 @@ def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet, ref
     raise UserError(
         told,
         expected="higher scores for better images",
-        mend=f"{flip}another source of quality, or method.check_direction=false",
+        fix=f"{flip}another source of quality, or method.check_direction=false",
     )
 
 

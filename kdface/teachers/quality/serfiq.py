@@ -55,7 +55,7 @@ class SERFIQ(Options):
             raise UserError(
                 f"SER-FIQ compares embeddings under dropout, and this {type(teacher.network).__name__} was trained "
                 "without it (p = 0): all of them would be equal.",
-                mend="take a teacher trained with backbone.dropout=0.4, or impose a rate that it has not learnt to "
+                fix="take a teacher trained with backbone.dropout=0.4, or impose a rate that it has not learnt to "
                 "bear with teacher.quality.dropout=0.4",
             )
         masks: Tensor | None = None
@@ -92,5 +92,5 @@ def split_at_dropout(network: nn.Module) -> tuple[nn.Sequential, nn.Dropout, nn.
     raise UserError(
         f"SER-FIQ repeats the layers behind a network's dropout, and {type(network).__name__} has no dropout layer.",
         expected="iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano or inception_resnet_v1",
-        mend="take such a teacher, or another source of quality",
+        fix="take such a teacher, or another source of quality",
     )

@@ -115,6 +115,6 @@ def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
         raise UserError(
             f"{bad.sum()} of {len(rows)} embeddings of {faces.name} are zero or not finite, the first that of "
             f"{faces.keys[int(bad.argmax())]}.",
-            mend="take another teacher: the training of this one has probably diverged",
+            fix="take another teacher: the training of this one has probably diverged",
         )
     return np.asarray(rows / norms, dtype=np.float32)

@@ -123,7 +123,7 @@ def test_direction(tmp_path: Path) -> None:
     assert quality_labels(MatedCosine(), network, faces, tmp_path).rho == pytest.approx(1.0)
     with pytest.raises(UserError, match=r"Given runs the wrong way: over 20 images.*rho -1\.000") as error:
         quality_labels(Given((-mated).tolist()), network, faces, tmp_path)
-    assert error.value.mend == "another source of quality, or method.check_direction=false"
+    assert error.value.fix == "another source of quality, or method.check_direction=false"
 
 
 @pytest.mark.parametrize(("low", "high", "passes"), [(-0.49, -0.45, False), (-0.44, -0.40, True)])
@@ -151,7 +151,7 @@ def test_a_file_that_runs_the_wrong_way_is_mended_by_flip(tmp_path: Path) -> Non
     path.write_text("\n".join(["key,quality", *rows]), encoding="utf-8")
     with pytest.raises(UserError, match="LabelFile runs the wrong way") as error:
         quality_labels(LabelFile(path), network, faces, tmp_path)
-    assert error.value.mend.startswith("teacher.quality.flip=true, ")
+    assert error.value.fix.startswith("teacher.quality.flip=true, ")
     assert quality_labels(LabelFile(path, flip=True), network, faces, tmp_path).rho == pytest.approx(1.0)
 
 
@@ -229,7 +229,7 @@ def test_a_wrong_direction_is_refused_unless_it_is_asked_for(caplog: pytest.LogC
     scores = (-mated).tolist()
     with pytest.raises(UserError, match="runs the wrong way") as told:
         quality_labels(Given(scores), network, faces)
-    assert "method.check_direction=false" in told.value.mend
+    assert "method.check_direction=false" in told.value.fix
     labels = quality_labels(Given(scores), network, faces, check_direction=False)
     assert labels.rho < -0.9 and "runs the wrong way" in caplog.text
 
