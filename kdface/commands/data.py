@@ -67,7 +67,7 @@ def _card(faces: Any) -> int:
 
 
 def _preview(faces: Any, tree: dict[str, Any]) -> int:
-    from kdface.config.method import build_augmentation
+    from kdface.config.parts import build_augmentation
     from kdface.reports.draw import views_sheet
     from kdface.reports.figures import save
 

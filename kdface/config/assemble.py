@@ -15,7 +15,8 @@ from kdface.config.build import build
 from kdface.config.check import convert
 from kdface.config.load import load_network
 from kdface.config.locate import locate, parameters
-from kdface.config.method import build_augmentation, build_method
+from kdface.config.method import build_method
+from kdface.config.parts import build_augmentation
 from kdface.config.plugs import build_arguments, build_callbacks, build_loggers
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, l1_loss, smooth_l1_loss
 
+from kdface.backbones.graded import Graded
 from kdface.datasets.loading import Batch, TrainingSet
 from kdface.datasets.readable import Readable
 from kdface.errors import UserError, nearest
@@ -36,26 +37,6 @@ class BackboneGroup:
     lr_scale: Annotated[float, Ge(0)] = 1.0
     momentum: Annotated[float, Ge(0)] | None = None
     weight_decay: Annotated[float, Ge(0)] | None = None
-
-
-class Graded(nn.Module):
-    """A backbone with a quality head: embedding -> hidden -> GELU -> one score, without an output activation."""
-
-    def __init__(self, backbone: nn.Module, hidden: int) -> None:
-        super().__init__()
-        self.embedding_size = int(backbone.embedding_size)  # type: ignore[arg-type]
-        self.backbone = backbone
-        self.regression = nn.Sequential(nn.Linear(self.embedding_size, hidden), nn.GELU(), nn.Linear(hidden, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D), not normalised."""
-        embedding: Tensor = self.backbone(images)
-        return embedding
-
-    def grade(self, embedding: Tensor) -> Tensor:
-        """(N, D), not normalised -> (N,) scores, higher is better."""
-        score: Tensor = self.regression(embedding).squeeze(1)
-        return score
 
 
 class AIKD(Method):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins import CheckpointIO
 
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, flush, write_atomic
+from kdface.runs.folder import write_atomic
 from kdface.runs.schemas import CheckpointFields
 from kdface.stored import conform, require_whole
 
@@ -61,28 +59,6 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             raise
 
     write_atomic(path, save)
-
-
-class RunCheckpoints(CheckpointIO):
-    """How Lightning writes and reads the checkpoints of a run: in its folder, and nowhere else on the way there."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Of the records, all that came before the checkpoint are on the disk before it is."""
-        folder = RunFolder(Path(path).parent.parent)
-        folder.require_there()
-        if folder.metrics.is_file():
-            flush(folder.metrics)
-        write_checkpoint(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return read_checkpoint(Path(path))
-
-    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        Path(path).unlink(missing_ok=True)
 
 
 def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:

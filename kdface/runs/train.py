@@ -27,7 +27,8 @@ from kdface.lightning.loggers import attempt, close, replay, show, started, star
 from kdface.lightning.records import record_evaluation
 from kdface.methods import Method
 from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
-from kdface.runs.checkpoint import CHECKPOINT_FORMAT, RunCheckpoints, read_checkpoint
+from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint
+from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
 from kdface.runs.interruption import Interruption

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from kdface.backbones import iresnet_nano
+from kdface.backbones.graded import Graded
 from kdface.config.load import load_network
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import AIKD, Views
-from kdface.methods.aikd import BackboneGroup, Graded
+from kdface.methods.aikd import BackboneGroup
 from kdface.runs.folder import RunFolder
 from kdface.runs.job import Job
 from kdface.runs.train import train

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from kdface.backbones import iresnet100
+from kdface.backbones.graded import Graded
 from kdface.config.compose import compose
 from kdface.config.paths import conf_folder
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import AIKD, Views
-from kdface.methods.aikd import Graded
 
 RECIPES = sorted(path.stem for path in (conf_folder() / "experiment" / "aikd").glob("vggface2_r100_*.yaml"))
 

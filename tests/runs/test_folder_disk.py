@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from kdface.errors import UserError
-from kdface.runs.checkpoint import RunCheckpoints, read_checkpoint, write_checkpoint
+from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
+from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.records import Records
 from kdface.sweeps import marks

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kdface.config.build import build
 from kdface.config.locate import locate
-from kdface.config.method import build_augmentation
+from kdface.config.parts import build_augmentation
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import DataError, UserError
 from kdface.evaluation import Verification, bin_verification, lfw_verification, random_verification
