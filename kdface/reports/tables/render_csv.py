@@ -1,12 +1,18 @@
-"""A table as CSV, one line a cell, with everything that is known about it."""
+"""A table as CSV, one line a cell, with everything that is known about it; and the values read back."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+from pathlib import Path
 
+from kdface.errors import UserError
 from kdface.reports.tables import text
 from kdface.reports.tables.table import Table
+from kdface.stored import read_bytes
+
+Values = Mapping[tuple[str, str], Mapping[int, float]]  # ("group row", column) -> seed -> value
 
 _FIELDS = (
     "group", "row", "column", "metric", "mean", "spread", "n", "seeds", "values", "difference", "low", "high", "p",
@@ -41,3 +47,26 @@ def csv_text(table: Table) -> str:
                 ]
             )
     return buffer.getvalue()
+
+
+def read_values(path: Path) -> Values:
+    """The values of each cell that has any, by seed.
+
+    Raises:
+        UserError: the file cannot be read, or `csv_text` has not written it.
+    """
+    try:
+        content = read_bytes(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    try:
+        rows = csv.DictReader(io.StringIO(content.decode()))
+        return {
+            (f"{row['group']} {row['row']}".strip(), row["column"]): dict(
+                zip(map(int, row["seeds"].split()), map(float, row["values"].split()), strict=True)
+            )
+            for row in rows
+            if row["seeds"]
+        }
+    except (KeyError, ValueError, AttributeError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV that kdface table has written: {error!r}.") from None

@@ -1,0 +1,26 @@
+"""kdface claims FILE.yaml: what the tables say of the papers' claims; writes FILE.md and a forest plot, FILE.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdface.errors import UserError
+
+
+def run(words: list[str]) -> int:
+    if len(words) != 1:
+        raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
+    from kdface.reports.claims import findings, markdown
+    from kdface.reports.figures import save
+    from kdface.reports.forest import forest_figure
+    from kdface.runs.folder import write_text
+
+    path = Path(words[0])
+    found = findings(path)
+    figure = path.with_suffix(".png")
+    text = markdown(found, str(path), figure.name)
+    write_text(path.with_suffix(".md"), text)
+    save(forest_figure(found), figure)
+    print(text, end="")
+    print(f"\nwritten  {path.with_suffix('')}{{.md,.png}}")
+    return 0

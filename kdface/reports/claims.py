@@ -1,0 +1,198 @@
+"""Claims of papers against the numbers of our tables: each verdict follows from an interval, by rule.
+
+    - paper: MaskInv
+      page: maskinv/README.md#what-was-found
+      claim: Masks in training help masked faces
+      results: maskinv/small.csv # as `kdface table` writes it
+      row: ElasticFace-Arc-Aug
+      less: ElasticFace-Arc (teacher)
+      column: masked accuracy
+
+The effect is the mean over seeds of `row` less `less` in `column`, paired by seed, with its 95 % t-interval. If lower
+values are better its sign is turned: a positive effect always speaks for `row`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from kdface.errors import UserError, nearest
+from kdface.reports.tables.render_csv import Values, read_values
+from kdface.reports.tables.statistics import Comparison, compare
+from kdface.stored import read_yaml
+
+Verdict = Literal["holds", "does not hold", "not decided", "not testable here"]
+_POINTS = 100
+
+
+class Claim(BaseModel):
+    """One line of the definition.
+
+    Attributes:
+        paper: whose claim it is.
+        page: where the test is described, relative to the definition.
+        claim: in words.
+        results: CSV of a table, relative to the definition.
+        row, less: its rows, "group label" or the label alone.
+        column: its column.
+        better: which end of the column is better.
+        states: gain: the effect is above 0. no loss: it is above -margin. no difference: it is within +-margin.
+        margin: in points, the largest difference that counts as none; 0 with gain.
+        not_testable: why it cannot be tested here; then there are no results.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paper: str
+    page: str = ""
+    claim: str
+    results: Path | None = None
+    row: str = ""
+    less: str = ""
+    column: str = ""
+    better: Literal["higher", "lower"] = "higher"
+    states: Literal["gain", "no loss", "no difference"] = "gain"
+    margin: Annotated[float, Ge(0)] = 0
+    not_testable: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Claim:
+        if bool(self.not_testable) == (self.results is not None):
+            raise ValueError("a claim has results, with row, less and column, or not_testable, with the reason")
+        if (self.states == "gain") == (self.margin > 0):
+            raise ValueError("a margin above 0 goes with states: no loss, or no difference, and with them only")
+        return self
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, what was measured, and what follows.
+
+    Attributes:
+        effect: in points, positive if it speaks for `row`; None if it is not testable.
+        verdict: see `verdict`.
+    """
+
+    claim: Claim
+    effect: Comparison | None
+    verdict: Verdict
+
+
+def verdict(
+    low: float | None, high: float | None, states: Literal["gain", "no loss", "no difference"], margin: float
+) -> Verdict:
+    """What an interval says of a claim: all of it inside where the claim puts the effect, all outside, or neither.
+
+    A gain lies in (0, inf), no loss in (-margin, inf), no difference in (-margin, margin). An unknown interval (one
+    seed, or all differences equal) decides nothing.
+    """
+    if low is None or high is None:
+        return "not decided"
+    floor, ceiling = -margin, margin if states == "no difference" else float("inf")
+    if low > floor and high < ceiling:
+        return "holds"
+    return "does not hold" if high <= floor or low >= ceiling else "not decided"
+
+
+def findings(path: Path) -> list[Finding]:
+    """Read a definition and the tables it names.
+
+    Raises:
+        UserError: a file cannot be read, a claim is not whole, or a row or column is not in its table.
+    """
+    claims = [_claim(node, place, path) for place, node in enumerate(read_yaml(path, list[dict[str, Any]]))]
+    tables = {claim.results: read_values(path.parent / claim.results) for claim in claims if claim.results}
+    return [_found(claim, tables[claim.results] if claim.results else {}, path) for claim in claims]
+
+
+def _claim(node: dict[str, Any], place: int, path: Path) -> Claim:
+    try:
+        return Claim.model_validate(node)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        known = Claim.model_fields if first["type"] == "extra_forbidden" else ()
+        raise UserError(
+            f"{path}: claim {place + 1}: {f'{key}: ' if key else ''}{first['msg']}.",
+            expected=f"keys {', '.join(known)}" if known else "",
+            nearest=nearest(key, known),
+        ) from None
+
+
+def _found(claim: Claim, values: Values, path: Path) -> Finding:
+    if claim.results is None:
+        return Finding(claim, None, "not testable here")
+    sign = _POINTS if claim.better == "higher" else -_POINTS
+    effect = compare(
+        *(
+            {seed: sign * value for seed, value in _cell(values, row, claim, path).items()}
+            for row in (claim.row, claim.less)
+        )
+    )
+    if effect is None:
+        raise UserError(f"{path}: {claim.row!r} and {claim.less!r} share no seed in {claim.results}.")
+    return Finding(claim, effect, verdict(effect.low, effect.high, claim.states, claim.margin))
+
+
+def _cell(values: Values, row: str, claim: Claim, path: Path) -> Mapping[int, float]:
+    if (row, claim.column) in values:
+        return values[row, claim.column]
+    places = (("row", row, {each for each, _ in values}), ("column", claim.column, {each for _, each in values}))
+    what, given, known = next(place for place in (*places, places[1]) if place[1] not in place[2])
+    raise UserError(
+        f"{path}: {claim.results} has no {what} {given!r}.",
+        expected=f"one of {', '.join(sorted(known))}",
+        nearest=nearest(given, known),
+    )
+
+
+def markdown(found: Sequence[Finding], definition: str, figure: str) -> str:
+    """The claims as a table, by paper, below the figure, with the rule."""
+    lines = [
+        "# What was found",
+        "",
+        f"![effects with their intervals]({figure})",
+        "",
+        "| paper | claim | measured | effect | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    before = ""
+    for finding in found:
+        claim = finding.claim
+        paper = f"[{claim.paper}]({claim.page})" if claim.page else claim.paper
+        words = ("" if claim.paper == before else paper, claim.claim, measured(claim), effect_text(finding.effect))
+        lines.append(f"| {' | '.join(words)} | {finding.verdict} |")
+        before = claim.paper
+    lines += [
+        "",
+        "An effect is in points (hundredths), with its 95 % t-interval over n seeds, paired by seed and not corrected",
+        "for the number of claims; positive speaks for the row named first. A gain holds if its interval lies above 0,",
+        '"no loss" and "no difference" if it lies within the margin. A claim does not hold if the interval lies wholly',
+        "on the other side, and is not decided if it lies on both.",
+        "",
+        f"`kdface claims {definition}` computes this page from the tables.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measured(claim: Claim) -> str:
+    """What is compared, in words."""
+    if claim.results is None:
+        return claim.not_testable
+    margin = f"; margin {claim.margin:g}" if claim.margin else ""
+    return f"{claim.column} ({claim.results.with_suffix('')}), {claim.row} less {claim.less}{margin}"
+
+
+def effect_text(effect: Comparison | None) -> str:
+    """As +1.39 (0.77 to 2.01, n = 3)."""
+    if effect is None:
+        return ""
+    if effect.low is None or effect.high is None:
+        return f"{effect.difference:+.2f} (n = {effect.n})"
+    return f"{effect.difference:+.2f} ({effect.low:.2f} to {effect.high:.2f}, n = {effect.n})"

@@ -1,0 +1,77 @@
+"""A forest plot: effects with their intervals, one line a claim, by paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import fill
+
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from kdface.errors import UserError
+from kdface.reports.claims import Finding, effect_text
+from kdface.reports.figures import BASELINE, INK, PALETTE, style
+
+_LOOK = {"holds": (PALETTE[0], "o"), "does not hold": (PALETTE[1], "s"), "not decided": (BASELINE, "D")}
+_MARGIN = "#E4E4E4"
+_WIDTH, _WRAP = 7.2, 52  # inches; letters of a claim in a line
+
+
+def forest_figure(findings: Sequence[Finding]) -> Figure:
+    """Effects in points, right of 0 in favour of the claim's first-named; colour and marker say the verdict.
+
+    A shaded band is the margin of a claim that there is no loss or no difference.
+
+    Raises:
+        UserError: no claim has an effect.
+    """
+    drawn = [finding for finding in findings if finding.effect is not None]
+    if not drawn:
+        raise UserError("there is nothing to draw: no claim has an effect.")
+    labels = [fill(finding.claim.claim, _WRAP) for finding in drawn]
+    rooms = [0.8 + 0.45 * label.count("\n") for label in labels]
+    heads = [place for place in range(len(drawn)) if _paper(drawn, place) != _paper(drawn, place - 1) or place == 0]
+    heights: list[float] = []
+    bottom = 0.0
+    for place, room in enumerate(rooms):
+        bottom -= room + (1.1 if place in heads else 0.0)
+        heights.append(bottom + room / 2)
+    with style():
+        figure = Figure(figsize=(_WIDTH, 0.6 - 0.22 * bottom), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.axvline(0, color=INK, linewidth=0.8)
+        side = axes.get_yaxis_transform()
+        for place, (finding, height) in enumerate(zip(drawn, heights, strict=True)):
+            color, marker = _LOOK[finding.verdict]
+            effect, claim = finding.effect, finding.claim
+            assert effect is not None
+            if claim.margin:
+                right = claim.margin if claim.states == "no difference" else 0
+                axes.fill_betweenx([height - 0.3, height + 0.3], -claim.margin, right, color=_MARGIN, linewidth=0)
+            if effect.low is not None and effect.high is not None:
+                axes.plot([effect.low, effect.high], [height, height], color=color, linewidth=1.4)
+            axes.plot(effect.difference, height, marker=marker, color=color, markersize=4)
+            axes.text(1.02, height, effect_text(effect), transform=side, va="center", fontsize=6.5, color=INK)
+            if place in heads:
+                top = height + rooms[place] / 2 + 0.35
+                axes.text(-0.02, top, claim.paper, transform=side, ha="right", va="center", weight="bold")
+        axes.set_yticks(heights, labels)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(bottom - 0.3, 0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("effect in points, with its 95 % interval")
+        marks: list[Artist] = [
+            Line2D([], [], color=color, marker=marker, markersize=4, linewidth=1.4, label=name)
+            for name, (color, marker) in _LOOK.items()
+        ]
+        marks.append(Patch(color=_MARGIN, label="margin"))
+        figure.legend(handles=marks, loc="outside upper right", ncols=4, frameon=False, labelcolor=INK)
+    return figure
+
+
+def _paper(findings: Sequence[Finding], place: int) -> str:
+    return findings[place].claim.paper
