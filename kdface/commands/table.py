@@ -6,6 +6,7 @@ import argparse
 import csv
 import hashlib
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -127,15 +128,16 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 
 def _draw(table: Table, stem: Path) -> None:
-    """STEM_1, STEM_2, ... for each column that has values; STEM_TEST_roc, _det, _cmc, _edc; as PDF and PNG."""
+    """STEM_COLUMN for each column that has values; STEM_TEST_roc, _det, _cmc, _edc, STEM_METRIC_steps; PDF and PNG."""
     from kdface.reports.figures import save
     from kdface.reports.tables.bars import bar_figure
     from kdface.reports.tables.curves import curve_figures
+    from kdface.reports.tables.learning import learning_figures
 
-    figures = curve_figures(table)
-    for number, column in enumerate(table.columns, 1):
-        if any(cells[number - 1].summary for cells in table.cells):
-            figures[str(number)] = bar_figure(table, column)
+    figures = curve_figures(table) | learning_figures(table)
+    for place, column in enumerate(table.columns):
+        if any(cells[place].summary for cells in table.cells):
+            figures["_".join(re.findall(r"\w+", column.heading.lower()))] = bar_figure(table, column)
     for name, figure in figures.items():
         for suffix in (".pdf", ".png"):
             save(figure, stem.with_name(f"{stem.name}_{name}{suffix}"))

@@ -73,6 +73,7 @@ class Column(_Strict):
     better: which values win.
     unit: how it is shown: a fraction in percent or as it is, or a number that is no fraction.
     digits: after the point.
+    over_steps: drawn over the steps of training too, from what was measured on the way (`validation`).
     published: CSV column -> value that picks its published numbers.
     """
 
@@ -83,6 +84,7 @@ class Column(_Strict):
     better: Literal["higher", "lower"] = "higher"
     unit: Literal["percent", "fraction", "number"] = "percent"
     digits: Annotated[int, Ge(0), Lt(9)] = 2
+    over_steps: bool = False
     published: dict[str, str] = {}
 
     def metrics_of(self, row: Row) -> tuple[str, ...]:
