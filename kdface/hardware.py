@@ -1,4 +1,7 @@
-"""The hardware profile: what this machine does fastest, found by looking at it, and recorded with each run."""
+"""The hardware profile: what this machine does fastest, found by looking at it, and recorded with each run.
+
+torch is imported when it is asked: `detect_by_system` often need not.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("kdface")
 _PRECISIONS = {
@@ -18,6 +23,8 @@ _PRECISIONS = {
     "16": "16-mixed",
     "bf16": "bf16-mixed",
 }  # what Lightning takes for the same
+# How device files of accelerators begin: NVIDIA's, those of its boards, AMD's, and Windows' for Linux guests.
+_ACCELERATORS = ("nvidia", "nvhost", "nvmap", "kfd", "dxg")
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,15 @@ class Profile:
 def cpu_has_amx() -> bool:
     """Whether the processor multiplies bfloat16 matrices (AMX). Without, bfloat16 is slower than float32; AVX512-BF16
     alone does not change that: training steps of five backbones took 1.2 to 1.5 times as long in it."""
+    import torch
+
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
     """The profile for this machine. `plain` is float32 with contiguous tensors everywhere."""
+    import torch
+
     gpu = torch.cuda.is_available()
     accelerator = "gpu" if gpu else "cpu"
     if choice == "plain":
@@ -61,7 +72,29 @@ def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Profile("cuda", "gpu", "bf16-mixed", True, True, f"{name} with bfloat16")
         return Profile("cuda", "gpu", "16-mixed", True, True, f"{name} without bfloat16: half precision")
-    if cpu_has_amx():
+    return _of_processor(cpu_has_amx())
+
+
+def detect_by_system(devices: Path = Path("/dev"), processor: Path = Path("/proc/cpuinfo")) -> Profile:
+    """`detect()`, from what Linux lists: torch, whose import takes seconds, is asked only if an accelerator is there or
+    the processor's instructions are not listed.
+
+    Args:
+        devices: the folder of device files.
+        processor: the list of processors; an x86 one has a line of flags.
+    """
+    try:
+        nodes = [node.name for node in devices.iterdir()]
+        flags = next(line for line in processor.read_text(encoding="utf-8").splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return detect()
+    if not nodes or any(name.startswith(_ACCELERATORS) for name in nodes):
+        return detect()
+    return _of_processor("amx_tile" in flags.split())
+
+
+def _of_processor(amx: bool) -> Profile:
+    if amx:
         return Profile("cpu-bf16", "cpu", "bf16-mixed", True, False, "processor with AMX")
     return Profile("cpu", "cpu", "32-true", True, False, "processor without AMX: float32 is faster there")
 
@@ -110,12 +143,16 @@ def keep_freed_memory() -> None:
 def weights_dtype(precision: object) -> torch.dtype | None:
     """The type that Lightning gives all weights under a `-true` precision; None under every other, which leaves them
     as they were made."""
+    import torch
+
     true = {"64": torch.float64, "64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
     return true.get(str(precision))
 
 
 def forward_context(profile: Profile) -> AbstractContextManager[Any]:
     """The autocast that evaluation runs under, the same as training's."""
+    import torch
+
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(profile.precision)
     if half is None:
         return nullcontext()

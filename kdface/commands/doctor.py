@@ -16,7 +16,7 @@ def run(arguments: list[str]) -> int:
     if arguments:
         raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
     from kdface.config.paths import conf_folder
-    from kdface.hardware import cores, detect
+    from kdface.hardware import cores, detect_by_system
     from kdface.runs.environment import versions
 
     wrong: list[str] = []
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
         wrong.append("this release of pytorch-lightning is malicious: uninstall it now, install 2.6.6 or later")
     if _installed("albumentationsx"):
         wrong.append("albumentationsx (AGPL) shadows albumentations: pip uninstall albumentationsx")
-    profile = detect()
+    profile = detect_by_system()
     print("hardware")
     print(
         f"  profile                  {profile.name}: {profile.precision}, "

@@ -18,6 +18,7 @@ from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
+from kdface.startup import without_collection
 
 _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error")
 
@@ -56,18 +57,19 @@ def run(words: list[str]) -> int:
 def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
-    from kdface.commands.run import check_tests, sets_of
-    from kdface.config.assemble import build_protocols, settings_of
-    from kdface.config.compose import compose
-    from kdface.config.load import load_run
-    from kdface.datasets.checks import card
-    from kdface.reports.draw import draw_scores
-    from kdface.reports.summary import tell
-    from kdface.runs.environment import environment
-    from kdface.runs.folder import write_json
-    from kdface.runs.identity import file_digests
-    from kdface.runs.train import evaluate, machine, metrics_of, write_scores
-    from kdface.teachers.frozen import fingerprint_of
+    with without_collection():
+        from kdface.commands.run import check_tests, sets_of
+        from kdface.config.assemble import build_protocols, settings_of
+        from kdface.config.compose import compose
+        from kdface.config.load import load_run
+        from kdface.datasets.checks import card
+        from kdface.reports.draw import draw_scores
+        from kdface.reports.summary import tell
+        from kdface.runs.environment import environment
+        from kdface.runs.folder import write_json
+        from kdface.runs.identity import file_digests
+        from kdface.runs.train import evaluate, machine, metrics_of, write_scores
+        from kdface.teachers.frozen import fingerprint_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)

@@ -16,6 +16,7 @@ from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
 from kdface.runs.identity import changed_during, note_data, require_same_data, step_of
 from kdface.runs.named import require_one_run
 from kdface.runs.ranks import LAUNCHER, launched_rank
+from kdface.startup import without_collection
 from kdface.sweeps import marks
 from kdface.sweeps.engine import BUSY
 from kdface.sweeps.lifeline import die_with_parent
@@ -127,13 +128,14 @@ def execute(
 
 
 def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) -> int:
-    from kdface.config.assemble import assemble
-    from kdface.config.check import check_tree
-    from kdface.config.origin import Origins
-    from kdface.config.schema import Configuration
-    from kdface.reports.draw import draw_run
-    from kdface.reports.summary import shown, summary
-    from kdface.runs.train import train
+    with without_collection():
+        from kdface.config.assemble import assemble
+        from kdface.config.check import check_tree
+        from kdface.config.origin import Origins
+        from kdface.config.schema import Configuration
+        from kdface.reports.draw import draw_run
+        from kdface.reports.summary import shown, summary
+        from kdface.runs.train import train
 
     tree = folder.read_config()
     for key, value in others.items():

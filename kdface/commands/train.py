@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdface.commands.arguments import Arguments, parse
 from kdface.errors import UserError
+from kdface.startup import without_collection
 
 
 def run(words: list[str]) -> int:
@@ -41,14 +42,15 @@ def run(words: list[str]) -> int:
 
 def _train_one(arguments: Arguments) -> int:
     """Also what torchrun and srun start on each rank: rank 0 makes the run folder, the others wait for it."""
-    from kdface.config.compose import compose
+    with without_collection():
+        from kdface.config.compose import compose
 
-    composed = compose(arguments.overrides, arguments.config_dirs)  # torch is imported when it has no mistake
-    from kdface.commands.prepare import prepare_run, run_folder
-    from kdface.commands.run import execute
-    from kdface.config.assemble import assemble, settings_of
-    from kdface.runs.extension import extend
-    from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
+        composed = compose(arguments.overrides, arguments.config_dirs)  # torch is imported when it has no mistake
+        from kdface.commands.prepare import prepare_run, run_folder
+        from kdface.commands.run import execute
+        from kdface.config.assemble import assemble, settings_of
+        from kdface.runs.extension import extend
+        from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
     if launched_world() > 1:
         require_launched(settings_of(composed.tree))

@@ -12,11 +12,10 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdface.config.check import FRAMEWORK, INSTRUCTIONS, fits
-from kdface.config.hydra_api import apply_values, repository
+from kdface.config.hydra_api import apply_values, composed, repository
 from kdface.config.origin import Origins, trace
 from kdface.config.source import signature
 from kdface.errors import UserError
@@ -129,7 +128,5 @@ def choose(loader: Any, choosing: tuple[str, ...]) -> Chosen:
         loader: Hydra's config loader. It and what it composed last, up to 64 of them, are kept.
         choosing: the overrides that choose.
     """
-    words = list(choosing)
-    config = loader.load_configuration(config_name=CONFIG, overrides=words, run_mode=RunMode.RUN)
-    defaults = loader.compute_defaults_list(config_name=CONFIG, overrides=words, run_mode=RunMode.RUN).defaults
-    return Chosen(config, defaults, trace(loader, defaults))
+    config, defaults, files = composed(loader, CONFIG, choosing)
+    return Chosen(config, defaults, trace(files, defaults))

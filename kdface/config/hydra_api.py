@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-__all__ = ["BASIC_SWEEPER", "Hydra", "apply_values", "folders", "grid", "hydra_over", "repository"]
+__all__ = ["BASIC_SWEEPER", "Hydra", "apply_values", "composed", "folders", "grid", "hydra_over", "repository"]
 
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
@@ -27,7 +30,28 @@ def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
     search_path = create_config_search_path(str(shipped))
     for folder in reversed(own):
         search_path.prepend("command-line", f"file://{folder.resolve()}")
-    return Hydra.create_main_hydra2(task_name="kdface", config_search_path=search_path)
+    hydra = Hydra(task_name="kdface", config_loader=_Loader(search_path))
+    GlobalHydra.instance().initialize(hydra)
+    return hydra
+
+
+class _Loader(ConfigLoaderImpl):
+    """Keeps the defaults list of what it composes, and the files it read for it; Hydra makes both and forgets them."""
+
+    last: tuple[list[Any], Any] = ([], None)
+
+    def _compose_config_from_defaults_list(self, defaults: list[Any], repo: Any) -> DictConfig:
+        self.last = (list(defaults), repo)
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+def composed(loader: Any, config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[Any], Any]:
+    """The configuration of one job, its expanded defaults list, and the repository that has its files in memory.
+
+    Raises what Hydra raises.
+    """
+    config = loader.load_configuration(config_name=config_name, overrides=list(overrides), run_mode=RunMode.RUN)
+    return config, *loader.last
 
 
 def folders(loader: Any) -> list[Path]:

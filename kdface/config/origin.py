@@ -51,13 +51,13 @@ class Origins:
         return sorted(each for each in self.where if each == key or each.startswith(key + "."))
 
 
-def trace(loader: Any, defaults: list[Any]) -> Origins:
-    """Replay Hydra's merge order over the files of an expanded defaults list. `loader` is Hydra's config loader."""
+def trace(files: Any, defaults: list[Any]) -> Origins:
+    """Replay Hydra's merge order over the files of an expanded defaults list. `files` is Hydra's repository of them."""
     origins = Origins()
     for default in defaults:
         if default.config_path is None or default.config_path.startswith("hydra/"):
             continue
-        found = loader.repository.load_config(default.config_path)
+        found = files.load_config(default.config_path)
         if found is None or not str(found.path).startswith("file://"):
             continue
         path = Path(str(found.path).removeprefix("file://"))

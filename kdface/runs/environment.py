@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kdface.hardware import Profile, cores
 
 PACKAGES = (
@@ -44,6 +42,8 @@ def versions() -> dict[str, str | None]:
 
 def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
     """The plain record that `environment.json` holds."""
+    import torch
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -18,6 +18,7 @@ import signal
 import sys
 from typing import Any
 
+from kdface.startup import without_collection
 from kdface.sweeps.lifeline import die_with_parent, signal_group
 from kdface.sweeps.slots import RANK_VARIABLES
 
@@ -47,8 +48,9 @@ def serve() -> str | None:
     die_with_parent(parent)
     answers = os.dup(1)  # what a library prints while it is imported must not be taken for an answer
     os.dup2(2, 1)
-    for module in _PRELOADED:
-        importlib.import_module(module)
+    with without_collection():
+        for module in _PRELOADED:
+            importlib.import_module(module)
     gc.collect()
     gc.freeze()  # jobs share these pages; a collection would copy them
     _answer(answers, {"ready": os.getpid()})

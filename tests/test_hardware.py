@@ -1,0 +1,73 @@
+"""What the machine does fastest, as torch sees it and as the system's lists show it; start-up collects no garbage."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdface import hardware
+from kdface.hardware import Profile, detect, detect_by_system
+from kdface.startup import without_collection
+
+_FLAGS = "processor\t: 0\nflags\t\t: fpu sse2 avx512f{more}\n"
+
+
+def _machine(folder: Path, device: str = "", more: str = "") -> tuple[Path, Path]:
+    devices, processor = folder / "dev", folder / "cpuinfo"
+    for name in ("null", "nvme0n1", device):
+        (devices / name).mkdir(parents=True, exist_ok=True)
+    processor.write_text(_FLAGS.format(more=more))
+    return devices, processor
+
+
+def test_the_systems_lists_give_the_profile_that_torch_gives() -> None:
+    assert detect_by_system() == detect()
+
+
+@pytest.mark.parametrize(("more", "amx"), [("", False), (" amx_bf16 amx_tile", True), (" amx_tiles", False)])
+def test_the_processor_alone(more: str, amx: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = detect_by_system(*_machine(tmp_path, more=more))
+    monkeypatch.setattr(hardware, "cpu_has_amx", lambda: amx)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert found == detect()
+
+
+@pytest.mark.parametrize("device", ["nvidia0", "nvidiactl", "nvhost-gpu", "kfd", "dxg"])
+def test_an_accelerator_is_left_to_torch(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Profile("cuda", "gpu", "bf16-mixed", True, True, "asked")
+    monkeypatch.setattr(hardware, "detect", lambda: asked)
+    assert detect_by_system(*_machine(tmp_path, device)) is asked
+
+
+def test_a_system_without_such_lists_is_left_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Profile("cuda", "gpu", "bf16-mixed", True, True, "asked")
+    monkeypatch.setattr(hardware, "detect", lambda: asked)
+    devices, processor = _machine(tmp_path)
+    assert detect_by_system(tmp_path / "none", processor) is asked
+    assert detect_by_system(devices, tmp_path / "none") is asked
+    processor.write_text("Features\t: fp asimd\n")
+    assert detect_by_system(devices, processor) is asked
+
+
+def test_a_machine_without_accelerator_is_known_without_torch(tmp_path: Path) -> None:
+    devices, processor = _machine(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from kdface.hardware import detect_by_system;"
+        f"detect_by_system(Path({str(devices)!r}), Path({str(processor)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="told"), without_collection():
+        assert not gc.isenabled()
+        with without_collection():  # what is off already stays off
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        raise ValueError("told")
+    assert gc.isenabled()
