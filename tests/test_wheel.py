@@ -29,6 +29,7 @@ def test_every_configuration_file_is_in_the_wheel(unpacked: Path) -> None:
     shipped = {file.relative_to(unpacked / "kdface/conf") for file in (unpacked / "kdface/conf").rglob("*.yaml")}
     assert shipped == {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
     assert (unpacked / "hydra_plugins/kdface.py").is_file()
+    assert (unpacked / "kdface/py.typed").is_file()  # type checkers read kdface's hints
 
 
 def test_an_installed_kdface_composes_from_any_folder(unpacked: Path, tmp_path: Path) -> None:

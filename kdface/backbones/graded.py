@@ -11,6 +11,7 @@ class Graded(nn.Module):
     def __init__(self, backbone: nn.Module, hidden: int) -> None:
         super().__init__()
         self.embedding_size = int(backbone.embedding_size)  # type: ignore[arg-type]
+        self.hidden = hidden
         self.backbone = backbone
         self.regression = nn.Sequential(nn.Linear(self.embedding_size, hidden), nn.GELU(), nn.Linear(hidden, 1))
 

@@ -39,7 +39,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
         UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
             missing, unexpected and differently shaped keys and the backbone they come nearest to.
     """
-    given = _strip(source if isinstance(source, Mapping) else _read(Path(source)))
+    given = _strip(source if isinstance(source, Mapping) else read_file(Path(source)))
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
     expected = backbone.state_dict()
     given = {key: value for key, value in given.items() if not key.startswith(CLASSIFIER)}
@@ -112,7 +112,8 @@ def _of_either_branch(key: str, expected: Mapping[str, Any]) -> str:
     return other if other in expected else key
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_file(path: Path) -> Mapping[str, Any]:
+    """What a file of weights holds. Raises `UserError` if it is no mapping of plain tensors; nothing is executed."""
     if not path.is_file():
         raise UserError(f"There is no weight file {path}.", fix="check the path, or download the weights first")
     if path.suffix.lower() == ".safetensors":

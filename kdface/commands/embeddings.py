@@ -22,7 +22,7 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import shown, tell
     from kdface.runs.folder import write_json
-    from kdface.runs.train import metrics_of, write_scores
+    from kdface.runs.train import metrics_of, points_of, write_scores
 
     for word in arguments.overrides:
         if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
@@ -52,6 +52,7 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
         "metrics": metrics_of(outcomes),
         "counts": {name: outcome.counts for name, outcome in outcomes.items()},
         "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+        "operating_points": points_of(outcomes),
         "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
         "time": round(time.time(), 3),
     }

@@ -44,18 +44,26 @@ def _export(run_path: str, file: Path) -> int:
             f"{file}: ONNX files need the packages onnxscript and onnxruntime.",
             fix='pip install "kdface[onnx]", or write a .safetensors or .pt file',
         )
-    from kdface.config.load import load_run
+    from kdface.backbones.graded import Graded
+    from kdface.config.shipped import shipped
+    from kdface.recogniser.load import points_of
     from kdface.reports.summary import shown
     from kdface.runs.folder import write_atomic
+    from kdface.runs.opened import open_run
 
-    loaded = load_run(run_path)
-    network, preprocessing = loaded.method.embedder, loaded.method.preprocessing
-    about = {
-        "backbone": loaded.config["backbone"],
+    opened = open_run(run_path)
+    made = shipped(opened)
+    network, preprocessing = made.network, made.preprocessing
+    about: dict[str, Any] = {
+        "backbone": opened.config["backbone"],
         "preprocessing": preprocessing.to_dict(),
         "embedding_size": int(network.embedding_size),  # type: ignore[arg-type]
-        "step": loaded.step,
+        "step": opened.step,
+        "resizes": made.resizes,
+        "operating_points": {test: [vars(each) for each in found] for test, found in points_of(opened.folder).items()},
     }
+    if isinstance(network, Graded):
+        about["quality_hidden"] = network.hidden
     write_atomic(file, lambda path: write(network, about, path))
     count = sum(each.numel() for each in network.parameters())
     print(f"written  {shown(file.absolute())}  ({count:,} parameters, {preprocessing.template} {preprocessing.size})")

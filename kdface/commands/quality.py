@@ -6,9 +6,8 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kdface.errors import DataError, UserError
 
@@ -50,10 +49,12 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     import torch
 
     from kdface.config.load import load_run
+    from kdface.config.shipped import is_resized
     from kdface.datasets.folders import images_below
     from kdface.datasets.images import SUFFIXES
     from kdface.hardware import detect
     from kdface.progress import track
+    from kdface.recogniser.crops import pixels
     from kdface.reports.figures import save
     from kdface.reports.quality_figures import quality_sheet, spread
     from kdface.reports.summary import shown
@@ -65,7 +66,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     loaded = load_run(run_path)
     device = torch.device("cuda" if detect().accelerator == "gpu" else "cpu")
     method = loaded.method.to(device)
-    size, resizes = method.preprocessing.size, _resizes(loaded.config["dataset"])
+    size, resizes = method.preprocessing.size, is_resized(loaded.config["dataset"])
     graded: list[Path] = []
     scores: list[float] = []
     broken: list[DataError] = []
@@ -75,7 +76,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
         images = []
         for file in files[start : start + _BATCH]:
             try:
-                image, was_resized = _read(file, size, resizes)
+                image, was_resized = pixels(file, size, resizes)
             except DataError as error:
                 broken.append(error)
                 continue
@@ -102,7 +103,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     table, sheet = output / f"{stem}.csv", output / f"{stem}.png"
     write_text(table, text.getvalue())
     rows_shown = spread(np.asarray(scores))  # read again: a folder may be larger than the memory
-    images = [_read(graded[row], size, resizes)[0] for row in rows_shown]
+    images = [pixels(graded[row], size, resizes)[0] for row in rows_shown]
     save(quality_sheet(images, np.asarray(scores)[rows_shown]), sheet)
     for score, each in ranked if len(ranked) <= 6 else (*ranked[:3], *ranked[-3:]):
         print(f"{score:8.4f}  {each.relative_to(folder)}")
@@ -119,27 +120,3 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     print(f"written  {shown(table)}  ({len(graded)} images, best first)")
     print(f"written  {shown(sheet)}")
     return 0
-
-
-def _resizes(node: Mapping[str, Any]) -> bool:
-    """Whether a dataset is a `Resized` one, or is made of one."""
-    from kdface.config.locate import locate
-    from kdface.datasets import Resized
-
-    return locate(node["_target_"]) is Resized or any(
-        _resizes(each) for each in node.values() if isinstance(each, Mapping) and "_target_" in each
-    )
-
-
-def _read(file: Path, size: tuple[int, int], resizes: bool) -> tuple[Image, bool]:
-    """A crop at (height, width) pixels, and whether it was resized to that. Raises `DataError` where it cannot be."""
-    from kdface.datasets.images import decode, read_bytes
-    from kdface.datasets.resized import resize
-
-    data = read_bytes(file)
-    if resizes:
-        image = decode(data, str(file))
-        height, width = image.shape[:2]
-        if (height, width) != size and height * size[1] == width * size[0]:
-            return resize(image, size), True
-    return decode(data, str(file), size), False

@@ -17,9 +17,9 @@ from kdface.sweeps.lifeline import own_command
 if TYPE_CHECKING:
     from kdface.runs.folder import RunFolder
 
-# What a clock, a disk or an interruption decides, and not the computation.
+# What a clock, a disk or an interruption decides, and not the computation; operating points follow from the scores.
 _CLOCKED = ("time", "images_per_second", "seconds")
-_NOT_RESULTS = ("train_seconds", "resumed_at")
+_NOT_RESULTS = ("train_seconds", "resumed_at", "operating_points")
 
 
 def run(words: list[str]) -> int:

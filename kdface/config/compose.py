@@ -58,11 +58,12 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
     for folder in config_dirs:
         if not folder.is_dir():
             raise UserError(f"--config-dir {folder}: there is no such folder.", fix="give a folder of YAML files")
+    before = GlobalHydra.instance().hydra  # of an application of the user's own
     GlobalHydra.instance().clear()
     try:
         yield hydra_over(conf_folder(), config_dirs)
     finally:
-        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = before
 
 
 def compose(

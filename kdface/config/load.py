@@ -11,12 +11,11 @@ from kdface.config.method import build_method
 from kdface.config.origin import Origins
 from kdface.config.schema import Configuration
 from kdface.errors import UserError
-from kdface.faces import Preprocessing
 from kdface.hardware import weights_dtype
 from kdface.methods import Method
-from kdface.runs.checkpoint import load_weights_into, read_checkpoint
-from kdface.runs.folder import RunFolder, find_run
-from kdface.runs.named import require_one_run
+from kdface.runs.checkpoint import fill
+from kdface.runs.folder import RunFolder
+from kdface.runs.opened import OpenedRun, open_run
 from kdface.teachers import Teacher
 
 
@@ -42,23 +41,22 @@ def load_run(path: str | Path) -> LoadedRun:
     Raises `UserError` where the run, the checkpoint or a part of the configuration cannot be used. The configuration
     names only allowed packages and the checkpoint holds only tensors, so a folder from elsewhere runs no code.
     """
-    folder = find_run(path)
-    checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.last
-    config = folder.read_config()
+    run = open_run(path)
+    return LoadedRun(run.folder, method_of(run), run.config, run.checkpoint, run.step)
+
+
+def method_of(run: OpenedRun) -> Method:
+    """The method of an opened run with its weights, without its teacher, in eval mode."""
+    config, about = run.config, run.about
     check_tree(config, Configuration, Origins())
-    about = read_checkpoint(checkpoint)["kdface"]
-    require_one_run(folder, config, about, checkpoint)
-    if checkpoint.name == folder.last.name:
-        folder.require_final(int(about["step"]))
-    preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    method = build_method(config, preprocessing, int(about["num_classes"]), load_network=None)
+    method = build_method(config, run.source, int(about["num_classes"]), load_network=None)
     method.people = tuple(about.get("people", ()))
     if config["ema"]["decay"] is not None:
         method.add_average()
     if (dtype := weights_dtype(config["trainer"].get("precision"))) is not None:
         method.to(dtype)
-    load_weights_into(method, checkpoint)
-    return LoadedRun(folder, method.eval(), config, checkpoint, int(about["step"]))
+    fill(method, run.weights, run.checkpoint)
+    return method.eval()
 
 
 def load_network(run: Path) -> Teacher:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from kdface.errors import UserError
 from kdface.evaluation.curves import eer, eer_midpoint, roc
@@ -211,6 +210,8 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
     np.add.at(means, numbers, rows)
     means /= count[:, None]
     spread = np.bincount(numbers, np.linalg.norm(rows - means[numbers], axis=1)) / count
+    from scipy.spatial.distance import cdist  # here: SciPy takes half a second to import
+
     apart = cdist(means, means)
     np.fill_diagonal(apart, np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):

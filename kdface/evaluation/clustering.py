@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist
 
 from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
@@ -38,11 +36,16 @@ def merges(embeddings: Embeddings, link: Link = "average") -> NDArray[np.float64
     """
     if len(embeddings) < 2:
         raise UserError(f"{len(embeddings)} embeddings cannot be clustered.", expected="two or more")
+    from scipy.cluster.hierarchy import linkage  # here: SciPy takes half a second to import
+    from scipy.spatial.distance import pdist
+
     return np.asarray(linkage(pdist(unit(embeddings), "sqeuclidean"), link), dtype=np.float64)
 
 
 def clusters_within(tree: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
     """The clusters of `merges` up to a squared distance of `threshold`, the threshold included: (images,) numbers."""
+    from scipy.cluster.hierarchy import fcluster
+
     return np.asarray(fcluster(tree, threshold, "distance") - 1, dtype=np.int64)
 
 

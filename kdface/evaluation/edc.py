@@ -7,7 +7,7 @@ dropped. Published code disagrees on threshold, dropped pairs and ties, so all t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Annotated, Any, Literal, get_args
@@ -17,6 +17,7 @@ from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
+from kdface.evaluation.bootstrap import resamples_of
 from kdface.evaluation.scores import Same, Scores, Values, as_array, checked
 from kdface.randomness import generator
 
@@ -199,7 +200,7 @@ def bootstrap_error_discard(
     if resamples < 1 or not 0 < level < 1 or not limits:
         raise ValueError(f"cannot resample {resamples} times at level {level} for limits {tuple(limits)}")
     values, mated, worth, order = _by_quality(scores, same, quality, policy)
-    draws = _resamples(mated[np.argsort(order)], units, generator(seed, "error-discard bootstrap"))
+    draws = resamples_of(mated[np.argsort(order)], units, generator(seed, "error-discard bootstrap"))
     fractions = np.linspace(0, max(limits), 61)
     paucs = np.empty((resamples, len(limits)))
     errors = np.empty((resamples, len(fractions)))
@@ -218,28 +219,6 @@ def bootstrap_error_discard(
         lower, upper = np.percentile(defined, bounds) if len(defined) else (np.nan, np.nan)
         found[float(limit)] = (float(lower), float(upper))
     return DiscardIntervals(found, fractions, low, high, undefined, level, resamples, seed)
-
-
-def _resamples(same: Same, units: tuple[Values, Values] | None, rng: np.random.Generator) -> Iterator[Counts]:
-    """(pairs,) how often each pair counts, one resample after the other."""
-    if units is None:
-        kinds = (np.flatnonzero(same), np.flatnonzero(~same))
-        while True:
-            times = np.empty(len(same), dtype=np.int64)
-            for rows in kinds:
-                times[rows] = np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows))
-            yield times
-    sides = [as_array(side) for side in units]
-    if any(side.shape != same.shape for side in sides):
-        raise ValueError(f"units must be {same.shape} twice, got {', '.join(str(side.shape) for side in sides)}")
-    number = np.unique(np.concatenate(sides), return_inverse=True)[1]
-    left, right = number[: len(same)], number[len(same) :]
-    count = int(number.max()) + 1
-    while True:
-        weight = np.bincount(rng.integers(count, size=count), minlength=count)
-        times = weight[left] * np.where(left == right, 1, weight[right])
-        if times[same].any() and times[~same].any():
-            yield times
 
 
 def _by_quality(

@@ -12,6 +12,8 @@ from kdface.errors import UserError
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
+UNKNOWN = "?"  # the name in sets that do not tell who is on an image
+
 
 def people_of(dataset: FaceSet) -> dict[str, str]:
     """Each key's person."""

@@ -17,8 +17,9 @@ from kdface.errors import DataError, UserError, nearest
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.embed import Embedder, Recognition, Tested, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
+from kdface.evaluation.operating import operating_points
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
-from kdface.evaluation.people import people_of, sample_of_people
+from kdface.evaluation.people import UNKNOWN, people_of, sample_of_people
 from kdface.evaluation.scores import cosine_scores, squared_distances
 from kdface.evaluation.validation import val_at_far
 from kdface.evaluation.verification import FoldRate, consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
@@ -63,6 +64,8 @@ class Outcome:
         cmc: (ranks,) identification rate at rank 1, 2, ...; empty where nobody is identified.
         sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, to be looked at
             (`kdface.evaluation.people.sample_of_people`).
+        verifies: whether `scores` are those of a list of verification pairs, whose thresholds mean something elsewhere.
+        units: the people of the left and of the right image of each pair; null: nobody knows them.
     """
 
     metrics: dict[str, Measured]
@@ -74,6 +77,12 @@ class Outcome:
     cmc: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     sample: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
     sample_people: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    verifies: bool = False
+    units: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None
+
+    def operating_points(self) -> list[dict[str, Any]]:
+        """The thresholds at FARs that the impostors resolve (`kdface.evaluation.operating`); of verification only."""
+        return operating_points(self.scores, self.same, self.units) if self.verifies and len(self.scores) else []
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a figure is drawn from, without the network; kept in the run's folder."""
@@ -221,8 +230,12 @@ class Verification:
             "fmr1000": Measured(fnmr_at_fmr(curve, 1e-3)),
             **_separation(np.asarray(scores), same),
         }
-        outcome = Outcome(metrics, counts, symptoms, np.asarray(scores), same)
-        outcome.sample, outcome.sample_people = sample_of_people(embeddings, self._people())
+        outcome = Outcome(metrics, counts, symptoms, np.asarray(scores), same, verifies=True)
+        people = self._people()
+        if UNKNOWN not in people:
+            who = np.asarray(people)
+            outcome.units = (who[left], who[right])
+        outcome.sample, outcome.sample_people = sample_of_people(embeddings, people)
         return outcome
 
     def _validation(self, distances: NDArray[np.float64]) -> dict[str, Measured]:

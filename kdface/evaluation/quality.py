@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
@@ -266,6 +265,8 @@ def spearman(one: Quality, other: Quality) -> float | None:
     """
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
+    from scipy.stats import spearmanr  # here: it takes a second to import
+
     return float(spearmanr(one, other).statistic)
 
 

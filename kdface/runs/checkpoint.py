@@ -61,26 +61,26 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     write_atomic(path, save)
 
 
-def load_weights_into(module: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights strictly; returns what else kdface wrote into it (config, preprocessing, step).
+def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
+    """Load weights strictly into a module.
 
-    Raises `UserError` if a weight is missing, is of another shape or type than the module's, or is not finite.
+    Raises `UserError`, naming `origin`, if a weight is missing, is of another shape or type than the module's, or is
+    not finite.
     """
-    content = read_checkpoint(path)
     own = module.state_dict()
     notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
-    for name, value in content["state_dict"].items():
+    for name, value in weights.items():
         if name in own and own[name].dtype != value.dtype:
             kinds = f"{value.dtype}, not {own[name].dtype}"
-            raise UserError(f"{path} does not fit the run's configuration: {name} is {kinds}.")
+            raise UserError(f"{origin} does not fit the run's configuration: {name} is {kinds}.")
         if name not in notes and value.dtype.is_floating_point and not value.isfinite().all():
             raise UserError(
-                f"{path}: {name} has values that are not finite, so the network is of no use.",
+                f"{origin}: {name} has values that are not finite, so the network is of no use.",
                 fix="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
             )
     try:
-        module.load_state_dict(content["state_dict"], strict=True)
+        module.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit the run's configuration: {str(error).splitlines()[1].strip()}") from None
-    extra: dict[str, Any] = content["kdface"]
-    return extra
+        raise UserError(
+            f"{origin} does not fit the run's configuration: {str(error).splitlines()[1].strip()}"
+        ) from None

@@ -20,6 +20,16 @@ class Metric(TypedDict, total=False):
     high: float | None
 
 
+class Point(TypedDict, total=False):
+    """A threshold at a false-accept rate; `low` and `high` are null where they are not bounded."""
+
+    far: Required[float]
+    threshold: Required[float]
+    low: float | None
+    high: float | None
+    tar: float | None
+
+
 class Card(TypedDict, total=False):
     """A dataset in data.json."""
 
@@ -56,6 +66,7 @@ class Results(TypedDict, total=False):
     counts: dict[str, Any]
     symptoms: dict[str, list[str]] | None
     choices: dict[str, dict[str, Any]] | None
+    operating_points: dict[str, list[Point]] | None
     skipped: list[Any]
     step: Count
     seed: int

@@ -155,6 +155,7 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
             "metrics": metrics_of(outcomes),
             "counts": {name: outcome.counts for name, outcome in outcomes.items()},
             "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
+            "operating_points": points_of(outcomes),
             "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
             "step": trainer.global_step,
             "seed": job.seed,
@@ -301,6 +302,12 @@ def metrics_of(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float | None
         for name, outcome in outcomes.items()
         for key, metric in outcome.metrics.items()
     }
+
+
+def points_of(outcomes: dict[str, Outcome]) -> dict[str, list[dict[str, Any]]]:
+    """test set -> its thresholds at false-accept rates; of verification only."""
+    found = {name: outcome.operating_points() for name, outcome in outcomes.items()}
+    return {name: points for name, points in found.items() if points}
 
 
 def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:

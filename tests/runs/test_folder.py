@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from kdface.errors import UserError
 from kdface.lightning.loggers import guarded
-from kdface.runs.checkpoint import load_weights_into, read_checkpoint
+from kdface.runs.checkpoint import fill, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run, prepare, write_json
 from kdface.runs.records import Records, read
 from tests.conftest import TINY, Kdface, command, only_run
@@ -178,18 +178,18 @@ def test_a_flipped_bit_and_useless_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     content = {"state_dict": module.state_dict(), "kdface": FIELDS}
     torch.save(content, path)
-    load_weights_into(torch.nn.Linear(64, 64), path)
+    fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     whole = path.read_bytes()
     at = whole.index(module.weight.detach().numpy().tobytes())
     path.write_bytes(whole[: at + 3] + bytes([whole[at + 3] ^ 0x40]) + whole[at + 4 :])
     with pytest.raises(UserError, match="broken"):
-        load_weights_into(torch.nn.Linear(64, 64), path)
+        fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.full((64,), torch.nan)}}, path)
     with pytest.raises(UserError, match="bias has values that are not finite"):
-        load_weights_into(torch.nn.Linear(64, 64), path)
+        fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.zeros(64, dtype=torch.float64)}}, path)
     with pytest.raises(UserError, match=r"bias is torch\.float64, not torch\.float32"):
-        load_weights_into(torch.nn.Linear(64, 64), path)
+        fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
 
 
 def test_a_folder_that_is_not_ours_is_never_written_into(kdface: Kdface, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""The network that a run ships, built without its method: no Lightning is imported, no teacher or dataset is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdface.backbones.graded import Graded
+from kdface.config.build import build
+from kdface.config.locate import locate
+from kdface.config.parts import build_augmentation, build_backbone, build_head
+from kdface.config.source import signature
+from kdface.faces import Preprocessing
+from kdface.hardware import weights_dtype
+from kdface.runs.checkpoint import fill
+from kdface.runs.opened import OpenedRun
+
+OURS = "kdface.methods."
+Grade = Callable[[Tensor], Tensor]  # (N, D) embeddings, not normalised -> (N,) quality, higher is better
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Attributes:
+    network: (N, 3, H, W), (pixel - mean) / std -> (N, D), not normalised; in eval mode.
+    preprocessing: its images.
+    grade: face-image quality of embeddings; null: it gives none.
+    resizes: whether it was trained on crops that were shrunk to the size of its images.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    grade: Grade | None
+    resizes: bool
+
+
+def shipped(run: OpenedRun) -> Shipped:
+    """Build the evaluated network of a run: the student, or the average of its weights.
+
+    Raises `UserError` if the weights do not fit the configuration or are not finite.
+    """
+    target = str(run.config["method"]["_target_"])
+    resizes = is_resized(run.config["dataset"])
+    if not target.startswith(OURS):  # a method of another package decides itself what it ships
+        from kdface.config.load import method_of
+
+        method = method_of(run)
+        grade = getattr(method.head, "quality", None) if method.grades else None
+        return Shipped(method.embedder.eval(), method.preprocessing, grade, resizes)
+    augmentation = build_augmentation(run.config, run.source)
+    preprocessing = augmentation.preprocessing(run.config["method"]["views"]["student"], run.source)
+    grade = None
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is loaded over
+        network = build_backbone(run.config, preprocessing.size)
+        if target == f"{OURS}AIKD":
+            network = Graded(network, int(run.config["method"]["hidden"]))
+            grade = network.grade if run.config["method"]["quality_weight"] > 0 else None
+    dtype = weights_dtype(run.config["trainer"].get("precision"))
+    if dtype is not None:
+        network.to(dtype)
+    fill(network, own_weights(run.weights, "networks" in signature(target)), run.checkpoint)
+    if run.config["head"] is not None and hasattr(locate(run.config["head"]["_target_"]), "quality"):
+        grade = _grading_head(run, network, dtype).quality
+    return Shipped(network.eval(), preprocessing, grade, resizes)
+
+
+def _grading_head(run: OpenedRun, network: nn.Module, dtype: torch.dtype | None) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        head = build_head(run.config, network, int(run.about["num_classes"]))
+    assert head is not None
+    if dtype is not None:
+        head.to(dtype)
+    fill(
+        head,
+        {key.removeprefix("head."): each for key, each in run.weights.items() if key[:5] == "head."},
+        run.checkpoint,
+    )
+    return head.eval()
+
+
+def own_weights(weights: Mapping[str, Tensor], paired: bool) -> dict[str, Tensor]:
+    """The shipped network's part of a method's weights, under the network's own names.
+
+    Args:
+        weights: of the whole method. If there is an averaged copy of the backbone, it is what is shipped.
+        paired: the backbone is a pair of networks (`kdface.backbones.paired.Paired`), and its student is shipped.
+    """
+    prefix = "averaged." if any(key.startswith("averaged.") for key in weights) else "backbone."
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    if not paired:
+        return own
+    parts = ("shared.", "own.student.")
+    return {key.removeprefix(part): each for part in parts for key, each in own.items() if key.startswith(part)}
+
+
+def build_exported(
+    about: Mapping[str, Any], weights: Mapping[str, Tensor], origin: Path
+) -> tuple[nn.Module, Grade | None]:
+    """The network of an exported file, from what the file says of itself; and its grade, if it has one."""
+    size = Preprocessing.from_dict(dict(about["preprocessing"])).size
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = build(about["backbone"], "backbone", image_size=size)
+    grade = None
+    if hidden := about.get("quality_hidden"):
+        network = Graded(network, int(hidden))
+        grade = network.grade
+    dtype = next((value.dtype for value in weights.values() if value.dtype.is_floating_point), torch.float32)
+    fill(network.to(dtype), dict(weights), origin)
+    return network.eval(), grade
+
+
+def is_resized(node: Mapping[str, Any]) -> bool:
+    """Whether a dataset is a `kdface.datasets.Resized` one, or is made of one."""
+    return node.get("_target_") == "kdface.datasets.Resized" or any(
+        is_resized(each) for each in node.values() if isinstance(each, Mapping) and "_target_" in each
+    )

@@ -1,0 +1,117 @@
+"""From a run or an exported file to a recogniser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdface.config.shipped import Grade, build_exported, shipped
+from kdface.errors import UserError
+from kdface.faces import Preprocessing
+from kdface.recogniser.points import OperatingPoint, Points
+from kdface.recogniser.recogniser import Recogniser
+from kdface.runs.folder import RunFolder
+from kdface.runs.opened import open_run
+
+EXPORTED = (".pt", ".pth", ".safetensors", ".onnx")
+
+
+def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
+    """A recogniser from a run folder, a checkpoint in one, or a file that `kdface export` wrote.
+
+    Args:
+        path: of the run (its last checkpoint is taken), checkpoint or file.
+        device: `auto` is the GPU if there is one.
+
+    Raises:
+        UserError: there is no such thing, or it cannot be read. Nothing in a file is executed.
+    """
+    place = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    given = Path(path).expanduser()
+    if given.suffix.lower() in EXPORTED and not given.is_dir():
+        return _exported(given, place)
+    run = open_run(path)
+    made = shipped(run)
+    return Recogniser(
+        made.network,
+        made.preprocessing,
+        made.grade,
+        points_of(run.folder),
+        made.resizes,
+        device=place,
+        about={"source": str(run.checkpoint), "step": run.step},
+    )
+
+
+def points_of(folder: RunFolder) -> Points:
+    """The thresholds that a run's results hold, those of later evaluations of the same network too."""
+    results = folder.read_results() if folder.results.is_file() else {}
+    found: dict[str, Any] = {}
+    for later in reversed(folder.read_later().values()):
+        if folder.is_of_end(later, results):
+            found |= later.get("operating_points") or {}
+    return read_points(found | (results.get("operating_points") or {}))
+
+
+def read_points(found: Mapping[str, Any]) -> Points:
+    """Operating points as results.json and exported files hold them."""
+    names = OperatingPoint.__dataclass_fields__
+    return {
+        test: [OperatingPoint(**{name: value for name, value in point.items() if name in names}) for point in points]
+        for test, points in found.items()
+    }
+
+
+def _exported(path: Path, device: torch.device | str) -> Recogniser:
+    network: torch.nn.Module
+    grade: Grade | None = None
+    if path.suffix.lower() == ".onnx":
+        from kdface.recogniser.onnx import read_onnx
+
+        network, about = read_onnx(path, str(device))
+    else:
+        weights, about = _read(path)
+        network, grade = build_exported(about, weights, path)
+    preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    points = read_points(about.get("operating_points") or {})
+    resizes = bool(about.get("resizes"))
+    return Recogniser(
+        network, preprocessing, grade, points, resizes, device=device, about={"source": str(path), **about}
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of an exported file, and what it says of itself."""
+    from kdface.backbones.weights import read_file, read_safetensors
+
+    if path.suffix.lower() != ".safetensors":
+        content = dict(read_file(path))
+        return content.get("state_dict", content), about_in(content.get("kdface"), path)
+    from safetensors import SafetensorError, safe_open
+
+    weights = read_safetensors(path)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("kdface")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+    return weights, about_in(text, path)
+
+
+def about_in(found: Any, path: Path) -> dict[str, Any]:
+    """What an exported file says of itself. Raises `UserError` if it says nothing that can be used."""
+    try:
+        about = json.loads(found) if isinstance(found, str) else found
+        Preprocessing.from_dict(about["preprocessing"])
+        str(about["backbone"]["_target_"])
+    except (TypeError, KeyError, ValueError, IndexError):
+        raise UserError(
+            f"{path} does not say which backbone it is for and how its images are prepared.",
+            expected="a file that kdface export wrote",
+            fix="teacher=weights teacher.weights=FILE uses the weights of other projects",
+        ) from None
+    return dict(about)

@@ -1,0 +1,56 @@
+"""A run's folder, opened: its configuration and the content of one of its checkpoints, which belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdface.config.locate import require_targets
+from kdface.faces import Preprocessing
+from kdface.runs.checkpoint import read_checkpoint
+from kdface.runs.folder import RunFolder, find_run
+from kdface.runs.named import require_one_run
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """Attributes:
+    folder: where it lies.
+    checkpoint: which weights.
+    config: the resolved configuration it was trained with.
+    about: what the checkpoint says of itself.
+    weights: tensors by the names of the method's parts.
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    config: dict[str, Any]
+    about: dict[str, Any]
+    weights: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.about["step"])
+
+    @property
+    def source(self) -> Preprocessing:
+        """The images of the training set, before its augmentation."""
+        return Preprocessing.from_dict(self.about["preprocessing"])
+
+
+def open_run(path: str | Path) -> OpenedRun:
+    """Open a run by its folder (its last checkpoint) or by one of its checkpoints.
+
+    Raises `UserError` if there is no run, or its parts cannot be read or are not of one run.
+    """
+    folder = find_run(path)
+    checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.last
+    config = folder.read_config()
+    require_targets(config)
+    content = read_checkpoint(checkpoint)
+    about = content["kdface"]
+    require_one_run(folder, config, about, checkpoint)
+    if checkpoint.name == folder.last.name:
+        folder.require_final(int(about["step"]))
+    return OpenedRun(folder, checkpoint, config, about, content["state_dict"])
