@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
     values: list[Override] = []
     parsed = OverridesParser.create().parse_overrides(overrides)
     own = [word for word, each in zip(overrides, parsed, strict=True) if each.is_hydra_override()]
-    known = _repository(loader, tuple(own))
+    known = _repository(loader, tuple(own), _opened(loader, tuple(own)))
     for word, each in zip(overrides, parsed, strict=True):
         special = each.is_hydra_override() or each.is_sweep_override()  # where Hydra looks; what it refuses
         if special or (known.group_exists(each.key_or_group) and not isinstance(each.value(), dict)):
@@ -60,7 +61,7 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
 
 
 @functools.lru_cache(maxsize=64)
-def _repository(loader: Any, own: tuple[str, ...]) -> Any:
+def _repository(loader: Any, own: tuple[str, ...], opened: object) -> Any:
     """The groups that there are, with those of the folders that hydra.searchpath adds."""
     return repository(loader, CONFIG, own)
 
@@ -68,6 +69,7 @@ def _repository(loader: Any, own: tuple[str, ...]) -> Any:
 def with_values(loader: Any, config: DictConfig, values: list[Override]) -> DictConfig:
     """A copy of what was chosen, with values laid over it by Hydra. Raises what Hydra raises."""
     laid = copy.deepcopy(config)
+    laid.hydra.runtime.cwd = os.getcwd()
     for name in _OPEN:
         if OmegaConf.is_config(node := OmegaConf.select(laid, name)):
             OmegaConf.set_struct(node, False)
@@ -120,7 +122,6 @@ def _given(override: Override, path: str) -> list[str]:
     return [key[len(path) + 1 :].partition(".")[0]] if key.startswith(f"{path}.") else []
 
 
-@functools.lru_cache(maxsize=64)
 def choose(loader: Any, choosing: tuple[str, ...]) -> Chosen:
     """Compose choices without values. Raises what Hydra raises.
 
@@ -128,5 +129,15 @@ def choose(loader: Any, choosing: tuple[str, ...]) -> Chosen:
         loader: Hydra's config loader. It and what it composed last, up to 64 of them, are kept.
         choosing: the overrides that choose.
     """
+    return _choose(loader, choosing, _opened(loader, choosing))
+
+
+def _opened(loader: Any, words: tuple[str, ...]) -> object:
+    """What a command line adds to the folders is read again whenever Hydra is opened."""
+    return loader.opened if any("hydra.searchpath" in word for word in words) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _choose(loader: Any, choosing: tuple[str, ...], opened: object) -> Chosen:
     config, defaults, files = composed(loader, CONFIG, choosing)
     return Chosen(config, defaults, trace(files, defaults))

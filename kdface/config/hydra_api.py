@@ -6,7 +6,9 @@ every job. `hydra-core` has a ceiling in pyproject.toml because of this file: it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +29,47 @@ BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
     """Hydra over a folder of configurations, with others laid over it: the first of them is searched first."""
-    search_path = create_config_search_path(str(shipped))
-    for folder in reversed(own):
-        search_path.prepend("command-line", f"file://{folder.resolve()}")
-    hydra = Hydra(task_name="kdface", config_loader=_Loader(search_path))
+    if own:
+        search_path = create_config_search_path(str(shipped))
+        for folder in reversed(own):
+            search_path.prepend("command-line", f"file://{folder.resolve()}")
+        loader = _Loader(search_path)
+    else:
+        loader = _shared(shipped, tuple(_stamps(shipped)))
+    loader.opened = object()
+    hydra = Hydra(task_name="kdface", config_loader=loader)
     GlobalHydra.instance().initialize(hydra)
     return hydra
 
 
 class _Loader(ConfigLoaderImpl):
-    """Keeps the defaults list of what it composes, and the files it read for it; Hydra makes both and forgets them."""
+    """Keeps the defaults list of what it composes, and the files it read for it; Hydra makes both and forgets them.
+
+    Attributes:
+        last: both, of the last composition.
+        opened: changes whenever Hydra is opened over it: what it read of folders that are not stamped may be old then.
+    """
 
     last: tuple[list[Any], Any] = ([], None)
+    opened: object = None
 
     def _compose_config_from_defaults_list(self, defaults: list[Any], repo: Any) -> DictConfig:
         self.last = (list(defaults), repo)
         return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+@functools.lru_cache(maxsize=1)
+def _shared(shipped: Path, stamps: tuple[tuple[str, int, int], ...]) -> _Loader:
+    """One loader, and with it what was composed by it, for as long as no file of the folder changes."""
+    return _Loader(create_config_search_path(str(shipped)))
+
+
+def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            found = os.stat(os.path.join(root, name))
+            yield os.path.join(root, name), found.st_mtime_ns, found.st_size
 
 
 def composed(loader: Any, config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[Any], Any]:

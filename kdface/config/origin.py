@@ -6,6 +6,7 @@ parsed with their line numbers gives the origin of every key without asking Hydr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,12 @@ class Origins:
         self.where[key] = origin
 
     def copy(self) -> Origins:
-        return Origins(dict(self.where), {key: list(each) for key, each in self.earlier.items()})
+        """A copy, its files as they are called from the current folder."""
+        start = f"{Path.cwd()}{os.sep}"
+        return Origins(
+            {key: origin.removeprefix(start) for key, origin in self.where.items()},
+            {key: [origin.removeprefix(start) for origin in lost] for key, lost in self.earlier.items()},
+        )
 
     def take(self, key: str, other: Origins) -> None:
         """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
@@ -67,7 +73,7 @@ def trace(files: Any, defaults: list[Any]) -> Origins:
         package = "" if default.package in (None, "", "_global_") else f"{default.package}."
         for key, line in lines(file):
             if key != "defaults" and not key.startswith("defaults."):
-                origins.set(f"{package}{key}", f"{_shown(file)}:{line}")
+                origins.set(f"{package}{key}", f"{file}:{line}")
     return origins
 
 
@@ -86,10 +92,3 @@ def _walk(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:
         yield name, key.start_mark.line + 1
         if isinstance(value, yaml.MappingNode):
             yield from _walk(value, f"{name}.")
-
-
-def _shown(file: Path) -> str:
-    try:
-        return str(file.relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from kdface.config.choosing import choose
+from kdface.config import choosing, hydra_api
 from kdface.config.compose import compose, compose_in, hydra_context, load
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.locate import locate
@@ -106,12 +108,47 @@ def test_jobs_of_one_command_share_choices_and_no_values() -> None:
     assert (first.tree["seed"], first.tree["trainer"]["max_epochs"]) == (7, 9)
     assert first.origins.of("seed") == "command line: seed=7"
     with hydra_context([]) as hydra:
-        before = choose.cache_info()
+        choosing._choose.cache_clear()
         for seed in range(3):
             compose_in(hydra, [*TINY, f"seed={seed}"])
-    assert choose.cache_info().misses == before.misses + 1
+    assert choosing._choose.cache_info().misses == 1
     alone = compose(TINY)
     assert (second.tree, second.choices, second.origins) == (alone.tree, alone.choices, alone.origins)
+
+
+def test_what_was_composed_before_is_told_from_the_folder_one_is_in_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for folder in (tmp_path, conf_folder().parent):
+        monkeypatch.chdir(folder)
+        with hydra_context([]) as hydra:
+            assert load(hydra, TINY).hydra.runtime.cwd == str(folder)
+        found.append(compose(TINY).origins.of("head.margin"))
+    assert found[0] == f"{conf_folder().parent}{os.sep}{found[1]}" and found[1].startswith("conf")
+
+
+def test_a_file_that_changes_between_two_commands_is_read_again(tmp_path: Path) -> None:
+    shipped = tmp_path / "conf"
+    (shipped / "extra").mkdir(parents=True)
+    (shipped / "config.yaml").write_text("defaults: [_self_]\nvalue: 1\n")
+    (own := tmp_path / "own" / "extra").mkdir(parents=True)
+
+    def value(*words: str) -> object:
+        hydra = hydra_api.hydra_over(shipped, [])
+        try:
+            return choosing.choose(hydra.config_loader, words).config["value"]
+        finally:
+            GlobalHydra.instance().clear()
+
+    assert value() == 1
+    (shipped / "config.yaml").write_text("defaults: [_self_]\nvalue: 22\n")
+    assert value() == 22
+    (own / "one.yaml").write_text("# @package _global_\nvalue: 3\n")
+    words = (f"hydra.searchpath=[file://{own.parent}]", "+extra=one")
+    assert value(*words) == 3
+    (own / "one.yaml").write_text("# @package _global_\nvalue: 4\n")  # of the same size, in a folder that none watches
+    assert value(*words) == 4
 
 
 @pytest.mark.parametrize("group", groups())
