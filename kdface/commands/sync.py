@@ -39,21 +39,21 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     """Every record in its order, the configuration and the figures. Unlike in training, a logger that fails is an
     error here: nothing else is lost."""
     from kdface.config.build import build
-    from kdface.lightning.loggers import close, placed, replay, show, started
+    from kdface.lightning.loggers import close, finish, placed, replay, started
     from kdface.runs.records import read
 
     if not folder.metrics.is_file():
         raise UserError(f"{folder.root} has no metrics.jsonl yet.", fix=f"kdface run {folder.root}")
     if "tensorboard" in nodes and (folder.root / "tensorboard").exists():
         raise UserError(f"{folder.root}/tensorboard is there already.", fix=f"rm -r {folder.root}/tensorboard")
-    count = 0
+    count, metrics = 0, folder.read_results()["metrics"] if folder.results.is_file() else {}
     for node in nodes.values():
         try:
             logger = build({**node, **placed(node["_target_"], node, folder.root, folder.name)}, "logger")
             started(logger, folder.root)
             logger.log_hyperparams(folder.read_config())
             count = replay(logger, read(folder.metrics))
-            show(logger, sorted(folder.figures.glob("*.png")))
+            finish(logger, folder.root, sorted(folder.figures.glob("*.png")), metrics, nodes)
             close(logger, "success")
         except UserError:
             raise

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from kdface.runs.folder import write_text
 from kdface.runs.records import scalars
 
 log = logging.getLogger("kdface")
+_LOGGED = ("wandb", "tensorboard", "csv", "mlflow.db", "mlflow.run", "mlruns", ".lock")
 _GUARDED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint", "log_image")
 
 
@@ -39,7 +41,10 @@ def placed(target: str, given: Mapping[str, Any], folder: Path, run_name: str) -
     }
     os.environ.setdefault("WANDB_SILENT", "true")
     name = target.rpartition(".")[2]
-    return {key: value for key, value in values.get(name, {}).items() if given.get(key) is None}
+    found = {key: value for key, value in values.get(name, {}).items() if given.get(key) is None}
+    if name == "WandbLogger" and given.get("offline") and given.get("log_model"):
+        found["log_model"] = False  # Lightning's own upload of checkpoints refuses to be offline; `keep` does not
+    return found
 
 
 def started(logger: Logger, folder: Path) -> None:
@@ -105,6 +110,55 @@ def show(logger: Logger, figures: Iterable[Path]) -> None:
             assert image is not None
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             logger.experiment.add_image(f"figures/{file.stem}", image, dataformats="HWC")  # type: ignore[attr-defined]
+
+
+def tabulate(logger: Logger, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Give a logger the results as a table of test set, metric, value and standard deviation, as it takes one."""
+    columns = ["test set", "metric", "value", "std"]
+    rows = [[*key.split("/", 1), metric.get("value"), metric.get("std")] for key, metric in metrics.items()]
+    kind = type(logger).__name__
+    if kind == "WandbLogger":
+        logger.log_table("results", columns=columns, data=rows)  # type: ignore[attr-defined]
+    elif kind == "MLFlowLogger":
+        data = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
+        logger.experiment.log_table(logger.run_id, data, "results.json")  # type: ignore[attr-defined]
+    elif kind == "TensorBoardLogger":
+        lines = ["| " + " | ".join("" if word is None else str(word) for word in row) + " |" for row in rows]
+        text = "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines])
+        logger.experiment.add_text("results", text)  # type: ignore[attr-defined]
+
+
+def keep(logger: Logger, folder: Path) -> None:
+    """Give W&B or MLflow the run's folder as an artifact, without what loggers themselves wrote there."""
+    kind = type(logger).__name__
+    files = {
+        path: path.relative_to(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path.relative_to(folder).parts[0] not in _LOGGED
+    }
+    if kind == "WandbLogger":
+        artifact = importlib.import_module("wandb").Artifact(re.sub(r"[^\w.-]", "_", folder.name), type="run")
+        for path, name in files.items():
+            artifact.add_file(str(path), name=str(name))
+        logger.experiment.log_artifact(artifact)  # type: ignore[attr-defined]
+    elif kind == "MLFlowLogger":
+        for path, name in files.items():
+            logger.experiment.log_artifact(logger.run_id, str(path), str("run" / name.parent))  # type: ignore[attr-defined]
+
+
+def finish(
+    logger: Logger,
+    folder: Path,
+    figures: Iterable[Path],
+    metrics: Mapping[str, Mapping[str, float | None]],
+    nodes: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """All that a finished run has for a logger: pictures, the table of results, and with `log_model` its folder."""
+    show(logger, figures)
+    tabulate(logger, metrics)
+    kind = type(logger).__name__
+    if any(node.get("log_model") and str(node["_target_"]).endswith(f".{kind}") for node in nodes.values()):
+        keep(logger, folder)
 
 
 def close(logger: Logger, status: str) -> None:

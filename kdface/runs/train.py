@@ -23,7 +23,7 @@ from kdface.evaluation import EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, forward_context, keep_freed_memory, profile_for
 from kdface.heads.partial_fc import shard_heads
 from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
-from kdface.lightning.loggers import attempt, close, replay, show, started, starts_anew
+from kdface.lightning.loggers import attempt, close, finish, replay, started, starts_anew
 from kdface.lightning.records import record_evaluation
 from kdface.methods import Method
 from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
@@ -176,8 +176,15 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
             write_scores(folder.scores, outcomes)
             write_json(folder.results, results)
             draw()
+            shown = partial(
+                finish,
+                folder=folder.root,
+                figures=sorted(folder.figures.glob("*.png")),
+                metrics=results["metrics"],
+                nodes=job.config.get("logger") or {},
+            )
             for logger in loggers:
-                attempt(partial(show, figures=sorted(folder.figures.glob("*.png"))), logger)
+                attempt(shown, logger)
         status = "success"
     finally:
         for logger in loggers:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kdface.runs.records import scalars
 from tests.conftest import TINY, command, only_run
@@ -39,24 +42,83 @@ def test_a_record_has_the_names_that_were_logged(record: dict[str, Any], found: 
     assert scalars(record) == found
 
 
-def test_two_loggers_at_once_write_below_the_run_folder(tmp_path: Path) -> None:
-    words = ["train", *SHORT, "logger=[wandb,csv]", "logger.wandb.tags=[a,b]", f"paths.runs={tmp_path}/runs"]
-    said = command(*words, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that three loggers were given."""
+    folder = tmp_path_factory.mktemp("logged")
+    words = ["logger=[wandb,csv,tensorboard]", "logger.wandb.tags=[a,b]", "logger.wandb.group=g"]
+    more = ["logger.wandb.log_model=true", f"paths.runs={folder}/runs"]
+    said = command("train", *SHORT, *words, *more, cwd=folder)
     assert said.returncode == 0, said.stderr
-    run = only_run(tmp_path / "runs")
-    assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
-    assert not (tmp_path / "wandb").exists()
-    with open(run / "csv/metrics.csv", encoding="utf-8") as file:
+    assert "failed" not in said.stderr
+    assert not (folder / "wandb").exists()
+    return only_run(folder / "runs")
+
+
+def test_two_loggers_at_once_write_below_the_run_folder(logged: Path) -> None:
+    with open(logged / "csv/metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["train/loss"]) > 0 for row in rows if row["train/loss"]] == [True, True]
     assert any(row["toy_pairs/eer"] for row in rows)
 
 
-def test_tensorboard_writes_event_files(tmp_path: Path) -> None:
+def _wandb_records(content: bytes) -> Iterator[bytes]:
+    """The records of a .wandb file: LevelDB's log format in blocks of 32 KiB, after a header of seven bytes."""
+    at, parts = 7, b""
+    while at + 7 <= len(content):
+        if (room := -at % 32768) and room < 7:  # no header fits: the rest of the block is padding
+            at += room
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        parts, at = parts + content[at + 7 : at + 7 + length], at + 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def test_wandb_has_configuration_tags_images_results_and_the_folder(logged: Path) -> None:
+    """Read back as `wandb sync` reads it, by wandb's own messages."""
+    from wandb.proto import wandb_internal_pb2
+
+    (written,) = logged.glob("wandb/offline-run-*/*.wandb")
+    config: dict[str, Any] = {}
+    history: dict[str, Any] = {}
+    run, artifacts = None, []
+    for data in _wandb_records(written.read_bytes()):
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+        record.ParseFromString(data)
+        if record.HasField("run"):
+            run = record.run
+        for update in (*record.config.update, *(run.config.update if run and record.HasField("run") else ())):
+            config[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
+        history |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        if record.HasField("artifact"):
+            artifacts.append(record.artifact)
+    assert run is not None and sorted(run.tags) == ["a", "b"] and run.run_group == "g" and run.job_type == "train"
+    tree = yaml.safe_load((logged / "config.yaml").read_text())
+    assert config["optimizer"]["lr"] == tree["optimizer"]["lr"] and config["seed"] == 0
+    kinds = {key.removesuffix("/_type"): value for key, value in history.items() if key.endswith("/_type")}
+    drawn = ("loss", "views", "toy_pairs_det", "toy_pairs_roc", "toy_pairs_scores")
+    assert kinds == {**{f"figures/{name}": "images/separated" for name in drawn}, "results": "table-file"}
+    metrics = json.loads((logged / "results.json").read_text())["metrics"]
+    assert history["results/nrows"] == len(metrics)
+    assert history["toy_pairs/eer"] == metrics["toy_pairs/eer"]["value"]
+    (folder,) = (artifact for artifact in artifacts if artifact.type == "run")
+    paths = {entry.path for entry in folder.manifest.contents}
+    assert {"config.yaml", "results.json", "checkpoints/last.ckpt"} <= paths
+    assert not any(path.startswith(("wandb", "csv", "tensorboard")) for path in paths)
+
+
+def test_tensorboard_has_scalars_images_and_results(logged: Path) -> None:
     pytest.importorskip("tensorboard", reason="an extra")
-    said = command("train", *SHORT, "logger=tensorboard", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    assert len(list(only_run(tmp_path / "runs").glob("tensorboard/events.*"))) >= 1
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    events = EventAccumulator(str(logged / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "toy_pairs/eer"} <= set(events.Tags()["scalars"])
+    assert {"figures/views", "figures/toy_pairs_roc"} <= set(events.Tags()["images"])
+    (results,) = events.Tensors("results/text_summary")
+    assert "| toy_pairs | eer |" in results.tensor_proto.string_val[0].decode()
 
 
 def test_mlflow_writes_a_database_below_the_run_folder(tmp_path: Path) -> None:
