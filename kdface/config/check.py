@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from kdface.config.advice import ALIASES
 from kdface.config.locate import Parameter, require_targets
@@ -24,6 +24,7 @@ from kdface.config.renamed import WITHOUT_EFFECT, old_name
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, nearest
+from kdface.signature import adapter
 
 # What the framework hands to a part by name. These are read from data or from another part, never typed.
 INJECTED: dict[str, tuple[str, ...]] = {
@@ -244,7 +245,7 @@ def convert(hint: Any, value: Any) -> Any:
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)
         return nested(**{key: convert(hints[key], each) for key, each in value.items()})
-    return _adapter(hint).validate_json(json.dumps(value), strict=True)
+    return adapter(hint).validate_json(json.dumps(value), strict=True)
 
 
 class Part:
@@ -257,7 +258,7 @@ class TrainerArguments:
 
 def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
     try:
-        _adapter(hint).validate_json(json.dumps(value), strict=True)
+        adapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         said = str(first["msg"]).removeprefix("Input should be ")
@@ -271,13 +272,6 @@ def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
             nearest=f"{key}={near or value}" if key else "",  # `data` is a node here, and a dataset elsewhere
             origin=origins.of(path),
         ) from None
-
-
-def _adapter(hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except Exception:  # a type that carries its own pydantic configuration
-        return TypeAdapter(hint)
 
 
 def _plain(hint: Any) -> Any:

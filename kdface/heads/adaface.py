@@ -19,10 +19,10 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
     over_ranks,
     polar,
 )
+from kdface.signature import checked
 
 _SHORTEST, _LONGEST = 1e-3, 100.0  # to which norms are clipped, in the released code
 _EPS = 1e-3  # added to the standard deviation there

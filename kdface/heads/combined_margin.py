@@ -9,7 +9,8 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor, nn
 
-from kdface.heads.frame import EmbeddingSize, MarginSoftmax, NonNegative, NumClasses, Positive, angle, checked
+from kdface.heads.frame import EmbeddingSize, MarginSoftmax, NonNegative, NumClasses, Positive, angle
+from kdface.signature import checked
 
 
 class CombinedMargin(MarginSoftmax):

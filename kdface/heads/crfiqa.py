@@ -17,8 +17,8 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
 )
+from kdface.signature import checked
 
 EPS = 1e-9  # of the paper
 BETA = 0.5  # of the smooth L1 loss, in the released code

@@ -18,10 +18,10 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
     over_ranks,
     polar,
 )
+from kdface.signature import checked
 
 
 class CurricularFace(Classifier):

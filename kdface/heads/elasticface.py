@@ -8,16 +8,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kdface.heads.frame import (
-    EmbeddingSize,
-    GradientRule,
-    MarginSoftmax,
-    NonNegative,
-    NumClasses,
-    Positive,
-    angle,
-    checked,
-)
+from kdface.heads.frame import EmbeddingSize, GradientRule, MarginSoftmax, NonNegative, NumClasses, Positive, angle
+from kdface.signature import checked
 
 PlusPermutation = Literal["correct", "official"]
 

@@ -14,16 +14,13 @@ A margin-softmax head is five choices (Liu et al., "SphereFace Revived", TPAMI 2
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, ParamSpec, get_type_hints
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -33,35 +30,9 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 AngleFactor = Annotated[float, Ge(1)]  # a multiplicative margin; below 1 it would pull classes together
 GradientRule = Literal["detached", "exact"]
-P = ParamSpec("P")
 
 _MIN_NORM = 1e-8  # an embedding shorter than this has no direction
 _MIN_SINE = 4.47e-3  # sine at cos = 1 - 1e-5, where OpenSphere clamps the cosine before it takes the angle
-
-
-def checked(init: Callable[P, None]) -> Callable[P, None]:
-    """Hold a constructor's arguments to its annotations: what a YAML may not say, a call may not either.
-
-    Raises:
-        ValueError: an argument does not fit; names the class, the argument and what was expected.
-    """
-    signature = inspect.signature(init)
-
-    @functools.wraps(init)
-    def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
-        bound = signature.bind(*args, **kwargs)
-        for name, hint in get_type_hints(init, include_extras=True).items():
-            if name in bound.arguments:
-                value = bound.arguments[name]
-                try:
-                    bound.arguments[name] = TypeAdapter(hint).validate_python(value)
-                except ValidationError as error:
-                    owner = type(args[0]).__name__
-                    reason = error.errors()[0]["msg"]
-                    raise ValueError(f"{owner}: {name} is {value!r}. {reason}.") from None
-        init(*bound.args, **bound.kwargs)
-
-    return checked_init
 
 
 class HeadOutput(NamedTuple):

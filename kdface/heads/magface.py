@@ -18,9 +18,9 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
     polar,
 )
+from kdface.signature import checked
 
 
 class MagFace(Classifier):

@@ -20,8 +20,8 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
 )
+from kdface.signature import checked
 
 
 class Softmax(Classifier):

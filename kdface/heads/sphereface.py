@@ -17,10 +17,10 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
     polar,
 )
 from kdface.heads.schedules import ScheduledMarginSoftmax, annealed_lambda
+from kdface.signature import checked
 
 
 def monotone_cosine(theta: Tensor) -> Tensor:

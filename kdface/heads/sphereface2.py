@@ -19,10 +19,10 @@ from kdface.heads.frame import (
     NumClasses,
     Positive,
     angle,
-    checked,
     polar,
     straight_through,
 )
+from kdface.signature import checked
 
 
 class SphereFace2(Head):

@@ -9,18 +9,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from kdface.heads.frame import (
-    AngleFactor,
-    EmbeddingSize,
-    GradientRule,
-    NonNegative,
-    NumClasses,
-    Positive,
-    angle,
-    checked,
-)
+from kdface.heads.frame import AngleFactor, EmbeddingSize, GradientRule, NonNegative, NumClasses, Positive, angle
 from kdface.heads.schedules import ScheduledMarginSoftmax, stepped_margin
 from kdface.heads.sphereface import monotone_cosine
+from kdface.signature import checked
 
 FeatureNorm = Literal["none", "hard", "soft"]
 

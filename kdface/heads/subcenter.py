@@ -9,17 +9,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kdface.heads.frame import (
-    EmbeddingSize,
-    GradientRule,
-    HeadOutput,
-    NonNegative,
-    NumClasses,
-    Positive,
-    checked,
-    polar,
-)
+from kdface.heads.frame import EmbeddingSize, GradientRule, HeadOutput, NonNegative, NumClasses, Positive, polar
 from kdface.heads.softmax import ArcFace
+from kdface.signature import checked
 
 
 class SubCenterArcFace(ArcFace):

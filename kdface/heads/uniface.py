@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from kdface.heads.frame import EmbeddingSize, Head, HeadOutput, NonNegative, NumClasses, Positive, checked, polar
+from kdface.heads.frame import EmbeddingSize, Head, HeadOutput, NonNegative, NumClasses, Positive, polar
+from kdface.signature import checked
 
 
 class UniFace(Head):

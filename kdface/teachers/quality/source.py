@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol, get_type_hints, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.progress import track
+from kdface.signature import fitted
 
 if TYPE_CHECKING:  # a teacher holds a source, so the sources may not import it
     from kdface.teachers.frozen import Teacher
@@ -47,12 +47,7 @@ class Options:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
-            value = getattr(self, field.name)
-            try:
-                TypeAdapter(hints[field.name]).validate_python(value, strict=True)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise ValueError(f"{type(self).__name__}: {field.name} is {value!r}. {reason}.") from None
+            fitted(self, field.name, hints[field.name], getattr(self, field.name), strict=True)
 
 
 def batches(
