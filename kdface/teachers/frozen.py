@@ -5,16 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from annotated_types import Gt
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdface.backbones import Backbone, load_weights
-from kdface.faces import Preprocessing
+from kdface.faces import FaceSet, Preprocessing
 from kdface.pixels import normalised
-from kdface.teachers.quality import QualitySource
+
+
+@runtime_checkable
+class QualitySource(Protocol):
+    """How useful each image is for recognition, by some measure.
+
+    A pure function of network, images, people and its own options. Where it is a dataclass, as all sources here are,
+    its fields name the options and the scores can be kept on disk (`kdface.teachers.quality.labels`).
+    """
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        """(len(faces),) raw scores, higher is better."""
 
 
 class Teacher:

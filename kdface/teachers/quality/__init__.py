@@ -6,6 +6,7 @@ Example:
     scores = SERFIQ(passes=100)(teacher, faces)
 """
 
+from kdface.teachers.frozen import QualitySource
 from kdface.teachers.quality.crfiqa import CRFIQA
 from kdface.teachers.quality.embedding_norm import EmbeddingNorm
 from kdface.teachers.quality.faceqan import FaceQAN
@@ -16,7 +17,6 @@ from kdface.teachers.quality.label_file import LabelFile
 from kdface.teachers.quality.mated_cosine import MatedCosine
 from kdface.teachers.quality.sddfiqa import SDDFIQA
 from kdface.teachers.quality.serfiq import SERFIQ
-from kdface.teachers.quality.source import QualitySource
 
 __all__ = [
     "CRFIQA",

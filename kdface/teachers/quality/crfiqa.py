@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.people import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 EPS = 1e-9  # of the paper
 _BLOCK = 1 << 24  # cosines in one block of work: 128 MiB

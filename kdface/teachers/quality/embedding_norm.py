@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 
 @dataclass(frozen=True)

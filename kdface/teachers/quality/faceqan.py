@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from torch.nn.functional import cosine_similarity
 
 from kdface.faces import FaceSet
 from kdface.randomness import generator
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 _COPIES_AT_ONCE = 60  # images, times their copies, in one forward and backward pass
 

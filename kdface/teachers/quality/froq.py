@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from torch.nn.functional import cosine_similarity
 
 from kdface.faces import FaceSet
 from kdface.randomness import generator
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 
 @dataclass(frozen=True)

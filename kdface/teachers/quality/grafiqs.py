@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from kdface.backbones import Backbone
 from kdface.errors import UserError, nearest
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 
 @dataclass(frozen=True)

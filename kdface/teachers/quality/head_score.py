@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,14 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 _HEADER = ["key", "quality"]
 _SHOWN = 3  # missing keys that a message names

@@ -22,10 +22,10 @@ from kdface.datasets.checks import fingerprint
 from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
-from kdface.teachers.frozen import Teacher, fingerprint_of
+from kdface.teachers.frozen import QualitySource, Teacher, fingerprint_of
 from kdface.teachers.quality import people, source
 from kdface.teachers.quality.people import mated_cosine, rows_of_people
-from kdface.teachers.quality.source import QualitySource, embedding_once, unit_embeddings
+from kdface.teachers.quality.source import embedding_once, unit_embeddings
 
 log = logging.getLogger("kdface")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -13,11 +13,9 @@ from kdface.errors import DataError
 from kdface.faces import FaceSet
 from kdface.progress import track
 from kdface.randomness import generator
+from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.people import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
-
-if TYPE_CHECKING:
-    from kdface.teachers.frozen import Teacher
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Protocol, get_type_hints, runtime_checkable
+from typing import get_type_hints
 
 import numpy as np
 import torch
@@ -17,23 +17,9 @@ from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.progress import track
 from kdface.signature import fitted
-
-if TYPE_CHECKING:  # a teacher holds a source, so the sources may not import it
-    from kdface.teachers.frozen import Teacher
+from kdface.teachers.frozen import Teacher
 
 _BATCH = 64  # images in one forward pass
-
-
-@runtime_checkable
-class QualitySource(Protocol):
-    """How useful each image is for recognition, by some measure.
-
-    A pure function of network, images, people and its own options. Where it is a dataclass, as all sources here are,
-    its fields name the options and the scores can be kept on disk (`kdface.teachers.quality.labels`).
-    """
-
-    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
-        """(len(faces),) raw scores, higher is better."""
 
 
 @dataclass(frozen=True)
