@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.evaluation.scores import Values, checked, last_of_equals
+from kdface.evaluation.scores import Values, as_array, as_same, last_of_equals, require_rates
 
 Rates = NDArray[np.float64]
 
@@ -75,21 +76,70 @@ class RocCurve:
 def roc(scores: Values, same: Values) -> RocCurve:
     """The exact ROC of scores (pairs,); `same` (pairs,) tells the genuine ones. O(n log n) time.
 
-    Arrays, lists and tensors are taken alike.
+    Arrays, lists and tensors are taken alike. Of tens of millions of pairs, `roc_corners` takes a third of the memory.
 
     Raises:
         UserError: a score is not finite, or genuine or impostor pairs are missing.
     """
-    values, mated = checked(scores, same)
-    order = np.argsort(values)[::-1]
-    ranked = values[order]
+    genuine, impostor = _sorted(scores, same)
+    # Merged by place: sorting numbers is three times as fast as sorting their indices and gathering by them.
+    mated = np.zeros(len(genuine) + len(impostor), dtype=np.bool_)
+    mated[np.searchsorted(impostor, genuine, side="right") + np.arange(len(genuine))] = True
+    ranked = np.empty(len(mated), dtype=impostor.dtype)
+    ranked[mated], ranked[~mated] = genuine, impostor
+    ranked, mated = ranked[::-1], mated[::-1]
     last = last_of_equals(ranked)
-    genuine = np.cumsum(mated[order], dtype=np.int64)[last]
+    accepted = np.cumsum(mated, dtype=np.int64)[last]
     return RocCurve(
         thresholds=np.concatenate([[np.inf], ranked[last]]),
-        genuine_accepted=np.concatenate([[0], genuine]),
-        impostor_accepted=np.concatenate([[0], last + 1 - genuine]),
+        genuine_accepted=np.concatenate([[0], accepted]),
+        impostor_accepted=np.concatenate([[0], last + 1 - accepted]),
     )
+
+
+def roc_corners(scores: Values, same: Values) -> RocCurve:
+    """`roc(scores, same).corners()`, without the curve between its corners.
+
+    Beside the scores it holds one sorted copy of them and a few arrays as long as the genuine ones: AUC, EER, TAR at
+    FAR and FNMR at FMR of 84 million pairs fit into 1 GiB. Raises what `roc` raises.
+    """
+    genuine, impostor = _sorted(scores, same)
+    own, counts = np.unique(genuine, return_counts=True)
+    own, accepted = own[::-1], np.cumsum(counts[::-1], dtype=np.int64)
+    # Per distinct genuine score, falling: impostors above it, and those at or above it.
+    above = len(impostor) - np.searchsorted(impostor, own, side="right")
+    at_least = len(impostor) - np.searchsorted(impostor, own, side="left")
+    before = np.concatenate([[0], at_least[:-1]])  # impostors at or above the genuine score before
+    run = above > before  # impostors alone between that and this: the curve runs along an axis to its end
+    tied = at_least > above  # genuine and impostor scores are equal: the curve runs aslant
+    # Along the genuine axis the vertex of a score is no corner if the next score has no impostor above or beside it.
+    kept = np.ones(len(own), dtype=np.bool_)
+    kept[:-1] = tied[:-1] | run[1:] | tied[1:]
+    vertices = [
+        np.array([[np.inf, 0, 0]]),
+        np.stack([impostor[len(impostor) - above[run]], (accepted - counts[::-1])[run], above[run]], axis=1),
+        np.stack([own, accepted, at_least], axis=1)[kept],
+    ]
+    greatest = impostor[-1]
+    first = len(impostor) - int(np.searchsorted(impostor, greatest, side="left"))
+    vertices.append(np.array([[greatest, (genuine >= greatest).sum(), first]]))  # stays, see `RocCurve.corners`
+    vertices.append(np.array([[min(impostor[0], genuine[0]), len(genuine), len(impostor)]]))
+    corners = np.concatenate(vertices, dtype=np.float64)  # counts are exact up to 2^53
+    corners = corners[np.lexsort((corners[:, 2], corners[:, 1]))]
+    corners = corners[np.append(True, (np.diff(corners[:, 1:], axis=0) != 0).any(axis=1))]
+    return RocCurve(corners[:, 0].copy(), corners[:, 1].astype(np.int64), corners[:, 2].astype(np.int64))
+
+
+def _sorted(scores: Values, same: Values) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The genuine and the impostor scores, rising; float32 stays so, which has the same order in half the room."""
+    given = as_array(scores)
+    values = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
+    mated = as_same(same, values.shape)
+    require_rates(values, mated)
+    genuine, impostor = values[mated], values[~mated]
+    genuine.sort()
+    impostor.sort()
+    return genuine, impostor
 
 
 def auc(curve: RocCurve) -> float:

@@ -40,7 +40,7 @@ def as_same(same: Values, shape: tuple[int, ...]) -> Same:
         raise ValueError(
             f"scores and same must be (pairs,), same bool or 0 and 1; got {shape} and {found.shape} {found.dtype}"
         )
-    return found.astype(np.bool_)
+    return found.astype(np.bool_, copy=False)
 
 
 def unit(embeddings: Embeddings | Values) -> NDArray[np.float64]:
@@ -152,10 +152,16 @@ def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
     """
     values = as_array(scores).astype(np.float64)
     mated = as_same(same, values.shape)
-    bad = ~np.isfinite(values)
-    if bad.any():
+    require_rates(values, mated)
+    return values, mated
+
+
+def require_rates(values: NDArray[np.floating[Any]], mated: Same) -> None:
+    """Raises `UserError` if a score is not finite, or there is no genuine or no impostor pair."""
+    finite = np.isfinite(values)
+    if not finite.all():
         raise UserError(
-            f"{int(bad.sum())} of {len(values)} scores are not finite, first pair {int(bad.argmax())}.",
+            f"{int((~finite).sum())} of {len(values)} scores are not finite, first pair {int(finite.argmin())}.",
             fix="look at the loss and the gradient norm of the run: training has probably diverged",
         )
     if mated.all() or not mated.any():
@@ -166,9 +172,8 @@ def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
             else "There are no pairs.",
             expected="pairs of the same person and pairs of different people",
         )
-    return values, mated
 
 
-def last_of_equals(ranked: Scores) -> NDArray[np.int64]:
+def last_of_equals(ranked: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """Of a sorted array, where each run of equal numbers ends: thresholds cannot part a run."""
     return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kdface.errors import DataError
-from kdface.evaluation.curves import roc
+from kdface.evaluation.curves import roc_corners
 from kdface.evaluation.quality import spearman
 from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
@@ -44,7 +44,7 @@ def draw_scores(scores: Path, figures: Path) -> None:
         if "quality" in found or "scores" not in found:
             continue
         values, same = found["scores"], found["same"]
-        curve = roc(values, same).corners()
+        curve = roc_corners(values, same)
         _save(roc_figure({name: (curve.far, curve.tar)}), figures / f"{name}_roc")
         _save(det_figure({name: (curve.far, curve.fnmr)}), figures / f"{name}_det")
         _save(score_figure(values[same], values[~same]), figures / f"{name}_scores")

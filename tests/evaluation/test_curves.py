@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -20,6 +21,7 @@ from kdface.evaluation.curves import (
     eer_midpoint,
     fnmr_at_fmr,
     roc,
+    roc_corners,
     tar_at_far,
     threshold_at_far,
 )
@@ -66,6 +68,41 @@ def test_vertices_are_the_counts_at_every_distinct_score(scores: Array, same: Sa
     assert curve.far.tolist() == [float(fmr) for _, fmr, _ in slow]
     assert curve.fnmr.tolist() == [float(fnmr) for _, _, fnmr in slow]
     assert curve.tar == pytest.approx([1 - float(fnmr) for _, _, fnmr in slow])
+
+
+@pytest.mark.parametrize(("scores", "same"), CASES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_corners_alone_are_the_corners_of_the_whole_curve(scores: Array, same: Same, dtype: Any) -> None:
+    whole, alone = roc(scores.astype(dtype), same), roc_corners(scores.astype(dtype), same)
+    corners = whole.corners()
+    assert alone.thresholds.tolist() == corners.thresholds.tolist() and alone.thresholds.dtype == np.float64
+    assert alone.genuine_accepted.tolist() == corners.genuine_accepted.tolist()
+    assert alone.impostor_accepted.tolist() == corners.impostor_accepted.tolist()
+    assert auc(alone) == auc(whole)
+    assert eer(alone) == pytest.approx(eer(whole), abs=1e-15)
+    for far in (1e-3, 0.1, 0.3, 1.0):
+        assert tar_at_far(alone, far) == tar_at_far(whole, far)
+        assert fnmr_at_fmr(alone, far) == fnmr_at_fmr(whole, far)
+
+
+def test_corners_of_many_pairs_take_little_more_than_a_sorted_copy_of_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    same = rng.random(400_000) < 0.01
+    scores = (rng.normal(size=len(same)) + same).astype(np.float32)
+    tracemalloc.start()
+    try:
+        roc_corners(scores, same)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.0 * scores.nbytes
+
+
+def test_what_is_given_is_not_changed() -> None:
+    scores, same = _draw(0)
+    before = scores.copy(), same.copy()
+    roc(scores, same), roc_corners(scores, same)
+    assert (scores == before[0]).all() and (same == before[1]).all()
 
 
 @pytest.mark.parametrize(("scores", "same"), CASES)
