@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from kdface.config.paths import expand_home
     from kdface.errors import UserError, nearest, of_system
+    from kdface.stored import printable
 
     words = [expand_home(word) for word in words]
     try:
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[list[str]], int] = command.run
         return run(words[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

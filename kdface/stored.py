@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import pickle
 import re
 import stat
 import zipfile
@@ -34,6 +35,7 @@ _CONTROL = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\\]PX^_].*?(?:\x1b\\\\|\x07|$)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.MULTILINE
 )
 _LARGEST = 256 * MEBIBYTE  # of a text file
+_LARGEST_ARRAY = 4096 * MEBIBYTE
 _DEEPEST = 50  # mappings and lists within each other; a configuration has about ten
 _MOST = 5_000_000  # values, those counted twice that stand in two places
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
@@ -118,7 +120,7 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
 
     def parse(text: str) -> Any:
         try:
-            _require_shallow(text)
+            require_bounded_yaml(text)
             value = yaml.load(text, Loader=_LOADER)
         except (yaml.YAMLError, AttributeError, OverflowError, RecursionError, TypeError) as error:
             raise ValueError(" ".join(str(error).split())) from None
@@ -126,6 +128,42 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
         return conform(value, schema)
 
     return _read(path, parse, fix)
+
+
+def whole_number(text: str | bytes, most: int = (1 << 31) - 1) -> int | None:
+    """The number that ASCII digits write; None if other characters are among them, or it is over `most`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of torch holds: tensors and plain values, on the CPU; nothing in it is executed.
+
+    Raises:
+        pickle.UnpicklingError: it holds more than these.
+        ValueError: it is no such file, is damaged (a bit suffices), or cut off.
+    """
+    import torch  # here: commands that read no weights start without it
+
+    try:
+        require_whole(path)
+        with open_file(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    except Exception as error:  # half a file makes the reader fail in any way it can
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def is_plain_tensor(value: Any) -> bool:
+    """Whether it is a tensor with a value at each place: neither sparse nor quantised."""
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def conform(value: Any, schema: Any) -> Any:
@@ -152,16 +190,24 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of numbers, truth values and texts of an .npz file, each with its checksum.
 
     Raises:
-        UserError: it cannot be read, is damaged, or an array claims another size than it has.
+        UserError: it cannot be read, is damaged, an array claims another size than it has, or takes over 4 GiB.
     """
+    try:
+        return arrays_in(path)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}.", fix=f"rm {path}, and evaluate again") from None
+
+
+def arrays_in(path: Path) -> dict[str, NDArray[Any]]:
+    """As `read_arrays`, and raises `ValueError` with the reason alone."""
     import numpy as np  # here: commands that read no arrays start without it
 
     found: dict[str, NDArray[Any]] = {}
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as content:
             for entry in content.infolist():
-                if entry.compress_type != zipfile.ZIP_STORED:  # what is stored is no larger than the file
-                    raise ValueError(f"{entry.filename} is compressed")
+                if entry.file_size > _LARGEST_ARRAY:  # what is compressed may claim any size
+                    raise ValueError(f"{entry.filename} claims {entry.file_size / MEBIBYTE:,.0f} MiB")
                 with content.open(entry) as array:
                     version = np.lib.format.read_magic(array)
                     head = (
@@ -176,8 +222,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                         raise ValueError(f"{entry.filename} has not the size that it claims")
                 with content.open(entry) as array:
                     found[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(array, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.", fix=f"rm {path}, and evaluate again") from None
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    except Exception as error:  # a damaged archive or header makes its readers fail in many ways
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     return found
 
 
@@ -190,7 +238,7 @@ def require_whole(path: Path) -> None:
         ValueError: an entry does not have its checksum, or the file is cut off.
         OSError: as `open` does.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if file.read(4) != b"PK\x03\x04":
             return
     try:
@@ -252,10 +300,25 @@ def _require_plain(value: Any, finite: bool) -> None:
             raise ValueError(f"{str(node)[:40]!r} is of the type {type(node).__name__}")
 
 
-def _require_shallow(text: str) -> None:
-    """Raise `ValueError` for YAML that is nested too deep for its own loader, which is recursive; the parser is not."""
-    depth = 0
+def require_bounded_yaml(text: str) -> None:
+    """Raise `ValueError` for YAML that is nested too deep for its own loader, which is recursive, or that its aliases
+    make too large; the parser is neither. Raises `yaml.YAMLError` for what is no YAML."""
+    open_nodes: list[list[Any]] = [["", 0]]  # anchor and size of each collection that has begun
+    sizes: dict[str, int] = {}
     for event in yaml.parse(text, Loader=_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        size = 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append([event.anchor, 1])
+            if len(open_nodes) > _DEEPEST + 1:
+                raise ValueError(f"it is nested more than {_DEEPEST} deep")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+            sizes[anchor] = size
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor or "", 1)  # not known: inside of what it names, as in `&a [*a]`
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor or ""] = 1
+        open_nodes[-1][1] += size
+        if open_nodes[-1][1] > _MOST:
+            raise ValueError(f"it holds more than {_MOST:,} values, by its aliases")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdface.backbones.backbone import Backbone
 from kdface.errors import UserError
+from kdface.stored import is_plain_tensor, read_torch
 
 OWNERS = ("backbone.", "model.")  # of a checkpoint that also holds a head; "model." is AdaFace's
 WRAPPERS = ("module.", *OWNERS)  # "module." is DataParallel's and DDP's
@@ -37,7 +38,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
 
     Raises:
         UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
-            missing, unexpected and differently shaped keys and the backbone they come nearest to.
+            missing, unexpected and differently shaped keys and the backbone they come nearest to, or are not finite.
     """
     given = _strip(source if isinstance(source, Mapping) else read_file(Path(source)))
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
@@ -61,6 +62,8 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
             origin=origin,
             fix="choose the backbone, embedding_size and image size these weights were trained with",
         )
+    if broken := [key for key, value in given.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise UserError(f"{origin}: {_listed('of not finite values', broken)}, so the network is of no use.")
     backbone.load_state_dict(given, strict=False)  # strictness was seen to above; counters may be absent
 
 
@@ -119,8 +122,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
     if path.suffix.lower() == ".safetensors":
         return read_safetensors(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
+        loaded = read_torch(path)
+    except (UnpicklingError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read as plain tensors: it is no PyTorch weight file, is cut short, or holds "
             "objects whose loading could execute code.",
@@ -139,7 +142,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read as safetensors: {error}.", fix="fetch the file again, or export it anew"
         ) from None
@@ -160,9 +163,9 @@ def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
         while name.startswith(WRAPPERS):
             name = name.split(".", 1)[1]
         value = inner[key]
-        if not isinstance(value, Tensor):
+        if not is_plain_tensor(value):
             raise UserError(
-                f"The entry '{key}' is a {type(value).__name__}, not a tensor.",
+                f"The entry '{key}' is a {type(value).__name__}, not a dense tensor.",
                 expected="a state dict, bare or under the key 'state_dict'",
             )
         stripped[name] = value

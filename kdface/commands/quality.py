@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -50,6 +48,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
 
     from kdface.config.load import load_run
     from kdface.config.shipped import is_resized
+    from kdface.csv_files import csv_text
     from kdface.datasets.folders import images_below
     from kdface.datasets.images import SUFFIXES
     from kdface.hardware import detect
@@ -95,13 +94,10 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
             fix="take another run: the training of this one has probably diverged",
         )
     ranked = sorted(zip(scores, graded, strict=True), key=lambda each: (-each[0], str(each[1])))
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(["key", "quality"])
-    rows.writerows([[each.relative_to(folder).as_posix(), f"{score:.6f}"] for score, each in ranked])
+    rows = [["key", "quality"], *([each.relative_to(folder).as_posix(), f"{score:.6f}"] for score, each in ranked)]
     stem = f"quality_{folder.resolve().name}"
     table, sheet = output / f"{stem}.csv", output / f"{stem}.png"
-    write_text(table, text.getvalue())
+    write_text(table, csv_text(rows))
     rows_shown = spread(np.asarray(scores))  # read again: a folder may be larger than the memory
     images = [pixels(graded[row], size, resizes)[0] for row in rows_shown]
     save(quality_sheet(images, np.asarray(scores)[rows_shown]), sheet)

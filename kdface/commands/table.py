@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import re
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import own_command
 
@@ -103,12 +102,11 @@ def _lost(file: Path, text: str) -> list[str]:
     if not file.is_file():
         return []
 
-    def seeds(written: str) -> dict[tuple[str, ...], set[str]]:
-        rows = csv.DictReader(io.StringIO(written))
-        return {tuple(row.get(key) or "" for key in _CELL): set((row.get("seeds") or "").split()) for row in rows}
+    def seeds(written: list[list[str]]) -> dict[tuple[str, ...], set[str]]:
+        rows = [dict(zip(written[0], row, strict=False)) for row in written[1:]]
+        return {tuple(row.get(key, "") for key in _CELL): set(row.get("seeds", "").split()) for row in rows}
 
-    now = seeds(text)
-    before = seeds(file.read_text(encoding="utf-8", errors="replace"))
+    now, before = (seeds([row for _, row in found]) for found in (rows_in(text), read_rows(file)))
     return [f"{cell[1]}, {cell[2]}" for cell, there in before.items() if cell in now and there - now[cell]]
 
 

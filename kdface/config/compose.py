@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config import views
+from kdface.config.bounded import require_bounded
 from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.choosing import choose, split, with_values
 from kdface.config.files import absolute, absolute_paths, require_name
@@ -58,6 +59,7 @@ def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
     for folder in config_dirs:
         if not folder.is_dir():
             raise UserError(f"--config-dir {folder}: there is no such folder.", fix="give a folder of YAML files")
+        require_bounded(folder)
     before = GlobalHydra.instance().hydra  # of an application of the user's own
     GlobalHydra.instance().clear()
     try:

@@ -15,6 +15,7 @@ from kdface.datasets.safe_pickle import load_plain
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
 
+_LARGEST = 8 << 30  # bytes of a set
 _CONTENTS = "a pickled pair: the list of 2N encoded images, and the list of N booleans"
 
 
@@ -55,7 +56,7 @@ class BinPairs:
         self.terms = terms
         self.preprocessing = Preprocessing(size=(size[0], size[1]))
         try:
-            contents = load_plain(read_bytes(self.path))
+            contents = load_plain(read_bytes(self.path, _LARGEST))
         except ValueError as error:
             raise DataError(
                 f"{self.path}: this pickle is not read: {error}.",

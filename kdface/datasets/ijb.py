@@ -91,6 +91,7 @@ class IJB:
         if not (np.isfinite(self.detector_score) & (self.detector_score > 0)).all():
             raise DataError(f"{detected}: a detector's score is not over 0.", expected="a number over 0 a face")
         self.template, self.medium = _table(grouped, (1, 2), np.int64).T
+        _require_numbers(grouped, self.template)
         self.subject: dict[int, str] = {}
         self.galleries = tuple(self._templates(file) for file in _two(meta, f"{release}_1N_gallery_*.csv"))
         self.probes = self._templates(meta / f"{release}_1N_probe_mixed.csv")
@@ -140,13 +141,15 @@ class IJB:
     def _compared(self, path: Path) -> tuple[Numbers, NDArray[np.bool_]]:
         """The pairs of the 1:1 list, and whether each shows one person."""
         listed = _table(path, range(3), np.int64)
+        _require_numbers(path, listed[:, :2])
         pairs, same = listed[:, :2].astype(np.int32), listed[:, 2] == 1
         if not (same | (listed[:, 2] == 0)).all():
             raise DataError(f"{path}: a label is neither 0 nor 1.", expected="template, template, 0 or 1")
         number = {person: place for place, person in enumerate(dict.fromkeys(self.subject.values()))}
-        person = np.full(1 + max(int(pairs.max()), *self.subject), -1)
-        person[list(self.subject)] = [number[each] for each in self.subject.values()]
-        left, right = person[pairs].T
+        known = np.array(sorted(self.subject), dtype=np.int32)
+        person = np.array([number[self.subject[template]] for template in known.tolist()])
+        place = np.searchsorted(known, pairs).clip(max=len(known) - 1)
+        left, right = np.where(known[place] == pairs, person[place], -1).T
         wrong = np.flatnonzero((left >= 0) & (right >= 0) & ((left == right) != same))
         if len(wrong):
             one, two = pairs[wrong[0]].tolist()
@@ -160,10 +163,17 @@ class IJB:
     def _templates(self, path: Path) -> Numbers:
         """The templates of a 1:N list, each once and in its order; whom they show is kept in `subject`."""
         rows = _table(path, (0, 1), np.int64, delimiter=",", skiprows=1)
+        _require_numbers(path, rows[:, 0])
         for template, subject in rows.tolist():
             if self.subject.setdefault(template, str(subject)) != str(subject):
                 raise DataError(f"{path}: template {template} shows {subject}, and {self.subject[template]} elsewhere.")
         return np.array(list(dict.fromkeys(rows[:, 0].tolist())), dtype=np.int64)
+
+
+def _require_numbers(path: Path, templates: Numbers) -> None:
+    """Raise `DataError` unless the numbers of templates are from 0 to 2^31 - 1: pairs are kept in 32 bits."""
+    if wrong := templates[(templates < 0) | (templates >= 1 << 31)].tolist():
+        raise DataError(f"{path}: {wrong[0]} is not the number of a template.", expected=f"0 to {(1 << 31) - 1}")
 
 
 def _two(folder: Path, pattern: str) -> list[Path]:
@@ -182,7 +192,7 @@ def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file, which is told of below
             rows = np.loadtxt(path, dtype, None, delimiter, skiprows=skiprows, usecols=list(columns), ndmin=2)
-    except (ValueError, OSError):
+    except (ValueError, OSError, OverflowError):
         raise _unreadable(path, columns, dtype, delimiter, skiprows) from None
     if not len(rows):
         raise DataError(f"{path}: nothing is listed.", fix="fetch the lists anew from their publisher")
@@ -197,6 +207,6 @@ def _unreadable(path: Path, columns: Sequence[int], dtype: Any, delimiter: str |
         fields = line.split(delimiter)
         try:
             [np.dtype(dtype).type(fields[column]) for column in columns if line.strip()]
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             return DataError(f"{path}, line {number}: {line[:80]!r} cannot be read.", fix=fix)
     return DataError(f"{path}: the list cannot be read.", fix=fix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 import zlib
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,13 @@ from annotated_types import Ge
 
 from kdface.errors import DataError
 from kdface.faces import Image
+from kdface.stored import read_bytes as bytes_of_file
 
 Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in pixels
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 FORMATS = "a whole JPEG, PNG, BMP or WebP image"
+LARGEST_FILE = 1 << 30  # bytes
 MOST_PIXELS = 1 << 27  # of one image, 0.4 GB decoded: a header may claim any number, and decoding allocates it
 
 # In JPEG data FF00 is a stuffed byte and FFD0-FFD7 restart a scan; any other FFxx opens a segment.
@@ -94,14 +95,14 @@ def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) ->
         raise error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file. Raises `DataError` naming it where it cannot be read, or is a pipe or device."""
+def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The bytes of a file. Raises `DataError` naming it where it cannot be read, is a pipe or device, or larger."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: not a file.")
-        return path.read_bytes()
+        return bytes_of_file(path, largest)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not a file of data: {error}.") from None
 
 
 def _damage(data: bytes) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kdface.csv_files import read_rows
 from kdface.datasets.folders import missing
-from kdface.datasets.images import read_bytes
 from kdface.errors import DataError
 from kdface.faces import Points
 
@@ -61,19 +59,15 @@ def read_landmarks(path: Path) -> dict[str, Landmarks]:
     """
     if not path.is_file():
         raise missing(path, "a CSV file with the header " + ",".join(HEADER))
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text file.") from error
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
-    header = next(rows, [])
+    rows = read_rows(path)
+    header = rows[0][1] if rows else []
     if tuple(field.strip() for field in header) != HEADER:
-        raise DataError(f"{path}, line 1: the header is {','.join(header)!r}.", expected=",".join(HEADER))
+        raise DataError(f"{path}, line 1: the header is {','.join(header)[:200]!r}.", expected=",".join(HEADER))
     found: dict[str, Landmarks] = {}
-    for row in rows:
+    for line, row in rows[1:]:
         if not any(field.strip() for field in row):
             continue
-        source = f"{path}, line {rows.line_num}"
+        source = f"{path}, line {line}"
         key = row[0].strip()
         parts = key.split("/")
         if len(parts) != 2 or any(part in ("", ".", "..") for part in parts):

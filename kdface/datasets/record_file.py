@@ -12,6 +12,7 @@ import numpy as np
 
 from kdface.datasets.images import read_bytes
 from kdface.errors import DataError
+from kdface.stored import whole_number
 
 # A record is: magic, a word, data, zeros up to a multiple of 4. The word holds the fragment flag in its upper
 # 3 bits and the length of the data in its lower 29 (dmlc-core, recordio.h).
@@ -20,6 +21,7 @@ _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 _IMAGE_HEADER = struct.Struct("<IfQQ")  # number of label values, label, id, second id
+_LARGEST = 1 << 48  # of an index or offset
 _HEAD = 64  # bytes that hold the header of nearly every record: 8 + 24 + up to 8 label values
 
 
@@ -164,13 +166,13 @@ def _read_index(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """(records, 2) of index and offset, by rising index."""
     rows: list[tuple[int, int]] = []
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
-        fields = line.split()
-        if not (len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit()):
+        numbers = [whole_number(field, _LARGEST) for field in line.split()]
+        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
             raise DataError(
                 f"{path}, line {number}: {line[:40].decode('utf-8', 'replace')!r} is not an index entry.",
                 expected="index<TAB>byte offset",
             )
-        rows.append((int(fields[0]), int(fields[1])))
+        rows.append((numbers[0], numbers[1]))
     if not rows:
         raise DataError(f"{path}: the index is empty.", expected="index<TAB>byte offset, one line a record")
     pairs = np.array(rows, dtype=np.int64)

@@ -14,6 +14,7 @@ from kdface.datasets.images import decode, read_bytes, require_whole
 from kdface.datasets.record_file import RecordFile, unpack
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
+from kdface.stored import whole_number
 
 # Labels are float32, which holds every integer only below 2^24: above it the index ranges in the file are not
 # exact.
@@ -122,10 +123,10 @@ class RecordIO:
 def _read_property(path: Path) -> tuple[int, tuple[int, int]]:
     """Number of classes and (height, width); a shuffled file has more fields after these."""
     text = read_bytes(path).decode("utf-8", "replace").strip()
-    fields = [field.strip() for field in text.split(",")]
-    if len(fields) < 3 or not all(field.isdecimal() and int(field) > 0 for field in fields[:3]):
+    numbers = [whole_number(field.strip()) or 0 for field in text.split(",")[:3]]
+    if len(numbers) < 3 or not all(numbers):
         raise DataError(f"{path}: {text[:60]!r} cannot be used.", expected="classes,height,width as 85742,112,112")
-    classes, height, width = (int(field) for field in fields[:3])
+    classes, height, width = numbers
     return classes, (height, width)
 
 
@@ -143,10 +144,10 @@ def _classes(file: RecordFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         images = np.array([record for record in file.indices.tolist() if file.entry(record).has_image])
         return images, _class_of_each(file, images)
     first, last = (_whole(value, file.source(0)) for value in header.values)
-    if not 1 < first < last or file.indices[-1] + 1 < last:
+    if not 1 < first < last or len(file) < last:  # records 0 to `last` - 1 are all listed
         raise DataError(
-            f"{file.source(0)}: identity records {first} to {last - 1} do not fit an index that ends at "
-            f"{file.indices[-1]}."
+            f"{file.source(0)}: identity records {first} to {last - 1} do not fit an index of {len(file)} records "
+            f"that ends at {file.indices[-1]}."
         )
     classes = np.full(first, -1, dtype=np.int64)
     for identity in range(first, last):

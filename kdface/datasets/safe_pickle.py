@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 # A pickle may name any function of any module to be called with any values. Here each name that plain data
 # need is answered by an object of our own that has no attributes to set and does one thing; every other name
 # is refused.
+
+
+_MOST = 1 << 22  # values and opcodes; the largest sets have 24,000 images
+_DEEPEST = 8  # lists and tuples within each other; a set has two
 
 
 class _Dtype:
@@ -117,21 +122,38 @@ def load_plain(data: bytes) -> Any:
         ValueError: it holds or names anything else, or is damaged.
     """
     try:
-        return _plain(_Unpickler(io.BytesIO(data), encoding="bytes").load())
+        _require_bounded(data)
+        return _Plain().of(_Unpickler(io.BytesIO(data), encoding="bytes").load())
     except Exception as error:  # a damaged pickle makes the reader raise nearly anything
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, bytes | str | bool | int):
-        return value
-    raise pickle.UnpicklingError(f"it holds a {type(value).__name__}, which is no plain data")
+def _require_bounded(data: bytes) -> None:
+    """Raise if a pickle claims what it cannot fill: the reader allocates before it reads, such as 2^32 memo entries."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data), 1):
+        if count > _MOST or (opcode.name.endswith("PUT") and int(argument or 0) > count):
+            raise pickle.UnpicklingError(f"it asks for more than {min(count, _MOST):,} values")
+
+
+class _Plain:
+    """Copies plain data. What stands in several places counts in each: lists that double are small in a file."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        self._count += 1
+        if self._count > _MOST or depth > _DEEPEST:
+            raise pickle.UnpicklingError(f"it holds over {_MOST:,} values, or more than {_DEEPEST} lists in each other")
+        if isinstance(value, list):
+            return [self.of(item, depth + 1) for item in value]
+        if isinstance(value, tuple):
+            return tuple(self.of(item, depth + 1) for item in value)
+        if isinstance(value, _Array):
+            return value.value
+        if isinstance(value, bytes | str | bool | int):
+            return value
+        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}, which is no plain data")
 
 
 def _dtype(value: Any) -> _Dtype:

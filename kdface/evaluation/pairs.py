@@ -15,6 +15,7 @@ from kdface.datasets.images import read_bytes
 from kdface.datasets.names import matched
 from kdface.errors import DataError, UserError
 from kdface.randomness import generator
+from kdface.stored import whole_number
 
 People = list[list[str]]  # the image keys of each person
 
@@ -150,7 +151,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+    return bool(whole_number(text))
 
 
 def _header(path: str | Path, fields: list[str]) -> tuple[int | None, int]:

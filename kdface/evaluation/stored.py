@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from kdface.datasets.names import matched
 from kdface.errors import DataError, UserError, nearest
 from kdface.evaluation.embed import Embedder
 from kdface.faces import FaceSet
+from kdface.stored import arrays_in
 
+_LARGEST = 8 << 30  # bytes of a file
 CONTENTS = "an .npz file with `keys` (N,), texts, and `embeddings` (N, D), numbers"
 
 
@@ -40,7 +41,7 @@ class StoredEmbeddings(Embedder):
         self.path = path
         keys, self.rows = read_embeddings(path)
         self.row = {key: number for number, key in enumerate(keys)}
-        self.fingerprint = hashlib.sha256(read_bytes(path)).hexdigest()
+        self.fingerprint = hashlib.sha256(read_bytes(path, _LARGEST)).hexdigest()
 
     def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
         """(len(keys), D), as stored. Raises `DataError` for keys that the file lacks."""
@@ -82,10 +83,10 @@ def read_embeddings(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays["keys"]), np.asarray(arrays["embeddings"])
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: this is not such a file, or it is damaged.", expected=CONTENTS) from error
+        arrays = arrays_in(path)
+        return arrays["keys"], arrays["embeddings"]
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: this is not such a file, or it is damaged: {error}.", expected=CONTENTS) from error
 
 
 def _no_network(images: Any, kind: Any) -> Any:

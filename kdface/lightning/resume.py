@@ -32,6 +32,9 @@ class Resume(Checkpoint):
         total_steps: the last step; null: the Trainer's own end.
         about: plain values that are saved too, under `kdface`.
         interruption: whether the run is asked to end.
+
+    Attributes:
+        began: whether training has begun, and what was saved is restored.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Resume(Checkpoint):
         self.interruption = interruption or Interruption()
         self._last_step = 0
         self._stopped = False
+        self.began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = True
         self._last_step = trainer.global_step
         self.interruption.listen()
         if self._stopped:

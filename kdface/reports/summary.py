@@ -10,9 +10,11 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdface.progress import clock
 from kdface.runs.folder import RunFolder
+from kdface.stored import printable
 
 _CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> how people call it
 _MOST = 5  # metrics of a test set in the table that ends a run
@@ -27,22 +29,24 @@ _FIRST = (
 def summary(folder: RunFolder) -> str:
     """The text that ends a run: metrics beside those of the untrained network, counts, time, paths."""
     results = folder.read_results()
-    untrained: dict[str, Any] = results.get("untrained", {})
+    untrained: dict[str, Any] = results.get("untrained") or {}
     here = shown(folder.root)
     lines = tell(results["metrics"], results.get("counts", {}), f"{here}/results.json", untrained)
-    for name, symptoms in results.get("symptoms", {}).items():
+    for name, symptoms in (results.get("symptoms") or {}).items():
         lines += [f"warning: {name}: {each}" for each in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
     lines += [f"warning: the data was changed during the run: {each}" for each in results.get("changed_during", [])]
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""
+    seconds = results.get("train_seconds")
+    took = f" in {clock(seconds)}" if seconds is not None else ""
     lines += [
-        f"{results['step']} steps in {clock(results['train_seconds'])}{resumed}, seed {results['seed']}",
+        f"{results.get('step', '?')} steps{took}{resumed}, seed {results.get('seed', '?')}",
         f"folder   {here}",
         f"figures  {here}/figures",
         f"next     kdface evaluate run={here} evaluation=CHOICE   (kdface list evaluation)",
     ]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def tell(
@@ -96,7 +100,7 @@ def table_of(
         test, _, metric = key.partition("/")
         folds = counts.get(test, {}).get("folds")
         label = f"accuracy ({folds} folds)" if metric == "accuracy" and folds else _CALLED.get(metric, metric)
-        row = [test, label]
+        row: list[str | Text] = [Text(test), Text(label)]  # names are no markup
         if untrained:
             row.append(number(untrained.get(key)))
         table.add_row(*row, number(found))

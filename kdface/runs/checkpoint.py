@@ -11,7 +11,7 @@ import torch
 from kdface.errors import UserError
 from kdface.runs.folder import write_atomic
 from kdface.runs.schemas import CheckpointFields
-from kdface.stored import conform, require_whole
+from kdface.stored import conform, is_plain_tensor, read_torch
 
 CHECKPOINT_FORMAT = 1
 
@@ -22,15 +22,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.", fix="kdface train with the run's command makes it")
     try:
-        require_whole(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch(path)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, so it is not loaded: {str(error).splitlines()[0]}",
             expected="a checkpoint that kdface wrote",
         ) from None
-    except Exception as error:  # half a file makes the reader fail in any way it can
-        raise UserError(f"{path} is broken ({type(error).__name__}: {error}).") from None
+    except ValueError as error:
+        raise UserError(f"{path} is broken ({error}).") from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
     made_with = content["kdface"].get("format") if isinstance(content["kdface"], dict) else None
@@ -41,8 +40,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is not a checkpoint of kdface: {error}.") from None
     weights = content["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"{path} is not a checkpoint of kdface.", expected="tensors by name under state_dict")
+    if not isinstance(weights, dict) or not all(map(is_plain_tensor, weights.values())):
+        raise UserError(f"{path} is not a checkpoint of kdface.", expected="dense tensors by name under state_dict")
     return content
 
 
@@ -68,19 +67,30 @@ def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path
     not finite.
     """
     own = module.state_dict()
-    notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
     for name, value in weights.items():
-        if name in own and own[name].dtype != value.dtype:
+        if name not in own or own[name].shape != value.shape:
+            continue  # told below
+        if own[name].dtype != value.dtype:
             kinds = f"{value.dtype}, not {own[name].dtype}"
             raise UserError(f"{origin} does not fit the run's configuration: {name} is {kinds}.")
-        if name not in notes and value.dtype.is_floating_point and not value.isfinite().all():
-            raise UserError(
-                f"{origin}: {name} has values that are not finite, so the network is of no use.",
-                fix="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
-            )
+    require_finite(module, weights, origin)
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise UserError(
             f"{origin} does not fit the run's configuration: {str(error).splitlines()[1].strip()}"
         ) from None
+
+
+def require_finite(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
+    """Raise `UserError`, naming `origin`, if a weight that is to be loaded into a module is not finite."""
+    own = module.state_dict()
+    notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
+    for name, value in weights.items():
+        if name in notes or name not in own or own[name].shape != value.shape or not value.dtype.is_floating_point:
+            continue
+        if not value.isfinite().all():
+            raise UserError(
+                f"{origin}: {name} has values that are not finite, so the network is of no use.",
+                fix="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
+            )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Required
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Required
 
-from annotated_types import Ge
-from pydantic import ConfigDict
+from annotated_types import Ge, Gt, Len
+from pydantic import AfterValidator, ConfigDict, FiniteFloat
 from typing_extensions import TypedDict
 
 Count = Annotated[int, Ge(0)]
@@ -63,11 +64,12 @@ class Results(TypedDict, total=False):
 
     metrics: Required[dict[str, Metric]]
     untrained: dict[str, Metric] | None
-    counts: dict[str, Any]
+    counts: dict[str, dict[str, Any]]
     symptoms: dict[str, list[str]] | None
     choices: dict[str, dict[str, Any]] | None
     operating_points: dict[str, list[Point]] | None
     skipped: list[Any]
+    changed_during: list[str]
     step: Count
     seed: int
     train_seconds: float
@@ -94,12 +96,31 @@ class Origin(TypedDict, total=False):
     began_at: dict[str, Any] | None
 
 
-class Record(TypedDict, total=False):
-    """A line of metrics.jsonl."""
+class Term(TypedDict):
+    """A term of the loss; None if it is not finite."""
 
+    raw: float | None
+    weighted: float | None
+
+
+class _Record(TypedDict, total=False):
     kind: Required[str]
-    step: Required[int]
+    step: Required[Count]
     time: float
+    epoch: float
+    terms: dict[str, Term]
+    test: str
+    metrics: dict[str, Metric]
+
+
+def _evaluation_has_metrics(record: _Record) -> _Record:
+    if record["kind"] == "evaluation" and "metrics" not in record:
+        raise ValueError("an evaluation has no metrics")
+    return record
+
+
+# A line of metrics.jsonl.
+Record = Annotated[_Record, AfterValidator(_evaluation_has_metrics)]
 
 
 class Plan(TypedDict):
@@ -140,9 +161,21 @@ class Paths(TypedDict):
     runs: str
 
 
-class Config(TypedDict, total=False):
-    """config.yaml, of any time: what is read before the whole of it is checked (`kdface.config.check`)."""
+def _parts_have_names(tree: Any) -> Any:
+    """Raise `ValueError` unless every `_target_` is a text."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            if not isinstance(node.get("_target_", ""), str):
+                raise ValueError(f"a _target_ is {str(node['_target_'])[:40]!r}, not a name")
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return tree
 
+
+class _Config(TypedDict, total=False):
     name: Required[str]
     seed: Required[int]
     paths: Required[Paths]
@@ -155,17 +188,35 @@ class Config(TypedDict, total=False):
     scheduler: dict[str, Any]
     head: dict[str, Any] | None
     teacher: dict[str, Any] | None
-    evaluation: dict[str, Any] | None
+    evaluation: dict[str, dict[str, Any]] | None
+    validation: dict[str, dict[str, Any]] | None
+    callbacks: dict[str, dict[str, Any]] | None
     loader: dict[str, Any] | None
     logger: dict[str, Any] | None
+
+
+# config.yaml, of any time: what is read before the whole of it is checked (`kdface.config.check`).
+Config = Annotated[_Config, AfterValidator(_parts_have_names)]
+
+
+class Preprocessing(TypedDict):
+    """`kdface.faces.Preprocessing` as its `to_dict` writes it, and nothing else: an object is made of it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    template: str
+    size: Annotated[list[Annotated[int, Gt(0)]], Len(2, 2)]
+    color: Literal["rgb", "bgr"]
+    mean: FiniteFloat
+    std: Annotated[FiniteFloat, Gt(0)]
 
 
 class CheckpointFields(TypedDict, total=False):
     """What kdface writes into a checkpoint, under `kdface`."""
 
     format: Required[int]
-    config: dict[str, Any]
-    preprocessing: Required[dict[str, Any]]
+    config: Config
+    preprocessing: Required[Preprocessing]
     num_classes: Required[Count]
     people: list[str]
     seed: int

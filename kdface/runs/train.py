@@ -27,7 +27,7 @@ from kdface.lightning.loggers import attempt, close, finish, replay, started, st
 from kdface.lightning.records import record_evaluation
 from kdface.methods import Method
 from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
-from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint
+from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, require_finite
 from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.environment import environment
 from kdface.runs.folder import RunFolder, write_atomic, write_json
@@ -41,6 +41,8 @@ from kdface.runs.settings import Settings
 log = logging.getLogger("kdface")
 # Arguments that training heeds itself: the Trainer must not heed them once more.
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
+# What Lightning raises if a checkpoint's state is not what it wrote.
+_OF_A_BAD_STATE = (LookupError, TypeError, AttributeError, ValueError, AssertionError, RuntimeError)
 
 
 def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -111,7 +113,8 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
             "torch": str(torch.__version__),
         }
 
-    callbacks.append(Resume(folder.last, settings.resume.every_n_train_steps, total, about, interruption))
+    resuming = Resume(folder.last, settings.resume.every_n_train_steps, total, about, interruption)
+    callbacks.append(resuming)
     trainer = make_trainer(
         settings, profile, callbacks, loggers, math.ceil(total / method.steps_per_epoch), bool(job.data.validation)
     )
@@ -119,7 +122,9 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
     resume = folder.last if folder.last.is_file() else None
     step = -1
     if resume is not None:
-        saved = read_checkpoint(resume)["kdface"]
+        content = read_checkpoint(resume)
+        require_finite(method, content["state_dict"], resume)
+        saved = content["kdface"]
         require_one_run(folder, job.config, saved, resume)
         step = int(saved["step"])
         # Lightning hands the loader its position only in the middle of an epoch.
@@ -147,6 +152,11 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
         except Exception as error:
             if interruption.asked:  # loader processes were asked too, and have gone
                 raise KeyboardInterrupt from error
+            if resume is not None and not resuming.began and isinstance(error, _OF_A_BAD_STATE):
+                raise UserError(
+                    f"resuming from {resume} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
+                    expected="the state that this run saved; without that file it begins anew",
+                ) from error
             raise
         spent = time.monotonic() - began
         method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained

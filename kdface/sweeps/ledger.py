@@ -21,7 +21,7 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -155,11 +155,23 @@ class Ledger:
             fix="ls -d runs/sweeps/*",
         )
 
-    def entries(self) -> list[Entry]:
-        """The jobs, sorted by key."""
+    def entries(self, tell: Callable[[str], object] | None = None) -> list[Entry]:
+        """The jobs, sorted by key.
+
+        Args:
+            tell: receives why a file cannot be read, and its job is left out.
+
+        Raises:
+            UserError: a file cannot be read, and there is no `tell`.
+        """
         found = []
         for file in sorted((self.root / "jobs").glob("*.json")):
-            found.append(_read(file))
+            try:
+                found.append(_read(file))
+            except UserError as error:
+                if tell is None:
+                    raise
+                tell(error.problem)
         return sorted(found, key=lambda each: each.key)
 
     def find(self, run: str) -> Entry | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 from kdface.sweeps.ledger import Entry, Ledger, State
+
+log = logging.getLogger("kdface")
 
 _PATIENCE = 30.0  # seconds until the last job must have let go of its folder
 
@@ -40,12 +43,12 @@ def stop(ledger: Ledger) -> str:
 
 
 def _running(ledger: Ledger) -> list[Entry]:
-    return [each for each in ledger.entries() if ledger.state(each) is State.RUNNING]
+    return [each for each in ledger.entries(log.warning) if ledger.state(each) is State.RUNNING]
 
 
 def _queued(ledger: Ledger) -> list[str]:
     """The tickets of this sweep that SLURM still has."""
-    tickets = {each.ticket for each in ledger.entries() if each.ticket}
+    tickets = {each.ticket for each in ledger.entries(log.warning) if each.ticket}
     if not tickets or shutil.which("squeue") is None:
         return []
     from kdface.sweeps.slurm import queued

@@ -6,8 +6,7 @@ was not.
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 from collections import Counter
 from typing import Any
 
@@ -15,27 +14,30 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kdface.csv_files import csv_text
+from kdface.errors import UserError
 from kdface.progress import clock
 from kdface.reports.summary import render, shown
 from kdface.runs.folder import write_json, write_text
+from kdface.stored import printable
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
 
+log = logging.getLogger("kdface")
+
 
 def write_results(ledger: Ledger) -> None:
-    """One row a job: its run, its point, its state, the value of each metric."""
-    rows = [(entry, ledger.state(entry)) for entry in ledger.entries()]
+    """One row a job: its run, its point, its state, the value of each metric. What cannot be read is left out."""
+    rows = [(entry, ledger.state(entry)) for entry in ledger.entries(log.info)]
     found = [{**_told(entry, state), "metrics": _metrics(ledger, entry, state)} for entry, state in rows]
     write_json(ledger.root / "results.json", {"jobs": found})
     points = sorted({key for entry, _ in rows for key in entry.point})
     names = sorted({name for row in found for name in row["metrics"]})
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["run", "base", *points, "state", *names])
+    table: list[list[object]] = [["run", "base", *points, "state", *names]]
     for row in found:
         values = [row["metrics"].get(name) for name in names]
-        table.writerow([row["run"], row["base"], *(row["point"].get(key, "") for key in points), row["state"], *values])
-    write_text(ledger.root / "results.csv", text.getvalue())
+        table.append([row["run"], row["base"], *(row["point"].get(key, "") for key in points), row["state"], *values])
+    write_text(ledger.root / "results.csv", csv_text(table))
 
 
 def _told(entry: Entry, state: State) -> dict[str, Any]:
@@ -43,9 +45,13 @@ def _told(entry: Entry, state: State) -> dict[str, Any]:
 
 
 def _metrics(ledger: Ledger, entry: Entry, state: State) -> dict[str, float | None]:
+    """Of a finished job; none if they cannot be read, which `status` tells."""
     if state is not State.DONE:
         return {}
-    results = ledger.folder(entry).read_results()
+    try:
+        results = ledger.folder(entry).read_results()
+    except UserError:
+        return {}
     return {name: metric["value"] for name, metric in sorted(results["metrics"].items())}
 
 
@@ -56,15 +62,22 @@ def status(ledger: Ledger) -> str:
         table.add_column(name, overflow="fold")
     tails: list[str] = []
     counts: Counter[State] = Counter()
-    for entry in ledger.entries():
+    for entry in ledger.entries(tails.append):
         state = ledger.state(entry)
         counts[state] += 1
         folder = ledger.folder(entry)
         found = marks.progress(folder)
         left = clock(found.left) if state is State.RUNNING and found.left is not None else ""
-        table.add_row(Text(entry.title), str(state), "" if state is State.WAITING else str(found), left, entry.run)
+        title = printable(entry.title)
+        steps = "" if state is State.WAITING else str(found)
+        table.add_row(Text(title), str(state), steps, left, Text(printable(entry.run)))
+        if state is State.DONE:
+            try:
+                folder.read_results()
+            except UserError as error:
+                tails.append(f"{title} has no results: {error.problem}")
         if state is State.FAILED:
-            tails.append(f"{entry.title} failed: {shown(folder.root)}/output.log ends with")
+            tails.append(f"{title} failed: {shown(folder.root)}/output.log ends with")
             tails += [f"    {line}" for line in marks.log_tail(folder) or (marks.failure(folder) or "").splitlines()]
     said = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    return "\n".join([render(table), *tails, f"{sum(counts.values())} jobs: {said or 'none'}"])
+    return "\n".join([render(table), *map(printable, tails), f"{sum(counts.values())} jobs: {said or 'none'}"])

@@ -181,3 +181,15 @@ def test_absent_file_and_wrong_contents(tmp_path: Path) -> None:
         load_weights(tiny(), {"epoch": 3})
     with pytest.raises(UserError, match="'state_dict' is a int"):
         load_weights(tiny(), {"state_dict": 3})
+
+
+def test_values_that_are_not_finite_or_not_dense_are_refused() -> None:
+    state = tiny(0).state_dict()
+    target = tiny(1)
+    for key, bad, told in (
+        ("fc.weight", state["fc.weight"] / 0, r"1 of not finite values \(fc\.weight\)"),
+        ("fc.weight", state["fc.weight"].to_sparse(), "not a dense tensor"),
+    ):
+        with pytest.raises(UserError, match=told):
+            load_weights(target, {**state, key: bad})
+        assert same(target, tiny(1))

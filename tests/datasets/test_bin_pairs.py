@@ -256,3 +256,16 @@ def test_lfw600() -> None:
     assert int(faces.same.sum()) == 300
     assert faces.same.reshape(10, 2, 30).all(axis=2).tolist() == [[True, False]] * 10  # 30 of each in every fold
     assert faces[1199].image.shape == (112, 112, 3)
+
+
+def test_small_files_that_ask_for_much_are_refused_at_once() -> None:
+    """Lists that double take 90 times as many bytes as they are deep, and 2^90 entries when they are copied; a memo
+    entry of a high number makes the reader allocate all below it."""
+    nested: list[object] = []
+    for _ in range(90):
+        nested = [nested, nested]
+    wide = [[[True] * 2000] * 2000] * 2000
+    for data in (pickle.dumps(nested), pickle.dumps(wide), b"\x80\x02]r\xff\xff\xff\xff.", b"]p4000000000\n."):
+        assert len(data) < 12_000
+        with pytest.raises(ValueError, match=r"it holds over|it asks for more"):
+            load_plain(data)

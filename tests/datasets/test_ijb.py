@@ -72,6 +72,11 @@ def test_bytes_tell_the_image_its_template_and_the_lists(
         ("template_pair_label.txt", "7 9 0", "7 99 0", "1 templates are compared and have no face, the first one 99"),
         ("template_pair_label.txt", "7 9 0", "7 9 2", "a label is neither 0 nor 1"),
         ("template_pair_label.txt", "7 9 0", "7 9 1", "first one of templates 7 and 9, subjects 40 and 50"),
+        ("template_pair_label.txt", "7 9 0", "7 2147483648 0", "2147483648 is not the number of a template"),
+        ("template_pair_label.txt", "7 9 0", "-7 9 0", "-7 is not the number of a template"),
+        ("template_pair_label.txt", "7 9 0", f"7 {'9' * 30} 0", "line 2: '7 999"),
+        ("1N_probe_mixed.csv", "4,60,img/1", "2147483647,60,img/1", "the first one 2147483647"),  # 16 GB if by place
+        ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg 4294967303 1", "4294967303 is not the number"),  # 7, modulo 2^32
         ("name_5pts_score.txt", " 0.5\n", " nan\n", "a detector's score is not over 0"),
         ("1N_probe_mixed.csv", "4,60,img/1", "4,61,img/1", "template 4 shows 61, and 60 elsewhere"),
     ],

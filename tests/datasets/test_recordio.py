@@ -318,7 +318,7 @@ def test_property_of_another_set(tmp_path: Path) -> None:
         (
             0,
             payload([7.0, 11.0], b""),
-            "record 0: identity records 7 to 10 do not fit an index that ends at 9",
+            "record 0: identity records 7 to 10 do not fit an index of 10 records that ends at 9",
         ),
         (0, payload([7.0], b""), "record 0: 1 values and no image"),
         (7, payload([1.0, 4.0], b""), r"record 8: the values 3, 4 do not say"),  # overlaps the next
@@ -364,3 +364,21 @@ def test_file_written_by_mxnet_holds_the_same_images_as_the_folder() -> None:
         assert sample.label == int(label)
         assert faces.people[sample.label] == folder.people[original.label]
         np.testing.assert_array_equal(sample.image, original.image)
+
+
+def test_numbers_that_no_file_has_are_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    """Record 0 may claim 10^12 images, and the index list a record of any number."""
+    records = {**standard(), 0: payload([1e12, 1.1e12], b"")}
+    root = build(tmp_path / "set", records)
+    with open(root / "train.idx", "a") as index:
+        index.write(f"{2 * 10**12}\t0\n")
+    with pytest.raises(DataError, match="do not fit an index of 11 records"):
+        RecordIO(root)
+    for number in ("9" * 30, "9" * 5000):
+        (root / "train.idx").write_text(f"0\t0\n{number}\t0\n")
+        with pytest.raises(DataError, match="line 2"):
+            RecordIO(root)
+        (root / "property").write_text(f"{number},112,112")
+        with pytest.raises(DataError, match="property"):
+            RecordIO(root)
+        (root / "property").write_text("3,112,112")

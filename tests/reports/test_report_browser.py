@@ -292,4 +292,6 @@ def test_a_page_of_nothing_that_can_be_read(browser: Browser, tmp_path: Path) ->
     assert browser.evaluate("[...document.querySelectorAll('section:not([hidden])')].map((each) => each.id)") == [
         "failures"
     ]
-    assert "could not be read: config.yaml: " in browser.evaluate("document.getElementById('failed').innerText")
+    assert "could not be read: config.yaml cannot be read: " in browser.evaluate(
+        "document.getElementById('failed').innerText"
+    )

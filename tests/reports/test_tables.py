@@ -395,3 +395,21 @@ def test_error_versus_discard_is_the_mean_of_the_seeds_steps(tmp_path: Path) -> 
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
     for fraction, error in {0.0: 0.3, 0.05: 0.3, 0.15: 0.2, 0.25: 0.15}.items():
         assert y[np.argmin(np.abs(x - fraction))] == pytest.approx(error)
+
+
+def test_a_run_that_cannot_be_read_is_one_line_and_the_others_make_the_table(tmp_path: Path) -> None:
+    _fill(tmp_path / "runs")
+    definition = _definition(tmp_path)
+    locate = _locate(tmp_path / "runs")
+    runs = [locate([f"head={head}", "seed=0"]) for head in ("arcface", "cosface", "normface")]
+    runs[0].results.write_text('{"metrics": {"lfw/accuracy": {"value": NaN}}}')
+    (runs[1].root / "data.json").write_text("[" * 100_000)
+    later = runs[2].evaluations / "again" / "results.json"  # its own numbers are there all the same
+    later.parent.mkdir(parents=True)
+    later.write_text("{")
+    table = tabulate(definition, collect(definition, locate), tmp_path)
+    told = {missing.what: missing.why for missing in table.missing}
+    assert set(told) == {"Arc|Face, seed 0", "CosFace, seed 0"}
+    assert "NaN is no JSON" in told["Arc|Face, seed 0"] and "nested" in told["CosFace, seed 0"]
+    assert [len(row[0].values) for row in table.cells] == [2, 2, 3, 0]
+    assert "results.json cannot be read: NaN is no JSON" in markdown(table)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kdface.errors import UserError
-from tests.reports.test_tables import _definition, _table
+from kdface.reports.tables.published import PublishedNumbers
+from tests.reports.test_tables import PUBLISHED, _definition, _table
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,24 @@ def test_published_numbers_must_be_just_one(tmp_path: Path) -> None:
         _table(tmp_path, tmp_path, _definition(tmp_path, text))
     with pytest.raises(UserError, match="no column 'metod'"):
         _table(tmp_path, tmp_path, _definition(tmp_path, text.replace("method", "metod")))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("A paper,1,Short,LFW", "line 7: 4 fields, and the header has 8"),
+        ("A paper,1,Long,LFW,1,1,percent,paper,more", "line 7: 9 fields, and the header has 8"),
+        ('"A paper,1,Open,LFW,1,1,percent,paper', "unexpected end of data"),
+    ],
+)
+def test_rows_of_published_numbers_are_whole(tmp_path: Path, row: str, told: str) -> None:
+    (tmp_path / "p.csv").write_text(f"{PUBLISHED}{row}\n")
+    with pytest.raises(UserError, match=told):
+        PublishedNumbers(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "9O.1"])
+def test_published_numbers_are_finite(tmp_path: Path, value: str) -> None:
+    (tmp_path / "p.csv").write_text(f"{PUBLISHED}A paper,1,Odd,LFW,{value},,percent,paper\n")
+    with pytest.raises(UserError, match=r"not finite|could not convert"):
+        PublishedNumbers(tmp_path / "p.csv").find({"method": "Odd"})

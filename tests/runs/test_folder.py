@@ -15,6 +15,7 @@ import yaml
 from pytorch_lightning.loggers import CSVLogger
 
 from kdface.errors import UserError
+from kdface.faces import Preprocessing
 from kdface.lightning.loggers import guarded
 from kdface.runs.checkpoint import fill, read_checkpoint
 from kdface.runs.folder import RunFolder, find_run, prepare, write_json
@@ -140,7 +141,7 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished: Path) -> N
     assert plain(content)
 
 
-FIELDS = {"format": 1, "preprocessing": {}, "num_classes": 2, "step": 1, "batches": 1}
+FIELDS = {"format": 1, "preprocessing": Preprocessing().to_dict(), "num_classes": 2, "step": 1, "batches": 1}
 
 
 class _Evil:
@@ -157,6 +158,9 @@ class _Evil:
         ({"state_dict": {}, "kdface": {"format": 1}}, "preprocessing: field required"),
         ({"state_dict": {}, "kdface": {**FIELDS, "step": "many"}}, "step: input should be a valid integer"),
         ({"state_dict": {"weight": 1}, "kdface": FIELDS}, "is not a checkpoint of kdface"),
+        ({"state_dict": {"weight": torch.eye(2).to_sparse()}, "kdface": FIELDS}, "is not a checkpoint of kdface"),
+        ({"state_dict": {}, "kdface": {**FIELDS, "preprocessing": {"x": 1}}}, "preprocessing.template: field required"),
+        ({"state_dict": {}, "kdface": {**FIELDS, "config": {"name": 3}}}, "config.name: input should be a valid str"),
         (b"half a file", "is broken|more than tensors"),
     ],
 )
@@ -186,6 +190,9 @@ def test_a_flipped_bit_and_useless_weights_are_refused(tmp_path: Path) -> None:
         fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.full((64,), torch.nan)}}, path)
     with pytest.raises(UserError, match="bias has values that are not finite"):
+        fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
+    torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.zeros(1).expand(1 << 40)}}, path)
+    with pytest.raises(UserError, match="size mismatch for bias"):  # 4 TiB, if anything were computed of it
         fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.zeros(64, dtype=torch.float64)}}, path)
     with pytest.raises(UserError, match=r"bias is torch\.float64, not torch\.float32"):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kdface.errors import UserError
+from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.folder import RunFolder, prepare
@@ -101,7 +102,7 @@ def test_checkpoints_pass_through_no_other_folder(
 
 def test_a_full_disk_is_told_and_leaves_the_checkpoint_of_before(tmp_path: Path, kdface: Kdface) -> None:
     path = tmp_path / "checkpoints" / "last.ckpt"
-    about = {"format": 1, "step": 1, "batches": 1, "num_classes": 2, "preprocessing": {}}
+    about = {"format": 1, "step": 1, "batches": 1, "num_classes": 2, "preprocessing": Preprocessing().to_dict()}
     write_checkpoint({"state_dict": {}, "kdface": about}, path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))

@@ -19,6 +19,7 @@ from kdface.runs.folder import RunFolder
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State, entry
 from kdface.sweeps.table import status, write_results
+from tests.conftest import Kdface
 
 TREE: dict[str, Any] = {
     "name": "m",
@@ -160,3 +161,34 @@ def test_progress_and_time_left_are_those_of_the_last_two_records(ledger: Ledger
     found = marks.progress(folder)
     assert (found.step, found.total) == (30, 100)
     assert found.left == pytest.approx(70 * 0.5)  # 0.5 s a step, 70 steps to go
+
+
+def test_a_damaged_job_or_result_is_one_line_of_the_status(ledger: Ledger, kdface: Kdface) -> None:
+    done = [_job(ledger, margin, 0) for margin in (0.1, 0.2)]
+    for each, tree in done:
+        _finish(ledger, each, tree, 0.25)
+        ledger.write(each)
+    ledger.folder(done[0][0]).results.write_text("{")
+    (ledger.root / "jobs" / "m+broken.json").write_text('{"run": 3}')
+    said = kdface("sweep", "status", str(ledger.root))
+    assert said.code == 0
+    assert "2 jobs: 2 done" in said.out
+    assert "m+broken.json cannot be read: run: input should be a valid string" in said.out
+    assert "head.margin=0.1 seed=0 has no results" in said.out
+    rows = [row.split(",") for row in (ledger.root / "results.csv").read_text().splitlines()]
+    assert {row[2]: row[-1] for row in rows} == {"head.margin": "t/eer", "0.1": "", "0.2": "0.25"}
+
+
+def test_a_status_gives_a_terminal_nothing_to_act_upon(ledger: Ledger, kdface: Kdface) -> None:
+    """Names of jobs and the logs of other people's runs: escape sequences, and the markup of the printer."""
+    run = "m/\x1b[2Jseed0 [/bold]"
+    ledger.write(Entry(run=run, point={"name": "=1\x1b]0;title\x07[red]"}))
+    folder = ledger.runs / run
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    marks.note_failure(RunFolder(folder), "lost")
+    (folder / "output.log").write_text("all\x1b[2J is well\n")
+    said = kdface("sweep", "status", str(ledger.root))
+    assert said.code == 0 and "all is well" in said.out and "name==1[red]" in said.out and "[/bold]" in said.out
+    assert not {"\x1b", "\x07"} & set(said.out + said.err)
+    assert "'=1" in (ledger.root / "results.csv").read_text()  # a text, not a formula

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kdface.errors import UserError
+from kdface.stored import printable
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
 
@@ -23,18 +23,15 @@ def read_sweeps(root: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(root.rglob("sweeps/*/sweep.json")):
         ledger = Ledger(file.parent)
-        try:
-            jobs = [(ledger.state(entry), entry) for entry in ledger.entries()]
-            problem = ""
-        except UserError as error:
-            jobs, problem = [], error.problem
+        problems: list[str] = []
+        jobs = [(ledger.state(entry), entry) for entry in ledger.entries(problems.append)]
         counts = Counter(state for state, _ in jobs)
         found.append(
             {
                 "name": file.parent.name,
                 "counts": {str(state): counts[state] for state in State if counts[state]},
                 "jobs": [_job(ledger, entry, each) for each in _OPEN for state, entry in jobs if state is each],
-                "problem": problem,
+                "problem": printable("; ".join(problems)).replace(f"{file.parent}/", ""),
             }
         )
     return found

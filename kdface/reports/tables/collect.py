@@ -119,19 +119,33 @@ def collect(
             overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
             if (run := require(overrides, f"{row.name}, seed {seed}")) is None:
                 continue
-            for evaluation in _read_run(definition, (r, row), seed, run, found):
+            what = f"{row.name}, seed {seed}"
+            problems: list[str] = []
+            try:
+                sources = _sources(run, problems.append)
+            except UserError as error:  # a run that cannot be read is a missing one: the others make the table
+                found.missing.append(Missing(what, error.problem, "train", tuple(overrides), folders))
+                continue
+            for evaluation in _read_run(definition, (r, row), seed, run, sources, found):
                 words = (f"run={_shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
-                found.missing.append(Missing(f"{row.name}, seed {seed}", "not evaluated", "evaluate", words, folders))
+                why = "; ".join(problems) or "not evaluated"
+                found.missing.append(Missing(what, why, "evaluate", words, folders))
     for c, column in enumerate(definition.columns):
         cells = [each for (_, place), seeds in sorted(found.values.items()) if place == c for each in seeds.values()]
         check_shared(column, cells)
     return found
 
 
-def _read_run(definition: Definition, place: tuple[int, Row], seed: int, run: RunFolder, found: Collected) -> list[str]:
+def _read_run(
+    definition: Definition,
+    place: tuple[int, Row],
+    seed: int,
+    run: RunFolder,
+    sources: Sequence[_Source],
+    found: Collected,
+) -> list[str]:
     """Put the numbers of a run into their cells; the evaluations that it lacks, each once."""
     r, row = place
-    sources = _sources(run)
     asked: list[str] = []
     for c, column in enumerate(definition.columns):
         metrics = column.metrics_of(row)
@@ -207,21 +221,31 @@ class _Source:
         )
 
 
-def _sources(run: RunFolder) -> list[_Source]:
+def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
+    """What a run's numbers are read from; `tell` receives why a later evaluation cannot be read.
+
+    Raises:
+        UserError: the run's own files cannot be read.
+    """
     config = run.read_config()
     paths = config["paths"]
     data = run.read_data()
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
-        portable(config["dataset"], paths),
+        portable(config.get("dataset"), paths),
         str(data.get("train", {}).get("fingerprint", "")),
-        portable(config["teacher"], paths),
+        portable(config.get("teacher"), paths),
         str(data.get("teacher", {}).get("fingerprint", "")),
     )
-    evaluation = portable(config["evaluation"] or {}, paths)
+    evaluation = portable(config.get("evaluation") or {}, paths)
     results = run.read_results()
     sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
-    for later in run.read_later().values():
+    for file in run.evaluated():
+        try:
+            later = run.read_evaluation(file)
+        except UserError as error:
+            tell(error.problem)
+            continue
         if not run.is_of_end(later, results):
             continue
         evaluation = portable(later.get("evaluation") or {}, {**paths, **later.get("paths", {})})

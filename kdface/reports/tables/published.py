@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdface.errors import UserError, nearest
+from kdface.csv_files import read_rows
+from kdface.errors import DataError, UserError, nearest
 
 _REQUIRED = ("paper", "table", "value", "spread", "unit", "provenance")
 
@@ -39,15 +40,18 @@ class PublishedNumbers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file)
-                self.columns = list(reader.fieldnames or [])
-                self.rows = list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"the published numbers {path} cannot be read: {error}.") from None
+        found = read_rows(path)
+        self.columns = found[0][1] if found else []
         if lacking := [name for name in _REQUIRED if name not in self.columns]:
             raise UserError(f"{path} has no column {lacking[0]!r}.", expected=", ".join(_REQUIRED))
+        if len(set(self.columns)) < len(self.columns):
+            raise DataError(f"{path}, line 1: two columns have one name.")
+        self.rows = []
+        for line, row in found[1:]:
+            if row and len(row) != len(self.columns):
+                raise DataError(f"{path}, line {line}: {len(row)} fields, and the header has {len(self.columns)}.")
+            if row:
+                self.rows.append(dict(zip(self.columns, row, strict=True)))
 
     def find(self, where: Mapping[str, str]) -> Published | None:
         """The number whose CSV row has all these values; None where there is none.
@@ -77,6 +81,8 @@ class PublishedNumbers:
         try:
             value = float(row["value"]) / scale
             spread = float(row["spread"]) / scale if row["spread"].strip() else None
+            if not (math.isfinite(value) and math.isfinite(spread or 0)):
+                raise ValueError(f"{row['value']} with the spread {row['spread'] or 'none'} is not finite")
         except ValueError as error:
             raise UserError(f"{self.path}: {error}.", expected="a number") from None
         kind = "table " if re.match(r"[0-9IVX]+\b", row["table"]) else ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kdface.csv_files import csv_text as written
+from kdface.csv_files import read_rows
 from kdface.errors import UserError
 from kdface.reports.tables import text
 from kdface.reports.tables.table import Table
-from kdface.stored import read_bytes
 
 Values = Mapping[tuple[str, str], Mapping[int, float]]  # ("group row", column) -> seed -> value
 
@@ -22,14 +21,12 @@ _FIELDS = (
 
 def csv_text(table: Table) -> str:
     """Numbers are fractions in full precision; lists are separated by blanks."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_FIELDS)
+    rows: list[Sequence[object]] = [_FIELDS]
     for row, cells in zip(table.rows, table.cells, strict=True):
         for cell, column in zip(cells, table.columns, strict=True):
             summary, test, published = cell.summary, cell.comparison, cell.published
             seeds = sorted(cell.values)
-            writer.writerow(
+            rows.append(
                 [
                     row.group,
                     row.label,
@@ -46,7 +43,7 @@ def csv_text(table: Table) -> str:
                     " ".join(text.run_name(run.root) for run in cell.runs.values()),
                 ]
             )
-    return buffer.getvalue()
+    return written(rows)
 
 
 def read_values(path: Path) -> Values:
@@ -55,12 +52,9 @@ def read_values(path: Path) -> Values:
     Raises:
         UserError: the file cannot be read, or `csv_text` has not written it.
     """
+    (_, header), *found = read_rows(path) or [(0, [])]
     try:
-        content = read_bytes(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    try:
-        rows = csv.DictReader(io.StringIO(content.decode()))
+        rows = [dict(zip(header, row, strict=True)) for _, row in found]
         return {
             (f"{row['group']} {row['row']}".strip(), row["column"]): dict(
                 zip(map(int, row["seeds"].split()), map(float, row["values"].split()), strict=True)
@@ -68,5 +62,5 @@ def read_values(path: Path) -> Values:
             for row in rows
             if row["seeds"]
         }
-    except (KeyError, ValueError, AttributeError, TypeError, csv.Error) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is not a CSV that kdface table has written: {error!r}.") from None

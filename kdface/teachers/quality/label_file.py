@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.errors import DataError, UserError
+from kdface.csv_files import read_rows
+from kdface.errors import DataError
 from kdface.faces import FaceSet
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options
@@ -30,8 +30,7 @@ class LabelFile(Options):
         flip: in the file, lower is better.
 
     Raises:
-        UserError: the file cannot be opened.
-        DataError: a line cannot be read, a key comes twice, or images of the set have no row.
+        DataError: the file or a line cannot be read, a key comes twice, or images of the set have no row.
     """
 
     path: Path
@@ -51,17 +50,12 @@ class LabelFile(Options):
         return -found if self.flip else found
 
     def _read(self) -> dict[str, float]:
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte-order mark
-        except OSError as error:
-            raise UserError(f"{self.path}: {error.strerror}.", expected="a CSV file with key,quality rows") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} is no text in UTF-8: {error.reason} at byte {error.start}.") from None
-        header, *rows = csv.reader(text.splitlines()) if text else [[]]
+        rows = read_rows(self.path)
+        header = rows[0][1] if rows else []
         if header != _HEADER:
-            raise DataError(f"{self.path}: the first line is {','.join(header)!r}.", expected=",".join(_HEADER))
+            raise DataError(f"{self.path}: the first line is {','.join(header)[:80]!r}.", expected=",".join(_HEADER))
         known: dict[str, float] = {}
-        for line, row in enumerate(rows, start=2):
+        for line, row in rows[1:]:
             key, value = self._parsed(row, line)
             if key in known:
                 raise DataError(f"{self.path}, line {line}: {key} was there before.")
@@ -76,6 +70,7 @@ class LabelFile(Options):
             key, value = "", math.nan
         if not math.isfinite(value):
             raise DataError(
-                f"{self.path}, line {line}: {','.join(row)!r} cannot be used.", expected="a key and a finite number"
+                f"{self.path}, line {line}: {','.join(row)[:80]!r} cannot be used.",
+                expected="a key and a finite number",
             )
         return key, value

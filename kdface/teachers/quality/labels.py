@@ -11,7 +11,6 @@ import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from kdface.datasets.checks import fingerprint
 from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
+from kdface.stored import arrays_in
 from kdface.teachers.frozen import QualitySource, Teacher, fingerprint_of
 from kdface.teachers.quality import people, source
 from kdface.teachers.quality.people import mated_cosine, rows_of_people
@@ -210,9 +210,9 @@ def _option(value: object) -> str:
 
 def _load(path: Path, images: int) -> _Scores | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            scores, rho, compared = file["scores"], float(file["rho"]), int(file["compared"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        file = arrays_in(path)
+        scores, rho, compared = file["scores"], float(file["rho"]), int(file["compared"])
+    except (ValueError, KeyError, TypeError):
         return None  # not there, or cut off: they are made again
     usable = scores.shape == (images,) and scores.dtype == np.float64
     return _Scores(scores, rho, compared) if usable else None

@@ -63,12 +63,12 @@ def test_another_header(tmp_path: Path, header: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.csv: No such file"):
+    with pytest.raises(UserError, match=r"none\.csv cannot be read: No such file"):
         LabelFile(tmp_path / "none.csv")(flat_teacher(), FACES)
     empty, binary = tmp_path / "empty.csv", tmp_path / "labels.pkl"
     empty.touch()
     binary.write_bytes(b"\x80\x04\x95\xff")
     with pytest.raises(DataError, match="the first line is ''"):
         LabelFile(empty)(flat_teacher(), FACES)
-    with pytest.raises(DataError, match=r"labels\.pkl is no text in UTF-8"):
+    with pytest.raises(DataError, match=r"labels\.pkl cannot be read: it is not UTF-8"):
         LabelFile(binary)(flat_teacher(), FACES)

@@ -1,0 +1,29 @@
+"""What Hydra is not given: files of a user's folder whose reading would hang, overflow the stack or fill the memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from kdface.config.paths import groups
+from kdface.errors import UserError
+from kdface.stored import read_bytes, require_bounded_yaml
+
+_LARGEST = 1 << 24  # bytes of a file
+
+
+def require_bounded(folder: Path) -> None:
+    """Look at the YAML files of a folder's groups, without making values of them.
+
+    Raises:
+        UserError: one is a pipe or a device, is over 16 MiB, is nested too deep, or grows by its aliases.
+    """
+    known = [folder / group for group in (*groups(), "hydra")]
+    for file in sorted([*folder.glob("*.yaml"), *(file for group in known for file in group.rglob("*.yaml"))]):
+        try:
+            require_bounded_yaml(read_bytes(file, _LARGEST).decode("utf-8", "replace"))
+        except (OSError, yaml.YAMLError):  # if it is chosen, Hydra's own reading tells it
+            continue
+        except ValueError as error:
+            raise UserError(f"{file} cannot be read: {error}.") from None

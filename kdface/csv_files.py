@@ -1,0 +1,70 @@
+"""CSV files: read whole or refused with a reason, and written so that a spreadsheet takes no text for a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kdface.errors import DataError
+from kdface.stored import read_bytes
+
+# A spreadsheet evaluates a text that begins so; an apostrophe before it makes it a text (OWASP, "CSV injection").
+_FORMULA = re.compile("'*[=+\\-@\t\r]")
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file (UTF-8; tabs if its first line has any), each with the number of its last line from 1.
+
+    The apostrophe that `csv_text` puts before a formula is taken away again.
+
+    Raises:
+        DataError: it cannot be read, is no UTF-8, holds a NUL, or a quoted field does not end.
+    """
+    try:
+        return rows_in(read_bytes(path).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 (byte {error.start})"
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ValueError as error:
+        why = str(error)
+    raise DataError(f"{path} cannot be read: {why}.")
+
+
+def rows_in(text: str) -> list[tuple[int, list[str]]]:
+    """The rows of a text as `read_rows` has them. Raises `ValueError` with the reason."""
+    if "\0" in text:  # what csv says of it differs from Python to Python
+        raise ValueError("it holds a NUL byte")
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return [(rows.line_num, [_unescaped(field) for field in row]) for row in rows]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV. A text that a spreadsheet would evaluate gets an apostrophe before it; numbers, and texts that are
+    lists of numbers, stay as they are."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([_escaped(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _escaped(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_numbers(value) else value
+
+
+def _unescaped(field: str) -> str:
+    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
+
+
+def _is_numbers(text: str) -> bool:
+    try:
+        return bool([float(part) for part in text.split(" ")])
+    except ValueError:
+        return False
