@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 PAPERS := spherefacer facenet maskinv ckd aikd
 
-.PHONY: help install demo test test-slow lint format bench tables clean
+.PHONY: help install demo test test-slow lint format bench tables docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -43,6 +43,10 @@ bench: $(STAMP) ## measure speed side by side, as ratios
 tables: $(STAMP) ## train and write the small tables and report of experiments/ (KDFACE_DATA=FOLDER; 3 hours on two cores, resumable)
 	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) --run --figures hydra.launcher.n_jobs=$(shell nproc)
 	$(BIN)/kdface report runs -o experiments/report.html
+
+docs: $(STAMP) ## build the documentation site in build/site; a broken link is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv, caches and the demo's runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist runs/demo

@@ -1,6 +1,7 @@
 """Heads: (embedding, label) -> loss and logits. `frame` is what they share; each method adds a few lines.
 
-Example:
+For example
+
     head = ArcFace(embedding_size=512, num_classes=10572)
     head(embedding, label).loss.backward()
 """
