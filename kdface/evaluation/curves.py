@@ -1,4 +1,4 @@
-"""Exact error rates from raw scores: ROC, AUC, EER, TAR at FAR, FNMR at FMR, DET.
+"""Exact error rates from raw scores: ROC, AUC, EER, TAR at FAR, FNMR at FMR.
 
 A pair is accepted when its score is at least the threshold; a higher score means more alike (for distances,
 pass their negative). Nothing is binned, squashed or interpolated unless a docstring says so. FAR and FMR
@@ -9,7 +9,6 @@ accepted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from numpy.typing import NDArray
 from kdface.evaluation.scores import Values, as_array, as_same, last_of_equals, require_rates
 
 Rates = NDArray[np.float64]
-
-_PROBIT = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,14 +207,3 @@ def fnmr_at_fmr(curve: RocCurve, fmr: float) -> float | None:
     """
     at = _vertex_at_far(curve, fmr)
     return None if at is None else float(curve.fnmr[at])
-
-
-def det_points(curve: RocCurve) -> tuple[Rates, Rates]:
-    """Corners of the ROC as normal deviates (probit FMR, probit FNMR), the axes of DET (Martin et al. 1997).
-
-    Normal scores lie on a straight line. Rates of exactly 0 or 1 have no finite deviate and are left out.
-    """
-    corners = curve.corners()
-    fmr, fnmr = corners.far, corners.fnmr
-    inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
-    return _PROBIT(fmr[inside]), _PROBIT(fnmr[inside])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import permutations
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,18 +67,3 @@ def cmc(ranks: NDArray[np.int64], max_rank: int = 20) -> NDArray[np.float64]:
     The first entry is the rank-1 identification rate.
     """
     return np.array([np.count_nonzero(ranks <= rank) / len(ranks) for rank in range(1, max_rank + 1)])
-
-
-def fold_pair_cmc(folds: Mapping[str, tuple[Embeddings, Sequence[str]]], max_rank: int = 20) -> NDArray[np.float64]:
-    """CMC over folds as CKD's official evaluation: each fold is gallery once for every other fold as probes.
-
-    The mean over all ordered pairs of distinct folds, each pair counting the same however many probes it has.
-
-    Args:
-        folds: for each fold its embeddings and its people's names.
-        max_rank: length of the curve.
-    """
-    if len(folds) < 2:
-        raise UserError(f"{len(folds)} fold cannot be both gallery and probe.", expected="two folds or more")
-    curves = [cmc(mate_ranks(*folds[a], *folds[b]), max_rank) for a, b in permutations(folds, 2)]
-    return np.asarray(np.mean(curves, axis=0), dtype=np.float64)

@@ -20,7 +20,7 @@ from kdface.evaluation.health import diagnose
 from kdface.evaluation.operating import operating_points
 from kdface.evaluation.pairs import PairList, random_pairs, read_lfw_pairs, read_mfr2_pairs
 from kdface.evaluation.people import UNKNOWN, people_of, sample_of_people
-from kdface.evaluation.scores import cosine_scores, squared_distances
+from kdface.evaluation.scores import cosine_scores, score_statistics, squared_distances
 from kdface.evaluation.validation import val_at_far
 from kdface.evaluation.verification import FoldRate, consecutive_folds, tenfold_accuracy, tenfold_accuracy_exact
 from kdface.faces import FaceSet
@@ -287,14 +287,8 @@ def _over_folds(rate: FoldRate | None) -> Measured:
 
 def _separation(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, Measured]:
     """Means of both kinds of score, and the Fisher discriminant ratio (population variances)."""
-    genuine, impostor = scores[same], scores[~same]
-    spread = float(genuine.var() + impostor.var())
-    gap = float(genuine.mean() - impostor.mean())
-    return {
-        "genuine_mean": Measured(float(genuine.mean())),
-        "impostor_mean": Measured(float(impostor.mean())),
-        "fdr": Measured(gap**2 / spread if spread > 0 else None),
-    }
+    found = score_statistics(scores, same)
+    return {"genuine_mean": Measured(found.g_mean), "impostor_mean": Measured(found.i_mean), "fdr": Measured(found.fdr)}
 
 
 def lfw_verification(

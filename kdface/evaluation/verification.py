@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.evaluation.curves import RocCurve
 from kdface.evaluation.scores import Same, Scores, Values, as_array, checked, last_of_equals
 
 Folds = NDArray[np.int64]
@@ -104,16 +103,6 @@ def tenfold_accuracy_exact(distances: Values, same: Values, fold: Values | None 
     return FoldRate(np.array(right) / np.bincount(number), np.array(thresholds))
 
 
-def best_threshold_accuracy(curve: RocCurve) -> float:
-    """In-sample: the highest accuracy that any one threshold reaches on the very pairs it is chosen on.
-
-    The "ACC" of OpenSphere and of the SphereFace-R code. It flatters; compare it with itself only, never
-    with a ten-fold accuracy.
-    """
-    right = curve.genuine_accepted + curve.n_impostor - curve.impostor_accepted
-    return int(right.max()) / (curve.n_genuine + curve.n_impostor)
-
-
 def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scores, Same, Folds]:
     """The distances and labels, checked, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
     values, mated = checked(distances, same)
@@ -126,7 +115,7 @@ def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scor
     if len(names) < 2:
         raise UserError(
             "All pairs are in one fold, so there are no others to choose the threshold on.",
-            fix="give two folds or more, or report the in-sample accuracy (`best_threshold_accuracy`)",
+            fix="give two folds or more",
         )
     return values, mated, number.astype(np.int64)
 

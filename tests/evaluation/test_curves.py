@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.evaluation.curves import (
     auc,
-    det_points,
     eer,
     eer_midpoint,
     fnmr_at_fmr,
@@ -202,24 +201,6 @@ def test_normal_scores_have_the_rates_of_the_normal_distribution() -> None:
     at_one_percent = NormalDist().cdf(NormalDist().inv_cdf(0.99) - shift)
     # One impostor more moves FNMR by phi(t - 2) / phi(t) = 14.2 steps there, t = 2.326.
     assert fnmr_at_fmr(curve, 0.01) == pytest.approx(at_one_percent, abs=15 / n)
-    x, y = det_points(curve)
-    inner = (abs(x) < 2) & (abs(y) < 2)
-    assert inner.sum() > 1000
-    # On normal deviates equal variances give the line y = -shift - x.
-    assert (x + y)[inner] == pytest.approx(-shift, abs=0.02)
-
-
-def test_det_leaves_out_rates_without_a_finite_deviate() -> None:
-    x, y = det_points(roc(np.arange(6.0), np.array([False] * 3 + [True] * 3)))
-    assert len(x) == len(y) == 0
-    scores, same = _draw(0)
-    x, y = det_points(roc(scores, same))
-    assert len(x) > 10
-    assert np.isfinite(x).all() and np.isfinite(y).all()
-    cdf = NormalDist().cdf
-    drawn = {(round(cdf(a), 9), round(cdf(b), 9)) for a, b in zip(x, y, strict=True)}
-    rates = {(round(float(a), 9), round(float(b), 9)) for _, a, b in _slow_rates(scores, same)}
-    assert drawn <= rates
 
 
 @pytest.mark.parametrize("transform", [np.exp, lambda s: s / 10 - 3, lambda s: s**3])

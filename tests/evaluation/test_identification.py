@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation import identification as module
-from kdface.evaluation.identification import cmc, fold_pair_cmc, mate_ranks
+from kdface.evaluation.identification import cmc, mate_ranks
 
 Array = NDArray[Any]
 
@@ -76,33 +76,6 @@ def test_cmc_by_hand() -> None:
     curve = cmc(np.array([1, 3, 1, 2, 7]), max_rank=4)
     assert curve.tolist() == [2 / 5, 3 / 5, 4 / 5, 4 / 5]
     assert cmc(np.array([1, 3])).shape == (20,)
-
-
-def test_fold_pairs_weigh_the_same_in_both_directions() -> None:
-    axes = np.eye(2)
-    folds = {
-        "gallery": (axes, ["ann", "bob"]),
-        "probe": (axes[[0, 0, 0, 1]], ["ann", "ann", "bob", "bob"]),
-    }
-    # Probes against the gallery: the third has rank 2, 3 of 4 right. The other way: ann's two images tie
-    # with bob's first, so ann has rank 2; bob has rank 1: 1 of 2 right. The plain mean over the two ways,
-    # not over the 6 images.
-    assert fold_pair_cmc(folds, max_rank=2).tolist() == [(3 / 4 + 1 / 2) / 2, 1.0]
-
-
-def test_fold_pairs_are_all_ordered_pairs() -> None:
-    names = ["ann", "bob", "cat"]
-    rng = np.random.default_rng(2)
-    folds = {name: (rng.normal(size=(3, 2)), names) for name in ("a", "b", "c")}
-    slow = []
-    for gallery in folds:
-        for probe in folds:
-            if gallery != probe:
-                ranks = _slow_ranks(*folds[gallery], *folds[probe])
-                slow.append([sum(rank <= k for rank in ranks) / 3 for k in (1, 2, 3)])
-    assert fold_pair_cmc(folds, max_rank=3) == pytest.approx(np.mean(slow, axis=0))
-    with pytest.raises(UserError, match="1 fold cannot"):
-        fold_pair_cmc({"a": folds["a"]})
 
 
 def test_strangers_are_named() -> None:

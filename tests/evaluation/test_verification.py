@@ -13,10 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.evaluation.curves import roc
 from kdface.evaluation.verification import (
     FoldRate,
-    best_threshold_accuracy,
     consecutive_folds,
     tenfold_accuracy,
     tenfold_accuracy_exact,
@@ -149,14 +147,6 @@ def test_neighbouring_floats_are_parted() -> None:
 def test_consecutive_folds(pairs: int) -> None:
     slow = [fold for fold, block in enumerate(_slow_blocks(pairs, 10)) for _ in block]
     assert consecutive_folds(pairs).tolist() == slow
-
-
-def test_the_best_threshold_in_sample() -> None:
-    for distances, same in CASES:
-        scores = -distances
-        thresholds = [math.inf, *scores.tolist()]
-        slow = max(float(((scores >= threshold) == same).mean()) for threshold in thresholds)
-        assert best_threshold_accuracy(roc(scores, same)) == pytest.approx(slow, abs=1e-15)
 
 
 def test_one_fold_has_no_others() -> None:
