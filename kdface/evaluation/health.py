@@ -1,4 +1,4 @@
-"""Is there anything to evaluate? Embeddings that say nothing are told of at once, with the usual causes."""
+"""Detect collapsed, constant or non-finite embeddings before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _spread(rows: NDArray[np.float64], left: Rows, right: Rows) -> list[str]:
     if farthest < _COLLAPSED:
         return [
             f"All {len(cosines)} pairs lie on one side of all thresholds: the farthest are {farthest:.4f} "
-            "apart (squared distance, at most 4). The embeddings have collapsed. Usual causes: a triplet or "
-            "distillation loss that a constant satisfies, or too high a learning rate."
+            "apart (squared distance, at most 4). The network has hardly been trained, or its embeddings have "
+            "collapsed: a triplet or distillation loss that a constant satisfies, or too high a learning rate."
         ]
     if (1 - np.abs(cosines)).max() < _EQUAL:
         return [
