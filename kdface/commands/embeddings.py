@@ -18,6 +18,7 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
     from kdface.config.compose import compose
     from kdface.config.load import load_network
     from kdface.datasets.checks import card
+    from kdface.datasets.embedding_file import EmbeddingFile
     from kdface.evaluation.stored import StoredEmbeddings
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import shown, tell
@@ -32,7 +33,8 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
                 origin=f"command line: {word}",
                 fix="leave it out",
             )
-    embeddings = StoredEmbeddings(path)
+    file = EmbeddingFile(path)
+    embeddings = StoredEmbeddings(file)
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
@@ -41,12 +43,12 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
         name: build(node, shared=shared, load_network=load_network) for name, node in tree["evaluation"].items()
     }
     outcomes = {name: protocol.evaluate(embeddings) for name, protocol in protocols.items()}
-    name = f"{path.stem}-{embeddings.fingerprint[:8]}"
+    name = f"{path.stem}-{file.fingerprint[:8]}"
     target = Path(tree["paths"]["runs"]) / "embeddings" / name / "+".join(protocols)
     write_scores(target / "scores", outcomes)
     draw_scores(target / "scores", target / "figures")
     found = {
-        "embeddings": {"file": str(path.absolute()), "sha256": embeddings.fingerprint},
+        "embeddings": {"file": str(path.absolute()), "sha256": file.fingerprint},
         "evaluation": tree["evaluation"],
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
         "metrics": metrics_of(outcomes),

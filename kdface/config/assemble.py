@@ -47,6 +47,8 @@ def assemble(tree: Tree) -> Job:
     seed = int(tree["seed"])
     method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
     method.people = tuple(dataset.people)
+    if method.teacher is not None:
+        method.teacher.require_knows(dataset)
     protocols = build_protocols(tree, method)
     _require_known_keys(_optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
 

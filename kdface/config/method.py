@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
+from kdface.augmentations import Augmentation
 from kdface.config.build import build
 from kdface.config.check import convert
 from kdface.config.locate import locate, parameters
@@ -15,6 +15,7 @@ from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import Method, Views
 from kdface.randomness import derive
+from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.frozen import LoadNetwork
 
 Tree = dict[str, Any]
@@ -45,7 +46,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     known |= {"teacher": None, "load_network": load_network, "embedding_size": networks["student"].embedding_size}
     if tree["teacher"] is not None and load_network is not None:
         known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
-        _require_fit(known["teacher"].preprocessing, inputs.get("teacher"), views)
+        _require_fit(known["teacher"], inputs.get("teacher"), views, augmentation)
     # Loading a teacher draws from the generator; what the method itself adds is drawn from the run's seed all the same.
     torch.manual_seed(derive(int(tree["seed"]), "weights", "method"))
     method = build(tree["method"], "method", **known)
@@ -53,11 +54,18 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     return method
 
 
-def _require_fit(teacher: Preprocessing, view: Preprocessing | None, views: Views) -> None:
-    """A teacher normalises its view itself; template and size must be those that it was trained on."""
+def _require_fit(teacher: Teacher, view: Preprocessing | None, views: Views, augmentation: Augmentation) -> None:
+    """Template and size of a teacher's view must be those that it was trained on; embeddings of a file are of the face
+    as it is, the first view."""
     if view is None:
         raise UserError(
             "a teacher is given, and method.views.teacher = null.", fix="method.views.teacher=VIEW, or teacher=none"
         )
-    same = replace(teacher, color=view.color, mean=view.mean, std=view.std)
-    same.require_equal(view, "the teacher", f"the view {views.teacher}")
+    teacher.require_sees(view, f"the view {views.teacher}")
+    first = augmentation.views[0]
+    if isinstance(teacher, StoredTeacher) and views.teacher != first:
+        raise UserError(
+            f"method.views.teacher = {views.teacher!r}, and the embeddings of a file are of the faces as they are.",
+            expected=f"{first}, the view of the face as it is",
+            fix=f"method.views.teacher={first}",
+        )

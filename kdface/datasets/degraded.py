@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,8 @@ class JPEG(Derived):
         dataset: the faces.
         quality: of libjpeg, 1 (worst) to 100, which is not lossless either.
     """
+
+    alters: ClassVar[str] = "compressed"
 
     def __init__(self, dataset: FaceSet, quality: Annotated[int, Ge(1), Le(100)]) -> None:
         super().__init__(dataset)
@@ -54,6 +56,8 @@ class Pixels(Derived):
     Raises:
         UserError: the images have fewer pixels.
     """
+
+    alters: ClassVar[str] = "shrunk"
 
     def __init__(self, dataset: FaceSet, pixels: Annotated[int, Ge(1)]) -> None:
         height, width = dataset.preprocessing.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,12 @@ from kdface.faces import FaceSet, Sample
 
 
 class Derived:
-    """What such a set takes over from the one beneath; a subclass gives `preprocessing` and the images."""
+    """What such a set takes over from the one beneath; a subclass gives `preprocessing` and the images.
+
+    `alters` says what is done to the images that makes other ones of them; empty where they stay the same ones.
+    """
+
+    alters: ClassVar[str] = ""
 
     def __init__(self, dataset: FaceSet) -> None:
         self.dataset = dataset
@@ -51,6 +57,16 @@ class Derived:
     def raw_bytes(self, index: int) -> bytes:
         """Of the image beneath: what is made of it depends on these bytes and on the configuration."""
         return bytes_of(self.dataset, index)
+
+
+def altered(faces: FaceSet) -> str:
+    """What makes the images of a set other ones than those that are stored under its keys; empty where nothing does."""
+    inner: object = faces
+    while inner is not None:
+        if change := getattr(inner, "alters", ""):
+            return str(change)
+        inner = getattr(inner, "dataset", None)
+    return ""
 
 
 class Rows(Derived):

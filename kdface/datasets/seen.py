@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
@@ -21,6 +21,8 @@ class Seen(Derived):
         view: which of its views is shown.
         seed: of the draws; not the run's, so that all runs are tested on the same images.
     """
+
+    alters: ClassVar[str] = "seen through an augmentation"
 
     def __init__(self, dataset: FaceSet, augmentation: Any, view: str, seed: Annotated[int, Ge(0)] = 0) -> None:
         if view not in augmentation.views:

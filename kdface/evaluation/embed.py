@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdface.datasets.embedding_file import EmbeddingFile
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Preprocessing
 from kdface.progress import track
@@ -31,6 +32,13 @@ class Recognition(Protocol):
         """(N, H, W, 3) uint8 RGB -> (N, D)."""
 
     def to(self, device: torch.device | str) -> Recognition: ...
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A recogniser of which only a file of embeddings is there; `kdface.teachers.StoredTeacher` is one."""
+
+    file: EmbeddingFile
 
 
 class Tested(Protocol):
@@ -143,11 +151,18 @@ class Embedder:
         if self.quality_network is None:
             raise UserError("this network gives no face-image quality.")
         embed = embedder_of(network, self)
-        self._learn({embed._both: embed._known, self._quality: self._qualities}, dataset, keys)
+        tasks: dict[Task, Known] = {self._quality: self._qualities}
+        if not isinstance(network, Stored):
+            tasks[embed._both] = embed._known
+        self._learn(tasks, dataset, keys)
 
     def frozen(self, network: Recognition) -> Embedder:
         """What embeds by a frozen network, on this one's device; test sets that share the network share the work."""
         network.to(self.device)
+        if network not in _FROZEN and isinstance(network, Stored):
+            from kdface.evaluation.stored import StoredEmbeddings  # here, because it is an Embedder
+
+            _FROZEN[network] = StoredEmbeddings(network.file)
         if network not in _FROZEN:
             held = weakref.proxy(network)
             _FROZEN[network] = Embedder(
@@ -221,8 +236,15 @@ def embedder_of(network: Recognition | None, own: Embedder) -> Embedder:
     return own if network is None else own.frozen(network)
 
 
-def require_sees(network: Recognition, faces: FaceSet) -> None:
-    """Raise `UserError` where a network was made for other images; colours and scale of pixels are its own affair."""
+def require_sees(network: Recognition, faces: FaceSet, keys: Sequence[str]) -> None:
+    """Raise `UserError` where a network was made for other images; colours and scale of pixels are its own affair.
+
+    Embeddings of a file are of images as they are, of whatever kind: not of a set that changes them. Raises `DataError`
+    for keys that the file lacks.
+    """
+    if isinstance(network, Stored):
+        network.file.require(faces, keys)
+        return
     theirs, ours = network.preprocessing, faces.preprocessing
     kind = replace(theirs, color=ours.color, mean=ours.mean, std=ours.std)
     kind.require_equal(ours, "the recognition network", faces.name)

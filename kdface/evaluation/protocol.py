@@ -164,9 +164,6 @@ class Verification:
         self.fars = tuple(fars)
         self.networks = (recognition, probe_recognition)
         self._one_side = self.probes is self.dataset and recognition is probe_recognition
-        for network, faces in zip(self.networks, (self.dataset, self.probes), strict=True):
-            if network is not None:
-                require_sees(network, faces)
         half = len(pairs) // 2 if official_half_split else 0
         # Which of the two sets each image comes from.
         self._left = np.arange(len(pairs)) >= half if official_half_split else np.zeros(len(pairs), dtype=np.bool_)
@@ -180,6 +177,9 @@ class Verification:
                     expected="images and list of one release",
                     nearest=nearest(missing[0], side.keys),
                 )
+        for network, faces, keys in zip(self.networks, (self.dataset, self.probes), self._keys(), strict=True):
+            if network is not None:
+                require_sees(network, faces, sorted(keys))
 
     @property
     def keys_read(self) -> tuple[set[str], ...]:

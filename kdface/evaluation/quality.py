@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
-from kdface.evaluation.embed import Embedder, Recognition, Tested, embedder_of, require_sees
+from kdface.evaluation.embed import Embedder, Recognition, Stored, Tested, embedder_of, require_sees
 from kdface.evaluation.health import diagnose
 from kdface.evaluation.people import people_of
 from kdface.evaluation.protocol import Measured, Outcome, Verification
@@ -79,7 +79,8 @@ class QualityEDC:
         test: the aligned images and the pairs; any verification.
         perturbed: the same images, seen misaligned (`kdface.datasets.Seen`).
         recompute_embeddings: recognise the perturbed images too, not the aligned ones.
-        recognition: the frozen network that recognises; null: the run's own.
+        recognition: the frozen network that recognises, or a file of embeddings (`kdface.teachers.from_embeddings`),
+            which knows the aligned images only; null: the run's own.
         grader: a teacher whose source of quality grades the images, to compare with; null: the run's own network does.
         policy: the choices on which published curves differ.
         limits: the discard limits R.
@@ -132,7 +133,13 @@ class QualityEDC:
         if missing:
             raise UserError(f"{len(missing)} images of the pairs are not in {self.dataset.name}, first {missing[0]}.")
         if recognition is not None:
-            require_sees(recognition, self.recognised)
+            if isinstance(recognition, Stored) and self.recognised is not self.aligned:
+                raise UserError(
+                    f"{self.recognised.name} is to be recognised by embeddings of a file, and they are of the aligned "
+                    "images.",
+                    fix="recompute_embeddings: false, or a network as recognition",
+                )
+            require_sees(recognition, self.recognised, self.pairs.keys())
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
@@ -292,4 +299,5 @@ def _known(value: float) -> float | None:
 
 
 def _name(recognition: Recognition) -> str:
-    return f"weights {getattr(recognition, 'fingerprint', type(recognition).__name__)}"
+    what = "embeddings" if isinstance(recognition, Stored) else "weights"
+    return f"{what} {getattr(recognition, 'fingerprint', type(recognition).__name__)}"

@@ -19,7 +19,7 @@ from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing
 from kdface.losses import cosine_consistency
 from kdface.methods.base import Method, Term, Views
-from kdface.teachers import Teacher
+from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.quality.labels import quality_labels
 
 log = logging.getLogger("kdface")
@@ -143,7 +143,7 @@ class AIKD(Method):
         terms: dict[str, Term] = {}
         metrics: dict[str, Tensor] = {}
         if self.representation_weight > 0:
-            target = self.teacher.embed(batch.views[self.views.teacher])
+            target = self.teacher.embed_view(batch.views[self.views.teacher], batch.keys)
             terms["representation"] = Term(cosine_consistency(embedding, target), self.representation_weight)
             metrics["agreement"] = cosine_similarity(embedding.detach().float(), target.float()).mean()
         if self.quality_weight > 0:
@@ -188,6 +188,11 @@ class AIKD(Method):
 
 def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
     """Copy weights between equal architectures. Raises `UserError` where they are not equal."""
+    if isinstance(teacher, StoredTeacher):
+        raise UserError(
+            "the student starts as a copy of its teacher, and embeddings of a file have no weights.",
+            fix="method.start=scratch",
+        )
     try:
         student.load_state_dict(teacher.network.state_dict(), strict=True)
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from kdface.faces import Preprocessing
 from kdface.losses import embedding_mse
 from kdface.losses.transfer import Computed, Transfer
 from kdface.methods.base import Method, Optimization, Term, Views
-from kdface.teachers import Teacher
+from kdface.teachers import StoredTeacher, Teacher
 
 
 class Distillation(Method):
@@ -82,10 +82,10 @@ class Distillation(Method):
             metrics = output.metrics(batch.label)
         weight = self.weight(terms)
         if weight > 0 and self.transfer is not None:
-            shown = self._shown(self.transfer, batch.views[self.views.teacher], batch.label)
+            shown = self._shown(self.transfer, batch.views[self.views.teacher], batch)
             terms["distillation"] = Term(self.transfer(Computed(embedding, logits, maps), shown), weight)
         elif weight > 0:
-            target = self.teacher.embed(batch.views[self.views.teacher])
+            target = self.teacher.embed_view(batch.views[self.views.teacher], batch.keys)
             projected = self.projection(embedding)
             terms["distillation"] = Term(embedding_mse(projected, target), weight)
             metrics["agreement"] = cosine_similarity(projected.detach().float(), target.float()).mean()
@@ -127,6 +127,13 @@ class Distillation(Method):
                     expected="a head each, for the same people",
                     fix="a head, and a teacher that another run trained on these people (teacher=run)",
                 )
+        if transfer.stages and isinstance(teacher, StoredTeacher):
+            raise UserError(
+                f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, and a file of "
+                "embeddings has none.",
+                expected="a transfer of embeddings: RelationalTransfer, ProbabilisticTransfer, or null",
+                fix="method.transfer=null, or method.transfer={_target_:kdface.losses.RelationalTransfer}",
+            )
         for network, whose in ((self.backbone, "student"), (teacher.network, "teacher")):
             if transfer.stages and not hasattr(network, "with_maps"):
                 raise UserError(
@@ -140,13 +147,15 @@ class Distillation(Method):
         transfer.prepare(*(_channels(network, each.size, transfer.stages) for network, each in sides))
 
     @torch.no_grad()
-    def _shown(self, transfer: Transfer, images: Tensor, label: Tensor) -> Computed:
+    def _shown(self, transfer: Transfer, images: Tensor, batch: Batch) -> Computed:
         """What the teacher computes of its view."""
         assert self.teacher is not None
+        if not transfer.stages and not transfer.needs_logits:
+            return Computed(self.teacher.embed_view(images, batch.keys))
         self.teacher.network.eval()
         embedding, maps = with_maps(self.teacher.network, self.teacher.pixels(images), transfer.stages)
         head = self.teacher.head if transfer.needs_logits else None
-        return Computed(embedding, None if head is None else head(embedding, label).logits, maps)
+        return Computed(embedding, None if head is None else head(embedding, batch.label).logits, maps)
 
 
 def with_maps(network: nn.Module, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -159,6 +168,8 @@ def with_maps(network: nn.Module, images: Tensor, stages: Collection[str]) -> tu
 
 @torch.no_grad()
 def _channels(network: nn.Module, size: tuple[int, int], stages: Collection[str]) -> dict[str, int]:
+    if not stages:
+        return {}
     mode = network.training
     _, maps = with_maps(network.eval(), torch.zeros(1, 3, *size), stages)
     network.train(mode)

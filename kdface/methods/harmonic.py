@@ -169,7 +169,7 @@ class Harmonic(FaceNet):
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(n, D) -> (2 n, D): those of v2, then those of v1, which pass no gradient."""
         assert self.teacher is not None and self.views.teacher is not None
-        old = direction(self.teacher.embed(batch.views[self.views.teacher]))
+        old = direction(self.teacher.embed_view(batch.views[self.views.teacher], batch.keys))
         both, label = self._of_all_ranks(torch.cat([direction(embedding), old], dim=1), batch)
         new, old = both.chunk(2, dim=1)
         self._agreement = (new.detach() * old.detach()).sum(dim=1).mean()

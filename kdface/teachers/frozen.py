@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
@@ -67,6 +68,19 @@ class Teacher:
         self.network.eval()
         embedding: Tensor = self.network(self.pixels(images))
         return embedding
+
+    def embed_view(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        """(N, H, W, 3) uint8 RGB and the keys of these images in their dataset -> (N, D), not normalised."""
+        del keys  # a network looks at the image
+        return self.embed(images)
+
+    def require_sees(self, kind: Preprocessing, where: str) -> None:
+        """Raise `UserError` for images of another template or size; it normalises them itself."""
+        same = replace(self.preprocessing, color=kind.color, mean=kind.mean, std=kind.std)
+        same.require_equal(kind, "the teacher", where)
+
+    def require_knows(self, faces: FaceSet) -> None:
+        """Raise `DataError` for training images of which it has nothing to say; a network says something of any."""
 
     def to(self, device: torch.device | str) -> Teacher:
         self.network.to(device)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kdface.datasets.embedding_file import EmbeddingFile, read_embeddings
+from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
-from kdface.evaluation.stored import StoredEmbeddings, read_embeddings
+from kdface.evaluation.stored import StoredEmbeddings
 from tests.conftest import Kdface
 from tests.datasets.test_loading import Noise
 
@@ -42,7 +45,7 @@ def test_keys_may_differ_in_suffix_and_zeros_and_those_that_lack_are_named(tmp_p
         keys = ("Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg", "Bo/Bo_0001.jpg")
 
     np.savez(tmp_path / "e.npz", keys=["Ada/Ada_2.png", "Ada/Ada_1.png"], embeddings=np.array([[1, 2], [3, 4]]))
-    stored = StoredEmbeddings(tmp_path / "e.npz")
+    stored = StoredEmbeddings(EmbeddingFile(tmp_path / "e.npz"))
     assert stored(Ada(), Ada.keys[:2]).tolist() == [[3, 4], [1, 2]]
     with pytest.raises(DataError, match=r"1 of 3 images of noise have no embedding: Bo/Bo_0001\.jpg"):
         stored(Ada(), Ada.keys)
@@ -105,3 +108,41 @@ def test_the_development_faces_by_a_public_recogniser(
     assert metrics["lfw/accuracy_exact"]["value"] == pytest.approx(0.988, abs=1e-3)
     assert metrics["lfw/fmr100"]["value"] == pytest.approx(0.013, abs=5e-4)
     assert metrics["lfw/fmr1000"]["value"] == pytest.approx(0.042, abs=5e-4)
+
+
+def test_a_set_that_changes_its_images_has_no_stored_embeddings(tmp_path: Path) -> None:
+    """Under the keys of masked faces lie the embeddings of the bare ones."""
+    from kdface.augmentations import Misalignment
+    from kdface.datasets import JPEG, Pixels, Resized
+
+    faces = Noise()
+    np.savez(tmp_path / "e.npz", keys=faces.keys, embeddings=np.eye(20))
+    stored = StoredEmbeddings(EmbeddingFile(tmp_path / "e.npz"))
+    assert stored(Resized(faces, (4, 4)), faces.keys).shape == (20, 20)
+    moved = Seen(faces, Misalignment(pixels=1.0), "perturbed")
+    for changed in (moved, JPEG(faces, 50), Pixels(faces, 16), Resized(moved, (4, 4))):
+        with pytest.raises(UserError, match="are of the images as they are"):
+            stored(changed, faces.keys)
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of lists of one length; without the package the message says what to install."""
+    file = tmp_path / "e.parquet"
+    file.write_bytes(b"PAR1")
+    with monkeypatch.context() as absent, pytest.raises(UserError, match="needs the package pyarrow"):
+        absent.setitem(sys.modules, "pyarrow", None)
+        read_embeddings(file)
+    pa = pytest.importorskip("pyarrow", reason="reads Parquet")
+    from pyarrow import parquet
+
+    with pytest.raises(DataError, match="not such a file"):
+        read_embeddings(file)
+    rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    for kind in (pa.list_(pa.float32()), pa.list_(pa.float64(), 2)):
+        parquet.write_table(pa.table({"keys": ["a", "b", "c"], "embeddings": pa.array(rows, kind)}), file)
+        keys, found = read_embeddings(file)
+        assert keys == ["a", "b", "c"] and found.tolist() == rows
+    for broken in ([[1.0], [2.0, 3.0]], [[1.0, 2.0], None], [1.0, 2.0]):
+        parquet.write_table(pa.table({"keys": ["a", "b"], "embeddings": pa.array(broken)}), file)
+        with pytest.raises(DataError, match="not such a file"):
+            read_embeddings(file)

@@ -232,10 +232,9 @@ def _embeddings(folder: Path) -> None:
 
 
 def _read_embeddings(folder: Path) -> object:
-    from kdface.evaluation.stored import StoredEmbeddings
+    from kdface.datasets.embedding_file import read_embeddings
 
-    stored = StoredEmbeddings(folder / "e.npz")
-    return [stored.row, stored.rows]
+    return list(read_embeddings(folder / "e.npz"))
 
 
 def _network() -> Any:

@@ -23,5 +23,6 @@ class EmbeddingNorm(Options):
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         found = np.empty(len(faces))
         for rows, images in batches(teacher, faces, "quality by norm"):
-            found[rows] = teacher.embed(images).double().norm(dim=1).cpu().numpy()
+            keys = [faces.keys[row] for row in rows.tolist()]
+            found[rows] = teacher.embed_view(images, keys).double().norm(dim=1).cpu().numpy()
         return found

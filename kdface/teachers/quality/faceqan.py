@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class FaceQAN(Options):
         seed: of the first noise; each image's depends on it and on the image's key.
     """
 
+    needs_network: ClassVar[bool] = True
     epsilon: Annotated[float, Gt(0), Lt(1)] = 0.001
     iterations: Annotated[int, Ge(1)] = 5
     copies: Annotated[int, Ge(1)] = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class FROQ(Options):
         seed: of the masks.
     """
 
+    needs_network: ClassVar[bool] = True
     noise: Annotated[float, Gt(0), Lt(1)] = 0.001
     masks: Annotated[int, Ge(1)] = 10
     grid: Annotated[int, Ge(1)] = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class GraFIQs(Options):
         UserError: the network has no BatchNorm2d, no such stage, or no BatchNorm2d behind it.
     """
 
+    needs_network: ClassVar[bool] = True
     stage: str | None = None
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:

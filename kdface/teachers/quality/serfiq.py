@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class SERFIQ(Options):
         UserError: the network has no dropout layer, or was trained without dropout and `dropout` is None.
     """
 
+    needs_network: ClassVar[bool] = True
     passes: Annotated[int, Ge(2)] = 100
     dropout: Annotated[float, Gt(0), Lt(1)] | None = None
     seed: int = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
-from typing import get_type_hints
+from dataclasses import dataclass, fields
+from typing import ClassVar, get_type_hints
 
 import numpy as np
 import torch
@@ -26,9 +26,13 @@ _BATCH = 64  # images in one forward pass
 class Options:
     """Base of the sources: holds their fields to their annotations.
 
+    `needs_network` says that a source asks the network about images of its own making, so that embeddings do not do.
+
     Raises:
         ValueError: an option does not fit; names the class, the option and what was expected.
     """
+
+    needs_network: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
@@ -45,10 +49,7 @@ def batches(
         UserError: the crops have another size or template than the network's.
         DataError: an image cannot be read.
     """
-    own = teacher.preprocessing
-    # order of channels and scale are `teacher.pixels`' work
-    crops = replace(faces.preprocessing, color=own.color, mean=own.mean, std=own.std)
-    own.require_equal(crops, "the teacher", faces.name)
+    teacher.require_sees(faces.preprocessing, faces.name)
     parameter = next(teacher.network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     for start in track(range(0, len(faces), size), what, total=len(faces), unit=size):
@@ -88,14 +89,17 @@ def unit_embeddings(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
 
 
 def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
-    parts = [teacher.embed(images).double().cpu().numpy() for _, images in batches(teacher, faces, "embedding")]
-    rows = np.concatenate(parts)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    parts = [
+        teacher.embed_view(images, [faces.keys[row] for row in rows.tolist()]).double().cpu().numpy()
+        for rows, images in batches(teacher, faces, "embedding")
+    ]
+    found = np.concatenate(parts)
+    norms = np.linalg.norm(found, axis=1, keepdims=True)
     bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
     if bad.any():
         raise UserError(
-            f"{bad.sum()} of {len(rows)} embeddings of {faces.name} are zero or not finite, the first that of "
+            f"{bad.sum()} of {len(found)} embeddings of {faces.name} are zero or not finite, the first that of "
             f"{faces.keys[int(bad.argmax())]}.",
             fix="take another teacher: the training of this one has probably diverged",
         )
-    return np.asarray(rows / norms, dtype=np.float32)
+    return np.asarray(found / norms, dtype=np.float32)
