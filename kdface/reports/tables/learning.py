@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +17,8 @@ from kdface.reports.tables.statistics import Comparison, compare
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read, scalars
+
+_LINE = 26  # letters along an axis of half the figure's height
 
 Steps = Mapping[int, Mapping[int, float]]  # step -> seed -> value
 
@@ -63,7 +66,7 @@ def _figure(rows: Mapping[str, Steps], column: Column, baseline: str) -> Figure:
             values = [list(by_seed.values()) for by_seed in curve.values()]
             middle = [float(np.mean(seeds)) for seeds in values]
             _draw(top, looks[name], name, curve, middle, [min(v) for v in values], [max(v) for v in values], column)
-        top.set(ylabel=_unit(column.heading, column))
+        top.set(ylabel=_label(f"{column.heading} (%)" if column.unit == "percent" else column.heading))
         for axes in below:
             axes.axhline(0, color=BASELINE, linewidth=1.2)
             for name in compared:
@@ -72,7 +75,7 @@ def _figure(rows: Mapping[str, Steps], column: Column, baseline: str) -> Figure:
                 low = [np.nan if gain.low is None else gain.low for gain in gains.values()]
                 high = [np.nan if gain.high is None else gain.high for gain in gains.values()]
                 _draw(axes, looks[name], "", gains, middle, low, high, column)
-            axes.set(ylabel=_unit(f"less {baseline}", column))
+            axes.set(ylabel=_label(f"gain over {baseline}{' (points)' if column.unit == 'percent' else ''}"))
         last = below[-1] if below else top
         last.set(xlabel="Training step")
         last.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -103,5 +106,5 @@ def _gains(row: Steps, baseline: Steps) -> Iterator[tuple[int, Comparison]]:
             yield step, gain
 
 
-def _unit(label: str, column: Column) -> str:
-    return f"{label} (%)" if column.unit == "percent" else label
+def _label(text: str) -> str:
+    return fill(text, _LINE)
