@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # command -> (module that has `run(arguments) -> exit code`, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -62,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kdface.stored import printable
 
     words = [expand_home(word) for word in words]
+    tell_of_env_file()
     try:
         if words[0] not in COMMANDS:
             near = nearest(words[0], COMMANDS)
@@ -78,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[list[str]], int] = command.run
         return run(words[1:])
     except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -94,6 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {of_system(error)}", file=sys.stderr)
         return 1
+
+
+def tell_of_env_file(folder: Path = Path()) -> None:
+    """Say that a file .env is not read, if it sets what kdface or a logger would use: it could allow plug-ins."""
+    file = folder / ".env"
+    if not file.is_file():
+        return
+    text = file.read_text(encoding="utf-8", errors="replace")
+    names = re.findall(r"^\s*(?:export\s+)?((?:KDFACE|HYDRA|WANDB|MLFLOW)_\w+)=", text, re.MULTILINE)
+    if unset := [name for name in names if name not in os.environ]:
+        print(f"warning: .env is not read ({', '.join(unset)}); to use it: set -a; . ./.env; set +a", file=sys.stderr)
 
 
 def console() -> None:

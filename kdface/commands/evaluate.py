@@ -37,6 +37,16 @@ def run(words: list[str]) -> int:
         )
     checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
     arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]
+    path = Path(given[-1].removeprefix("run="))
+    if checkpoints:
+        from kdface.config.plugs import named_checkpoint
+
+        path = named_checkpoint(path, checkpoints[-1].removeprefix("checkpoint="))
+    return evaluate_run(path, arguments)
+
+
+def evaluate_run(path: Path, arguments: Arguments) -> int:
+    """Evaluate a run, of a folder or of a checkpoint. Raises `UserError` for overrides that would train otherwise."""
     for word in arguments.overrides:
         key = word.lstrip("+~").partition("=")[0]
         if key not in _ALLOWED and key.split(".")[0] not in _ALLOWED:
@@ -46,11 +56,6 @@ def run(words: list[str]) -> int:
                 origin=f"command line: {word}",
                 fix="leave it out, or train a run with it",
             )
-    path = Path(given[-1].removeprefix("run="))
-    if checkpoints:
-        from kdface.config.plugs import named_checkpoint
-
-        path = named_checkpoint(path, checkpoints[-1].removeprefix("checkpoint="))
     return _evaluate(path, arguments)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdface.commands.taught import require_same_teachers
 from kdface.errors import DataError, UserError
-from kdface.runs.folder import HeldError, RunFolder, find_run, write_json
+from kdface.runs.folder import HeldError, RunFolder, config_text, find_run, write_json
 from kdface.runs.identity import changed_during, note_data, require_same_data, step_of
 from kdface.runs.named import require_one_run
 from kdface.runs.ranks import LAUNCHER, launched_rank
@@ -150,6 +150,8 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         _warn_of_shared_people(job)
         note_data(folder, job)
         marks.note_plan(folder, job.method.total_steps)
+        if (tree.get("extras") or {}).get("print_config"):
+            print(config_text(tree), file=sys.stderr)
         print(f"run folder: {shown(folder.root)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
     sys.argv = [sys.argv[0], "run", str(folder.root), *(f"{key}={value}" for key, value in others.items())]

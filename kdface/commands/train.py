@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdface.commands.arguments import Arguments, parse
+from kdface.commands.testing import test_alone, tests_alone
 from kdface.errors import UserError
 from kdface.startup import without_collection
 
@@ -11,6 +12,8 @@ def run(words: list[str]) -> int:
     arguments = parse(
         "train", words, "Train, evaluate and draw one run; the same command again goes on or says it is done."
     )
+    if tests_alone(arguments):
+        return test_alone(arguments)
     from omegaconf.errors import OmegaConfBaseException
 
     from kdface.config.choosing import CONFIG
@@ -37,7 +40,19 @@ def run(words: list[str]) -> int:
         from kdface.commands.sweep import sweep
 
         return sweep(arguments)
+    require_one_job(arguments)
     return _train_one(arguments)
+
+
+def require_one_job(arguments: Arguments) -> None:
+    """Raise `UserError` for a search without -m, of which nothing would be searched."""
+    for word in arguments.overrides:
+        if word.lstrip("+").startswith(("hydra/sweeper=", "hparams_search=")) and not word.endswith("=null"):
+            raise UserError(
+                f"{word} is a search, and without -m one run is trained.",
+                origin=f"command line: {word}",
+                fix=f"kdface train -m {' '.join(arguments.overrides)}",
+            )
 
 
 def _train_one(arguments: Arguments) -> int:

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from kdface.config.paths import choices
 from kdface.errors import UserError
 
 # Names of Lightning, timm, the Hydra template and published code -> ours, by key or by the key's last part.
@@ -80,6 +81,16 @@ LAUNCHER_KEYS = {
     "mem_gb": "memory_gb",
     "array_parallelism": "n_jobs",
 }
+# Choices by their names of elsewhere.
+_CHOICES = {
+    **{"model_checkpoint": "best", "checkpoint": "best", "learning_rate_monitor": "lr_monitor"},
+    **{"auto": "default", "cuda": "gpu", "true": "default", "step": "multistep", "step_lr": "multistep"},
+    **{"cosine_annealing": "cosine", "fast_dev_run": "fdr", "rich": "rich_progress_bar", "kd": "logits"},
+    **{"rkd": "relational", "sp": "similarity", "pkt": "probabilistic", "at": "attention", "vid": "variational"},
+    **{"fitnets": "hint", "mnist_optuna": "optuna"},
+}
+# Groups whose parts are Lightning's, torch's or the user's own as often as ours.
+_FOREIGN = ("optimizer", "scheduler", "callbacks", "logger", "backbone", "head")
 SWEEPERS = {"ax": "optuna", "nevergrad": "optuna", "bayes": "optuna", "grid": "basic"}
 
 
@@ -95,10 +106,12 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
     parent, _, leaf = key.rpartition(".")
     if key in known:  # given with a + that it must not have
         yield f"{key}={value}"
-    for name in (key, leaf):
-        for ours in ALIASES.get(name, ()):
-            if ours.partition("=")[0] in known:
-                yield ours if "=" in ours else f"{ours}={value}"
+    named = [ours for name in (key, leaf) for ours in ALIASES.get(name, ()) if ours.partition("=")[0] in known]
+    yield from (ours if "=" in ours else f"{ours}={value}" for ours in named)
+    there = [(ours, choice) for ours in named if "." not in ours for choice in choices(ours)]
+    ratios = [difflib.SequenceMatcher(None, value, choice).ratio() for _, choice in there]
+    if ratios and max(ratios) > 0.7:  # a group, whose choice has another name too
+        yield "=".join(there[ratios.index(max(ratios))])
     siblings = [each for each in known if each.rpartition(".")[0] == parent]
     yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
     same = [each for each in known if each.rpartition(".")[2] == leaf and each != key]
@@ -128,31 +141,45 @@ def meant(
     return ""
 
 
+def renamed(key: str, keys: Iterable[str]) -> str:
+    """What the field's name for a key is here, whatever its value; empty if it is no such name."""
+    named = [ours for name in (key, key.rpartition(".")[2]) for ours in ALIASES.get(name, ()) if "=" not in ours]
+    return next((ours for ours in named if "." in ours and ours in set(keys)), "")
+
+
+def or_another(group: str) -> str:
+    """How a part that is no choice of its group is given."""
+    name = f"{group}.NAME" if group in ("callbacks", "logger") else group
+    return f", or another one by {name}._target_=package.Class" if group in _FOREIGN else ""
+
+
 def _names_not(error: UserError, word: str) -> bool:
     """A mistake elsewhere on the command line."""
     key = word.partition("=")[0]
     return not re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", error.problem)
 
 
-def among(choice: str, choices: Sequence[str]) -> tuple[str, list[str]]:
+def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
     """(nearest of a group's choices, those to list): a folder's own if a folder was named, else all, or a few of many.
 
     Args:
         choice: what was given: `maskinv/smal_hg`.
-        choices: all of the group, with their folders.
+        listed: all of the group, with their folders.
     """
+    if _CHOICES.get(choice.lower()) in listed:
+        return _CHOICES[choice.lower()], list(listed)
     for folder in (choice, choice.rpartition("/")[0]):
-        inside = [each for each in choices if folder and each.startswith(f"{folder}/")]
+        inside = [each for each in listed if folder and each.startswith(f"{folder}/")]
         if inside:
             near = difflib.get_close_matches(choice, inside, n=1, cutoff=0.5)
             return (near[0] if near else ""), inside
-    close = difflib.get_close_matches(choice, choices, n=5, cutoff=0.5)
+    close = difflib.get_close_matches(choice, listed, n=5, cutoff=0.5)
     if not close:  # a folder misspelt, or a choice of a folder given without it
-        parts = {part: each for each in reversed(choices) for part in each.split("/")}
+        parts = {part: each for each in reversed(listed) for part in each.split("/")}
         close = [parts[part] for part in difflib.get_close_matches(choice, parts, n=5, cutoff=0.6)]
-    if len(choices) <= _LISTED:
-        return (close[0] if close else ""), list(choices)
-    names = dict.fromkeys(each.partition("/")[0] + "/..." * ("/" in each) for each in choices)
+    if len(listed) <= _LISTED:
+        return (close[0] if close else ""), list(listed)
+    names = dict.fromkeys(each.partition("/")[0] + "/..." * ("/" in each) for each in listed)
     return (close[0] if close else ""), list(dict.fromkeys([*close, *names]))
 
 

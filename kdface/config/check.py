@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kdface.config.advice import ALIASES
+from kdface.config.advice import ALIASES, among
 from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins
+from kdface.config.paths import choices
 from kdface.config.renamed import WITHOUT_EFFECT, old_name
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
@@ -194,6 +195,8 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
                         expected="letters, digits and . _ - @",
                         origin=origins.of(path),
                     )
+                if isinstance(child, Mapping) and "_target_" not in child:
+                    raise _without_target(str(name), path, list(value), origins)
                 _check_value(Part, child, f"{path}.{name}", origins)
             return
         if value is None and type(None) in typing.get_args(_plain(hint)):
@@ -204,6 +207,20 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             origin=origins.of(path),
         )
     _validate(hint, value, path, origins)
+
+
+def _without_target(name: str, path: str, names: list[str], origins: Origins) -> UserError:
+    """`logger.wandb.group=x` without logger=wandb: values of a part that was not chosen."""
+    known = choices(path)
+    chosen = [each for each in names if each in known]
+    near = among(name, list(known))[0]
+    own = f"{path}.{name}._target_=package.Class"
+    return UserError(
+        f"{path}.{name} has values and no _target_: it is not chosen.",
+        expected="" if name in known else f"{own}, or {path}={near} with {path}.{near}.*" if near else own,
+        origin=next((origins.of(key) for key in origins.under(f"{path}.{name}")), ""),
+        fix="" if name not in known else f"{path}={name}" if len(chosen) == 1 else f"{path}=[{','.join(chosen)}]",
+    )
 
 
 def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
@@ -265,12 +282,14 @@ def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
         valid = [str(each) for each in typing.get_args(_plain(hint)) if isinstance(each, str)]
         near = nearest(str(value), valid) if valid else ""
         inner = ".".join(str(each) for each in first["loc"] if isinstance(each, int))
-        key = path if near else next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
+        other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
+        key = path if near else other
         raise UserError(
             f"{path} = {value!r} cannot be used{f' (item {inner})' if inner else ''}.",
             expected=said if len(error.errors()) == 1 else _describe(hint),
             nearest=f"{key}={near or value}" if key else "",  # `data` is a node here, and a dataset elsewhere
             origin=origins.of(path),
+            fix=f"{other}={value}" if other and not near else "",
         ) from None
 
 

@@ -20,7 +20,7 @@ from kdface.config.bounded import require_bounded
 from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.choosing import choose, split, with_values
 from kdface.config.files import absolute, absolute_paths, require_name
-from kdface.config.fit import check_parts
+from kdface.config.fit import check_parts, require_tags, require_transfer
 from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
@@ -91,6 +91,7 @@ def compose_in(
     hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None, trains: bool = True
 ) -> Composed:
     """`compose` within an open Hydra context."""
+    overrides = _choices(overrides, hydra.config_loader)
     config, origins = _load(hydra, overrides)
     chosen = {
         str(group): str(choice)
@@ -114,6 +115,7 @@ def compose_in(
     for key in tree:
         below = [each for each in origins.under(key) if each != key]
         require_package_line(key, origins.of(below[0]) if below else "", [*Configuration.__dataclass_fields__])
+    require_transfer(tree, chosen, origins)
     try:
         check_tree(tree, Configuration, origins)
     except UnknownKeyError as error:
@@ -123,8 +125,10 @@ def compose_in(
         raise unknown_key(added[0], overrides, partial(_keys_of, hydra), partial(_problem, hydra)) from None
     if trains:
         check_parts(tree)
+        require_tags(tree, origins)
     if tree["name"] is None:
-        tree["name"] = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
+        name = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
+        tree["name"] = f"debug/{name}" if chosen.get("debug") else name
     require_name(tree["name"])
     return Composed(tree, chosen, origins)
 
@@ -171,7 +175,7 @@ def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
     refuse_old_names(overrides)
     require_used(overrides)
     loader = hydra.config_loader
-    overrides = [_validation(_without_plus(each, loader)) for each in overrides]
+    overrides = [_validation(word) for word in _choices(overrides, loader)]
     try:
         choosing, values = split(loader, overrides)
         made = choose(loader, choosing)
@@ -211,10 +215,22 @@ def _require_unused(config: DictConfig, origins: Origins) -> None:
     require_targets(own, origins.of, "hydra")
 
 
-def _without_plus(word: str, loader: Any) -> str:
-    """`+experiment=demo` as `experiment=demo`: every group is in the root's defaults list already."""
-    key = word.removeprefix("+").partition("=")[0]
-    return word.removeprefix("+") if word.startswith("+") and key in groups(folders(loader)) else word
+def _choices(overrides: list[str], loader: Any) -> list[str]:
+    """Choices as Hydra takes them: `+experiment=demo` as `experiment=demo`, since every group is in the root's defaults
+    list; `logger=null` as `logger=none`; `experiment=null`, of a group without `none`, as no choice at all."""
+    found: list[str] = []
+    known = groups(folders(loader))
+    for word in overrides:
+        key, _, value = word.removeprefix("+").partition("=")
+        if key not in known:
+            found.append(word)
+        elif value != "null":
+            found.append(word.removeprefix("+"))
+        elif "none" in choices(key, folders(loader)):
+            found.append(f"{key}=none")
+        else:
+            found = [earlier for earlier in found if not earlier.startswith(f"{key}=")]
+    return found
 
 
 def _key_of(word: str, key: str) -> bool:

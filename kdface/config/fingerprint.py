@@ -15,7 +15,7 @@ from kdface.errors import UserError
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
-    "": ("paths", "logger", "name", "seed", "data"),
+    "": ("paths", "logger", "name", "seed", "data", "tags", "extras"),
     "trainer": (
         *("threads", "workers", "log_steps", "checkpoint_steps"),
         *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),

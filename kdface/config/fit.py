@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from kdface.config.origin import Origins
 from kdface.config.plugs import check_callbacks
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
@@ -40,4 +42,26 @@ def check_parts(tree: dict[str, Any]) -> None:
         raise UserError(
             f"{method} learns from a teacher, and teacher is none.",
             fix="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
+        )
+
+
+def require_transfer(tree: Mapping[str, Any], chosen: Mapping[str, str], origins: Origins) -> None:
+    """Raise `UserError` for a distillation loss that the method cannot take."""
+    method, choice = tree["method"]["_target_"], chosen.get("transfer", "none")
+    if choice != "none" and "transfer" not in signature(method, origin=origins.of("method._target_")):
+        raise UserError(
+            f"transfer = {choice}, and {method} compares nothing but what it is made for.",
+            expected="a method with the parameter transfer",
+            fix="transfer=none, or method=distillation teacher.run=FOLDER",
+        )
+
+
+def require_tags(tree: Mapping[str, Any], origins: Origins) -> None:
+    """Raise `UserError` for a run without tags if `extras.enforce_tags` asks for some."""
+    if tree["extras"]["enforce_tags"] and not tree.get("tags"):
+        raise UserError(
+            "the run has no tags, and extras.enforce_tags asks for some.",
+            expected="words to find it by",
+            origin=origins.of("extras.enforce_tags"),
+            fix="tags=[dev]",
         )

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from kdface.config.own_parts import plugins
 from kdface.errors import UserError, nearest
 
 PART_ROOMS = (
@@ -101,6 +101,9 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
+        if missing in plugins():
+            where = "a module or package in the current folder, on PYTHONPATH, or installed"
+            raise UserError(f"_target_ {target!r}: {error}.", expected=where, origin=origin) from error
         install = f"pip install {missing}" if missing and missing == module_name.partition(".")[0] else ""
         raise UserError(f"_target_ {target!r}: {error}.", origin=origin, fix=install) from error
     exported = _exported(module)
@@ -158,11 +161,6 @@ def require_targets(tree: Any, origin_of: Callable[[str], str] = lambda path: ""
                 origin=origin_of(where),
                 fix="remove it; callbacks of training stand in the group callbacks",
             )
-
-
-def plugins() -> list[str]:
-    """The packages that the user trusts: `$KDFACE_PLUGINS`."""
-    return [name.strip() for name in os.environ.get("KDFACE_PLUGINS", "").split(",") if name.strip()]
 
 
 def _targets(tree: Any, path: str) -> Iterator[tuple[str, object]]:

@@ -34,6 +34,9 @@ _REFUSED = {
 }
 
 
+_PACKAGES = {"CometLogger": "comet-ml", "NeptuneLogger": "neptune"}  # of loggers that kdface has no extra for
+
+
 def check_callbacks(tree: Mapping[str, Any]) -> None:
     """Raise `UserError` for a callback that a run cannot have, or that monitors what nothing measures."""
     for name, node in (tree.get("callbacks") or {}).items():
@@ -75,13 +78,12 @@ def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
     for name, node in (tree.get("logger") or {}).items():
         target = str(node["_target_"])
         try:
-            logger = build({**node, **placed(target, node, folder.root, folder.name)}, "logger")
+            logger = build({**node, **placed(target, node, folder.root, folder.name, tree.get("tags") or ())}, "logger")
         except UserError:
             raise
         except ModuleNotFoundError as error:
-            raise UserError(
-                f"logger={name}: {str(error).splitlines()[0]}.", fix=f'pip install "kdface[{name}]"'
-            ) from None
+            package = _PACKAGES.get(target.rpartition(".")[2], f'"kdface[{name}]"')
+            raise UserError(f"logger={name}: {str(error).splitlines()[0]}.", fix=f"pip install {package}") from None
         except Exception as error:  # each has errors of its own
             log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
             continue

@@ -16,6 +16,8 @@ from kdface.config.advice import (
     SWEEPERS,
     among,
     meant,
+    or_another,
+    renamed,
 )
 from kdface.config.check import INJECTED, given_by_framework
 from kdface.config.paths import choices, groups
@@ -33,6 +35,16 @@ _NOT_USED = {
     "hydra.hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra.verbose": ("the log has one level", ""),
     "hydra.mode": ("a sweep is started by -m", ""),
+    "hydra/job_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
+    "hydra/hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
+    # of Hydra's own sweeper plug-ins
+    "hydra.sweeper.direction": ("each objective has its direction", "hydra.sweeper.objectives={METRIC:%}"),
+    "hydra.sweeper.n_jobs": ("the launcher runs the jobs", "hydra.launcher.n_jobs="),
+    "hydra.sweeper.study_name": ("a study is named after its runs, and lies in the sweep's folder", "name="),
+    "hydra.sweeper.storage": ("a study lies in the sweep's folder, below paths.runs", ""),
+    "hydra.sweeper.search_space": ("the space stands in hydra.sweeper.params, or on the command line", ""),
+    "hydra.sweeper.sampler.seed": ("the sampler is named by a word", "hydra.sweeper.seed="),
+    "hydra/sweeper/sampler": ("the sampler is named by a word", "hydra.sweeper.sampler="),
 }
 
 
@@ -47,11 +59,12 @@ def require_used(overrides: Sequence[str]) -> None:
         key, _, value = word.lstrip("+").partition("=")
         for prefix, (reason, ours) in _NOT_USED.items():
             if key == prefix or key.startswith(f"{prefix}."):
+                instead = ours.replace("%", value) if "%" in ours else f"{ours}{value}" if ours else ""
                 raise UserError(
                     f"{key} is not used here: {reason}.",
-                    nearest=f"{ours}{value}" if ours else "",
+                    nearest=instead if "%" not in ours else "",
                     origin=f"command line: {word}",
-                    fix=f"{ours}{value}" if ours else f"remove {key}",
+                    fix=instead or f"remove {key}",
                 )
 
 
@@ -86,7 +99,7 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
     whole = word.lstrip("+").replace(choice, near) if word else f"{group}={near}"
     return UserError(
         f"there is no {group} named {choice!r}.",
-        expected=f"one of {', '.join(listed)}",
+        expected=f"one of {', '.join(listed)}{or_another(group)}",
         nearest=whole if near else "",
         origin=f"command line: {word}" if word else _defaults_entry(choice, folders) or "a defaults list",
         fix=f"kdface list {group}",
@@ -192,6 +205,14 @@ def unknown_key(
         )
     there = key in keys
     near = meant(given, keys, overrides, problem)
+    if not near and value and (ours := renamed(key, keys)):
+        refused = problem([*(word for word in overrides if word != given), f"{ours}={value}"])
+        return UserError(
+            f"{key} is named {ours} here, and {ours}={value} cannot be used.",
+            expected=refused.expected if refused else "",
+            origin=f"command line: {given}",
+            fix=f"{ours}=VALUE",
+        )
     return UserError(
         f"{key!r} is there already, and + adds what is not." if there else f"unknown key {key!r}.",
         expected="" if there else "a group or a key of the composed configuration (see: kdface train --cfg job)",

@@ -33,6 +33,17 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class Extras:
+    """Attributes:
+    print_config: print the resolved configuration before training.
+    enforce_tags: refuse a run without `tags`.
+    """
+
+    print_config: bool = False
+    enforce_tags: bool = False
+
+
+@dataclass(frozen=True)
 class Configuration:
     """One training run.
 
@@ -45,6 +56,8 @@ class Configuration:
         evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
         gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
         data: how data is looked at before it is used.
+        tags: words to find runs by: in the run folder, the report and the loggers. They do not make another run.
+        extras: what a command does beside training.
     """
 
     method: Part
@@ -70,3 +83,5 @@ class Configuration:
     evaluate_untrained: bool = False
     gradient_clip: dict[str, Annotated[float, Gt(0)]] | None = None
     data: DataSettings = field(default_factory=DataSettings)
+    tags: list[str] | None = None
+    extras: Extras = field(default_factory=Extras)

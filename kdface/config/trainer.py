@@ -30,6 +30,8 @@ _REFUSED = {
     "barebones": "it switches off what records and saves a run (trainer.profiler=simple shows where time goes)",
     "default_root_dir": "a run writes into its run folder alone, below paths.runs",
 }
+_WHOLE = "a test set is evaluated whole; evaluation=none leaves it out"
+_WITHOUT_EFFECT = {"limit_test_batches": _WHOLE, "limit_predict_batches": _WHOLE}
 # Lightning's hints, narrowed to what it accepts.
 _NARROWER: dict[str, Any] = {
     "max_epochs": Annotated[int, Ge(1)],  # or -1: no limit
@@ -65,9 +67,9 @@ def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, An
 
     Raises `UserError` for the first argument that is refused, or that has an earlier name.
     """
-    for name, why in _REFUSED.items():
-        if name in node:
-            full = f"{path}.{name}"
+    for name, why in (_REFUSED | _WITHOUT_EFFECT).items():
+        full = f"{path}.{name}"
+        if name in node and (name in _REFUSED or origins.of(full)):  # an earlier run's folder may hold it
             raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), fix=f"remove {full}")
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):

@@ -8,7 +8,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ _LOGGED = ("wandb", "tensorboard", "csv", "mlflow.db", "mlflow.run", "mlruns", "
 _GUARDED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint", "log_image")
 
 
-def placed(target: str, given: Mapping[str, Any], folder: Path, run_name: str) -> dict[str, Any]:
-    """Where a logger writes and what it calls the run, unless its node says so.
+def placed(
+    target: str, given: Mapping[str, Any], folder: Path, run_name: str, tags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Where a logger writes, what it calls the run and by which words it is found, unless its node says so.
 
     One run of the logger for one folder: a resumed run goes on with it, and a record sent twice makes no second one.
     """
@@ -37,6 +39,7 @@ def placed(target: str, given: Mapping[str, Any], folder: Path, run_name: str) -
             "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
             "run_name": run_name,
             "run_id": known.read_text(encoding="utf-8").strip() if known.is_file() else None,
+            "tags": {"tags": ", ".join(tags)} if tags else None,
         },
     }
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -188,6 +188,9 @@ def company(group: str, choice: str) -> list[str]:
         given.append("dataset.root=faces")
     if group == "evaluation" and choice in ("periocular", "periocular_sharp", "eyes_and_faces", "training_people"):
         given += ["augmentation=periocular", "method.views.student=periocular"]
+    if group == "transfer" and choice != "none":
+        given.insert(0, "method=distillation")
+        given.append("teacher.run=runs/teacher")
     if group == "callbacks" and choice in ("best", "early_stopping"):
         given.append("validation=people")
     text = (conf_folder() / group / f"{choice}.yaml").read_text()

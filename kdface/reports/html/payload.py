@@ -20,7 +20,7 @@ from kdface.reports.html.runs import Run
 
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
 LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
-_UNTOLD = ("paths.", "seed", "logger", "name")
+_UNTOLD = ("paths.", "seed", "logger", "name", "tags", "extras.")
 _FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
 
 
@@ -152,6 +152,7 @@ def _run(run: Run, group: int | None) -> dict[str, Any]:
     return {
         "path": run.path,
         "seed": run.seed,
+        "tags": [str(tag) for tag in run.config.get("tags") or ()],
         "group": group,
         "status": run.status,
         "step": run.step,

@@ -7,6 +7,7 @@ function showRun(place) {
     ["status", run.status],
     ["configuration", `${group.label} (fingerprint ${group.fingerprint})`],
     ["seed", run.seed],
+    ["tags", run.tags.join(", ")],
     ["step", run.step],
     ["training time", run.seconds === null ? "" : `${run.seconds} s`],
     ["command", run.command],

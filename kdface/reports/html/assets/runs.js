@@ -23,7 +23,7 @@ function drawGroups() {
 }
 function haystack(index) {
   const group = D.groups[index];
-  group.text ??= [group.label, group.fingerprint, ...Object.entries(group.config).map(([k, v]) => `${k}=${shown(v)}`)].join(" ").toLowerCase();
+  group.text ??= [group.label, group.fingerprint, ...Object.entries(group.config).map(([k, v]) => `${k}=${shown(v)}`), ...group.runs.flatMap((place) => D.runs[place].tags)].join(" ").toLowerCase();
   return group.text;
 }
 function heading(key, text, right = false) {
