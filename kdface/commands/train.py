@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from kdface.commands.arguments import Arguments, parse
 from kdface.commands.testing import test_alone, tests_alone
 from kdface.errors import UserError
@@ -40,7 +42,6 @@ def run(words: list[str]) -> int:
         from kdface.commands.sweep import sweep
 
         return sweep(arguments)
-    require_one_job(arguments)
     return _train_one(arguments)
 
 
@@ -51,7 +52,7 @@ def require_one_job(arguments: Arguments) -> None:
             raise UserError(
                 f"{word} is a search, and without -m one run is trained.",
                 origin=f"command line: {word}",
-                fix=f"kdface train -m {' '.join(arguments.overrides)}",
+                fix=f"kdface train -m {shlex.join(arguments.overrides)}",
             )
 
 
@@ -61,6 +62,7 @@ def _train_one(arguments: Arguments) -> int:
         from kdface.config.compose import compose
 
         composed = compose(arguments.overrides, arguments.config_dirs)  # torch is imported when it has no mistake
+        require_one_job(arguments)
         from kdface.commands.prepare import prepare_run, run_folder
         from kdface.commands.run import execute
         from kdface.config.assemble import assemble, settings_of
