@@ -210,6 +210,7 @@ def unknown_key(
         return UserError(
             f"{key} is named {ours} here, and {ours}={value} cannot be used.",
             expected=refused.expected if refused else "",
+            nearest=f"{ours}=VALUE",
             origin=f"command line: {given}",
             fix=f"{ours}=VALUE",
         )

@@ -76,8 +76,9 @@ ROWS = [
     tiny("trainer.limit_test_batches=1", told="is not used"),
     tiny("extras.enforce_tags=true", told="has no tags"),
     tiny("transfer=logits", told="compares nothing but", fill={"FOLDER": "runs/teacher"}),
-    tiny("test=false", told="test sets are a group", run=True),
-    tiny("train=no", told="train is true or false", run=True),
+    # What follows would train, evaluate another run, or search.
+    tiny("test=false", told="test sets are a group", run=True, apply=False),
+    tiny("train=no", told="train is true or false", run=True, apply=False),
     tiny("ckpt_path=runs/x.ckpt", told="training goes on from", run=True, fill={"FOLDER": "runs"}, apply=False),
     tiny("train=false", told="has no checkpoint", run=True, fill={"PATH": "x.ckpt"}, apply=False),
     tiny("train=false", "test=false", told="nothing is left to do", run=True, apply=False),
