@@ -57,13 +57,13 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
     tree = dict(cast(Mapping[str, Any], plain))
     check_tree(tree, Configuration, Origins())
     if tree["seed"] is None:
-        raise UserError("seed is null: a module built from Python needs one.", fix="seed=0")
+        raise UserError("seed is null: a module built from Python needs one, such as seed=0.")
     job = assemble(tree)
     return job.method, job.data
 
 
 def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
-    """A recogniser from a run folder, a checkpoint, or an exported file; see `kdface.recogniser`.
+    """A recogniser from a run folder, a checkpoint, a pack, or an exported file; see `kdface.recogniser`.
 
     Args:
         path: of the run, checkpoint or file.
@@ -92,7 +92,9 @@ def runs(folder: str | Path = "runs", frame: bool | None = None) -> Any:
 
     there = importlib.util.find_spec("pandas") is not None
     if frame and not there:
-        raise UserError("a DataFrame needs the package pandas.", fix='pip install "kdface[pandas]", or frame=False')
+        raise UserError(
+            "a DataFrame needs the package pandas.", expected='pip install "kdface[pandas]", or frame=False'
+        )
     found = rows_below(Path(folder).expanduser())
     if not (there if frame is None else frame):
         return found

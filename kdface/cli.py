@@ -21,8 +21,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("kdface.commands.reproduce", "run RUN, or a table's CELL, again: identical, or what differs first"),
     "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
     "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),
+    "pack": ("kdface.commands.pack", "a run as one file to share:  RUN [-o FILE.zip|FOLDER]"),
     "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),
-    "data": ("kdface.commands.data", "verify | card | preview a dataset"),
+    "embed": ("kdface.commands.embed", "embeddings of a folder of crops:  FOLDER run=PATH [-o FILE.npz]"),
+    "verify": ("kdface.commands.verify", "do two crops show one person?  A B run=PATH [far=1e-3]"),
+    "identify": ("kdface.commands.identify", "who is on each probe:  GALLERY PROBES run=PATH"),
+    "cluster": ("kdface.commands.cluster", "group the crops of a folder by person:  FOLDER run=PATH far=1e-3"),
+    "data": ("kdface.commands.data", "verify | card | preview a dataset; align photographs"),
     "config": ("kdface.commands.config", "why KEY: where a value was set;  diff RUN RUN"),
     "list": ("kdface.commands.list", "the choices of a config group, one line each"),
     "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
@@ -32,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 # Commands with a parser, which knows their options; of the others, --help prints what their module says of itself.
-_PARSED = ("train", "evaluate", "table", "report", "quality", "sync")
+_PARSED = ("train", "evaluate", "table", "report", "quality", "sync", "embed", "verify", "identify", "cluster", "pack")
 
 HELP = """\
 kdface: face recognition with knowledge distillation

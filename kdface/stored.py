@@ -186,8 +186,12 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
         return TypeAdapter(schema)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, *, fix: str = "") -> dict[str, NDArray[Any]]:
     """The arrays of numbers, truth values and texts of an .npz file, each with its checksum.
+
+    Args:
+        path: of the file.
+        fix: what makes it anew; by default another evaluation.
 
     Raises:
         UserError: it cannot be read, is damaged, an array claims another size than it has, or takes over 4 GiB.
@@ -195,7 +199,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return arrays_in(path)
     except ValueError as error:
-        raise UserError(f"{path} cannot be read: {error}.", fix=f"rm {path}, and evaluate again") from None
+        raise UserError(f"{path} cannot be read: {error}.", fix=fix or f"rm {path}, and evaluate again") from None
 
 
 def arrays_in(path: Path) -> dict[str, NDArray[Any]]:

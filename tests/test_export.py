@@ -63,6 +63,35 @@ def test_the_suffix_decides_the_format(kdface: Kdface, tmp_path: Path, run: Path
         assert torch.equal(alone(method.pixels(images)), method.embed(images, method.preprocessing))
 
 
+def test_insightface_and_torchscript(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    method = load_run(run).method
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = method.embed(images, method.preprocessing)
+    said = kdface("export", f"run={run}", "bare.pth", "--to", "insightface")
+    assert said.code == 0, said.err
+    state = torch.load(tmp_path / "bare.pth", weights_only=True)
+    assert {"conv1.weight", "layer1.0.bn1.weight", "bn2.weight", "fc.weight", "features.weight"} <= state.keys()
+    alone = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)).eval()
+    alone.load_state_dict(state)  # nothing around it
+    said = kdface("export", f"run={run}", "network.ts")
+    assert said.code == 0, said.err
+    extra = {"kdface": ""}
+    traced = torch.jit.load(tmp_path / "network.ts", _extra_files=extra)  # type: ignore[no-untyped-call]
+    assert json.loads(extra["kdface"])["embedding_size"] == 8
+    with torch.no_grad():
+        assert torch.equal(alone(method.pixels(images)), ours)
+        torch.testing.assert_close(traced(method.pixels(images)), ours, rtol=1e-4, atol=1e-4)
+    said = kdface("export", f"run={run}", "x.pt", "--to", "onx")
+    assert said.code == 2 and "nearest:   onnx" in said.err
+
+
+def test_a_card_lies_beside(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    assert kdface("export", f"run={run}", "network.pt").code == 0
+    card = (tmp_path / "network.pt.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: kdface") and 'kdface.load("network.pt")' in card
+
+
 def test_safetensors_say_what_they_are_for(kdface: Kdface, tmp_path: Path, run: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
     assert kdface("export", f"run={run}", "network.safetensors").code == 0

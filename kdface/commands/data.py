@@ -1,7 +1,9 @@
 """kdface data verify|card|preview DATASET [OVERRIDES].
 
+    kdface data align FOLDER -o CROPS detector=YUNET.onnx|landmarks=FILE.csv [size=[112,112]]
+
 verify decodes every image and lists what is broken, double, or in another DATASET too; card prints counts, size,
-licence and fingerprint; preview writes a contact sheet of the views.
+licence and fingerprint; preview writes a contact sheet of the views; align cuts crops from photographs.
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from kdface.commands.arguments import parse
+from kdface.datasets.images import ALIGN
 from kdface.errors import UserError, nearest
 
-_ACTIONS = ("verify", "card", "preview")
+_ACTIONS = ("verify", "card", "preview", "align")
 _MOST_LISTED = 10
 
 
 def run(words: list[str]) -> int:
     usage = (
         "kdface data verify DATASET [KEY=VALUE] [OTHER_DATASET [KEY=VALUE]], kdface data card DATASET, "
-        "kdface data preview DATASET"
+        "kdface data preview DATASET, kdface data align FOLDER -o CROPS"
     )
     if not words or words[0] not in _ACTIONS:
         near = nearest(words[0], _ACTIONS) if words else ""
@@ -30,6 +33,10 @@ def run(words: list[str]) -> int:
             nearest=f"kdface data {near}" if near else "",
         )
     action = words[0]
+    if action == "align":
+        from kdface.commands.align import run as align
+
+        return align(words[1:])
     arguments = parse(f"data {action}", words[1:], usage)
     named: list[tuple[str, list[str]]] = []  # a dataset, and the overrides that stand behind it
     for word in arguments.overrides:
@@ -125,7 +132,7 @@ def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int
     return UserError(
         f"{sizes.total()} of {images} images of {name} are not aligned crops of {size[0]}x{size[1]}: they are "
         f"{shown}{' and others' if len(sizes) > 3 else ''} (height x width).",
-        fix=f"{crops}align them by five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
+        fix=f"{crops}{ALIGN}; or dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
     )
 
 

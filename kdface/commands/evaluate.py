@@ -97,7 +97,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         "files": file_digests(tree["evaluation"]),
     }
     name = "+".join(protocols)
-    if loaded.checkpoint.name != loaded.folder.last.name:
+    if loaded.checkpoint.name != loaded.folder.weights.name:
         name = f"{name}@{loaded.checkpoint.stem}"
     target, found = _place(loaded.folder, name, about)
     if found is None:

@@ -1,7 +1,8 @@
-"""kdface export run=PATH [FILE]: the network that a run ships, alone, for use without the run.
+"""kdface export run=PATH [FILE] [--to FORMAT]: the network that a run ships, alone, for use without the run.
 
-The suffix of FILE says in which format: .pt and .pth (torch), .safetensors, .onnx. What was written is read back and
-compared before it takes the name.
+The suffix of FILE says in which format, or --to does: torch (.pt, .pth), safetensors, onnx, torchscript (.ts), and
+insightface, a bare state dict under InsightFace's names (.pth). What was written is read back and compared before it
+takes the name; a model card is written beside it, FILE.md.
 """
 
 from __future__ import annotations
@@ -15,59 +16,128 @@ from typing import Any
 from kdface.errors import UserError, nearest
 
 _DIFFERENCE = 1e-4  # most that a number of a unit embedding may differ by once it was read back
+_SUFFIXES = {
+    **{".pt": "torch", ".pth": "torch", ".safetensors": "safetensors", ".onnx": "onnx", ".ts": "torchscript"},
+}
+_INSIGHTFACE = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet_nano")
 
 
 def run(words: list[str]) -> int:
-    runs = [word.removeprefix("run=") for word in words if word.startswith("run=")]
-    files = [word for word in words if not word.startswith(("run=", "-"))]
-    if len(runs) != 1 or len(files) > 1 or len(runs) + len(files) != len(words):
+    formats = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--to"]
+    rest = [word for place, word in enumerate(words) if word != "--to" and (not place or words[place - 1] != "--to")]
+    runs = [word.removeprefix("run=") for word in rest if word.startswith("run=")]
+    files = [word for word in rest if not word.startswith(("run=", "-"))]
+    if len(runs) != 1 or len(files) > 1 or len(runs) + len(files) != len(rest) or len(formats) > 1:
         raise UserError(
             f"kdface export {' '.join(words)}: which run goes where is not clear.",
             expected="run=PATH, and at most one file to write",
             fix="kdface export run=runs/NAME/seed0-1a2b3c4d embedder.pt",
         )
-    return _export(runs[0], Path(files[0] if files else "embedder.pt").expanduser())
+    file = Path(files[0] if files else "embedder.pt").expanduser()
+    return _export(runs[0], file, _format(runs[0], file, formats[0] if formats else None))
 
 
-def _export(run_path: str, file: Path) -> int:
-    write = _FORMATS.get(file.suffix.lower())
-    if write is None:
-        near = nearest(file.suffix, _FORMATS)
+def _format(run_path: str, file: Path, asked: str | None) -> str:
+    """The format by --to, or by the suffix. Raises `UserError` if it is not known or its packages are missing."""
+    found = _SUFFIXES.get(file.suffix.lower()) if asked is None else asked if asked in _FORMATS else None
+    if found is None and asked is not None:
+        raise UserError(
+            f"--to {asked}: this format is not written.",
+            expected=f"one of {', '.join(_FORMATS)}",
+            nearest=nearest(asked, _FORMATS),
+        )
+    if found is None:
+        near = nearest(file.suffix, _SUFFIXES)
         raise UserError(
             f"{file}: the format {file.suffix or 'of a file without a suffix'} is not written.",
-            expected=f"a file name that ends in {', '.join(_FORMATS)}",
+            expected=f"a file name that ends in {', '.join(_SUFFIXES)}",
             nearest=str(file.with_suffix(near)) if near else "",
             fix=f"kdface export run={run_path} {file.with_suffix('.safetensors')}",
         )
-    if write is _onnx and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
+    if found == "onnx" and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
         raise UserError(
             f"{file}: ONNX files need the packages onnxscript and onnxruntime.",
             fix='pip install "kdface[onnx]", or write a .safetensors or .pt file',
         )
+    return found
+
+
+def _export(run_path: str, file: Path, kind: str) -> int:
     from kdface.backbones.graded import Graded
     from kdface.config.shipped import shipped
-    from kdface.recogniser.load import points_of
+    from kdface.reports.card import model_card
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_atomic
+    from kdface.runs.folder import write_atomic, write_text
     from kdface.runs.opened import open_run
 
     opened = open_run(run_path)
-    made = shipped(opened)
+    made, results = shipped(opened), opened.folder.read_all_results()
     network, preprocessing = made.network, made.preprocessing
+    if kind == "insightface":
+        network = network.backbone if isinstance(network, Graded) else network
+        _require_iresnet(opened.config["backbone"])
     about: dict[str, Any] = {
         "backbone": opened.config["backbone"],
         "preprocessing": preprocessing.to_dict(),
         "embedding_size": int(network.embedding_size),  # type: ignore[arg-type]
         "step": opened.step,
+        "parameters": sum(each.numel() for each in network.parameters()),
         "resizes": made.resizes,
-        "operating_points": {test: [vars(each) for each in found] for test, found in points_of(opened.folder).items()},
+        "operating_points": results.get("operating_points") or {},
     }
     if isinstance(network, Graded):
         about["quality_hidden"] = network.hidden
-    write_atomic(file, lambda path: write(network, about, path))
-    count = sum(each.numel() for each in network.parameters())
-    print(f"written  {shown(file.absolute())}  ({count:,} parameters, {preprocessing.template} {preprocessing.size})")
+    write_atomic(file, lambda path: _FORMATS[kind](network, about, path))
+    card = file.with_name(f"{file.name}.md")
+    write_text(card, model_card(file.stem, opened.config, about, results, opened.folder.read_data(), file.name))
+    print(
+        f"written  {shown(file.absolute())}  ({about['parameters']:,} parameters, {preprocessing.template} "
+        f"{preprocessing.size})"
+    )
+    print(f"written  {shown(card.absolute())}")
     return 0
+
+
+def _require_iresnet(backbone: dict[str, Any]) -> None:
+    """Raise `UserError` for a backbone that InsightFace's code does not have."""
+    name = str(backbone["_target_"]).rpartition(".")[2]
+    if name not in _INSIGHTFACE:
+        raise UserError(
+            f"--to insightface: InsightFace has no backbone {name}.",
+            expected=f"a run of {', '.join(_INSIGHTFACE)}; --to safetensors writes every backbone",
+        )
+
+
+def _insightface(network: Any, about: dict[str, Any], path: Path) -> None:
+    """The bare state dict, whose names are InsightFace's; loaded with `weights_only=True`."""
+    import torch
+
+    del about
+    torch.save({key: value.cpu() for key, value in network.state_dict().items()}, path)
+    _require_same(torch.load(path, map_location="cpu", weights_only=True), network, path)
+
+
+def _torchscript(network: Any, about: dict[str, Any], path: Path) -> None:
+    """The traced forward pass, (batch, 3, H, W) float32 -> (batch, D), with what it is for as JSON under `kdface`."""
+    import warnings
+
+    import torch
+
+    images = _noise(about)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(network.cpu().eval(), images[:2])  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path, _extra_files={"kdface": json.dumps(about)})
+        again = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        ours, theirs = network(images), again(images)
+    _require_close(ours.numpy(), theirs.numpy(), "TorchScript")
+
+
+def _noise(about: dict[str, Any]) -> Any:
+    import torch
+
+    height, width = about["preprocessing"]["size"]
+    return torch.randn(8, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def _torch(network: Any, about: dict[str, Any], path: Path) -> None:
@@ -100,12 +170,10 @@ def _onnx(network: Any, about: dict[str, Any], path: Path) -> None:
     import logging
     import warnings
 
-    import numpy as np
     import onnxruntime
     import torch
 
-    height, width = about["preprocessing"]["size"]
-    images = torch.randn(8, 3, height, width, generator=torch.Generator().manual_seed(0))
+    images = _noise(about)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -124,20 +192,28 @@ def _onnx(network: Any, about: dict[str, Any], path: Path) -> None:
         ours = network(images).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {"images": images.numpy()})
+    _require_close(ours, theirs, "ONNX")
+
+
+def _require_close(ours: Any, theirs: Any, kind: str) -> None:
+    """Tell how far the embeddings of a file that was read back differ. Raises `UserError` if that is too far."""
+    import numpy as np
+
     rows = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (ours, theirs)]
     difference = float(np.abs(rows[0] - rows[1]).max())
     if not difference <= _DIFFERENCE:
         raise UserError(
-            f"the ONNX file embeds otherwise than the run: unit embeddings differ by up to {difference:.1e}.",
+            f"the {kind} file embeds otherwise than the run: unit embeddings differ by up to {difference:.1e}.",
             expected=f"at most {_DIFFERENCE:g}",
             fix="write a .safetensors or .pt file",
         )
-    print(f"compared  {len(images)} embeddings by onnxruntime: they differ by at most {difference:.1e}")
+    print(f"compared  {len(ours)} embeddings of the {kind} file: they differ by at most {difference:.1e}")
 
 
 _FORMATS: dict[str, Callable[[Any, dict[str, Any], Path], None]] = {
-    ".pt": _torch,
-    ".pth": _torch,
-    ".safetensors": _safetensors,
-    ".onnx": _onnx,
+    "torch": _torch,
+    "safetensors": _safetensors,
+    "onnx": _onnx,
+    "insightface": _insightface,
+    "torchscript": _torchscript,
 }

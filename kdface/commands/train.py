@@ -66,6 +66,7 @@ def _train_one(arguments: Arguments) -> int:
         from kdface.commands.prepare import prepare_run, run_folder
         from kdface.commands.run import execute
         from kdface.config.assemble import assemble, settings_of
+        from kdface.datasets.checks import require_aligned
         from kdface.runs.extension import extend
         from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
 
@@ -79,6 +80,7 @@ def _train_one(arguments: Arguments) -> int:
     if not folder.done:
         is_new = not folder.config.is_file()
         job = assemble(composed.tree)  # data that is not there is told of before a folder is made
+        require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(composed, arguments)
         if is_new and launched_world() == 1:
             extend(folder, job)

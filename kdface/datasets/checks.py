@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets import duplicates
+from kdface.datasets.images import SizeError
 from kdface.datasets.plausibility import implausible
 from kdface.errors import DataError
 from kdface.faces import FaceSet
@@ -185,6 +186,29 @@ def broken(
         if progress:
             progress(done, len(wanted))
     return tuple(found)
+
+
+def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -> None:
+    """Raise `DataError` for images that are whole and no crops of the set's size; a few spread over the set are looked
+    at. With `on_error="skip"` none of these must be usable: then none could be trained on."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
+    wrong: list[DataError] = []
+    usable = 0
+    for row in rows.tolist():
+        try:
+            check(dataset, row)
+            usable += 1
+        except SizeError as error:
+            wrong.append(error)
+        except DataError:  # a broken one is told when it is read
+            continue
+    if wrong and (on_error == "raise" or not usable):
+        first = wrong[0]
+        raise DataError(
+            f"{dataset.name}: {len(wrong)} of {len(rows)} images that were looked at are not aligned crops of "
+            f"{dataset.preprocessing.size[0]}x{dataset.preprocessing.size[1]}, the first one: {first.problem}",
+            fix=first.fix,
+        )
 
 
 def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -> Overlap:

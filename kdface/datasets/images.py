@@ -76,6 +76,10 @@ def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None)
         _require_size(claimed, source, size)
 
 
+# What makes crops of photographs.
+ALIGN = "kdface data align FOLDER -o CROPS detector=YUNET.onnx (or landmarks=FILE.csv)"
+
+
 class SizeError(DataError):
     """A whole image of another size than the crops of its set have. `size` is its own, (height, width)."""
 
@@ -89,7 +93,7 @@ def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) ->
             f"{source}: the crop is {one}.",
             expected=other,
             fix=f"for aligned crops of this size dataset.size=[{given[0]},{given[1]}]; photographs that are not "
-            "aligned crops need five landmarks each: dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
+            f"aligned crops are cut by {ALIGN}; or dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
         )
         error.size = (given[0], given[1])
         raise error

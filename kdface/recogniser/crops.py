@@ -73,13 +73,21 @@ def pixels(entry: Any, size: tuple[int, int], resizes: bool = False) -> tuple[Im
         return decode(data, str(entry), size), False
     image = entry.detach().cpu().numpy() if isinstance(entry, Tensor) else np.asarray(entry)
     if image.dtype != np.uint8 or image.shape != (*size, 3):
-        aligned = image.dtype == np.uint8
         raise UserError(
             f"an image is {image.dtype} of shape {image.shape}.",
-            expected=f"uint8 of shape ({size[0]}, {size[1]}, 3): an aligned crop, RGB, 0 to 255",
-            fix=f"align photographs: kdface data align FOLDER -o CROPS size=[{size[0]},{size[1]}]" if aligned else "",
+            expected=f"uint8 of shape ({size[0]}, {size[1]}, 3): an aligned crop, RGB, 0 to 255; of photographs, "
+            "kdface data align makes crops",
         )
     return image, False
+
+
+def not_aligned(root: Path, size: tuple[int, int], found: Sequence[tuple[int, int]]) -> DataError:
+    """The message for a folder of whole images none of which is a crop of (height, width) pixels."""
+    kinds = ", ".join(f"{height}x{width}" for height, width in list(dict.fromkeys(found))[:3])
+    return DataError(
+        f"{root} holds no aligned crops of {size[0]}x{size[1]}: its images are {kinds} (height x width).",
+        fix=f"kdface data align {root} -o CROPS size=[{size[0]},{size[1]}] detector=YUNET.onnx (or landmarks=FILE.csv)",
+    )
 
 
 def batches(

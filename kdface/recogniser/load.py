@@ -21,7 +21,7 @@ EXPORTED = (".pt", ".pth", ".safetensors", ".onnx")
 
 
 def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
-    """A recogniser from a run folder, a checkpoint in one, or a file that `kdface export` wrote.
+    """A recogniser from a run folder, a checkpoint in one, a pack, or a file that `kdface export` wrote.
 
     Args:
         path: of the run (its last checkpoint is taken), checkpoint or file.
@@ -49,12 +49,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
 
 def points_of(folder: RunFolder) -> Points:
     """The thresholds that a run's results hold, those of later evaluations of the same network too."""
-    results = folder.read_results() if folder.results.is_file() else {}
-    found: dict[str, Any] = {}
-    for later in reversed(folder.read_later().values()):
-        if folder.is_of_end(later, results):
-            found |= later.get("operating_points") or {}
-    return read_points(found | (results.get("operating_points") or {}))
+    return read_points(folder.read_all_results().get("operating_points") or {})
 
 
 def read_points(found: Mapping[str, Any]) -> Points:
@@ -112,6 +107,5 @@ def about_in(found: Any, path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} does not say which backbone it is for and how its images are prepared.",
             expected="a file that kdface export wrote",
-            fix="teacher=weights teacher.weights=FILE uses the weights of other projects",
         ) from None
     return dict(about)

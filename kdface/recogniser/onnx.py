@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ class OnnxNetwork(nn.Module):
 
     Args:
         session: an onnxruntime.InferenceSession with one input and one output.
+        fingerprint: SHA-256 of its file.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, fingerprint: str) -> None:
         super().__init__()
         self.session = session
+        self.fingerprint = fingerprint
         self.input = session.get_inputs()[0].name
 
     def forward(self, images: Tensor) -> Tensor:
@@ -37,20 +40,19 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, dict[str, Any]]:
     from kdface.recogniser.load import about_in
 
     if importlib.util.find_spec("onnxruntime") is None:
-        raise UserError(f"{path}: ONNX files need the package onnxruntime.", fix='pip install "kdface[onnx]"')
+        raise UserError(f"{path}: ONNX files need onnxruntime.", expected='pip install "kdface[onnx]"')
     import onnxruntime
 
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     providers = [each for each in (*wanted, "CPUExecutionProvider") if each in onnxruntime.get_available_providers()]
+    content = path.read_bytes()  # given to the session, so that it reads no file beside it
     try:
-        session = onnxruntime.InferenceSession(
-            path.read_bytes(), providers=providers
-        )  # bytes: no file beside it is read
+        session = onnxruntime.InferenceSession(content, providers=providers)
     except Exception as error:  # of onnxruntime's own kinds
         raise UserError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from None
     about = about_in(session.get_modelmeta().custom_metadata_map.get("kdface"), path)
     if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 1:
         raise UserError(f"{path} has not one input and one output.", expected="a file that kdface export wrote")
-    return OnnxNetwork(session), about
+    return OnnxNetwork(session, hashlib.sha256(content).hexdigest()), about

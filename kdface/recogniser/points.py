@@ -42,8 +42,8 @@ def choose(points: Points, far: float | None, test: str | None) -> OperatingPoin
         where = f"the test set {test!r}" if test else "this network"
         raise UserError(
             f"{where} has no thresholds at a false-accept rate.",
-            expected=f"one of {', '.join(points)}" if test and points else "results of a verification protocol",
-            fix="threshold=0.3 (a cosine of your own choice), or kdface evaluate run=RUN evaluation=lfw",
+            expected=f"one of {', '.join(points)}" if test and points else "threshold=COSINE, of your own choice",
+            fix="kdface evaluate run=RUN evaluation=CHOICE finds them, on a list of pairs",
         )
     if far is None:
         raise UserError(
@@ -59,6 +59,6 @@ def choose(points: Points, far: float | None, test: str | None) -> OperatingPoin
         names = [name for name, _ in found]
         raise UserError(
             f"{len(found)} test sets give a threshold at far={rate(far)}: {', '.join(names)}.",
-            fix=f"test={names[0]}",
+            expected=" or ".join(f"test={name}" for name in names),
         )
     return found[0][1]

@@ -156,7 +156,7 @@ class Recogniser:
         if self._grade is None:
             raise UserError(
                 "this network gives no face-image quality.",
-                fix="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
+                expected="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
             )
         return self._grade(self.network(self._pixels(batch))).float()
 

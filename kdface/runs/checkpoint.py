@@ -11,7 +11,7 @@ import torch
 from kdface.errors import UserError
 from kdface.runs.folder import write_atomic
 from kdface.runs.schemas import CheckpointFields
-from kdface.stored import conform, is_plain_tensor, read_torch
+from kdface.stored import conform, is_plain_tensor, parse_json, read_torch
 
 CHECKPOINT_FORMAT = 1
 
@@ -21,6 +21,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     kdface's."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.", fix="kdface train with the run's command makes it")
+    if path.suffix == ".safetensors":
+        return _read_packed(path)
     try:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
@@ -32,6 +34,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is broken ({error}).") from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
+    return _checked(content, path)
+
+
+def _read_packed(path: Path) -> dict[str, Any]:
+    """The same of a pack's weights."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = parse_json((file.metadata() or {}).get("kdface", "{}"))
+        return _checked({"state_dict": load_file(path), "kdface": about}, path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+
+
+def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
     made_with = content["kdface"].get("format") if isinstance(content["kdface"], dict) else None
     if made_with != CHECKPOINT_FORMAT:
         raise UserError(f"{path} has format {made_with}.", expected=f"format {CHECKPOINT_FORMAT}")

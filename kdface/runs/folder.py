@@ -139,6 +139,12 @@ class RunFolder:
         return self.root / "checkpoints" / "last.ckpt"
 
     @property
+    def weights(self) -> Path:
+        """The last checkpoint, or the weights of a pack (`kdface.runs.pack`), which has no other."""
+        packed = self.root / "model.safetensors"
+        return packed if packed.is_file() and not self.last.is_file() else self.last
+
+    @property
     def figures(self) -> Path:
         return self.root / "figures"
 
@@ -184,6 +190,16 @@ class RunFolder:
         fix = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
         return with_current_names(read_json(self.results, Results, fix=fix))
 
+    def read_all_results(self) -> dict[str, Any]:
+        """What came out, with the metrics and operating points that later evaluations of the same network found; no
+        metrics if the run is not finished. Raises `UserError` if a file cannot be read."""
+        results = self.read_results() if self.results.is_file() else {"metrics": {}}
+        for later in reversed(self.read_later().values()):
+            if self.is_of_end(later, results):
+                for key in ("metrics", "operating_points"):
+                    results[key] = (later.get(key) or {}) | (results.get(key) or {})
+        return results
+
     def read_later(self) -> dict[Path, dict[str, Any]]:
         """What each `kdface evaluate` found, by file. Raises `UserError` if one cannot be read."""
         return {file: self.read_evaluation(file) for file in self.evaluated()}
@@ -218,7 +234,7 @@ class RunFolder:
         run's own; of an unfinished run, which has none, the last checkpoint is the end for now.
         """
         step = evaluation.get("step")
-        return Path(str(evaluation.get("checkpoint"))).name == self.last.name and step == results.get("step", step)
+        return Path(str(evaluation.get("checkpoint"))).name == self.weights.name and step == results.get("step", step)
 
     def scores_of(self, test: str) -> Path | None:
         """The file of a test's arrays: training's own, or that of a later evaluation of the network it ended with."""
@@ -333,11 +349,16 @@ def config_text(tree: Mapping[str, Any]) -> str:
 
 
 def find_run(path: str | Path) -> RunFolder:
-    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run.
+    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run; or
+    from a pack of one (`kdface.runs.pack`).
 
     The name of a run may be cut short after its seed (runs/NAME/seed0) where that leaves one to be meant.
     """
     given = Path(path).expanduser()
+    if given.suffix.lower() == ".zip" and given.is_file():
+        from kdface.runs.pack import unpacked
+
+        return RunFolder(unpacked(given))
     try:
         if not given.exists() and len(short := sorted(given.parent.glob(f"{given.name}-*/config.yaml"))) == 1:
             given = short[0].parent

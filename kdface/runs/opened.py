@@ -11,6 +11,7 @@ from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.folder import RunFolder, find_run
 from kdface.runs.named import require_one_run
+from kdface.runs.pack import require_whole_pack
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ def open_run(path: str | Path) -> OpenedRun:
     Raises `UserError` if there is no run, or its parts cannot be read or are not of one run.
     """
     folder = find_run(path)
-    checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.last
+    checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.weights
+    require_whole_pack(folder.root)
     config = folder.read_config()
     require_targets(config)
     content = read_checkpoint(checkpoint)
     about = content["kdface"]
     require_one_run(folder, config, about, checkpoint)
-    if checkpoint.name == folder.last.name:
+    if checkpoint == folder.weights:
         folder.require_final(int(about["step"]))
     return OpenedRun(folder, checkpoint, config, about, content["state_dict"])

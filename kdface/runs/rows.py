@@ -17,7 +17,7 @@ def rows_below(root: Path) -> list[dict[str, Any]]:
     Raises `UserError` if there is no such folder.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}.", expected="a folder that holds runs", fix="ls -d */")
+        raise UserError(f"there is no folder {root}.", expected="a folder that holds runs")
     rows = []
     for origin in sorted(root.rglob("origin.json")):
         folder = RunFolder(origin.parent)

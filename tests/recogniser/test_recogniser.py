@@ -122,7 +122,10 @@ def test_a_threshold_is_tested_or_asked_for(recogniser: Recogniser, faces: Path)
     made.points = {"lfw": [OperatingPoint(1e-2, 0.4)], "cfp": [OperatingPoint(1e-2, 0.3)]}
     with pytest.raises(UserError, match="2 test sets") as raised:
         made.verify(files[0], files[1], far=1e-2)
-    assert raised.value.fix == "test=lfw" and made.verify(files[0], files[1], far=1e-2, test="lfw").threshold == 0.4
+    assert (
+        raised.value.expected == "test=lfw or test=cfp"
+        and made.verify(files[0], files[1], far=1e-2, test="lfw").threshold == 0.4
+    )
 
 
 def test_what_is_no_crop_is_one_clear_error(recogniser: Recogniser, faces: Path, tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_what_is_no_crop_is_one_clear_error(recogniser: Recogniser, faces: Path,
         recogniser.embed(pixels.astype(np.float32))
     with pytest.raises(UserError, match=r"uint8 of shape \(16, 32, 3\)") as raised:
         recogniser.embed(pixels[:, :16])
-    assert "kdface data align" in raised.value.fix
+    assert "kdface data align" in raised.value.expected
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((64, 48, 3), np.uint8))
     with pytest.raises(DataError, match="64 high, 48 wide"):
         recogniser.embed(tmp_path / "large.png")

@@ -1,0 +1,104 @@
+"""kdface data align FOLDER -o CROPS detector=YUNET.onnx|landmarks=FILE.csv [size=[112,112]]: crops from photographs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from kdface.commands.given import read
+from kdface.datasets.images import Size
+from kdface.errors import DataError, UserError
+
+_SHOWN, _ACROSS = 60, 10  # crops on the contact sheet, and in a row of it
+_LISTED = 10  # photographs told one by one
+
+
+def run(words: list[str]) -> int:
+    given = read(
+        "data align",
+        words,
+        "Align the face of each photograph of a folder, and of the folders below it, to the five-point template. CROPS "
+        "gets a .png for each, landmarks.csv, left_out.csv and contact_sheet.png.",
+        ("FOLDER",),
+        {"detector": Path, "landmarks": Path, "size": Size},
+        output="crops",
+        needs=(),
+    )
+    sources = [key for key in ("detector", "landmarks") if key in given.values]
+    if len(sources) != 1 or given.output is None:
+        raise UserError(
+            f"kdface data align {' '.join(words)}: "
+            + ("where the crops go" if len(sources) == 1 else "by what")
+            + " is not clear.",
+            expected="kdface data align FOLDER -o CROPS, and detector=YUNET.onnx or landmarks=FILE.csv",
+        )
+    return _align(given.things[0], given.output, sources[0], given.values)
+
+
+def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> int:
+    from kdface.datasets.cut import Cut, by_detector, by_landmarks, crop_names, cut, table
+    from kdface.datasets.detector import YuNet
+    from kdface.datasets.folders import images_below
+    from kdface.datasets.images import SUFFIXES
+    from kdface.datasets.landmarks import read_landmarks
+    from kdface.progress import track
+    from kdface.reports.summary import shown
+    from kdface.runs.folder import write_text
+
+    path = Path(values[source]).expanduser()
+    find = by_detector(YuNet(path)) if source == "detector" else by_landmarks(read_landmarks(path))
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"{output} is not empty: nothing in it is written over.", fix="another folder after -o")
+    photographs, passed_over = images_below(folder)
+    if not photographs:
+        raise DataError(f"{folder} holds no images.", expected=", ".join(sorted(SUFFIXES)))
+    files = {file.relative_to(folder).as_posix(): file for file in photographs}
+    names = crop_names(list(files), output)
+    size = values.get("size", (112, 112))
+    found = Cut()
+    for _ in track(cut(files, names, find, size, found), "aligning", total=len(files)):
+        pass
+    if not found.landmarks:
+        raise DataError(f"no crop could be made: {next(iter(found.without.values()))}")
+    write_text(output / "landmarks.csv", table(found.landmarks))
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["file", "faces", "reason"])
+    rows.writerows([key, "", reason] for key, reason in found.without.items())
+    rows.writerows([key, count, "the largest was taken"] for key, count in found.several.items())
+    write_text(output / "left_out.csv", text.getvalue())
+    _sheet([names[key] for key in found.landmarks], output / "contact_sheet.png", size)
+    for reason in list(found.without.values())[:_LISTED]:
+        print(f"left out  {reason}", file=sys.stderr)
+    print(f"{len(found.landmarks)} crops of {size[0]}x{size[1]} in {shown(output)}, by landmarks.csv there")
+    if found.without or found.several:
+        print(
+            f"{len(found.without)} photographs without a crop, {len(found.several)} with several faces, of which the "
+            f"largest was taken: {shown(output)}/left_out.csv"
+        )
+    if passed_over:
+        print(f"passed over  {len(passed_over)} entries that are no images: {', '.join(passed_over[:3])}")
+    print(f"look at  {shown(output)}/contact_sheet.png")
+    return 0
+
+
+def _sheet(files: list[Path], path: Path, size: tuple[int, int]) -> None:
+    """Crops spread evenly over all, to be looked at."""
+    import numpy as np
+
+    from kdface.datasets.images import decode, read_bytes
+    from kdface.reports.contact_sheet import contact_sheet
+    from kdface.reports.figures import save
+
+    chosen = [
+        files[row] for row in np.unique(np.linspace(0, len(files) - 1, min(_SHOWN, len(files))).round().astype(int))
+    ]
+    across = min(_ACROSS, len(chosen))
+    rows = []
+    for start in range(0, len(chosen), across):
+        part = chosen[start : start + across]
+        rows.append([decode(read_bytes(file), str(file), size) for file in part] + [None] * (across - len(part)))
+    save(contact_sheet(rows, [f"{start * across + 1}" for start in range(len(rows))], [""] * across), path)

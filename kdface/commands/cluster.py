@@ -1,0 +1,66 @@
+"""kdface cluster FOLDER run=PATH far=1e-3|threshold=0.3 [-o FOLDER]: the crops of each person, and a contact sheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from kdface.commands.given import read, recogniser_of
+from kdface.commands.verify import COSINE, FAR
+
+_ROWS, _COLUMNS = 24, 10  # of the contact sheet
+
+
+def run(words: list[str]) -> int:
+    given = read(
+        "cluster",
+        words,
+        "Cluster the aligned crops of a folder: the two most alike groups are merged until the mean cosine of their "
+        "pairs is under the threshold.",
+        ("FOLDER",),
+        {"run": str, "far": FAR, "threshold": COSINE, "test": str},
+        output="folder",
+    )
+    import numpy as np
+
+    from kdface.evaluation.clustering import agglomerative
+    from kdface.recogniser.crops import listed, pixels
+    from kdface.recogniser.points import choose
+    from kdface.reports.contact_sheet import contact_sheet
+    from kdface.reports.figures import save
+    from kdface.reports.summary import shown
+    from kdface.runs.folder import write_text
+
+    recogniser = recogniser_of(given)
+    folder, output = given.things[0], given.output or Path()
+    threshold = given.values.get("threshold")
+    if threshold is None:
+        threshold = choose(recogniser.points, given.values.get("far"), given.values.get("test")).threshold
+    files = listed(folder)
+    # Of unit vectors, the mean squared distance is 2 - 2 times the mean cosine.
+    found = agglomerative(recogniser.embed(files), 2 - 2 * threshold)
+    sizes = np.bincount(found)
+    order = np.lexsort((np.arange(len(sizes)), -sizes))  # the largest first
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["key", "cluster"])
+    members = [[files[row] for row in np.flatnonzero(found == cluster)] for cluster in order]
+    for number, cluster in enumerate(members):
+        rows.writerows([file.relative_to(folder).as_posix(), number] for file in cluster)
+    table, sheet = (output / f"clusters_{folder.resolve().name}{suffix}" for suffix in (".csv", ".png"))
+    write_text(table, text.getvalue())
+    shown_rows = members[:_ROWS]
+    across = min(_COLUMNS, max(len(cluster) for cluster in shown_rows))
+    images = [
+        [pixels(file, recogniser.size, recogniser.resizes)[0] for file in cluster[:across]]
+        + [None] * (across - len(cluster))
+        for cluster in shown_rows
+    ]
+    titles = [f"{number}: {len(cluster)} images" for number, cluster in enumerate(shown_rows)]
+    save(contact_sheet(images, titles, [""] * across), sheet)
+    alone = int((sizes == 1).sum())
+    print(f"{len(files)} images in {len(sizes)} clusters, {alone} of one image (mean cosine from {threshold:.4f} on)")
+    print(f"written  {shown(table)}")
+    print(f"written  {shown(sheet)}  ({len(shown_rows)} largest clusters)")
+    return 0

@@ -1,0 +1,41 @@
+"""kdface embed FOLDER run=PATH [-o FILE.npz|FILE.parquet]: the embedding of each crop of a folder, by its path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kdface.commands.given import read, recogniser_of
+
+_LISTED = 10  # broken files told one by one
+
+
+def run(words: list[str]) -> int:
+    given = read(
+        "embed",
+        words,
+        "Embed every aligned crop of a folder and of the folders below it. If it is killed, the same command goes on. "
+        "run=PATH is a run, a pack or an exported file; mirror=false leaves the mirror image out.",
+        ("FOLDER",),
+        {"run": str, "mirror": bool},
+        output="file",
+    )
+    from kdface.recogniser.store import embed_folder, formats
+    from kdface.reports.summary import shown
+    from kdface.runs.folder import write_text
+
+    folder = given.things[0]
+    target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")
+    formats(target)  # a format that cannot be written is told before anything is loaded
+    found = embed_folder(recogniser_of(given), folder, target, given.values.get("mirror", True))
+    for reason in list(found.broken.values())[:_LISTED]:
+        print(f"left out  {reason}", file=sys.stderr)
+    if found.broken:
+        listed = target.with_name(f"{target.name}.broken.txt")
+        write_text(listed, "".join(f"{key}\t{reason}\n" for key, reason in sorted(found.broken.items())))
+        print(f"left out  {len(found.broken)} broken files, listed in {shown(listed)}")
+    if found.passed_over:
+        print(f"passed over  {len(found.passed_over)} entries that are no images: {', '.join(found.passed_over[:3])}")
+    more = f", {found.before} of them by an earlier command" if found.before else ""
+    print(f"written  {shown(target)}  ({found.embedded} embeddings{more})")
+    return 0

@@ -1,0 +1,45 @@
+"""kdface identify GALLERY PROBES run=PATH [top=1] [far=1e-3|threshold=0.3] [-o FILE.csv]: who is on each probe?"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Annotated
+
+from annotated_types import Ge
+
+from kdface.commands.given import read, recogniser_of
+from kdface.commands.verify import COSINE, FAR
+
+
+def run(words: list[str]) -> int:
+    given = read(
+        "identify",
+        words,
+        "Name the person who is most like each probe. GALLERY is a folder with a folder of aligned crops for each "
+        "person, PROBES a crop or a folder of them. far=RATE or threshold=COSINE says who is unknown.",
+        ("GALLERY", "PROBES"),
+        {"run": str, "top": Annotated[int, Ge(1)], "far": FAR, "threshold": COSINE, "test": str},
+        output="file",
+    )
+    from kdface.reports.summary import shown
+    from kdface.runs.folder import write_text
+
+    recogniser = recogniser_of(given)
+    gallery, probes = given.things
+    asked = {key: value for key, value in given.values.items() if key != "run"}
+    found = recogniser.identify(gallery, probes, **asked)
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["probe", "rank", "name", "score", "known"])
+    for each in found:
+        for rank, candidate in enumerate(each.candidates, 1):
+            known = "" if each.known is None else str(candidate.score >= (each.threshold or 0)).lower()
+            rows.writerow([each.probe, rank, candidate.name, f"{candidate.score:.6f}", known])
+            if given.output is None:
+                mark = "  unknown" if known == "false" else ""
+                print(f"{each.probe}  {rank}  {candidate.score:.4f}  {candidate.name}{mark}")
+    if given.output is not None:
+        write_text(given.output, text.getvalue())
+        print(f"written  {shown(given.output)}  ({len(found)} probes)")
+    return 0

@@ -1,0 +1,49 @@
+"""kdface verify A B run=PATH [far=1e-3|threshold=0.3] [test=NAME]: do two crops show one person?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from kdface.commands.given import read, recogniser_of
+from kdface.errors import UserError
+from kdface.metric_names import rate
+
+FAR = Annotated[float, Gt(0), Lt(1)]
+COSINE = Annotated[float, Ge(-1), Le(1)]
+
+
+def run(words: list[str]) -> int:
+    given = read(
+        "verify",
+        words,
+        "Compare two aligned crops. far=RATE decides at the threshold that was tested for this false-accept rate, "
+        "threshold=COSINE at your own; with neither, every tested threshold is shown.",
+        ("A", "B"),
+        {"run": str, "far": FAR, "threshold": COSINE, "test": str},
+    )
+    recogniser = recogniser_of(given)
+    far, threshold, test = (given.values.get(key) for key in ("far", "threshold", "test"))
+    first, second = given.things
+    if far is not None and threshold is not None:
+        raise UserError("far and threshold are both given.", expected="one of them")
+    if far is not None or threshold is not None:
+        found = recogniser.verify(first, second, far=far, threshold=threshold, test=test)
+        print(f"score      {found.score:.4f}")
+        print(
+            f"threshold  {found.threshold:.4f}"
+            + ("" if far is None or threshold is not None else f"  (far={rate(far)})")
+        )
+        print("same person" if found.same else "different people")
+        return 0
+    (score,) = recogniser.scores(first, second)
+    print(f"score  {score:.4f}")
+    for name, points in recogniser.points.items():
+        for point in points if test in (None, name) else ():
+            low, high = ("?" if each is None else f"{each:.4f}" for each in (point.low, point.high))
+            said = "same person" if score >= point.threshold else "different people"
+            print(f"{name}  far={rate(point.far)}  threshold {point.threshold:.4f} ({low} to {high})  {said}")
+    if not recogniser.points:
+        print("no threshold was tested: kdface evaluate run=RUN evaluation=lfw finds them")
+    return 0

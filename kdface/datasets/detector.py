@@ -1,0 +1,87 @@
+"""Faces in photographs: boxes with five landmarks, by OpenCV's YuNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from kdface.errors import UserError
+from kdface.faces import Image, Points, as_seen
+
+_SIDES = (
+    640,
+    1280,
+)  # longest side in pixels that a photograph is looked at with: YuNet finds faces of 10 to 300 pixels
+_SCORE = 0.7  # of a detection, 0 to 1
+
+
+@dataclass(frozen=True)
+class Face:
+    """Attributes:
+    points: (5, 2) left eye, right eye, nose, left and right mouth corner as seen in the image, (x, y) in its pixels.
+    area: of its box in square pixels.
+    score: 0 to 1.
+    """
+
+    points: Points
+    area: float
+    score: float
+
+
+class Detector(Protocol):
+    """Finds faces: (H, W, 3) uint8 RGB -> the faces in it, the largest first."""
+
+    def __call__(self, image: Image) -> list[Face]: ...
+
+
+class YuNet:
+    """YuNet (Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", 2023), by OpenCV's `FaceDetectorYN`.
+
+    A photograph is shrunk to a longest side of 640 pixels, and seen at 1280 if nothing was found.
+
+    Args:
+        model: the ONNX file, such as face_detection_yunet_2023mar.onnx of OpenCV's zoo.
+
+    Raises:
+        UserError: the file is not there, or is no such model.
+    """
+
+    def __init__(self, model: Path) -> None:
+        if not model.is_file():
+            raise UserError(
+                f"detector={model}: there is no such file.",
+                expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
+            )
+        try:
+            self._net: Any = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _SCORE)
+            self(np.zeros((64, 64, 3), np.uint8))
+        except cv2.error as error:
+            raise UserError(
+                f"detector={model} is no YuNet: {str(error).strip().splitlines()[-1]}",
+                expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
+            ) from None
+
+    def __call__(self, image: Image) -> list[Face]:
+        height, width = image.shape[:2]
+        for side in _SIDES:
+            factor = min(1.0, side / max(height, width))
+            size = (max(1, round(width * factor)), max(1, round(height * factor)))
+            seen = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+            self._net.setInputSize(size)
+            _, rows = self._net.detect(cv2.cvtColor(seen, cv2.COLOR_RGB2BGR))
+            if rows is not None and len(rows):
+                found = [_face(row, width / size[0], height / size[1]) for row in rows]
+                return sorted(found, key=lambda face: -face.area)
+            if max(height, width) <= side:
+                break
+        return []
+
+
+def _face(row: Any, across: float, down: float) -> Face:
+    """A row of OpenCV: box, then right eye, left eye, nose, right and left mouth corner of the person, then score."""
+    points = np.asarray(row[4:14], dtype=np.float32).reshape(5, 2) * np.array([across, down], dtype=np.float32)
+    return Face(as_seen(points.astype(np.float32)), float(row[2] * across * row[3] * down), float(row[14]))

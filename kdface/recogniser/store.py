@@ -1,0 +1,210 @@
+"""Embeddings of a folder in a file: made part by part, so that a kill loses at most one part and nothing is done twice.
+
+While it is made, FILE.parts/ holds parts of some hundred images, each written whole or not at all. FILE is written from
+them at the end. A file that is there already is gone on with if it is of the same network: new images are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdface.datasets.folders import images_below
+from kdface.datasets.images import SUFFIXES
+from kdface.errors import DataError, UserError
+from kdface.progress import Meter
+from kdface.recogniser.crops import not_aligned, pixels
+from kdface.recogniser.recogniser import Recogniser
+from kdface.runs.folder import write_atomic
+from kdface.stored import parse_json, read_arrays
+
+PART = 512  # images in a part
+Rows = dict[str, NDArray[np.float32]]  # by key
+
+
+@dataclass
+class Stored:
+    """What came out.
+
+    Attributes:
+        embedded: images in the file.
+        before: of these, those that earlier commands had embedded.
+        broken: key -> why it was left out.
+        passed_over: entries that are no images.
+    """
+
+    embedded: int
+    before: int
+    broken: dict[str, str] = field(default_factory=dict)
+    passed_over: list[str] = field(default_factory=list)
+
+
+def embed_folder(recogniser: Recogniser, root: Path, target: Path, mirror: bool = True, part: int = PART) -> Stored:
+    """Embed every crop of a folder and of the folders below it into a file, by its path in the folder.
+
+    Args:
+        target: .npz with `keys`, `embeddings` and `about`, or .parquet with the columns key and embedding.
+        mirror: the embedding is f(x) + f(mirrored x).
+        part: images in a part.
+
+    Raises:
+        UserError: the format is not known, or the file is of another network.
+        DataError: there are no images, or none of them is a crop of the network's size.
+    """
+    read, write = formats(target)
+    files, passed_over = images_below(root)
+    if not files:
+        raise DataError(f"{root} holds no images.", expected=", ".join(sorted(SUFFIXES)))
+    keys = {file.relative_to(root).as_posix(): file for file in files}
+    about = {"weights": fingerprint_of(recogniser), "mirror": mirror}
+    parts = target.with_name(f"{target.name}.parts")
+    rows: Rows = {}
+    if target.is_file():
+        made, rows = read(target)
+        _require_same(made, about, target)
+    finished = set(rows)
+    for file in sorted(parts.glob("*.npz")):
+        made, there = _read_npz(file)
+        _require_same(made, about, parts)
+        rows |= there
+    before = len(rows)
+    broken: dict[str, str] = {}
+    waiting = [key for key in keys if key not in rows]
+    meter = Meter("embedding", len(keys), done=len(keys) - len(waiting))
+    number = len(list(parts.glob("*.npz")))
+    for start in range(0, len(waiting), part):
+        fresh, failed, sizes = _embed(
+            recogniser, {key: keys[key] for key in waiting[start : start + part]}, mirror, meter
+        )
+        broken |= failed
+        if not rows and not fresh and len(sizes) == len(failed):
+            raise not_aligned(root, recogniser.size, sizes)
+        if fresh:
+            write_atomic(parts / f"{number:06d}.npz", partial(_write_npz, fresh, about))
+            number += 1
+            rows |= fresh
+    meter.close()
+    if not rows:
+        raise DataError(next(iter(broken.values())))
+    if rows.keys() != finished:
+        write_atomic(target, partial(write, dict(sorted(rows.items())), about))
+    shutil.rmtree(parts, ignore_errors=True)
+    return Stored(len(rows), before, broken, passed_over)
+
+
+def _embed(
+    recogniser: Recogniser, files: dict[str, Path], mirror: bool, meter: Meter
+) -> tuple[Rows, dict[str, str], list[tuple[int, int]]]:
+    """Rows of the files that can be used, why the others cannot, and the sizes of whole images of another size."""
+    rows: Rows = {}
+    broken: dict[str, str] = {}
+    sizes = []
+    names = list(files)
+    for start in range(0, len(names), recogniser.batch_size):
+        batch = names[start : start + recogniser.batch_size]
+        images = {}
+        for key in batch:
+            try:
+                images[key] = pixels(files[key], recogniser.size, recogniser.resizes)[0]
+            except DataError as error:
+                broken[key] = error.problem
+                if size := getattr(error, "size", None):
+                    sizes.append(size)
+        if images:
+            found = recogniser.embed_batch(np.stack(list(images.values())), mirror).cpu().numpy()
+            rows |= dict(zip(images, found, strict=True))
+        meter.advance(len(batch))
+    return rows, broken, sizes
+
+
+def fingerprint_of(recogniser: Recogniser) -> str:
+    """SHA-256 of the weights and of what is done to the images; of an ONNX file, of its bytes."""
+    from kdface.teachers.frozen import fingerprint_of as of_weights
+
+    weights = getattr(recogniser.network, "fingerprint", None) or of_weights(recogniser.network)
+    prepared = json.dumps(recogniser.preprocessing.to_dict(), sort_keys=True)
+    return hashlib.sha256(f"{weights} {prepared}".encode()).hexdigest()
+
+
+def _require_same(made: dict[str, Any], about: dict[str, Any], where: Path) -> None:
+    if made != about:
+        raise UserError(
+            f"{where} holds embeddings of another network, or made in another way: it is kept.",
+            fix="another file after -o, or remove that one",
+        )
+
+
+Read = Callable[[Path], tuple[dict[str, Any], Rows]]
+Write = Callable[[Rows, dict[str, Any], Path], None]
+
+
+def formats(target: Path) -> tuple[Read, Write]:
+    """How a file is read and written, by its suffix. Raises `UserError` if it cannot be."""
+    suffix = target.suffix.lower()
+    if suffix == ".npz":
+        return _read_npz, _write_npz
+    if suffix != ".parquet":
+        raise UserError(
+            f"{target}: embeddings are not written in this format.",
+            expected="a file name that ends in .npz or .parquet",
+            fix=f"-o {target.with_suffix('.npz')}",
+        )
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError(
+            f"{target}: Parquet files need the package pyarrow.",
+            expected=f'pip install "kdface[parquet]", or -o {target.with_suffix(".npz")}',
+        )
+    return _read_parquet, _write_parquet
+
+
+def _write_npz(rows: Rows, about: dict[str, Any], path: Path) -> None:
+    values = np.stack(list(rows.values()))
+    with open(path, "wb") as file:  # given a name, NumPy would append .npz to it
+        np.savez(file, keys=np.array(list(rows)), embeddings=values, about=np.array(json.dumps(about)))
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Any], Rows]:
+    found = read_arrays(path, fix=f"rm {path}, and the same command makes it anew")
+    try:
+        about: dict[str, Any] = parse_json(str(found["about"]))
+        return about, dict(zip(found["keys"].tolist(), found["embeddings"].astype(np.float32), strict=True))
+    except (KeyError, ValueError):
+        raise _not_ours(path) from None
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(f"{path} is no file of kdface embed: it is kept.", fix="another file after -o")
+
+
+def _write_parquet(rows: Rows, about: dict[str, Any], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    values = np.stack(list(rows.values()))
+    lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
+    table = pyarrow.table({"key": list(rows), "embedding": lists})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"kdface": json.dumps(about)}), path)
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Any], Rows]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        about: dict[str, Any] = parse_json((table.schema.metadata or {})[b"kdface"].decode())
+        values = table["embedding"].combine_chunks()
+        rows = values.flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
+        return about, dict(zip(table["key"].to_pylist(), rows, strict=True))
+    except (KeyError, ValueError, OSError, pyarrow.ArrowException):
+        raise _not_ours(path) from None

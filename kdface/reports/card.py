@@ -1,0 +1,136 @@
+"""The model card: what a network is, what it was trained and tested on, and what it is for, as the Hugging Face Hub
+takes it (Markdown under YAML front matter)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from kdface.metric_names import rate
+
+_LEADING = ("accuracy", "eer", "auc", "rank1", "pauc", "tar@far=1e-3", "tar@far=1e-2")
+
+
+def model_card(
+    name: str,
+    config: Mapping[str, Any],
+    about: Mapping[str, Any],
+    results: Mapping[str, Any],
+    data: Mapping[str, Any],
+    file: str,
+) -> str:
+    """The text of a model card.
+
+    Args:
+        name: what the model is called.
+        config: the resolved configuration of its run.
+        about: preprocessing, embedding_size, step, parameters, as exported files say it.
+        results: results.json, later evaluations included.
+        data: the cards of its datasets, by role (data.json).
+        file: what is loaded.
+    """
+    metrics = {key: metric for key, metric in results.get("metrics", {}).items() if metric["value"] is not None}
+    points = results.get("operating_points") or {}
+    training = data.get("train") or {}
+    front: dict[str, Any] = {
+        "library_name": "kdface",
+        "pipeline_tag": "image-feature-extraction",
+        "license": "other",
+        "license_name": "see-training-data",
+        "tags": ["face-recognition", "kdface"],
+    }
+    if metrics:
+        front["model-index"] = [{"name": name, "results": _index(metrics)}]
+    preprocessing = about["preprocessing"]
+    height, width = preprocessing["size"]
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"A face-recognition network: an aligned crop of {height}x{width} pixels -> an embedding of "
+        f"{about['embedding_size']} numbers. Two crops of one person have a high cosine.",
+        "",
+        "```python",
+        "import kdface",
+        "",
+        f'recogniser = kdface.load("{file}")',
+        'embeddings = recogniser.embed("FOLDER_OF_CROPS")',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| method | `{_part(config, 'method')}` |",
+        f"| backbone | `{_part(config, 'backbone')}`, {about['parameters']:,} parameters |",
+        f"| head in training | `{_part(config, 'head')}` |",
+        f"| teacher | `{_part(config, 'teacher')}` |",
+        f"| steps | {about['step']}, seed {config.get('seed')} |",
+        f"| images | template {preprocessing['template']}, {preprocessing['color'].upper()}, "
+        f"(pixel - {preprocessing['mean']:g}) / {preprocessing['std']:g} |",
+        "",
+        "## Data",
+        "",
+        f"Trained on {training.get('name', 'data that is not recorded')}: {training.get('images', '?')} images of "
+        f"{training.get('people', '?')} people. Terms: {training.get('terms') or 'not stated'}.",
+        "",
+        "The weights are derived from these images: their terms hold for the weights too.",
+        "",
+    ]
+    if metrics:
+        lines += ["## Results", "", "| metric | value |", "|---|---|"]
+        lines += [f"| {key} | {_value(metric)} |" for key, metric in metrics.items()]
+        lines += ["", "An interval in parentheses is of 95 %; ± is the standard deviation over folds.", ""]
+    if points:
+        lines += [
+            "## Thresholds",
+            "",
+            "Accept a pair if the cosine of its f(x) + f(mirrored x) is at least:",
+        ]
+        lines += ["", "| tested on | FAR | threshold | 95 % over people | TAR |", "|---|---|---|---|---|"]
+        for test, found in points.items():
+            for point in found:
+                low, high = ("?" if point.get(key) is None else f"{point[key]:.4f}" for key in ("low", "high"))
+                tar = "?" if point.get("tar") is None else f"{point['tar']:.4f}"
+                lines.append(f"| {test} | {rate(point['far'])} | {point['threshold']:.4f} | {low} to {high} | {tar} |")
+        lines += ["", "Lower rates are left out: the impostor pairs cannot resolve them.", ""]
+    lines += [
+        "## Intended use and limits",
+        "",
+        "For research on face recognition with images whose subjects consented or whose terms allow it. Not for "
+        "surveillance, and not for decisions about people without a human who answers for them.",
+        "",
+        "Rates hold for people and images like those tested; they differ between groups of people, and were not "
+        "measured by group unless a table above says so. Crops must be aligned as those of the training set: "
+        "`kdface data align` makes them.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _part(config: Mapping[str, Any], group: str) -> str:
+    node = config.get(group)
+    return str(node["_target_"]) if node else "none"
+
+
+def _value(metric: Mapping[str, Any]) -> str:
+    text = f"{metric['value']:.4f}"
+    if metric.get("std") is not None:
+        text += f" ± {metric['std']:.4f}"
+    if metric.get("low") is not None and metric.get("high") is not None:
+        text += f" ({metric['low']:.4f} to {metric['high']:.4f})"
+    return text
+
+
+def _index(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The leading metrics of each test set, in the Hub's form."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for key, metric in metrics.items():
+        test, _, name = key.partition("/")
+        if name in _LEADING:
+            found.setdefault(test, []).append({"type": name, "name": key, "value": metric["value"]})
+    task = {"type": "image-feature-extraction", "name": "face recognition"}
+    return [{"task": task, "dataset": {"name": test, "type": test}, "metrics": each} for test, each in found.items()]

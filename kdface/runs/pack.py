@@ -1,0 +1,115 @@
+"""A pack: a finished run without anything that only matters here. A folder, or the same as a zip file.
+
+    README.md  config.yaml  origin.json  model.safetensors  environment.json  data.json  results.json
+    fingerprints.json  DONE
+
+It is a run folder whose weights are safetensors, so whatever takes a run takes a pack. The folders of this machine are
+replaced by `<data>`, `<runs>` and `<elsewhere>`. A zip file may hold these files and nothing else, not compressed; it
+is unpacked into the cache, under the SHA-256 of its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError
+
+WEIGHTS = "model.safetensors"
+FINGERPRINTS = "fingerprints.json"
+FILES = (
+    *("README.md", "config.yaml", "origin.json", WEIGHTS, "environment.json", "data.json", "results.json"),
+    *(FINGERPRINTS, "DONE"),
+)
+_REQUIRED = {"config.yaml", "origin.json", WEIGHTS, FINGERPRINTS}
+
+
+def unpacked(path: Path) -> Path:
+    """The folder of a zipped pack, in the cache.
+
+    Raises `UserError` if it holds anything but the files of a pack (a path that leads elsewhere, a link, a payload), or
+    is damaged.
+    """
+    from kdface.datasets.cache import cache_folder
+
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_folder() / "packs" / f"{path.stem}-{digest[:16]}"
+    if (folder / FINGERPRINTS).is_file():
+        return folder
+    try:
+        with zipfile.ZipFile(path) as content:
+            _require_pack(path, content)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+            try:
+                for entry in content.infolist():
+                    with content.open(entry) as source, open(temporary / entry.filename, "xb") as target:
+                        shutil.copyfileobj(source, target)  # the end of an entry is checked against its CRC
+                if not folder.exists():
+                    temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as a zip file: {error}.") from None
+    return folder
+
+
+def _require_pack(path: Path, content: zipfile.ZipFile) -> None:
+    names = [entry.filename for entry in content.infolist()]
+    for entry in content.infolist():
+        is_link = stat.S_ISLNK(entry.external_attr >> 16)
+        if entry.filename not in FILES or is_link or entry.is_dir():
+            raise UserError(
+                f"{path} holds {entry.filename!r}{' as a link' if is_link else ''}, which is no part of a pack: it is "
+                "not unpacked.",
+                expected=f"what kdface pack writes: {', '.join(FILES)}",
+            )
+        if entry.compress_type != zipfile.ZIP_STORED:  # what is stored is no larger than the file
+            raise UserError(f"{path}: {entry.filename} is compressed.", expected="a zip file that kdface pack wrote")
+    if len(set(names)) < len(names) or (missing := sorted(_REQUIRED - set(names))):
+        what = "a file twice" if len(set(names)) < len(names) else f"no {', '.join(missing)}"
+        raise UserError(f"{path} holds {what}.", expected="a zip file that kdface pack wrote")
+
+
+def require_whole_pack(folder: Path) -> None:
+    """Raise `UserError` if a file of a pack is not what its fingerprints say; a folder without any passes."""
+    from kdface.stored import read_json
+
+    listed = folder / FINGERPRINTS
+    if not listed.is_file():
+        return
+    for name, digest in read_json(listed, dict[str, Any])["files"].items():
+        if name not in FILES:
+            raise UserError(f"{listed} names {name!r}, which is no part of a pack.")
+        file = folder / name
+        if not file.is_file() or file.is_symlink() or digest_of(file) != digest:
+            raise UserError(f"{file} is not what the pack was made with.", expected="the files that kdface pack wrote")
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def zipped(folder: Path, path: Path) -> None:
+    """Write a folder's files into a zip file, not compressed, in the order of `FILES`."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as content:
+        for name in FILES:
+            if (folder / name).is_file():
+                content.write(folder / name, name)
+
+
+def write_weights(path: Path, weights: dict[str, Any], about: dict[str, Any]) -> None:
+    """The tensors of a checkpoint, and what it says of itself as JSON in the metadata, under `kdface`."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    save_file(tensors, path, metadata={"kdface": json.dumps(about)})  # of several entries the order is not fixed
