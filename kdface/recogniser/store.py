@@ -53,7 +53,8 @@ def embed_folder(recogniser: Recogniser, root: Path, target: Path, mirror: bool 
     """Embed every crop of a folder and of the folders below it into a file, by its path in the folder.
 
     Args:
-        target: .npz with `keys`, `embeddings` and `about`, or .parquet with the columns key and embedding.
+        target: .npz with `keys`, `embeddings` and `about`, or .parquet with the columns keys and embeddings: what
+            `kdface.datasets.embedding_file` reads.
         mirror: the embedding is f(x) + f(mirrored x).
         part: images in a part.
 
@@ -192,7 +193,7 @@ def _write_parquet(rows: Rows, about: dict[str, Any], path: Path) -> None:
 
     values = np.stack(list(rows.values()))
     lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
-    table = pyarrow.table({"key": list(rows), "embedding": lists})
+    table = pyarrow.table({"keys": list(rows), "embeddings": lists})
     pyarrow.parquet.write_table(table.replace_schema_metadata({"kdface": json.dumps(about)}), path)
 
 
@@ -203,8 +204,8 @@ def _read_parquet(path: Path) -> tuple[dict[str, Any], Rows]:
     try:
         table = pyarrow.parquet.read_table(path)
         about: dict[str, Any] = parse_json((table.schema.metadata or {})[b"kdface"].decode())
-        values = table["embedding"].combine_chunks()
+        values = table["embeddings"].combine_chunks()
         rows = values.flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
-        return about, dict(zip(table["key"].to_pylist(), rows, strict=True))
+        return about, dict(zip(table["keys"].to_pylist(), rows, strict=True))
     except (KeyError, ValueError, OSError, pyarrow.ArrowException):
         raise _not_ours(path) from None

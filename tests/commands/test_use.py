@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kdface.evaluation.stored import read_embeddings
+from kdface.datasets.embedding_file import read_embeddings
 from kdface.recogniser import Recogniser, store
 from kdface.recogniser.load import load
 from kdface.runs.folder import RunFolder, write_atomic
@@ -114,10 +114,9 @@ def test_formats_and_folders_that_cannot_be_used(kdface: Kdface, run: Path, face
     if importlib.util.find_spec("pyarrow") is None:
         assert said.code == 2 and "pyarrow" in said.err
     else:
-        import pyarrow.parquet
-
-        columns = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pydict()
-        np.testing.assert_allclose(columns["embedding"], load(run, "cpu").embed(faces), rtol=1e-5, atol=1e-6)
+        keys, rows = read_embeddings(tmp_path / "out.parquet")
+        assert keys == [file.relative_to(faces).as_posix() for file in sorted(faces.rglob("*.png"))]
+        np.testing.assert_allclose(rows, load(run, "cpu").embed(faces), rtol=1e-5, atol=1e-6)
         assert "12 of them" in kdface("embed", str(faces), f"run={run}", "-o", "out.parquet").out
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
