@@ -47,6 +47,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     if tree["teacher"] is not None and load_network is not None:
         known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
         _require_fit(known["teacher"], inputs.get("teacher"), views, augmentation)
+        known["teacher"].require_finite()
     # Loading a teacher draws from the generator; what the method itself adds is drawn from the run's seed all the same.
     torch.manual_seed(derive(int(tree["seed"]), "weights", "method"))
     method = build(tree["method"], "method", **known)

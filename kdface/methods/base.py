@@ -209,6 +209,7 @@ class Method(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         if self.teacher is not None:
             self.teacher.to(self.device)
+            self.teacher.check_next()  # in this precision, on these images
 
     def use_memory_format(self, channels_last: bool) -> None:
         """Lay weights and images out as NHWC (channels_last) or NCHW; the hardware profile says which is faster."""

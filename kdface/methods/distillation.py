@@ -155,7 +155,9 @@ class Distillation(Method):
         self.teacher.network.eval()
         embedding, maps = with_maps(self.teacher.network, self.teacher.pixels(images), transfer.stages)
         head = self.teacher.head if transfer.needs_logits else None
-        return Computed(embedding, None if head is None else head(embedding, batch.label).logits, maps)
+        logits = None if head is None else head(embedding, batch.label).logits
+        self.teacher.check("outputs", embedding, *maps.values(), *([] if logits is None else [logits]))
+        return Computed(embedding, logits, maps)
 
 
 def with_maps(network: nn.Module, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -47,6 +47,9 @@ class StoredTeacher(Teacher):
     def require_knows(self, faces: FaceSet) -> None:
         self.file.require(faces, faces.keys)
 
+    def require_finite(self) -> None:
+        """Reading the file has seen to that."""
+
     def to(self, device: torch.device | str) -> StoredTeacher:
         self.device = torch.device(device)
         return self

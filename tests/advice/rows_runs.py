@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from kdface.cli import main
 from tests.advice.harness import Row, tiny
@@ -35,7 +36,38 @@ def _edited(folder: Path) -> None:
     config.write_text(config.read_text().replace("lr: 0.01", "lr: 0.5"))
 
 
+def _teachers(folder: Path) -> None:
+    """Weights of a published network: a broken file and a good one."""
+    from kdface.backbones import iresnet_nano
+
+    network = iresnet_nano(8, image_size=(32, 32))
+    torch.save(network.state_dict(), folder / "good.pt")
+    network.state_dict()["bn1.running_var"][0] = -1.0  # its root is NaN
+    torch.save(network.state_dict(), folder / "broken.pt")
+
+
+PUBLISHED = [
+    "teacher.backbone._target_=kdface.backbones.iresnet_nano",
+    "+teacher.backbone.embedding_size=8",
+    "teacher.backbone.image_size=[32,32]",
+]
 ROWS = [
+    tiny("method=distillation", "teacher.run=nowhere", told="there is no run there", run=True),
+    Row(
+        (
+            "train",
+            *UNTESTED,
+            "trainer.max_steps=1",
+            "method=distillation",
+            "teacher=weights",
+            *PUBLISHED,
+            "teacher.weights=broken.pt",
+        ),
+        "its embeddings hold 8 values of 8 that are not finite",
+        set_up=_teachers,
+        fill={"FILE": "good.pt"},
+        run=True,
+    ),
     tiny("name=/abs", told="leads out of paths.runs"),
     tiny("name=../..", told="leads out of paths.runs"),
     Row(tuple(FOLDER), "its data has changed since", set_up=_other_data, run=True),

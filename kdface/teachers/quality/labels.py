@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from kdface.datasets.cache import cache_folder
 from kdface.datasets.checks import fingerprint
 from kdface.datasets.seen import Seen
-from kdface.errors import DataError, UserError
+from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.stored import arrays_in
 from kdface.teachers.frozen import QualitySource, Teacher, fingerprint_of
@@ -77,9 +77,8 @@ def quality_labels(
         check_direction: refuse scores that run the wrong way; false: warn of them.
 
     Raises:
-        UserError: the scores fall where the mated cosine rises: rho < -2 / sqrt(compared), more than two standard
-            errors of unrelated ranks.
-        DataError: all scores are equal, or some are not finite.
+        UserError: all scores are equal, or some are not finite; or they fall where the mated cosine rises:
+            rho < -2 / sqrt(compared), more than two standard errors of unrelated ranks.
     """
     if is_dataclass(quality) and not _is_drawn(faces):
         path = (folder or cache_folder()) / f"quality-{type(quality).__name__}-{_digest(quality, teacher, faces)}.npz"
@@ -92,11 +91,11 @@ def quality_labels(
     _check_direction(found, quality, faces, check_direction)
     low, high = float(found.scores.min()), float(found.scores.max())
     if not high > low:
-        raise DataError(
+        raise UserError(
             f"{_name(quality)} gives every image of {faces.name} the score {low:.6g}: there is no quality to learn.",
             fix="take another source of quality, or another teacher",
         )
-    scaled = (found.scores - low) / (high - low)
+    scaled = (found.scores / 2 - low / 2) / (high / 2 - low / 2)  # halves: the difference of two doubles may overflow
     return QualityLabels(scaled.astype(np.float32), found.rho, found.compared)
 
 
@@ -127,9 +126,9 @@ def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
         raise ValueError(f"{_name(quality)} returned scores of shape {scores.shape}, expected ({len(faces)},)")
     bad = ~np.isfinite(scores)
     if bad.any():
-        raise DataError(
-            f"{_name(quality)}: {bad.sum()} of {len(faces)} scores of {faces.name} are not finite, the first that of "
-            f"{faces.keys[int(bad.argmax())]}."
+        raise teacher.unusable(
+            f"{bad.sum()} of {len(faces)} scores of {faces.name} by {_name(quality)} are not finite, the first that of "
+            f"{faces.keys[int(bad.argmax())]}"
         )
     return _Scores(scores, *_agreement(scores, teacher, faces))
 
@@ -213,8 +212,8 @@ def _load(path: Path, images: int) -> _Scores | None:
         file = arrays_in(path)
         scores, rho, compared = file["scores"], float(file["rho"]), int(file["compared"])
     except (ValueError, KeyError, TypeError):
-        return None  # not there, or cut off: they are made again
-    usable = scores.shape == (images,) and scores.dtype == np.float64
+        return None  # not there, or cut off: they are made again, as those that are not finite
+    usable = scores.shape == (images,) and scores.dtype == np.float64 and np.isfinite(scores).all()
     return _Scores(scores, rho, compared) if usable else None
 
 

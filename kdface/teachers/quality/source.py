@@ -100,6 +100,7 @@ def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
         raise UserError(
             f"{bad.sum()} of {len(found)} embeddings of {faces.name} are zero or not finite, the first that of "
             f"{faces.keys[int(bad.argmax())]}.",
+            origin=teacher.origin,
             fix="take another teacher: the training of this one has probably diverged",
         )
     return np.asarray(found / norms, dtype=np.float32)

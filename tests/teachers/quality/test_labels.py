@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdface.backbones import iresnet_nano
-from kdface.errors import DataError, UserError
+from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.teachers import Teacher
 from kdface.teachers.quality import SERFIQ, EmbeddingNorm, LabelFile, MatedCosine, QualitySource
@@ -159,11 +159,14 @@ def test_a_file_that_runs_the_wrong_way_is_mended_by_flip(tmp_path: Path) -> Non
     ("source", "message"),
     [
         (Given([2.0, 2.0, 2.0]), "Given gives every image of stand_ins the score 2"),
-        (Given([1.0, math.nan, math.inf]), "2 of 3 scores of stand_ins are not finite, the first that of p1/001"),
+        (
+            Given([1.0, math.nan, math.inf]),
+            "2 of 3 scores of stand_ins by Given are not finite, the first that of p1/001",
+        ),
     ],
 )
 def test_scores_that_are_no_labels(source: QualitySource, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         quality_labels(source, teacher(), strangers(3), tmp_path)
 
 
