@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +48,23 @@ UNTESTED = [*(word for word in TINY if not word.startswith("evaluation")), "eval
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing is written into the home folder of whoever runs the tests."""
     os.environ["KDFACE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fonts_cut_once() -> None:
+    """Figures with the same letters share their font's subset: cutting it takes most of the time of writing a PDF."""
+    from matplotlib.backends import _backend_pdf_ps
+
+    whole = _backend_pdf_ps.get_glyphs_subset
+
+    @functools.lru_cache(maxsize=256)
+    def cut(file: Any, glyphs: frozenset[Any]) -> Any:
+        return whole(file, set(glyphs)).__enter__()
+
+    def subset(fontfile: Any, glyphs: Iterable[Any]) -> AbstractContextManager[Any]:
+        return nullcontext(cut(fontfile, frozenset(glyphs)))
+
+    _backend_pdf_ps.get_glyphs_subset = subset
 
 
 @dataclass

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,8 +130,25 @@ class Negatives:
 def rank_negatives(distances: Tensor, labels: Tensor) -> Negatives:
     """Sort each row of (N, N) squared distances, images of the anchor's own person left out."""
     same = same_person(labels)
-    distance, index = distances.masked_fill(same, torch.inf).sort(dim=1, stable=True)
+    distance, index = _rows_in_order(distances.masked_fill(same, torch.inf))
     return Negatives(distance, index, (~same).sum(dim=1))
+
+
+def _rows_in_order(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row of (N, N) sorted, and where its numbers were; of equal finite ones the lower column first.
+
+    On a processor NumPy's sort, which keeps no order of equals and takes two fifths of the time of torch's stable one;
+    rows with equals, which distances hardly have, are sorted again.
+    """
+    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
+        found = values.sort(dim=1, stable=True)
+        return found.values, found.indices
+    index = torch.from_numpy(np.argsort(values.detach().numpy(), axis=1))
+    ordered = values.gather(1, index)
+    again = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < torch.inf)).any(dim=1)
+    if again.any():
+        ordered[again], index[again] = values[again].sort(dim=1, stable=True)
+    return ordered, index
 
 
 class Kinds(NamedTuple):

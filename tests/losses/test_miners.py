@@ -26,7 +26,7 @@ from kdface.losses import (
     triplet_hinges,
 )
 from kdface.losses.anchor_miners import one_per_anchor
-from kdface.losses.ranking import kinds
+from kdface.losses.ranking import kinds, rank_negatives
 from tests.losses.slow import Triple, every_triplet, first_of_each_pair, listed, noise, of_kind, toy
 
 MARGIN = 0.2
@@ -307,3 +307,19 @@ def test_a_batch_of_1800_is_mined_without_materialising_its_triplets() -> None:
         farther = distances[a].masked_fill(labels == labels[a], torch.inf)
         semi = farther.masked_fill((farther <= distances[a, p]) | (farther >= distances[a, p] + MARGIN), torch.inf)
         assert n == int((semi if semi.isfinite().any() else farther).argmin())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_negatives_in_order_are_those_of_a_loop(dtype: torch.dtype, levels: int) -> None:
+    draws = torch.Generator().manual_seed(levels)
+    labels = torch.randint(6, (40,), generator=draws)
+    distances = torch.randint(levels, (40, 40), generator=draws).to(dtype)
+    found = rank_negatives(distances, labels)
+    for anchor in range(40):
+        others = [row for row in range(40) if labels[row] != labels[anchor]]
+        others.sort(key=lambda row: (float(distances[anchor, row]), row))
+        assert int(found.count[anchor]) == len(others)
+        assert found.index[anchor, : len(others)].tolist() == others
+        assert found.distance[anchor, : len(others)].tolist() == distances[anchor, others].tolist()
+        assert found.distance[anchor, len(others) :].isinf().all()

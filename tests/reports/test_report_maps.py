@@ -31,3 +31,20 @@ def test_people_who_are_apart_are_apart_on_the_map() -> None:
     apart = np.linalg.norm(where[:, None] - where[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (PEOPLE[apart.argmin(axis=1)] == PEOPLE).all()
+
+
+def test_a_map_is_made_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that share the rows of so small a map wait for one another: 20 to 50 times the processor time."""
+    manifold = pytest.importorskip("sklearn.manifold", reason='for embedding maps: pip install "kdface[report]"')
+    import threadpoolctl
+
+    threads: list[int] = []
+
+    def fit(self: object, distances: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
+        threads.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+        return distances[:, :2]
+
+    monkeypatch.setattr(manifold.TSNE, "fit_transform", fit)
+    with threadpoolctl.threadpool_limits(2):
+        flat(_rows(0.4))
+    assert threads and set(threads) == {1}

@@ -56,6 +56,7 @@ def flat(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """(images, D) unit embeddings -> (images, 2): t-SNE of their cosine distances (van der Maaten, Hinton 2008)."""
     try:
         from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
     except ImportError:
         raise UserError(
             "kdface report draws embedding maps with scikit-learn, which is not installed.",
@@ -65,7 +66,8 @@ def flat(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     np.fill_diagonal(distances, 0.0)
     perplexity = min(12.0, (len(rows) - 1) / 3)
     made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=0, max_iter=750)
-    return np.asarray(made.fit_transform(distances), dtype=np.float64)
+    with threadpool_limits(1):  # of so few rows threads have nothing to do but to wait, which takes 20 times as long
+        return np.asarray(made.fit_transform(distances), dtype=np.float64)
 
 
 def nearest_is_same(rows: NDArray[np.float64], people: NDArray[np.int64]) -> float:
