@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks import edc, masking, mining, partial_fc, pooled_norm, sweep, training
+from benchmarks import (
+    edc,
+    gpu,
+    masking,
+    mining,
+    partial_fc,
+    pooled_norm,
+    report,
+    roc,
+    startup,
+    sweep,
+    training,
+)
 
 if __name__ == "__main__":
-    for part in (training, mining, masking, edc, pooled_norm, partial_fc, sweep):
+    for part in (startup, training, mining, roc, masking, edc, pooled_norm, partial_fc, sweep, report, gpu):
         print(f"\n{(part.__doc__ or '').splitlines()[0]}")
         part.main()
