@@ -13,17 +13,10 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
+from kdface.evaluation.compared import Compared, require_alone, require_comparable, require_same, rows_of
 from kdface.evaluation.curves import eer, eer_midpoint, roc
 from kdface.evaluation.embed import Embedder, Tested
-from kdface.evaluation.folds import (
-    Compared,
-    require_alone,
-    require_comparable,
-    require_same,
-    rows_of,
-    symptoms_of,
-    without_direction,
-)
+from kdface.evaluation.health import symptoms_of, without_direction
 from kdface.evaluation.people import files_of, people_of
 from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings, all_pair_scores, all_pair_scores_with_self, unit
@@ -102,7 +95,7 @@ class CrossModalVerification:
         dataset: one modality, e.g. faces.
         probes: the same images by key in the other, e.g. the periocular view.
         images, group, mirror: see `CKDVerification`.
-        compare: what of the images is compared, see `kdface.evaluation.folds.rows_of`.
+        compare: what of the images is compared, see `kdface.evaluation.compared.rows_of`.
 
     Raises:
         UserError: fewer than two people have k images, `probes` lacks images or names other people, or logits of mirror
@@ -130,7 +123,7 @@ class CrossModalVerification:
         require_same(dataset, probes, [key for those in self.chosen.values() for key in those])
 
     def require(self, network: Tested, where: str) -> None:
-        """See `kdface.evaluation.folds.require_comparable`."""
+        """See `kdface.evaluation.compared.require_comparable`."""
         require_comparable(self.compare, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import symptoms_of, without_direction
+from kdface.evaluation.health import symptoms_of, without_direction
 from kdface.evaluation.people import people_of, sample_of_people
 from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Embeddings, unit

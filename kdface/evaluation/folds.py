@@ -6,7 +6,7 @@ embedded alone, unless its mirror image is asked for (`mirror`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from kdface.datasets.ckd_folders import CKDFolders
 from kdface.datasets.images import Size
 from kdface.errors import UserError
+from kdface.evaluation.compared import Compared, require_alone, require_comparable, require_same, rows_of
 from kdface.evaluation.embed import Embedder, Tested
-from kdface.evaluation.health import diagnose
+from kdface.evaluation.health import symptoms_of, without_direction
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import files_of, people_of, sample_of_people
 from kdface.evaluation.protocol import Measured, Outcome
-from kdface.evaluation.scores import Embeddings
 from kdface.faces import FaceSet
 from kdface.randomness import generator
 
-Compared = Literal["embeddings", "logits"]
 _RANKS = (1, 5, 10, 20)  # of the CMC, which CKD draws up to 20
 
 
@@ -235,53 +234,3 @@ def ckd_identification(
         return {fold: whole(CKDFolders(root, fold, modality, sizes[modality])) for fold in folds}
 
     return Identification(side(gallery), None if probe == gallery else side(probe), mirror=mirror, compare=compare)
-
-
-def rows_of(
-    embed: Embedder, dataset: FaceSet, keys: Sequence[str], compare: Compared, mirror: bool
-) -> NDArray[np.float32]:
-    """What is compared of images by cosine: (len(keys), D) embeddings, or (len(keys), C) logits of the training people.
-
-    Two networks that were trained apart, or as CKD's for faces and eyes, have embeddings of their own, while their
-    logits speak of the same people. The evaluation of faces against eyes that CKD's laboratory published takes logits.
-    """
-    return embed.logits(dataset, keys) if compare == "logits" else embed(dataset, keys, mirror)
-
-
-def require_comparable(compare: Compared, network: Tested, where: str) -> None:
-    """Raises `UserError` for logits of a network that has none of people."""
-    if compare == "logits" and not network.classifies:
-        raise UserError(
-            f"{where} compares logits, and the run's head is no softmax over all of its people.",
-            fix=f"head=softmax, a margin softmax (kdface list head), or {where}.compare=embeddings",
-        )
-
-
-def require_alone(compare: Compared, mirror: bool) -> None:
-    """Raises `UserError` for logits of mirror images, which nobody adds up."""
-    if compare == "logits" and mirror:
-        raise UserError("compare=logits takes each image by itself, and mirror is true.", fix="mirror=false")
-
-
-def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:
-    """Raises `UserError` where `probes` lacks some of the keys or has other people on them."""
-    here, there = people_of(dataset), people_of(probes)
-    wrong = [key for key in keys if there.get(key) != here[key]]
-    if wrong:
-        raise UserError(
-            f"{len(wrong)} of {len(keys)} images of {dataset.name} are not in {probes.name} or not the same person: "
-            f"{', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}.",
-            expected="two modalities of the same images, under the same keys",
-        )
-
-
-def without_direction(embeddings: NDArray[np.float32]) -> bool:
-    return not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all()
-
-
-def symptoms_of(embeddings: Embeddings, people: Sequence[str]) -> list[str]:
-    """The health of the embeddings, looked at through pairs of images that are neighbours when sorted by person."""
-    names = np.asarray(people)
-    order = np.argsort(names, kind="stable")
-    left, right = order[:-1], order[1:]
-    return diagnose(embeddings, left, right, names[left] == names[right])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,16 @@ def _spread(rows: NDArray[np.float64], left: Rows, right: Rows) -> list[str]:
             "rank one, or a loss that only tells two groups apart."
         ]
     return []
+
+
+def without_direction(embeddings: NDArray[np.float32]) -> bool:
+    """Whether an embedding is zero or not finite, so that no cosine can be computed."""
+    return not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all()
+
+
+def symptoms_of(embeddings: Embeddings, people: Sequence[str]) -> list[str]:
+    """The health of the embeddings, looked at through pairs of images that are neighbours when sorted by person."""
+    names = np.asarray(people)
+    order = np.argsort(names, kind="stable")
+    left, right = order[:-1], order[1:]
+    return diagnose(embeddings, left, right, names[left] == names[right])

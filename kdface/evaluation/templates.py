@@ -16,7 +16,7 @@ from kdface.datasets.ijb import IJB, Numbers
 from kdface.errors import UserError
 from kdface.evaluation.curves import auc, eer, roc, tar_at_far
 from kdface.evaluation.embed import Embedder
-from kdface.evaluation.folds import symptoms_of, without_direction
+from kdface.evaluation.health import symptoms_of, without_direction
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import sample_of_people
 from kdface.evaluation.protocol import FAR, Measured, Outcome
