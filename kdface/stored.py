@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kdface.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pydantic import TypeAdapter
 
 MEBIBYTE = 1 << 20
 _LINE = 4096  # bytes that a line of a log may take in its tail
@@ -168,6 +168,8 @@ def is_plain_tensor(value: Any) -> bool:
 
 def conform(value: Any, schema: Any) -> Any:
     """`value` itself, if it fits a schema. Raises `ValueError` with the first place that does not."""
+    from pydantic import ValidationError  # here: commands that read nothing start without it
+
     try:
         _adapter(schema).validate_python(value, strict=True)
     except ValidationError as error:
@@ -180,6 +182,8 @@ def conform(value: Any, schema: Any) -> Any:
 
 @functools.cache
 def _adapter(schema: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
     try:
         return TypeAdapter(schema, config=ConfigDict(extra="allow"))
     except Exception:  # a type that has a configuration of its own

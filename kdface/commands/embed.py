@@ -30,8 +30,9 @@ def run(words: list[str]) -> int:
     found = embed_folder(recogniser_of(given), folder, target, given.values.get("mirror", True))
     for reason in list(found.broken.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)
+    listed = target.with_name(f"{target.name}.broken.txt")
+    listed.unlink(missing_ok=True)  # of an earlier command
     if found.broken:
-        listed = target.with_name(f"{target.name}.broken.txt")
         write_text(listed, "".join(f"{key}\t{reason}\n" for key, reason in sorted(found.broken.items())))
         print(f"left out  {len(found.broken)} broken files, listed in {shown(listed)}")
     if found.passed_over:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from kdface.recogniser.points import OperatingPoint, Points
 from kdface.recogniser.recogniser import Recogniser
 from kdface.runs.folder import RunFolder
 from kdface.runs.opened import open_run
+from kdface.runs.schemas import Exported
+from kdface.stored import conform, is_plain_tensor, parse_json
 
 EXPORTED = (".pt", ".pth", ".safetensors", ".onnx")
 
@@ -85,7 +86,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     if path.suffix.lower() != ".safetensors":
         content = dict(read_file(path))
-        return content.get("state_dict", content), about_in(content.get("kdface"), path)
+        about, weights = about_in(content.get("kdface"), path), content.get("state_dict")
+        if not isinstance(weights, dict) or not all(map(is_plain_tensor, weights.values())):
+            raise UserError(f"{path} holds no weights.", expected="dense tensors by name under state_dict")
+        return weights, about
     from safetensors import SafetensorError, safe_open
 
     weights = read_safetensors(path)
@@ -100,12 +104,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def about_in(found: Any, path: Path) -> dict[str, Any]:
     """What an exported file says of itself. Raises `UserError` if it says nothing that can be used."""
     try:
-        about = json.loads(found) if isinstance(found, str) else found
-        Preprocessing.from_dict(about["preprocessing"])
-        str(about["backbone"]["_target_"])
-    except (TypeError, KeyError, ValueError, IndexError):
+        about = parse_json(found) if isinstance(found, str) else found
+        conform(about, Exported)
+    except ValueError as error:
         raise UserError(
-            f"{path} does not say which backbone it is for and how its images are prepared.",
+            f"{path} does not say which backbone it is for and how its images are prepared: {error}.",
             expected="a file that kdface export wrote",
         ) from None
     return dict(about)

@@ -80,12 +80,13 @@ def _require_pack(path: Path, content: zipfile.ZipFile) -> None:
 
 def require_whole_pack(folder: Path) -> None:
     """Raise `UserError` if a file of a pack is not what its fingerprints say; a folder without any passes."""
+    from kdface.runs.schemas import Fingerprints
     from kdface.stored import read_json
 
     listed = folder / FINGERPRINTS
     if not listed.is_file():
         return
-    for name, digest in read_json(listed, dict[str, Any])["files"].items():
+    for name, digest in read_json(listed, Fingerprints)["files"].items():
         if name not in FILES:
             raise UserError(f"{listed} names {name!r}, which is no part of a pack.")
         file = folder / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, ConfigDict, FiniteFloat
 from typing_extensions import TypedDict
 
@@ -222,3 +222,29 @@ class CheckpointFields(TypedDict, total=False):
     seed: int
     step: Required[Count]
     batches: Required[Count]
+
+
+class Prepared(TypedDict):
+    """How a network's images are prepared, in an exported file."""
+
+    template: str
+    size: Annotated[list[Annotated[int, Ge(1), Le(4096)]], Len(2, 2)]
+    color: Literal["rgb", "bgr"]
+    mean: FiniteFloat
+    std: Annotated[float, Gt(0)]
+
+
+class Exported(TypedDict, total=False):
+    """What a file that `kdface export` wrote says of itself."""
+
+    backbone: Required[dict[str, Any]]
+    preprocessing: Required[Prepared]
+    quality_hidden: Annotated[int, Ge(1)]
+    resizes: bool
+    operating_points: dict[str, list[Point]] | None
+
+
+class Fingerprints(TypedDict, total=False):
+    """fingerprints.json of a pack: the SHA-256 of each file."""
+
+    files: Required[dict[str, str]]

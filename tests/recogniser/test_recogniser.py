@@ -170,11 +170,20 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
             return open, (str(tmp_path / "written"), "w")
 
     torch.save({"a": torch.zeros(1)}, tmp_path / "bare.pt")
+    kind = {"template": "arcface", "size": [32, 32], "color": "rgb", "mean": 127.5, "std": 127.5}
+    about = {"backbone": {"_target_": "os.system", "command": "true"}, "preprocessing": kind}
+    torch.save({"state_dict": {}, "kdface": about}, tmp_path / "other.pt")
+    torch.save({"state_dict": [1], "kdface": about}, tmp_path / "empty.pt")
+    wide = {**about, "preprocessing": {**kind, "size": [10**9, 32]}}
+    torch.save({"state_dict": {}, "kdface": wide}, tmp_path / "wide.pt")
     torch.save({"state_dict": Payload(), "kdface": {}}, tmp_path / "payload.pt")
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "text.safetensors").write_text("no model")
     for name, told in (
         ("bare.pt", "does not say which backbone"),
+        ("wide.pt", "preprocessing.size.0"),
+        ("other.pt", "outside the packages"),
+        ("empty.pt", "holds no weights"),
         ("payload.pt", "cannot be read as plain tensors"),
         ("text.safetensors", "cannot be read as safetensors"),
         ("gone.pt", "no weight file"),
