@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
 from kdface.csv_files import read_rows, rows_in
@@ -61,7 +64,7 @@ def run(words: list[str]) -> int:
         _require_same_teachers(tables)
         failed = _train(_missing("train", tables), launcher, given.config_dir, paths)
         tables = now()  # what can be evaluated is known only now
-        failed |= _evaluate(_missing("evaluate", tables))
+        failed |= _evaluate(_missing("evaluate", tables), launcher)
         tables = now()
         _require_same_teachers(tables)
     for table, target in zip(tables, targets, strict=True):
@@ -174,13 +177,35 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
     return session.tell() != 0
 
 
-def _evaluate(missing: Sequence[Missing]) -> bool:
-    """Evaluate finished runs as columns ask, one after the other. Returns whether one failed."""
-    failed = False
-    for number, each in enumerate(missing, 1):
-        print(f"[{number}/{len(missing)}] {each}", file=sys.stderr, flush=True)
-        code = subprocess.run(own_command(*each.arguments)).returncode
-        if code:
-            print(f"failed with exit code {code}: {each}", file=sys.stderr, flush=True)
-            failed = True
-    return failed
+def _evaluate(missing: Sequence[Missing], launcher: Sequence[str]) -> bool:
+    """Evaluate finished runs as columns ask, hydra.launcher.n_jobs runs at a time. Returns whether one failed."""
+    from kdface.sweeps.slots import Slot, divide
+
+    asked = [word.partition("=")[2] for word in launcher if word.startswith("hydra.launcher.n_jobs=")]
+    free: SimpleQueue[Slot] = SimpleQueue()
+    slots = divide(int(asked[-1]) if asked else None, 1)
+    for slot in slots:
+        free.put(slot)
+    of_run: dict[str, list[Missing]] = {}  # those of one run stand behind one another
+    for evaluation in missing:
+        of_run.setdefault(next(word for word in evaluation.words if word.startswith("run=")), []).append(evaluation)
+
+    def evaluated(evaluations: list[Missing]) -> bool:
+        slot, failed = free.get(), False
+        for evaluation in evaluations:
+            print(f"evaluating: {evaluation}", file=sys.stderr, flush=True)
+            done = subprocess.run(
+                own_command(*evaluation.arguments),
+                env={**os.environ, **slot.environment(1)},
+                stdout=subprocess.PIPE if len(slots) > 1 else None,  # tables that end at once are not mixed
+                text=True,
+            )
+            print(done.stdout or "", end="", flush=True)
+            if done.returncode:
+                print(f"failed with exit code {done.returncode}: {evaluation}", file=sys.stderr, flush=True)
+                failed = True
+        free.put(slot)
+        return failed
+
+    with ThreadPoolExecutor(len(slots)) as pool:
+        return any(list(pool.map(evaluated, of_run.values())))
