@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
     "table": ("kdface.commands.table", "a paper table from run folders:  experiments/PAPER/TABLE.yaml [--run]"),
     "claims": ("kdface.commands.claims", "verdicts on the claims of papers, by rule, and a forest plot:  FILE.yaml"),
-    "report": ("kdface.commands.report", "every run below a folder in one HTML file:  DIR [-o FILE.html] [--watch]"),
+    "report": ("kdface.commands.report", "every run below a folder in one HTML file:  DIR [TABLE ...] [-o FILE.html]"),
     "reproduce": ("kdface.commands.reproduce", "run RUN, or a table's CELL, again: identical, or what differs first"),
     "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
     "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),

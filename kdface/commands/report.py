@@ -1,9 +1,11 @@
-"""kdface report DIR [-o FILE.html] [--images] [--watch]: every run below a folder in one HTML file."""
+"""kdface report DIR [TABLE ...] [-o FILE.html] [--images] [--watch]: every run below a folder in one HTML file."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,12 +25,19 @@ class _Parser(argparse.ArgumentParser):
 def run(words: list[str]) -> int:
     parser = _Parser(prog="kdface report", description="One self-contained HTML file of every run below a folder.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as runs")
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        type=Path,
+        metavar="TABLE.yaml",
+        help="tables of papers: their rows name the runs, their numbers stand first beside the published ones",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="default: DIR/report.html")
     parser.add_argument(
         "--images", action="store_true", help="show faces of every dataset; mind its terms before you hand the file on"
     )
     parser.add_argument("--watch", action="store_true", help="go on, and write it again whenever a run changes")
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     output = given.output or given.folder / "report.html"
     if output.suffix != ".html":
         raise UserError(f"{output}: the report is an HTML file.", expected="a name that ends in .html")
@@ -36,29 +45,33 @@ def run(words: list[str]) -> int:
 
     reader = Reader(given.folder)
     if given.watch:
-        _watch(reader, output, images=given.images)
-    _write(reader, output, live=False, images=given.images)
+        _watch(reader, output, given.tables, images=given.images)
+    _write(reader, output, given.tables, live=False, images=given.images)
     return 0
 
 
-def _watch(reader: Reader, output: Path, *, images: bool) -> NoReturn:
+def _watch(reader: Reader, output: Path, tables: Sequence[Path], *, images: bool) -> NoReturn:
     seen = None
     if reader.state() is None:
         print(f"waiting for the first run below {reader.root}", flush=True)
     while True:
         now = reader.state()
         if now is not None and now != seen:
-            _write(reader, output, live=True, images=images)
+            _write(reader, output, tables, live=True, images=images)
             seen = now
         time.sleep(POLL_SECONDS)
 
 
-def _write(reader: Reader, output: Path, *, live: bool, images: bool) -> None:
+def _write(reader: Reader, output: Path, tables: Sequence[Path], *, live: bool, images: bool) -> None:
+    from kdface.commands.table import tabulated
     from kdface.reports.html.page import report
+    from kdface.reports.tables import read_definition
     from kdface.runs.folder import write_text
 
     runs = reader.runs()
     title = reader.root.resolve().name
-    write_text(output, report(runs, title, sweeps=reader.sweeps(), live=live, images=images))
+    here = [f"paths.runs={json.dumps(str(reader.root))}"]
+    made = [tabulated(read_definition(path), path.parent, here, []) for path in tables]
+    write_text(output, report(runs, title, sweeps=reader.sweeps(), tables=made, live=live, images=images))
     done = sum(run.status == "done" for run in runs)
     print(f"written  {output}  ({len(runs)} runs, {done} finished, {output.stat().st_size / 1e6:.1f} MB)", flush=True)

@@ -28,7 +28,9 @@ def test_watch_writes_again_when_a_run_changes(tmp_path: Path, monkeypatch: pyte
     pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
     make_run(tmp_path, config(tmp_path), {"lfw/accuracy": 0.5})
     written: list[int] = []
-    monkeypatch.setattr(report, "_write", lambda reader, output, live, images: written.append(len(reader.runs())))
+    monkeypatch.setattr(
+        report, "_write", lambda reader, output, tables, live, images: written.append(len(reader.runs()))
+    )
     steps = iter(["nothing", "a run", "stop"])
 
     def sleep(_: float) -> None:

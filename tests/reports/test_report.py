@@ -204,6 +204,7 @@ def test_nothing_from_a_run_folder_breaks_out(tmp_path: Path) -> None:
     make_run(tmp_path, config(tmp_path, name=HOSTILE.replace("/", "|"), seed=7), None, log=HOSTILE)
     plain = tmp_path / "plain"
     make_run(plain, config(plain), {ACCURACY: 0.5})
+    make_run(plain, config(plain, name="other", seed=7), None, log="stopped")
     page, harmless = _page(tmp_path, HOSTILE), _page(plain, "plain")
     found, expected = _Elements(), _Elements()
     found.feed(page)

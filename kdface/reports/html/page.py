@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
 from kdface.reports.html.images import contact_sheets, hardest_pairs
 from kdface.reports.html.maps import embedding_maps
+from kdface.reports.html.overview import facts, papers, row_names
 from kdface.reports.html.payload import LEADING, grouped, payload
 from kdface.reports.html.runs import Run, read_run, run_folders, signature
 from kdface.reports.html.sweeps import read_sweeps
+from kdface.reports.tables import Table
+from kdface.reports.tables.render_html import fragment
+from kdface.sweeps.ledger import State
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _SCRIPTS = (
     "base.js",
     "runs.js",
     "details.js",
-    "jobs.js",
     "charts.js",
     "sweep.js",
-    "student.js",
     "compare.js",
     "gains.js",
     "maps.js",
@@ -73,6 +76,7 @@ def report(
     title: str,
     *,
     sweeps: Sequence[Mapping[str, Any]] = (),
+    tables: Sequence[Table] = (),
     live: bool = False,
     images: bool = False,
 ) -> str:
@@ -81,29 +85,53 @@ def report(
     Args:
         runs, sweeps: as a `Reader` has them.
         title: above the page.
+        tables: of papers; their rows name configurations, and their numbers stand above beside the published ones.
         live: the page loads itself anew every half minute, for the file is rewritten meanwhile.
         images: show pictures of every dataset, whatever its terms; otherwise of generated faces only.
     """
     members = grouped(runs)
-    told = payload(runs, title)
+    told = payload(runs, title, row_names(tables))
     drawn = told["ranked"][:LEADING]
     data = {
         **told,
-        "sweeps": sweeps,
         "live": live,
         "leading": LEADING,
         "maps": embedding_maps(members, drawn),
         "sheets": contact_sheets(members, images),
         "hardest": hardest_pairs(members, drawn, images),
     }
-    parts: dict[str, Callable[[], str]] = {
-        "title": lambda: html.escape(title),
-        "style": lambda: _asset("style.css"),
-        "data": lambda: inert(json.dumps(data, allow_nan=False)),
-        "library": _library,
-        "script": lambda: "\n".join(_asset(name) for name in _SCRIPTS),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]](), _asset("page.html"))
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=title,
+            facts=list(facts(runs, members)),
+            papers=papers(members, told["ranked"]),
+            labels=[group["label"] for group in told["groups"]],
+            counts=[len(found) for found in members],
+            tables=[fragment(table) for table in tables],
+            sweeps=sweeps,
+            states=[str(state) for state in State if any(str(state) in sweep["counts"] for sweep in sweeps)],
+            open_runs=[run for run in told["runs"] if run["status"] != "done" or run["problem"]],
+            style=_asset("style.css"),
+            data=inert(json.dumps(data, allow_nan=False)),
+            library=_library(),
+            script="\n".join(_asset(name) for name in _SCRIPTS),
+        )
+    )
+
+
+def _templates() -> Environment:
+    """Everything is escaped but what is marked `safe`: style, script, and data that `inert` has made so."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # torch requires it
+
+    return Environment(
+        loader=PackageLoader("kdface.reports.html", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def inert(text: str) -> str:

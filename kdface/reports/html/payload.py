@@ -6,28 +6,31 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from kdface.config.fingerprint import flatten, portable
 from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Curve
 from kdface.reports.html.curves import plain_band, probit, roc_band, short
-from kdface.reports.html.direction import lower_wins, plain
+from kdface.reports.html.direction import lower_wins
 from kdface.reports.html.gains import twins
+from kdface.reports.html.overview import as_json, by_seed, metric_names, papers
 from kdface.reports.html.runs import Run
 
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
 LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
 _UNTOLD = ("paths.", "seed", "logger", "name", "tags", "extras.")
-_FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
 
 
-def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
+def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """Plain JSON: `runs`, `groups` (configurations), the `base` configuration that groups differ from, and charts.
 
-    Runs that could not be read are in no group. `ranked` are the groups from the best to the worst, `lower` the metrics
+    `rows` are the names that tables give to run folders; a configuration of theirs is called so. Runs that could not be
+    read are in no group. `ranked` are the groups from the best to the worst, `lower` the metrics
     of which the lower value wins.
     """
     members = grouped(runs)
@@ -35,19 +38,20 @@ def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
     flats = [_told(found[0].config) for found in members]
     first = flats[0] if flats else {}
     base = {key: value for key, value in first.items() if all(each.get(key, ...) == value for each in flats)}
-    labels = _labels(members, flats)
+    labels = _labels(members, flats, rows or {})
     groups = []
     for number, found in enumerate(members):
         groups.append(
             {
                 "label": labels[number],
                 "name": found[0].name,
+                "method": str((found[0].config.get("method") or {}).get("_target_", "")).rpartition(".")[2],
                 "fingerprint": found[0].group.rpartition(" ")[2],
                 "config": {key: value for key, value in flats[number].items() if key not in base},
                 "runs": [place for place, run in enumerate(runs) if run.group == names[number]],
             }
         )
-    metrics = _metric_names(runs)
+    metrics = metric_names(runs)
     return {
         "title": title,
         "base": base,
@@ -55,7 +59,9 @@ def payload(runs: Sequence[Run], title: str) -> dict[str, Any]:
         "runs": [_run(run, names.index(run.group) if run.group else None) for run in runs],
         "metrics": metrics,
         "lower": [metric for metric in metrics if lower_wins(metric)],
-        "ranked": ranked(members),
+        "ranked": (order := ranked(members)),
+        "papers": [as_json(paper) for paper in papers(members, order)],
+        "t975": [round(float(factor), 4) for factor in t.ppf(0.975, range(1, max(map(len, members), default=1) + 1))],
         "series": _all_series(members),
         "curves": _all_curves(members, "roc", roc_band),
         "cmc": _all_curves(members, "cmc", plain_band),
@@ -75,12 +81,10 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
 
 def ranked(members: Sequence[Sequence[Run]]) -> list[int]:
     """Configurations by their mean in the first metric over their seeds, the best first; those without come last."""
-    metrics = _metric_names([run for found in members for run in found])
+    metrics = metric_names([run for found in members for run in found])
 
     def place(number: int) -> float:
-        # By seed: a copy of a run elsewhere below the folder is no second seed.
-        values = {run.seed: run.metrics.get(metrics[0], {}).get("value") for run in members[number]} if metrics else {}
-        known = [value for value in values.values() if value is not None]
+        known = by_seed(members[number], metrics[0]) if metrics else []
         if not known:
             return math.inf
         mean = sum(known) / len(known)
@@ -180,26 +184,19 @@ def _untold(text: str, config: Mapping[str, Any]) -> str:
     return text
 
 
-def _metric_names(runs: Sequence[Run]) -> list[str]:
-    """Accuracy and identification first, then equal error rates, then the rest; last what few of the runs have."""
-    counts = Counter(name for run in runs for name in run.metrics)
-    most = max(counts.values(), default=0)
+def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], rows: Mapping[Path, str]) -> list[str]:
+    """What the row of a table is called; else the name, and what tells a configuration from the others of its name.
 
-    def place(name: str) -> tuple[bool, int, str]:
-        kind = next((k for k, end in enumerate(_FIRST) if plain(name).endswith(end)), len(_FIRST))
-        return 2 * counts[name] < most, kind, name
-
-    return sorted(counts, key=place)
-
-
-def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -> list[str]:
-    """Name, and what tells a configuration from the others of its name: choices of groups first, then values.
+    Choices of groups come first, then values.
 
     Where it is tested otherwise only, that is told; a configuration is known by what it is trained with.
     """
     labels = []
     for found in members:
         name = found[0].name
+        if row := next((rows[run.root.resolve()] for run in found if run.root and run.root.resolve() in rows), ""):
+            labels.append(row)
+            continue
         same = [k for k, each in enumerate(members) if each[0].name == name]
         mine = next(k for k in same if members[k] is found)
         choices = members[mine][0].choices
@@ -215,11 +212,20 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]]) -
         parts = told or tested
         more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
         labels.append(name + (" · " + ", ".join(parts[:4]) + more if parts else ""))
-    twice = {label for label in labels if labels.count(label) > 1}
-    return [
-        f"{label} ({found[0].group.rpartition(' ')[2][:8]})" if label in twice else label
-        for label, found in zip(labels, members, strict=True)
+    papers = [found[0].name.partition("/")[0] for found in members]
+    labels = [
+        label if alone or label.startswith(paper) else f"{paper} {label}"
+        for paper, label, alone in zip(papers, labels, _alone(labels), strict=True)
     ]
+    return [
+        label if alone else f"{label} ({found[0].group.rpartition(' ')[2][:8]})"
+        for label, found, alone in zip(labels, members, _alone(labels), strict=True)
+    ]
+
+
+def _alone(labels: Sequence[str]) -> list[bool]:
+    counts = Counter(labels)
+    return [counts[label] == 1 for label in labels]
 
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kdface.runs.records import read, scalars
 from kdface.stored import printable, read_arrays, tail
 
 LOG_LINES = 40
+_YEAR_3000 = 32_503_680_000  # seconds since 1970; what is later is no time of a record
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
 
@@ -37,6 +38,8 @@ class Run:
         count too.
     scores: test -> the file of its arrays.
     curves: kind -> test -> values (`kdface.reports.html.curves.curves_of`).
+    times: when its first and last record were written, seconds since 1970.
+    root: its folder.
     problem: what could not be read.
     """
 
@@ -59,6 +62,8 @@ class Run:
     tests: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Path] = field(default_factory=dict)
     curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    times: tuple[float, ...] = ()
+    root: Path | None = None
     log: str = ""
     problem: str = ""
 
@@ -113,6 +118,7 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
     origin = _told(folder.read_origin, problems)
     run = Run(
         path=path,
+        root=folder.root,
         name=str(config.get("name")),
         seed=int(config.get("seed") or 0),
         group=f"{config.get('name')} {fingerprint(config)}",
@@ -125,7 +131,7 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
     )
     if folder.metrics.exists():
         try:
-            run.series, run.step = _series(folder.metrics, problems.append)
+            run.series, run.step, run.times = _series(folder.metrics, problems.append)
         except UserError as error:
             problems.append(error.problem)
     results = _told(folder.read_results, problems) if folder.results.exists() else {}
@@ -176,15 +182,18 @@ def _told(read: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, 
         return {}
 
 
-def _series(path: Path, tell: Callable[[str], object]) -> tuple[Series, int]:
+def _series(path: Path, tell: Callable[[str], object]) -> tuple[Series, int, tuple[float, ...]]:
     points: dict[str, list[tuple[float, float]]] = {}
-    step = 0
+    step, times = 0, []
     for record in read(path, tell):
         step = max(step, int(record["step"]))
+        if isinstance(time := record.get("time"), int | float) and 0 < time < _YEAR_3000:
+            times.append(float(time))
         for name, value in scalars(record).items():
             if name != "epoch" and not name.endswith("_weight"):
                 points.setdefault(_plain(name), []).append((float(record["step"]), value))
-    return {name: (np.array(found)[:, 0], np.array(found)[:, 1]) for name, found in points.items()}, step
+    series = {name: (np.array(found)[:, 0], np.array(found)[:, 1]) for name, found in points.items()}
+    return series, step, (min(times), max(times)) if times else ()
 
 
 def _plain(name: str) -> str:

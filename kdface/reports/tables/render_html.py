@@ -35,15 +35,22 @@ pre { overflow-x: auto; font-size: .8rem }
 
 def html(table: Table) -> str:
     """A whole page; the pointer over a number tells its runs."""
-    return "\n".join(_page(table)) + "\n"
+    head = (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(table.definition.title)}</title>\n<style>{_STYLE}</style>",
+    )
+    return "\n".join((*head, fragment(table))) + "\n"
 
 
-def _page(table: Table) -> Iterator[str]:
+def fragment(table: Table) -> str:
+    """What stands on the page, for other pages."""
+    return "\n".join(_body(table))
+
+
+def _body(table: Table) -> Iterator[str]:
     definition = table.definition
     title = escape(definition.title)
-    yield '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{title}</title>\n<style>{_STYLE}</style>"
     yield f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
     yield f"<table><caption>{title}</caption>\n<thead>"
     if any(column.group for column in table.columns):

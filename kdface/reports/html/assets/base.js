@@ -13,7 +13,7 @@ const PALETTE = {
 const KEPT = "kdface:" + location.pathname;
 const keyOf = (g) => `${D.groups[g].name} ${D.groups[g].fingerprint}`;
 const ticked = new Set(restored());
-const listeners = [() => drawKeys()];
+const listeners = [];
 
 function restored() {
   try {
@@ -42,7 +42,7 @@ function fill(select, entries, chosen) {
 function number(value) {
   if (value === null || value === undefined) return "n/a";
   if (typeof value !== "number") return String(value);
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) return value.toExponential(2);
+  if (Math.abs(value) >= 1e5) return value.toExponential(2);
   return Number.isInteger(value) ? String(value) : value.toFixed(4);
 }
 function shown(value) {
@@ -63,15 +63,15 @@ function look(group) {
   const colors = PALETTE[dark.matches ? "dark" : "light"];
   return place < 0 ? null : { color: colors[place % colors.length], dash: DASHES[place % DASHES.length] };
 }
-// The key of all charts: which line is which configuration.
+// The key of a section's charts: which line is which of the configurations that are drawn there.
 function swatch(group) {
   const { color, dash } = look(group);
   const node = el("span", { class: "swatch", "aria-hidden": "true" });
   node.style.backgroundImage = `repeating-linear-gradient(90deg, ${color} 0 ${{ solid: 99, dash: 8, dot: 3, dashdot: 10 }[dash]}px, transparent 0 ${{ solid: 99, dash: 12, dot: 6, dashdot: 13 }[dash]}px)`;
   return node;
 }
-function drawKeys() {
-  for (const key of document.querySelectorAll(".key")) key.replaceChildren(...[...ticked].map((group) => el("span", {}, swatch(group), D.groups[group].label)));
+function legend(section, groups) {
+  document.querySelector(`#${section} .key`).replaceChildren(...groups.map((group) => el("span", {}, swatch(group), D.groups[group].label)));
 }
 const lower = new Set(D.lower);
 const lowerWins = (metric) => lower.has(metric);

@@ -36,7 +36,6 @@ async function plot(node, label, traces, layout) {
   }
   const lib = await plotly();
   node.querySelector(".empty")?.remove();
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const narrow = node.clientWidth < 520;
   const axis = { gridcolor: css("--faint"), linecolor: css("--line"), zeroline: false, automargin: true };
   await lib.react(node, traces, {
@@ -47,6 +46,7 @@ async function plot(node, label, traces, layout) {
     xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
   }, { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
 }
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 // A line with a band from low to high in its colour.
 function banded(group, x, y, low, high, extra = {}) {
   const { color, dash } = look(group);
@@ -61,16 +61,41 @@ function banded(group, x, y, low, high, extra = {}) {
 }
 const clipped = (text) => (text.length > 60 ? text.slice(0, 59) + "…" : text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
+// One chart a method, for losses of different methods cannot be compared; with the learning rate, and where the weight
+// of the teaching changes.
 function drawLearning() {
-  const name = $("series").value;
-  const found = D.series[name] || {};
-  const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, found[g].x, found[g].y, found[g].low, found[g].high));
-  const layout = { xaxis: { title: { text: "Step" } }, yaxis: { title: { text: clipped(name) }, type: $("log").checked ? "log" : "linear" } };
-  later($("learning"), () => plot($("learning"), `Learning curves of ${name}: ${traces.length ? [...ticked].map((g) => D.groups[g].label).join("; ") : "none"}`, traces, layout));
+  const name = $("series").value, found = D.series[name] || {};
+  const groups = [...ticked].filter((g) => found[g]);
+  legend("curves", groups);
+  const methods = [...new Set(groups.map((g) => D.groups[g].method))];
+  const charts = (methods.length ? methods : [""]).map((method) => {
+    const box = el("div", { class: "chart", role: "img" });
+    const members = groups.filter((g) => D.groups[g].method === method);
+    later(box, () => plot(box, `${name} of ${method}: ${members.map((g) => D.groups[g].label).join("; ") || "none"}`, learning(found, members, name), layout(method, name, members)));
+    return box;
+  });
+  $("learning").replaceChildren(...charts);
+}
+function learning(found, members, name) {
+  const traces = members.flatMap((g) => banded(g, found[g].x, found[g].y, found[g].low, found[g].high));
+  const rate = D.series.lr?.[members[0]];
+  if (rate && name !== "lr") traces.unshift({ x: rate.x, y: rate.y, name: "learning rate", yaxis: "y2", mode: "lines", line: { color: "#8a93a0", width: 1 } });
+  return traces;
+}
+function layout(method, name, members) {
+  const weight = D.series.guidance?.[members[0]] ?? { x: [], y: [] };
+  const changes = weight.x.filter((_, i) => i && weight.y[i] !== weight.y[i - 1]).slice(0, 8);
+  return {
+    title: { text: clipped(method), font: { size: 14 } }, margin: { l: 58, r: 62, t: 34, b: 46 },
+    xaxis: { title: { text: "Step" } }, yaxis: { title: { text: clipped(name) }, type: $("log").checked ? "log" : "linear" },
+    yaxis2: { overlaying: "y", side: "right", showgrid: false, zeroline: false, rangemode: "tozero", automargin: true, tickmode: "auto", nticks: 4, tickformat: ".2~g", title: { text: "learning rate" } },
+    shapes: changes.map((x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: "#8a93a0", dash: "dot", width: 1.5 } })),
+  };
 }
 function drawErrors() {
   const found = D.curves[$("test").value] || {};
   const groups = [...ticked].filter((g) => found[g]);
+  legend("errors", groups);
   const from = (g, values) => values.slice(found[g].first);
   const band = (g, x, kind) => {
     const c = found[g];
@@ -88,6 +113,7 @@ function drawErrors() {
 }
 function drawCmc() {
   const test = $("cmc-test").value, found = D.cmc[test] || {};
+  legend("identification", [...ticked].filter((g) => found[g]));
   const ranks = (g) => found[g].y.map((_, k) => k + 1);
   const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, ranks(g), found[g].y, found[g].low, found[g].high, { mode: "lines+markers" }));
   later($("cmc"), () => plot($("cmc"), `CMC on ${test}`, traces, { xaxis: { title: { text: "Rank" }, dtick: $("cmc").clientWidth < 520 ? 5 : 1, tick0: 0, range: [0.5, Math.max(...traces.map((t) => Math.max(...t.x)), 1) + 0.5] }, yaxis: { title: { text: "Identification rate" } } }));
@@ -95,6 +121,7 @@ function drawCmc() {
 function drawEdc() {
   const test = $("edc-test").value, found = D.edc[test] || {};
   const traces = [...ticked].filter((g) => found[g]).flatMap((g) => banded(g, D.discard, found[g].y, found[g].low, found[g].high));
+  legend("discard", [...ticked].filter((g) => found[g]));
   // As the PDFs: from zero unless all errors lie close together, and E(0) where all begin there.
   const errors = [...ticked].filter((g) => found[g]).map((g) => found[g].y), start = new Set(errors.map((y) => y[0]));
   const close = Math.min(...errors.flat()) >= 0.8 * Math.max(...errors.flat()), none = { type: "line", xref: "paper", x0: 0, x1: 1, y0: [...start][0], y1: [...start][0], line: { dash: "dot", width: 1 } };

@@ -23,7 +23,7 @@ function paired(metric, one, two) {
   const before = seeds.reduce((sum, seed) => sum + first.get(seed), 0) / n;
   const deviation = n > 1 ? Math.sqrt(gains.reduce((sum, g) => sum + (g - mean) ** 2, 0) / (n - 1)) : 0;
   const equal = Math.max(...gains) - Math.min(...gains) < 1e-12;
-  const half = n < 2 || equal ? null : (t975(n - 1) * deviation) / Math.sqrt(n);
+  const half = n < 2 || equal ? null : (D.t975[n - 2] * deviation) / Math.sqrt(n);
   const interval = n < 2 ? "needs two seeds" : equal ? "none: all differences equal" : `${signed(mean - half)} to ${signed(mean + half)}`;
   return { before, after: before + mean, mean, half, interval, seeds };
 }

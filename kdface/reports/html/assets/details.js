@@ -1,4 +1,4 @@
-// Where the numbers of one run are from; and the runs that did not finish.
+// Where the numbers of one run are from.
 function showRun(place) {
   const run = D.runs[place];
   const group = D.groups[run.group];
@@ -42,24 +42,5 @@ function computedWith({ commit, changed, machine, precision, packages }) {
 }
 function table(rows) {
   return el("table", {}, el("tbody", {}, ...rows.map(([name, value]) => el("tr", {}, el("td", { text: name }), el("td", { text: value })))));
-}
-function drawFailures() {
-  const open = D.runs.filter((run) => run.status !== "done" || run.problem);
-  if (!open.length) $("failed").replaceChildren(el("p", { class: "empty", text: "Every run is finished." }));
-  else $("failed").replaceChildren(...open.map(failure));
-}
-function failure(run) {
-  const told = { stopped: "stopped", running: "running", done: "finished" }[run.status];
-  const title = el("p", {}, el("span", { class: `status ${run.status}`, text: told }), `${run.group === null ? "" : ` at step ${run.step}`}: ${run.path}`);
-  const parts = [title];
-  if (run.problem) parts.push(el("p", { text: `could not be read: ${run.problem}` }));
-  if (run.log) {
-    const last = run.log.trimEnd().split("\n").pop();
-    const text = el("pre", { tabindex: 0, "aria-label": `End of output.log of ${run.path}`, text: run.log });
-    const box = el("details", { ontoggle: () => { text.scrollTop = text.scrollHeight; } }, el("summary", {}, el("code", { text: last })), text);
-    parts.push(box);
-  }
-  if (!run.log && run.status !== "done") parts.push(el("p", { class: "hint", text: "It has no output.log." }));
-  return el("div", { class: "failed" }, ...parts);
 }
 $("details").addEventListener("click", (event) => { if (event.target === $("details")) $("details").close(); });

@@ -15,6 +15,12 @@ function drawGains() {
   const none = el("tr", {}, el("td", { text: "No configuration that is taught has a partner that is not and shares a finished seed." }));
   $("gain-rows").replaceChildren(...(rows.length ? [el("thead", {}, el("tr", {}, ...head))] : []), el("tbody", {}, ...(rows.length ? body : [none])));
 }
+const SVG = "http://www.w3.org/2000/svg";
+function node(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
 // A dot and its interval about a line at no gain; to the right is always the better side.
 function whisker({ mean, half }, reach, flipped) {
   const width = 150, x = (value) => width / 2 + ((flipped ? -value : value) / reach) * (width / 2 - 6);

@@ -1,7 +1,6 @@
 // The first drawing.
 function start() {
   const count = (status) => D.runs.filter((run) => run.status === status).length;
-  $("title").textContent = D.title;
   const unread = D.runs.filter((run) => run.group === null).length;
   const parts = [`${D.runs.length} runs`, `${count("done")} finished`, ...["running", "stopped"].filter(count).map((s) => `${count(s)} ${s}`), ...(unread ? [`${unread} not readable`] : [])];
   $("counts").textContent = parts.join(" · ");
@@ -9,7 +8,7 @@ function start() {
   fill($("series"), entries(Object.keys(D.series)), "loss");
   for (const [id, found] of [["test", D.curves], ["cmc-test", D.cmc], ["edc-test", D.edc], ["map-test", D.maps], ["pair-test", D.hardest]]) fill($(id), entries(Object.keys(found)));
   fill($("gain-metric"), entries(D.metrics.filter((metric) => D.gains.some((g) => paired(metric, g.without, g.with)))));
-  const some = { curves: D.series, errors: D.curves, identification: D.cmc, discard: D.edc, gains: D.gains, jobs: D.sweeps, maps: D.maps, faces: { ...D.sheets, ...D.hardest } };
+  const some = { curves: D.series, errors: D.curves, identification: D.cmc, discard: D.edc, gains: D.gains, maps: D.maps, faces: { ...D.sheets, ...D.hardest } };
   for (const [id, found] of Object.entries(some)) if (!Object.keys(found).length) leaveOut(id);
   const sizes = new Map();
   for (const group of D.groups) sizes.set(group.name, (sizes.get(group.name) || 0) + 1);
@@ -19,16 +18,15 @@ function start() {
   offerMetrics();
   if (!ticked.size) for (const group of leading()) ticked.add(group);
   const groups = D.groups.map((group, g) => [String(g), group.label]);
-  // Distillation gain is what one mostly wants to see.
-  const first = D.gains[0] ?? { without: 0, with: Math.min(1, D.groups.length - 1) };
-  fill($("one"), groups, String(first.without));
-  fill($("two"), groups, String(first.with));
+  // The two best that are finished, of the first paper that has two.
+  const done = D.papers.map((paper) => paper.groups.filter((g) => D.groups[g].runs.some((r) => D.runs[r].status === "done")));
+  const [best, next] = done.find((groups) => groups.length > 1) ?? [D.ranked[0], D.ranked[1] ?? D.ranked[0]];
+  fill($("one"), groups, String(next));
+  fill($("two"), groups, String(best));
   changed();
   drawSweep();
   if (D.groups.length) drawCompare();
   else for (const id of ["overview", "sweep", "compare"]) leaveOut(id);
-  drawJobs();
-  drawFailures();
   drawGains();
   drawSheets();
   if (D.live) setInterval(() => { if (!$("details").open) location.reload(); }, 30000);

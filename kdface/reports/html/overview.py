@@ -1,0 +1,126 @@
+"""The report's first screen: what was run, when, where, and what was found, paper by paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from kdface.reports.html.direction import lower_wins, plain
+from kdface.reports.html.runs import Run
+from kdface.reports.tables import Table
+
+_SHORT = 40  # characters of a fact
+COLUMNS = 5  # metrics of a paper that its table of configurations shows
+_FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Configurations that belong together: those whose names begin alike, `maskinv/small_hg` and `maskinv/small_lg`.
+
+    Attributes:
+        name: that beginning.
+        groups: their places among all configurations, the best first.
+        metrics: what the most of them have numbers of, no more than `COLUMNS`.
+        best, metric, value: the best configuration in the first metric; None and "" if no run has a number.
+    """
+
+    name: str
+    groups: list[int]
+    metrics: list[str] = field(default_factory=list)
+    best: int | None = None
+    metric: str = ""
+    value: str = ""
+
+
+def metric_names(runs: Sequence[Run]) -> list[str]:
+    """Accuracy and identification first, then equal error rates, then the rest; last what few of the runs have."""
+    counts = Counter(name for run in runs for name in run.metrics)
+    most = max(counts.values(), default=0)
+
+    def place(name: str) -> tuple[bool, int, str]:
+        kind = next((k for k, end in enumerate(_FIRST) if plain(name).endswith(end)), len(_FIRST))
+        return 2 * counts[name] < most, kind, name
+
+    return sorted(counts, key=place)
+
+
+def by_seed(runs: Sequence[Run], metric: str) -> list[float]:
+    """The values of a configuration, one a seed: a copy of a run elsewhere below the folder is no second seed."""
+    values = {run.seed: run.metrics.get(metric, {}).get("value") for run in runs}
+    return [value for value in values.values() if value is not None]
+
+
+def papers(members: Sequence[Sequence[Run]], ranked: Sequence[int]) -> list[Paper]:
+    """The papers by the order of their names; `ranked` are the configurations, the best first."""
+    names: dict[str, list[int]] = {}
+    for place in ranked:
+        names.setdefault(members[place][0].name.partition("/")[0], []).append(place)
+    return [_paper(name, members, names[name]) for name in sorted(names)]
+
+
+def _paper(name: str, members: Sequence[Sequence[Run]], groups: list[int]) -> Paper:
+    known = [metric for metric in metric_names([run for g in groups for run in members[g]]) if "exact" not in metric]
+    metrics = [metric for metric in known if any(by_seed(members[g], metric) for g in groups)][:COLUMNS]
+    if not metrics:
+        return Paper(name, groups)
+    sign = 1 if lower_wins(metrics[0]) else -1
+    measured = [g for g in groups if by_seed(members[g], metrics[0])]
+    best = min(measured, key=lambda g: sign * fmean(by_seed(members[g], metrics[0])))
+    values = by_seed(members[best], metrics[0])
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return Paper(name, groups, metrics, best, metrics[0], f"{fmean(values):.4f}{spread}")
+
+
+def facts(runs: Sequence[Run], members: Sequence[Sequence[Run]]) -> Iterator[tuple[str, str]]:
+    """What, when and where: pairs of a heading and its text."""
+    seeds = sorted({run.seed for run in runs if run.group})
+    yield "what", f"{_count(len(members), 'configuration')}, {_count(len(runs), 'run')}, {_count(len(seeds), 'seed')}"
+    if trained := sum(run.train_seconds or 0 for run in runs):
+        yield "training time", f"{trained / 3600:.1f} h in all" if trained >= 3600 else f"{trained / 60:.1f} min in all"
+    if times := [time for run in runs for time in run.times]:
+        first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
+        yield "when", f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    for key, title in (("machine", "where"), ("precision", "precision")):
+        if values := _most(str(run.environment.get(key) or "")[:_SHORT] for run in runs):
+            yield title, values
+    if commits := _most(str(run.environment.get("commit") or "")[:12] for run in runs):
+        yield "code", commits
+    packages = _most(
+        ", ".join(f"{name} {version}" for name, version in (run.environment.get("packages") or {}).items())
+        for run in runs
+    )
+    if packages:
+        yield "versions", packages
+    data = _most(str((run.data.get("train") or {}).get("name") or "") for run in runs)
+    if data:
+        yield "training data", data
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _most(values: Iterator[str] | Sequence[str]) -> str:
+    """The values, the most frequent first; three of them, and how many more."""
+    found = [value for value, _ in Counter(value for value in values if value).most_common()]
+    return "; ".join(found[:3]) + (f"; {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
+    """Run folder -> the row that it belongs to; of several tables the first counts."""
+    names: dict[Path, str] = {}
+    for table in tables:
+        for row, cells in zip(table.rows, table.cells, strict=True):
+            for folder in (run.root for cell in cells for run in cell.runs.values()):
+                names.setdefault(folder.resolve(), row.name)
+    return names
+
+
+def as_json(found: Paper) -> dict[str, Any]:
+    return {"name": found.name, "groups": found.groups, "metrics": found.metrics}
