@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kdface.config.assemble import assemble
 from kdface.config.compose import compose_in, hydra_context, load
 from kdface.config.fingerprint import fingerprint
 from kdface.config.hydra_api import Hydra
@@ -162,6 +163,13 @@ def test_a_debugging_run_has_its_own_name_no_logger_and_few_steps(hydra: Hydra) 
     assert compose_in(hydra, ["experiment=demo", "debug=fdr", "name=mine"]).tree["name"] == "mine"
 
 
+# 36 images make four batches of eight an epoch.
+@pytest.mark.parametrize(("name", "steps"), [("default", 4), ("fdr", 1), ("limit", 3 * 3), ("overfit", 20 * 3)])
+def test_how_long_a_debugging_run_trains(hydra: Hydra, name: str, steps: int) -> None:
+    words = [word for word in UNTESTED if not word.startswith("trainer.max_epochs")]
+    assert assemble(compose_in(hydra, [*words, f"debug={name}"]).tree).method.total_steps == steps
+
+
 @pytest.mark.parametrize("name", ["optuna", "random"])
 def test_a_search_brings_sweeper_and_space(hydra: Hydra, name: str) -> None:
     sweeper = load(hydra, [f"hparams_search={name}", "hydra.sweeper.n_trials=3"]).hydra.sweeper
@@ -191,7 +199,9 @@ def test_a_search_of_one_trial(kdface: Kdface, tmp_path: Path) -> None:
     words = [*UNTESTED, "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]
     said = kdface("train", "-m", "hparams_search=random", "hydra.sweeper.n_trials=1", *words)
     assert said.code == 0, said.err
-    assert 0.001 <= _config(only_run(tmp_path / "runs"))["optimizer"]["lr"] <= 0.3
+    found = _config(only_run(tmp_path / "runs"))["optimizer"]
+    assert found["lr"] == 0.01  # a key on the command line replaces one of the space
+    assert 0.00001 <= found["weight_decay"] <= 0.01 and found["weight_decay"] != 5e-4
 
 
 def _config(run: Path) -> dict[str, Any]:
