@@ -150,3 +150,31 @@ def test_onnx_without_its_packages_names_them(
 def test_what_is_not_clear_is_said(kdface: Kdface) -> None:
     said = kdface("export", "somewhere")
     assert said.code == 2 and "run=PATH" in said.err
+
+
+def test_a_damaged_or_false_exported_file_is_refused(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    """A flipped bit in a weight, which safetensors themselves do not notice; and a file that says it is a network of
+    10^12 weights, for which no memory is asked."""
+    import kdface as public
+    from kdface.errors import UserError
+
+    for suffix in (".safetensors", ".pt"):
+        assert kdface("export", f"run={run}", f"network{suffix}").code == 0
+        file = tmp_path / f"network{suffix}"
+        assert public.load(file, "cpu").embed(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 8)
+        weight = load_run(run).method.backbone.state_dict()["fc.weight"].numpy().tobytes()
+        whole = file.read_bytes()
+        at = whole.index(weight) + 3
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UserError, match=r"checksum|cannot be read"):
+            public.load(file, "cpu")
+    file.write_bytes(whole)
+    content = torch.load(file, weights_only=True)
+    content["kdface"]["backbone"]["channels"] = [500_000, 8, 8, 8]
+    torch.save(content, file)
+    with pytest.raises(UserError, match="does not fit"):
+        public.load(file, "cpu")
+    content["kdface"]["backbone"]["_target_"] = ["os.system"]
+    torch.save(content, file)
+    with pytest.raises(UserError, match="a _target_ is"):
+        public.load(file, "cpu")

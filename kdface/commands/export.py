@@ -149,11 +149,13 @@ def _torch(network: Any, about: dict[str, Any], path: Path) -> None:
 
 
 def _safetensors(network: Any, about: dict[str, Any], path: Path) -> None:
-    """The tensors of the state dict; what they are for stands as JSON in the metadata, under `kdface`."""
+    """The tensors of the state dict; in the metadata what they are for, as JSON under `kdface`, and their digest."""
     from safetensors.torch import load_file, save_file
 
+    from kdface.backbones.weights import digest_of
+
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", "kdface": json.dumps(about)})
+    save_file(tensors, path, metadata={"format": "pt", "kdface": json.dumps(about), "sha256": digest_of(tensors)})
     _require_same(load_file(path), network, path)
 
 

@@ -14,16 +14,19 @@ _LARGEST = 1 << 24  # bytes of a file
 
 
 def require_bounded(folder: Path) -> None:
-    """Look at the YAML files of a folder's groups, without making values of them.
+    """Look at the YAML files of a folder's groups.
 
     Raises:
-        UserError: one is a pipe or a device, is over 16 MiB, is nested too deep, or grows by its aliases.
+        UserError: one is a pipe or a device, is over 16 MiB, is nested too deep, grows by its aliases, or has values
+            that are not what their tags say.
     """
     known = [folder / group for group in (*groups(), "hydra")]
     for file in sorted([*folder.glob("*.yaml"), *(file for group in known for file in group.rglob("*.yaml"))]):
         try:
-            require_bounded_yaml(read_bytes(file, _LARGEST).decode("utf-8", "replace"))
+            text = read_bytes(file, _LARGEST).decode("utf-8", "replace")
+            require_bounded_yaml(text)
+            yaml.safe_load(text)
         except (OSError, yaml.YAMLError):  # if it is chosen, Hydra's own reading tells it
             continue
-        except ValueError as error:
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:  # some of them YAML's own, of odd tags
             raise UserError(f"{file} cannot be read: {error}.") from None

@@ -42,7 +42,8 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
 def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
     """As it was when dataset.on_error counted: runs with `skip` have their name of it."""
     kept = relevant(tree)
-    return _hash({**kept, "dataset": {**kept["dataset"], "on_error": tree["dataset"].get("on_error")}}, tree["paths"])
+    dataset = {**(kept.get("dataset") or {}), "on_error": (tree.get("dataset") or {}).get("on_error")}
+    return _hash({**kept, "dataset": dataset}, tree["paths"])
 
 
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _as_before(node: Any) -> Any:
     kept = {key: _as_before(value) for key, value in node.items() if key not in later or value != later[key]}
     if kept.get("_target_") == "kdface.heads.SphereFaceR":
         published = constant("kdface.heads.spherefacer", "PUBLISHED")
-        scale, weight = published.get(kept.get("feature_norm", "hard"), (None, None))
+        scale, weight = published.get(str(kept.get("feature_norm", "hard")), (None, None))
         for key, value in (("scale", scale), ("loss_weight", weight)):
             if key in kept and kept[key] is None:  # null stands for what used to be written out
                 kept[key] = value

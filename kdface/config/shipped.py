@@ -101,17 +101,24 @@ def own_weights(weights: Mapping[str, Tensor], paired: bool) -> dict[str, Tensor
 def build_exported(
     about: Mapping[str, Any], weights: Mapping[str, Tensor], origin: Path
 ) -> tuple[nn.Module, Grade | None]:
-    """The network of an exported file, from what the file says of itself; and its grade, if it has one."""
+    """The network of an exported file, from what the file says of itself; and its grade, if it has one.
+
+    Raises `UserError` if the weights do not fit. That is found before memory is taken for what the file says.
+    """
     size = Preprocessing.from_dict(dict(about["preprocessing"])).size
-    with torch.random.fork_rng(devices=[]):
-        network: nn.Module = build(about["backbone"], "backbone", image_size=size)
-    grade = None
-    if hidden := about.get("quality_hidden"):
-        network = Graded(network, int(hidden))
-        grade = network.grade
     dtype = next((value.dtype for value in weights.values() if value.dtype.is_floating_point), torch.float32)
-    fill(network.to(dtype), dict(weights), origin)
-    return network.eval(), grade
+    hidden = int(about.get("quality_hidden") or 0)
+
+    def made() -> nn.Module:
+        backbone = build(about["backbone"], "backbone", image_size=size)
+        return (Graded(backbone, hidden) if hidden else backbone).to(dtype)
+
+    with torch.device("meta"):
+        fill(made(), {name: value.to("meta") for name, value in weights.items()}, origin)
+    with torch.random.fork_rng(devices=[]):
+        network = made()
+    fill(network, dict(weights), origin)
+    return network.eval(), network.grade if isinstance(network, Graded) else None
 
 
 def is_resized(node: Mapping[str, Any]) -> bool:

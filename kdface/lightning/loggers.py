@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger
 
 from kdface.runs.folder import write_text
 from kdface.runs.records import scalars
+from kdface.stored import tail
 
 log = logging.getLogger("kdface")
 _LOGGED = ("wandb", "tensorboard", "csv", "mlflow.db", "mlflow.run", "mlruns", ".lock")
@@ -38,7 +39,7 @@ def placed(
         "MLFlowLogger": {
             "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
             "run_name": run_name,
-            "run_id": known.read_text(encoding="utf-8").strip() if known.is_file() else None,
+            "run_id": next(iter(tail(known, 1)), None),
             "tags": {"tags": ", ".join(tags)} if tags else None,
         },
     }

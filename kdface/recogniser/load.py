@@ -82,7 +82,7 @@ def _exported(path: Path, device: torch.device | str) -> Recogniser:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The weights of an exported file, and what it says of itself."""
-    from kdface.backbones.weights import read_file, read_safetensors
+    from kdface.backbones.weights import digest_of, read_file, read_safetensors
 
     if path.suffix.lower() != ".safetensors":
         content = dict(read_file(path))
@@ -95,17 +95,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     weights = read_safetensors(path)
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("kdface")
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
-    return weights, about_in(text, path)
+    if metadata.get("sha256", digest := digest_of(weights)) != digest:
+        raise UserError(f"{path} is damaged: its weights do not have their checksum.")
+    return weights, about_in(metadata.get("kdface"), path)
 
 
 def about_in(found: Any, path: Path) -> dict[str, Any]:
     """What an exported file says of itself. Raises `UserError` if it says nothing that can be used."""
     try:
-        about = parse_json(found) if isinstance(found, str) else found
-        conform(about, Exported)
+        about: dict[str, Any] = parse_json(found, Exported) if isinstance(found, str) else conform(found, Exported)
     except ValueError as error:
         raise UserError(
             f"{path} does not say which backbone it is for and how its images are prepared: {error}.",

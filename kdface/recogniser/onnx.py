@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from kdface.errors import UserError
+from kdface.stored import read_bytes
+
+_LARGEST = 8 << 30  # bytes of a file
 
 
 class OnnxNetwork(nn.Module):
@@ -47,7 +50,7 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, dict[str, Any]]:
         raise UserError(f"there is no file {path}.")
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     providers = [each for each in (*wanted, "CPUExecutionProvider") if each in onnxruntime.get_available_providers()]
-    content = path.read_bytes()  # given to the session, so that it reads no file beside it
+    content = read_bytes(path, _LARGEST)  # given to the session, so that it reads no file beside it
     try:
         session = onnxruntime.InferenceSession(content, providers=providers)
     except Exception as error:  # of onnxruntime's own kinds

@@ -106,7 +106,9 @@ def require_finite(module: torch.nn.Module, weights: dict[str, torch.Tensor], or
     own = module.state_dict()
     notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
     for name, value in weights.items():
-        if name in notes or name not in own or own[name].shape != value.shape or not value.dtype.is_floating_point:
+        if name in notes or name not in own or own[name].shape != value.shape:
+            continue
+        if value.is_meta or not value.dtype.is_floating_point:
             continue
         if not value.isfinite().all():
             raise UserError(

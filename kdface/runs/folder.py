@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ def open_own(path: Path, flags: int) -> IO[str]:
         if error.errno == errno.ELOOP:
             raise _link(path) from None
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path} is a pipe or a device, not a file of a run.", expected="a regular file, or none")
     mode = "r+" if flags & os.O_RDWR else "w" if flags & os.O_WRONLY else "r"
     return os.fdopen(descriptor, mode, encoding="utf-8")
 

@@ -224,21 +224,11 @@ class CheckpointFields(TypedDict, total=False):
     batches: Required[Count]
 
 
-class Prepared(TypedDict):
-    """How a network's images are prepared, in an exported file."""
-
-    template: str
-    size: Annotated[list[Annotated[int, Ge(1), Le(4096)]], Len(2, 2)]
-    color: Literal["rgb", "bgr"]
-    mean: FiniteFloat
-    std: Annotated[float, Gt(0)]
-
-
 class Exported(TypedDict, total=False):
     """What a file that `kdface export` wrote says of itself."""
 
-    backbone: Required[dict[str, Any]]
-    preprocessing: Required[Prepared]
+    backbone: Required[Annotated[dict[str, Any], AfterValidator(_parts_have_names)]]
+    preprocessing: Required[Preprocessing]
     quality_hidden: Annotated[int, Ge(1)]
     resizes: bool
     operating_points: dict[str, list[Point]] | None

@@ -31,7 +31,7 @@ from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError, nearest
 from kdface.runs.folder import RunFolder, write_json
 from kdface.runs.schemas import Job, Sweep
-from kdface.stored import read_json
+from kdface.stored import open_file, read_json
 from kdface.sweeps import marks
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -238,7 +238,9 @@ class Ledger:
         asked, elsewhere = 0, []
         for mark in sorted((self.root / "parents").glob("*")):
             host, _, pid = mark.name.rpartition("-")
-            with contextlib.suppress(FileNotFoundError), open(mark, "rb") as file:
+            if not pid.isdecimal():
+                continue  # not a mark of ours
+            with contextlib.suppress(FileNotFoundError, ValueError), open_file(mark) as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     mark.unlink(missing_ok=True)  # left by a process that was killed

@@ -82,13 +82,20 @@ class Search:
         self.trials: dict[int, Any] = {}
         self.refused: list[str] = []
         self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
-        self.study = optuna.create_study(
-            storage=f"sqlite:///{ledger.root / 'study.db'}",
-            study_name=_name(base, objectives, space),  # as typed, so that an earlier study goes on
-            directions=list(self.objectives.values()),
-            load_if_exists=True,
-            pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
-        )
+        database = ledger.root / "study.db"
+        try:
+            self.study = optuna.create_study(
+                storage=f"sqlite:///{database}",
+                study_name=_name(base, objectives, space),  # as typed, so that an earlier study goes on
+                directions=list(self.objectives.values()),
+                load_if_exists=True,
+                pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
+            )
+        except Exception as error:  # of SQLite, by way of two libraries
+            raise UserError(
+                f"{database} cannot be read: {str(error).splitlines()[0]}.",
+                expected="the study of this search; without it the search begins anew, and finished runs are kept",
+            ) from None
         self._distributions = {each.key: _distribution(optuna, each) for each in space.dimensions}
         with self._alone():
             known = self.study.get_trials(deepcopy=False)

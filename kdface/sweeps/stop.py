@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+from kdface.stored import read_bytes
 from kdface.sweeps.ledger import Entry, Ledger, State
 
 log = logging.getLogger("kdface")
@@ -59,7 +60,7 @@ def _queued(ledger: Ledger) -> list[str]:
 def _holder(lock: Path) -> int | None:
     """The process of this machine that a lock names, where it is kdface."""
     try:
-        pid = int(lock.read_text(encoding="utf-8"))
+        pid = int(read_bytes(lock, 64))
         called = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None

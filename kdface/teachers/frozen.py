@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdface.backbones import Backbone, load_weights
+from kdface.backbones.weights import digest_of
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Preprocessing
 from kdface.pixels import normalised
@@ -145,11 +145,7 @@ class Teacher:
 
 def fingerprint_of(network: nn.Module) -> str:
     """SHA-256 over names, shapes and bytes of everything in the state of a network."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return digest_of(network.state_dict())
 
 
 def _another(origin: str) -> str:

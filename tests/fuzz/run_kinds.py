@@ -7,6 +7,7 @@ import functools
 import gzip
 import json
 import re
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -102,6 +103,45 @@ def _read_loaded(folder: Path) -> object:
     with torch.inference_mode():
         rows = loaded.method.embed(images, loaded.method.preprocessing).numpy()
     return [rows, loaded.step, loaded.method.preprocessing]
+
+
+def _pixels() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+def _read_in_use(folder: Path) -> object:
+    """As `kdface.load` opens a run, without its method."""
+    import kdface
+
+    recogniser = kdface.load(_first(folder).root, "cpu")
+    return [recogniser.embed(_pixels()), recogniser.points]
+
+
+def _make_exported(folder: Path) -> None:
+    make_runs(folder)
+    for suffix in (".pt", ".safetensors"):
+        command("export", f"run={_first(folder).root}", str(folder / f"network{suffix}"))
+
+
+def _read_exported(folder: Path) -> object:
+    import kdface
+
+    loaded = [partial(kdface.load, folder / f"network{suffix}", "cpu") for suffix in (".pt", ".safetensors")]
+    return [tried(lambda each=each: each().embed(_pixels())) for each in loaded]  # type: ignore[misc]
+
+
+def _spoil_exported(path: Path, rng: Random) -> str:
+    """Another file, whole and of plain values, in its place."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    if path.suffix == ".pt":
+        return _spoil_checkpoint(path, rng)
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    about, told = damaged_tree(json.loads(metadata["kdface"]), rng)
+    save_file(load_file(path), path, {**metadata, "kdface": json.dumps(about)})
+    return told
 
 
 def _spoil_checkpoint(path: Path, rng: Random) -> str:
@@ -211,7 +251,7 @@ def _read_sweep(folder: Path) -> object:
 
     (root,) = (folder / "runs" / "sweeps").iterdir()
     ledger = Ledger(root)
-    tree = _tree_of(folder)
+    tree = _tree(folder, 3)
     new = Entry("fuzz/new", [], {"head.margin": "0.9", "seed": "0"}, base="ffff0000")
     sweeps = read_sweeps(folder / "runs")
     refusals.extend(each["problem"] for each in sweeps if each["problem"])
@@ -228,11 +268,6 @@ def _read_sweep(folder: Path) -> object:
         tried(lambda: ledger.write(new)),
         tried(lambda: ledger.find("fuzz/failed")),
     ]
-
-
-def _tree_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(next(folder.glob("runs/fuzz/seed1-*/config.yaml")).read_text())
-    return copy.deepcopy(found)
 
 
 def _make_unfinished(folder: Path) -> None:
@@ -268,6 +303,9 @@ KINDS = [
         share=3,
     ),
     Kind("checkpoints", make_runs, (f"{_RUN}/checkpoints/*",), _read_loaded, spoil=_spoil_checkpoint, share=3),
+    Kind("in use", make_runs, (f"{_RUN}/checkpoints/*", f"{_RUN}/*.yaml", f"{_RUN}/*.json"), _read_in_use, sealed=True),
+    Kind("exported", _make_exported, ("network.*",), _read_exported, sealed=True),
+    Kind("exporting", _make_exported, ("network.*",), _read_exported, spoil=_spoil_exported, share=2),
     Kind("tables", _make_table, ("table.yaml", "published.csv"), _read_table, share=4),
     Kind("rows", _make_table, (*_OWN, f"{_RUN}/evaluations/*/results.json"), _read_row, share=3),
     Kind("sweeps", _make_sweep, ("runs/sweeps/*/*.json", "runs/sweeps/*/jobs/*"), _read_sweep, share=3),

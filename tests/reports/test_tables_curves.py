@@ -151,3 +151,15 @@ def test_a_later_evaluation_is_drawn_where_it_is_of_the_network_that_training_en
         (root / "evaluations" / "lfw" / "results.json").write_text(text, encoding="utf-8")
         table = tabulate(definition, collect(definition, lambda _: RunFolder(root)), tmp_path)
         assert list(curve_figures(table)) == drawn
+
+
+def test_scores_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = _table(tmp_path, {"a": [{"lfw": _pairs(STRONG)}], "b": [{"lfw": _pairs(WEAK)}]})
+    runs = [cells[0].runs[0] for cells in table.cells]
+    file = runs[0].scores / "lfw.npz"
+    file.write_bytes(file.read_bytes()[:-30])
+    with caplog.at_level("WARNING"):
+        figures = curve_figures(table)
+    assert {line.get_label() for line in figures["lfw_roc"].axes[0].get_lines()} >= {"b"}
+    assert "a" not in {line.get_label() for line in figures["lfw_roc"].axes[0].get_lines()}
+    assert "left out of the figures" in caplog.text and str(file) in caplog.text

@@ -286,3 +286,10 @@ def test_a_search_that_could_not_prune_is_refused(kdface: Kdface) -> None:
     ]
     said = kdface(*words, "hydra.sweeper.objectives={toy_pairs/auc: maximize}")
     assert said.code == 2 and "validation=evaluation" in said.err
+
+
+def test_a_study_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    (ledger.root / "study.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+    with pytest.raises(UserError, match=r"study\.db cannot be read"):
+        _search(ledger, ["x=interval(-1,1)"], {"t/eer": "minimize"}, 2)

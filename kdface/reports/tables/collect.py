@@ -230,6 +230,8 @@ def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
     config = run.read_config()
     paths = config["paths"]
     data = run.read_data()
+    if "train" not in data or (config.get("evaluation") and not any(key.startswith("evaluation.") for key in data)):
+        raise UserError(f"{run.root}/data.json does not tell the data of the training and of the tests.")
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
         portable(config.get("dataset"), paths),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -17,6 +18,8 @@ from kdface.reports.tables.definition import Column, Row
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
 from kdface.stored import read_arrays
+
+log = logging.getLogger("kdface")
 
 
 def curve_figures(table: Table) -> dict[str, Figure]:
@@ -61,13 +64,17 @@ def _tests(column: Column, row: Row) -> list[str]:
 
 
 def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
-    """Those of a run; not the error versus discard of one without an error to begin with."""
-    if (path := run.scores_of(test)) is None:
-        return {}
+    """Those of a run, none if its arrays cannot be read; no error versus discard if there is no error to begin with."""
     try:
+        if (path := run.scores_of(test)) is None:
+            return {}
         found = curves_of(read_arrays(path))
+    except UserError as error:
+        log.warning("left out of the figures: %s", error.problem)
+        return {}
     except (KeyError, ValueError, IndexError) as error:
-        raise UserError(f"{path} holds no scores: {error}.", fix=f"rm {path}, and evaluate again") from None
+        log.warning("left out of the figures: %s holds no scores: %s", path, error)
+        return {}
     return {kind: curve for kind, curve in found.items() if kind != "edc" or np.isfinite(curve).all()}
 
 

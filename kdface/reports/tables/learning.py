@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from textwrap import fill
 
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kdface.errors import UserError
 from kdface.reports.figures import BASELINE, COLUMN, DASHES, INK, PALETTE, style
 from kdface.reports.tables.definition import Column
 from kdface.reports.tables.statistics import Comparison, compare
@@ -18,6 +20,7 @@ from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read, scalars
 
+log = logging.getLogger("kdface")
 _LINE = 26  # letters along an axis of half the figure's height
 
 Steps = Mapping[int, Mapping[int, float]]  # step -> seed -> value
@@ -47,7 +50,12 @@ def learning_figures(table: Table) -> dict[str, Figure]:
 def _over_steps(runs: Mapping[int, RunFolder], metric: str) -> Steps:
     found: dict[int, dict[int, float]] = {}
     for seed, run in runs.items():
-        for record in read(run.metrics):
+        try:
+            records = list(read(run.metrics))
+        except UserError as error:
+            log.warning("left out of the figures: %s", error.problem)
+            continue
+        for record in records:
             if record["kind"] == "evaluation" and (value := scalars(record).get(metric)) is not None:
                 found.setdefault(record["step"], {})[seed] = value
     return dict(sorted(found.items()))
