@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from kdface.errors import UserError, nearest
 
-EmbeddingSize = Annotated[int, Ge(1)]
+EmbeddingSize = Annotated[int, Ge(1), Le(65536)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 ImageSize = tuple[int, int]  # (height, width) in pixels
 

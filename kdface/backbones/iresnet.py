@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, Dropout, EmbeddingSize, ImageSize, halved
@@ -19,8 +19,10 @@ UNITS = {  # residual blocks in each layer
 CHANNELS = (64, 128, 256, 512)
 SE_REDUCTION = 16  # ElasticFace
 
-Width = Annotated[int, Ge(8)]  # channels of a layer; with 4, torch 2.13 writes out of bounds in channels_last on AVX2
-Depth = Annotated[int, Ge(1)]  # residual blocks of a layer
+Width = Annotated[
+    int, Ge(8), Le(65536)
+]  # channels of a layer; with 4, torch 2.13 writes out of bounds in channels_last on AVX2
+Depth = Annotated[int, Ge(1), Le(1000)]  # residual blocks of a layer
 
 
 class SqueezeExcitation(nn.Module):

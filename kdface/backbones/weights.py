@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdface.backbones.backbone import Backbone
 from kdface.errors import UserError
-from kdface.stored import is_plain_tensor, read_torch
+from kdface.stored import is_plain_tensor, open_file, read_torch
 
 OWNERS = ("backbone.", "model.")  # of a checkpoint that also holds a head; "model." is AdaFace's
 WRAPPERS = ("module.", *OWNERS)  # "module." is DataParallel's and DDP's
@@ -136,12 +136,13 @@ def read_file(path: Path) -> Mapping[str, Any]:
     return loaded
 
 
-def digest_of(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and bytes of weights, in the order of their names."""
+def digest_of(weights: Mapping[str, Tensor], about: str = "") -> str:
+    """SHA-256 over names, shapes, types and bytes of weights, in the order of their names, and a text about them."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(about.encode())
     return digest.hexdigest()
 
 
@@ -151,6 +152,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        open_file(path).close()  # a pipe would be waited for
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -154,8 +154,9 @@ def _safetensors(network: Any, about: dict[str, Any], path: Path) -> None:
 
     from kdface.backbones.weights import digest_of
 
+    text = json.dumps(about)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", "kdface": json.dumps(about), "sha256": digest_of(tensors)})
+    save_file(tensors, path, metadata={"format": "pt", "kdface": text, "sha256": digest_of(tensors, text)})
     _require_same(load_file(path), network, path)
 
 

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from kdface.backbones.graded import Graded
 from kdface.config.build import build
+from kdface.config.check import check_part
 from kdface.config.locate import locate
+from kdface.config.origin import Origins
 from kdface.config.parts import build_augmentation, build_backbone, build_head
 from kdface.config.source import signature
+from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.hardware import weights_dtype
 from kdface.runs.checkpoint import fill
@@ -103,8 +106,13 @@ def build_exported(
 ) -> tuple[nn.Module, Grade | None]:
     """The network of an exported file, from what the file says of itself; and its grade, if it has one.
 
-    Raises `UserError` if the weights do not fit. That is found before memory is taken for what the file says.
+    Raises `UserError` if the file names no such backbone or the weights do not fit. That is found before memory is
+    taken for what the file says.
     """
+    try:
+        check_part(about["backbone"], "backbone", Origins())
+    except UserError as error:
+        raise UserError(f"{origin}: {error.problem}", expected=error.expected) from None
     size = Preprocessing.from_dict(dict(about["preprocessing"])).size
     dtype = next((value.dtype for value in weights.values() if value.dtype.is_floating_point), torch.float32)
     hidden = int(about.get("quality_hidden") or 0)

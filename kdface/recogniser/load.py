@@ -98,9 +98,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
-    if metadata.get("sha256", digest := digest_of(weights)) != digest:
-        raise UserError(f"{path} is damaged: its weights do not have their checksum.")
-    return weights, about_in(metadata.get("kdface"), path)
+    text = metadata.get("kdface")
+    if metadata.get("sha256", digest := digest_of(weights, text or "")) != digest:
+        raise UserError(f"{path} is damaged: it does not have its checksum.")
+    return weights, about_in(text, path)
 
 
 def about_in(found: Any, path: Path) -> dict[str, Any]:

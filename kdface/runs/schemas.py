@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Len, Lt
 from pydantic import AfterValidator, ConfigDict, FiniteFloat
 from typing_extensions import TypedDict
 
@@ -34,7 +34,7 @@ class Point(TypedDict, total=False):
 class Card(TypedDict, total=False):
     """A dataset in data.json."""
 
-    fingerprint: str
+    fingerprint: Required[str]
     name: str
     images: Count
     people: Count
@@ -205,10 +205,10 @@ class Preprocessing(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     template: str
-    size: Annotated[list[Annotated[int, Gt(0)]], Len(2, 2)]
+    size: Annotated[list[Annotated[int, Gt(0), Lt(1 << 16)]], Len(2, 2)]
     color: Literal["rgb", "bgr"]
-    mean: FiniteFloat
-    std: Annotated[FiniteFloat, Gt(0)]
+    mean: Annotated[FiniteFloat, Gt(-1e6), Lt(1e6)]
+    std: Annotated[FiniteFloat, Gt(0), Lt(1e6)]
 
 
 class CheckpointFields(TypedDict, total=False):
@@ -229,7 +229,7 @@ class Exported(TypedDict, total=False):
 
     backbone: Required[Annotated[dict[str, Any], AfterValidator(_parts_have_names)]]
     preprocessing: Required[Preprocessing]
-    quality_hidden: Annotated[int, Ge(1)]
+    quality_hidden: Annotated[int, Gt(0), Lt(1 << 16)]
     resizes: bool
     operating_points: dict[str, list[Point]] | None
 

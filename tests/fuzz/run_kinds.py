@@ -135,12 +135,15 @@ def _spoil_exported(path: Path, rng: Random) -> str:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
+    from kdface.backbones.weights import digest_of
+
     if path.suffix == ".pt":
         return _spoil_checkpoint(path, rng)
     with safe_open(path, "pt") as file:
         metadata = dict(file.metadata())
     about, told = damaged_tree(json.loads(metadata["kdface"]), rng)
-    save_file(load_file(path), path, {**metadata, "kdface": json.dumps(about)})
+    tensors, text = load_file(path), json.dumps(about)
+    save_file(tensors, path, {**metadata, "kdface": text, "sha256": digest_of(tensors, text)})
     return told
 
 
