@@ -50,17 +50,21 @@ def run(words: list[str]) -> int:
         rows.writerows([file.relative_to(folder).as_posix(), number] for file in cluster)
     table, sheet = (output / f"clusters_{folder.resolve().name}{suffix}" for suffix in (".csv", ".png"))
     write_text(table, text.getvalue())
-    shown_rows = members[:_ROWS]
+    together = [cluster for cluster in members if len(cluster) > 1]
+    single = [cluster[0] for cluster in members if len(cluster) == 1]
+    rests = [single[start : start + _COLUMNS] for start in range(0, len(single), _COLUMNS)]
+    shown_rows = [*together[:_ROWS], *rests[: max(1, _ROWS - len(together))]]
     across = min(_COLUMNS, max(len(cluster) for cluster in shown_rows))
     images = [
         [pixels(file, recogniser.size, recogniser.resizes)[0] for file in cluster[:across]]
         + [None] * (across - len(cluster))
         for cluster in shown_rows
     ]
-    titles = [f"{number}: {len(cluster)} images" for number, cluster in enumerate(shown_rows)]
+    titles = [f"{number}: {len(cluster)} images" for number, cluster in enumerate(together[:_ROWS])]
+    titles += ["of one image"] * (len(shown_rows) - len(titles))
     save(contact_sheet(images, titles, [""] * across), sheet)
     alone = int((sizes == 1).sum())
     print(f"{len(files)} images in {len(sizes)} clusters, {alone} of one image (mean cosine from {threshold:.4f} on)")
     print(f"written  {shown(table)}")
-    print(f"written  {shown(sheet)}  ({len(shown_rows)} largest clusters)")
+    print(f"look at  {shown(sheet)}")
     return 0
