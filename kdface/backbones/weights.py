@@ -11,9 +11,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kdface.backbones.backbone import Backbone
 from kdface.errors import UserError
 from kdface.stored import is_plain_tensor, open_file, read_torch
 
@@ -28,7 +27,7 @@ COUNTER = "num_batches_tracked"  # older files lack it; nothing but a cumulative
 SHOWN = 4  # keys named in a message
 
 
-def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> None:
+def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], origin: str = "the state dict") -> None:
     """Copy weights into `backbone`, in place, from a file or a state dict.
 
     Accepts a .safetensors file, a bare state dict, or one under the key `state_dict` or arcface_torch's
@@ -42,7 +41,7 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
             missing, unexpected and differently shaped keys and the backbone they come nearest to, or are not finite.
     """
     given = _strip(source if isinstance(source, Mapping) else read_file(Path(source)))
-    origin = "the state dict" if isinstance(source, Mapping) else str(source)
+    origin = origin if isinstance(source, Mapping) else str(source)
     expected = backbone.state_dict()
     given = {key: value for key, value in given.items() if not key.startswith(CLASSIFIER)}
     given = {_of_either_branch(key, expected): value for key, value in given.items()}
@@ -57,8 +56,8 @@ def load_weights(backbone: Backbone, source: str | Path | Mapping[str, Any]) -> 
         rows = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
         raise UserError(
             f"The weights do not fit {type(backbone).__name__}: " + "; ".join(_listed(*row) for row in rows if row[1]),
-            expected=f"{len(expected)} entries for an embedding of {backbone.embedding_size} "
-            f"and images of {backbone.image_size[0]}x{backbone.image_size[1]}",
+            expected=f"{len(expected)} entries for an embedding of {backbone.embedding_size}"
+            + (" and images of {}x{}".format(*size) if (size := getattr(backbone, "image_size", ())) else ""),
             nearest=nearest_backbone(given),
             origin=origin,
             fix="choose the backbone, embedding_size and image size these weights were trained with",

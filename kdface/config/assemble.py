@@ -56,6 +56,8 @@ def assemble(tree: Tree) -> Job:
         given = settings.trainer
         return profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision")).fused
 
+    if tree.get("freeze"):
+        method.freeze_parts(tree["freeze"])
     order = method.order(np.asarray(dataset.labels), settings.loader.batch_size, seed, settings.accumulate)
     _check_parts_of_batches(method, settings)
     batches = limited_batches(settings.trainer, len(order(0)) * settings.accumulate)
@@ -72,6 +74,7 @@ def assemble(tree: Tree) -> Job:
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
             gradient_clip=tree.get("gradient_clip") or {},
+            lr_scale=tree.get("lr_scale") or {},
         )
     )
     data = FaceData(

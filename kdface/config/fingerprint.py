@@ -67,8 +67,9 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in trainer.items()
         if key not in _IRRELEVANT["trainer"] and (key in _ALWAYS or key in _NOT_LIGHTNINGS or value != _default(key))
     }
-    if not kept.get("gradient_clip"):  # earlier runs have no such node
-        kept.pop("gradient_clip", None)
+    for name in ("gradient_clip", "weights", "freeze", "lr_scale"):  # earlier runs have no such node
+        if not kept.get(name):
+            kept.pop(name, None)
     if dataset := kept.get("dataset"):
         kept["dataset"] = {**dataset, "on_error": "raise"}  # which images were left out is recorded with the run
     return kept

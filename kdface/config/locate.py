@@ -37,6 +37,7 @@ PART_ROOMS = (
     "kdface.losses",
     "kdface.methods",
     "kdface.methods.schedules",
+    "kdface.methods.start",
     "kdface.lightning",
     "kdface.teachers",
     "kdface.teachers.quality",

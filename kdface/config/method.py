@@ -14,6 +14,7 @@ from kdface.config.parts import build_augmentation, build_backbone, build_head
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import Method, Views
+from kdface.methods.start import Start
 from kdface.randomness import derive
 from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.frozen import LoadNetwork
@@ -42,6 +43,9 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     roles = list(inputs) if "networks" in takes else ["student"]
     networks = {role: build_backbone(tree, inputs[role].size) for role in roles}
     heads = {role: build_head(tree, network, num_classes) for role, network in networks.items()}
+    start: Start | None = None
+    if tree.get("weights") is not None and load_network is not None:
+        start = _start(tree, networks, inputs, load_network)
     known |= {"networks": networks, "heads": heads, "backbone": networks["student"], "head": heads["student"]}
     known |= {"teacher": None, "load_network": load_network, "embedding_size": networks["student"].embedding_size}
     if tree["teacher"] is not None and load_network is not None:
@@ -52,7 +56,23 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     torch.manual_seed(derive(int(tree["seed"]), "weights", "method"))
     method = build(tree["method"], "method", **known)
     assert isinstance(method, Method)
+    method.started_from = "" if start is None else start.fingerprint
     return method
+
+
+def _start(tree: Tree, networks: dict[str, Any], inputs: dict[str, Preprocessing], load_network: LoadNetwork) -> Start:
+    """Give the backbones the weights that they are to start with."""
+    own = {"start": "teacher", "start_from": ...}  # what a method starts from by itself would take their place
+    for name, value in tree["method"].items():
+        if name in own and own[name] in (value, ...):
+            raise UserError(
+                f"method.{name} = {value!r} says what the backbone starts with, and so does weights.",
+                fix="method.start=scratch, or weights=none" if name == "start" else "weights=none",
+            )
+    start: Start = build(tree["weights"], "weights", load_network=load_network)
+    for role, network in networks.items():
+        start.load_into(network, inputs[role])
+    return start
 
 
 def _require_fit(teacher: Teacher, view: Preprocessing | None, views: Views, augmentation: Augmentation) -> None:

@@ -54,6 +54,9 @@ class Configuration:
         logger, callbacks: Lightning's, by any name.
         validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
         evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
+        weights: what the backbone starts with; null: weights drawn from the seed.
+        freeze: parts of the backbone that are not trained, by name.
+        lr_scale: part of the method -> what its learning rate is multiplied by.
         gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
         data: how data is looked at before it is used.
         tags: words to find runs by: in the run folder, the report and the loggers. They do not make another run.
@@ -81,6 +84,9 @@ class Configuration:
     validation: dict[str, Part] | None = None
     callbacks: dict[str, Part] | None = None
     evaluate_untrained: bool = False
+    weights: Part | None = None
+    freeze: list[str] | None = None
+    lr_scale: dict[str, Annotated[float, Gt(0)]] | None = None
     gradient_clip: dict[str, Annotated[float, Gt(0)]] | None = None
     data: DataSettings = field(default_factory=DataSettings)
     tags: list[str] | None = None

@@ -104,7 +104,6 @@ class AIKD(Method):
         self.beta = beta
         self.backbone_group = backbone_group
         self.check_direction = check_direction
-        self.frozen: list[nn.Module] = []
         if trainable is not None:
             self.frozen = _freeze_all_but(trainable, backbone)
             self.train()  # Lightning leaves each module in the mode in which it finds it
@@ -177,13 +176,6 @@ class AIKD(Method):
         if self.backbone_group is not None:
             group |= {name: value for name, value in vars(self.backbone_group).items() if value is not None}
         return [each for each in ({"params": list(student.regression.parameters())}, group) if each["params"]]
-
-    def train(self, mode: bool = True) -> AIKD:
-        """What is frozen stays in eval mode: its normalisation statistics do not move."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
 
 
 def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
@@ -25,6 +25,7 @@ from kdface.evaluation import Embedder, Outcome
 from kdface.faces import FaceSet, Preprocessing
 from kdface.heads import Classifier, PartialFC
 from kdface.heads.schedules import ScheduledMarginSoftmax
+from kdface.methods.parts import freeze, in_groups, scales
 from kdface.pixels import normalised
 from kdface.randomness import derive
 from kdface.teachers import Teacher
@@ -73,6 +74,7 @@ class Optimization:
         schedule: (optimiser, steps in all, steps per epoch) -> schedule, stepped after each optimiser step.
         seed: of every random draw of the steps.
         total_steps, steps_per_epoch: null: what the Trainer estimates.
+        lr_scale: what the learning rates of parts of the method are multiplied by, by name.
         gradient_clip: the largest gradient norm of parts of the method, by name; trainer.gradient_clip_val is that of
             all parameters together.
     """
@@ -83,6 +85,7 @@ class Optimization:
     total_steps: int | None = None
     steps_per_epoch: int | None = None
     gradient_clip: Mapping[str, float] = field(default_factory=dict)
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(pl.LightningModule, ABC):
@@ -97,6 +100,8 @@ class Method(pl.LightningModule, ABC):
         people: who the head's classes are, by name; set by whoever builds the method, empty where nobody knows.
         needs_head, needs_teacher: whether the method can do without (checked before anything is trained).
         noted: what `terms` finds beside the loss, detached; `training_step` logs it below train/.
+        frozen: parts that stay in eval mode.
+        started_from: SHA-256 of the weights that its backbone was given; empty if they were drawn.
         outcomes: what the last validation found, by test set.
     """
 
@@ -119,6 +124,8 @@ class Method(pl.LightningModule, ABC):
         self.teacher = teacher
         self.people: tuple[str, ...] = ()
         self.averaged: nn.Module | None = None
+        self.frozen: list[nn.Module] = []
+        self.started_from = ""
         self.memory_format = torch.contiguous_format
         self.noted: dict[str, Tensor] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -222,9 +229,24 @@ class Method(pl.LightningModule, ABC):
         """What the optimiser moves. A method may return several groups, `lr_scale` being relative to optimizer.lr."""
         return [each for each in self.parameters() if each.requires_grad]
 
+    def moved_groups(self) -> list[Any]:
+        """`parameter_groups`, divided where parts have learning rates of their own."""
+        groups = self.parameter_groups()
+        scale = self.optimization.lr_scale
+        return in_groups(groups, scales(self, scale)) if scale else groups
+
+    def freeze_parts(self, names: Sequence[str]) -> None:
+        """Leave parts of the backbone as they are: their weights, and the statistics of their normalisation.
+
+        Raises `UserError` for a name that no part has, and where nothing is left to train.
+        """
+        self.frozen = [*self.frozen, *freeze(self, names)]
+        self.train()  # Lightning leaves each module in the mode in which it finds it
+
     def optimize_with(self, optimization: Optimization) -> None:
         """Set before training."""
         self._optimization = optimization
+        scales(self, optimization.lr_scale)
         for name in optimization.gradient_clip:
             self._require_clippable(name)
 
@@ -243,7 +265,7 @@ class Method(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         plan = self.optimization
-        optimizer = plan.optimizer(self.parameter_groups())
+        optimizer = plan.optimizer(self.moved_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale", 1.0)
         schedule = plan.schedule(optimizer, self.total_steps, self.steps_per_epoch)
@@ -417,7 +439,7 @@ class Method(pl.LightningModule, ABC):
 
     def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:
         heads = {id(each.weight): each for each in self.modules() if isinstance(each, PartialFC) and each.world > 1}
-        groups = [each["params"] if isinstance(each, dict) else [each] for each in self.parameter_groups()]
+        groups = [each["params"] if isinstance(each, dict) else [each] for each in self.moved_groups()]
         for index, parameter in enumerate(each for group in groups for each in group):
             head = heads.get(id(parameter))
             for state in (each["state"] for each in checkpoint.get("optimizer_states", [])):
@@ -428,11 +450,15 @@ class Method(pl.LightningModule, ABC):
                     }
 
     def train(self, mode: bool = True) -> Method:
-        """The averaged copy stays in eval mode whatever the rest does."""
+        """The averaged copy and what is frozen stay in eval mode whatever the rest does."""
         super().train(mode)
-        if self.averaged is not None:
-            self.averaged.eval()
+        self.hold_frozen()
         return self
+
+    def hold_frozen(self) -> None:
+        """What is not trained stays in eval mode: its normalisation statistics do not move."""
+        for module in self.frozen if self.averaged is None else (*self.frozen, self.averaged):
+            module.eval()
 
     @property
     def optimization(self) -> Optimization:

@@ -129,6 +129,7 @@ class Harmonic(FaceNet):
         whole = self._trains_whole
         for name, module in self.backbone.named_children():
             module.train(whole or name in self._last)
+        self.hold_frozen()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Without a gradient a parameter is left alone, by weight decay too."""

@@ -84,6 +84,8 @@ def data_of(job: Job) -> Data:
             cards[f"evaluation.{name}.{each.name}" if place else f"evaluation.{name}"] = {**known[id(each)], **own}
     if job.method.teacher is not None:
         cards["teacher"] = {"fingerprint": identity(job.method.teacher), "state": state(job.config["teacher"])}
+    if job.method.started_from:
+        cards["weights"] = {"fingerprint": job.method.started_from, "state": state(job.config["weights"])}
     return Data(cards, images)
 
 
@@ -138,6 +140,9 @@ def note_data(folder: RunFolder, job: Job) -> None:
     for name, card in now.cards.items():
         then = before.get(name) or {}
         card.setdefault("changes", then.get("changes") or [])
+        if name == "weights" and then:  # the checkpoint holds what has become of them
+            card.clear()
+            card.update(then)
         if not _differ(then, card):
             continue
         about = f"{name}: {_counts(then)} when it began, {_counts(card)} now"
@@ -207,6 +212,8 @@ def same_files(folder: RunFolder, config: Tree) -> bool:
         cards |= _cards(f"evaluation.{name}", node)
     if config["teacher"] is not None:
         cards["teacher"] = {"fingerprint": teacher_identity(config["teacher"])}
+    if config.get("weights") is not None:
+        cards["weights"] = {"fingerprint": start_identity(config["weights"])}
     return before.keys() == cards.keys() and not any(_differ(before[name], card) for name, card in cards.items())
 
 
@@ -218,6 +225,17 @@ def teacher_identity(node: Tree) -> str | None:
 
     try:
         return identity(build(node, "teacher", load_network=load_network))
+    except UserError:
+        return None
+
+
+def start_identity(node: Tree) -> str | None:
+    """What the backbone starts with, its node says which; None where it is not there."""
+    from kdface.config.build import build
+    from kdface.config.load import load_network
+
+    try:
+        return str(build(node, "weights", load_network=load_network).fingerprint)
     except UserError:
         return None
 

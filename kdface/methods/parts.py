@@ -1,0 +1,81 @@
+"""Parts of a method by name: which are frozen, and which move more slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from kdface.errors import UserError, nearest
+
+
+def below(path: str, name: str) -> bool:
+    """Whether a dotted path is, or lies below, one that fits a name; `*` in it stands for anything."""
+    steps = path.split(".")
+    return any(fnmatchcase(".".join(steps[: end + 1]), name) for end in range(len(steps)))
+
+
+def freeze(module: nn.Module, names: Sequence[str], key: str = "freeze") -> list[nn.Module]:
+    """Take the parameters of the backbone's parts with these names out of training.
+
+    Returns the modules whose own parameters and statistics are all frozen: they must stay in eval mode.
+
+    Raises:
+        UserError: a name fits no part of the backbone, or nothing is left to train.
+    """
+    known = {path: part for path, part in module.named_modules() if below(path, "backbone")}
+    for name in names:
+        _require(name, [*known, *(path for path, _ in module.named_parameters() if below(path, "backbone"))], key)
+    frozen: list[nn.Module] = []
+    for path, part in known.items():
+        own = dict(part.named_parameters(prefix=path, recurse=False))
+        still = {at: value for at, value in own.items() if any(below(at, name) for name in names)}
+        for value in still.values():
+            value.requires_grad_(False)
+        whole = len(still) == len(own) if own else any(below(path, name) for name in names)
+        if whole and (own or [*part.buffers(recurse=False)]):  # dropout holds nothing, and goes on
+            frozen.append(part)
+    if not any(value.requires_grad for value in module.parameters()):
+        raise UserError(f"{key} = {list(names)} leaves nothing to train.", fix=f"{key}=[backbone.conv1]")
+    return frozen
+
+
+def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale") -> dict[int, float]:
+    """id of each trained parameter -> what its learning rate is multiplied by: the value of the longest name it fits.
+
+    Raises `UserError` for a name that fits no trained parameter.
+    """
+    trained = {path: value for path, value in module.named_parameters() if value.requires_grad}
+    parts = [
+        path for path, part in module.named_modules() if path and any(each.requires_grad for each in part.parameters())
+    ]
+    for name in scale:
+        _require(name, [*parts, *trained], key)
+    found = {}
+    for path, value in trained.items():
+        fitting = [name for name in scale if below(path, name)]
+        found[id(value)] = scale[max(fitting, key=lambda name: (len(name), name))] if fitting else 1.0
+    return found
+
+
+def in_groups(groups: Iterable[Any], scale: Mapping[int, float]) -> list[Any]:
+    """Parameter groups, each divided by the scale of its parameters, which stands in them as `lr_scale`."""
+    divided: list[Any] = []
+    bare = {"params": [each for each in groups if not isinstance(each, dict)]}
+    for group in (each for each in (bare, *(each for each in groups if isinstance(each, dict))) if each["params"]):
+        for factor in dict.fromkeys(scale[id(each)] for each in group["params"]):
+            chosen = [each for each in group["params"] if scale[id(each)] == factor]
+            divided.append({**group, "params": chosen, "lr_scale": group.get("lr_scale", 1.0) * factor})
+    return divided
+
+
+def _require(name: str, paths: Sequence[str], key: str) -> None:
+    if any(below(path, name) for path in paths):
+        return
+    raise UserError(
+        f"{key} names {name!r}, and nothing that is trained has such a name.",
+        expected=f"a part or parameter, such as {', '.join(paths[:5])}; * stands for anything",
+        nearest=nearest(name, paths),
+    )
