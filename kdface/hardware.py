@@ -84,13 +84,19 @@ def detect_by_system(devices: Path = Path("/dev"), processor: Path = Path("/proc
         processor: the list of processors; an x86 one has a line of flags.
     """
     try:
-        nodes = [node.name for node in devices.iterdir()]
         flags = next(line for line in processor.read_text(encoding="utf-8").splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         return detect()
-    if not nodes or any(name.startswith(_ACCELERATORS) for name in nodes):
-        return detect()
-    return _of_processor("amx_tile" in flags.split())
+    return detect() if may_have_gpu(devices) else _of_processor("amx_tile" in flags.split())
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """False if Linux lists no device file of an accelerator; true as well where no such files can be listed."""
+    try:
+        names = [node.name for node in devices.iterdir()]
+    except OSError:
+        return True
+    return not names or any(name.startswith(_ACCELERATORS) for name in names)
 
 
 def _of_processor(amx: bool) -> Profile:

@@ -12,6 +12,7 @@ import pytest
 from kdface import hardware
 from kdface.hardware import Profile, detect, detect_by_system
 from kdface.startup import without_collection
+from kdface.sweeps import slots
 
 _FLAGS = "processor\t: 0\nflags\t\t: fpu sse2 avx512f{more}\n"
 
@@ -56,10 +57,23 @@ def test_a_system_without_such_lists_is_left_to_torch(tmp_path: Path, monkeypatc
 def test_a_machine_without_accelerator_is_known_without_torch(tmp_path: Path) -> None:
     devices, processor = _machine(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from kdface.hardware import detect_by_system;"
+        "import sys; from pathlib import Path; import kdface.sweeps.process;"
+        "from kdface.hardware import detect_by_system;"
         f"detect_by_system(Path({str(devices)!r}), Path({str(processor)!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_gpus_are_counted_by_torch_if_there_may_be_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for possible, seen in ((True, ["0", "1"]), (False, [])):
+        monkeypatch.setattr(slots, "may_have_gpu", lambda found=possible: found)
+        assert slots.visible_gpus() == seen
+    devices, _ = _machine(tmp_path)
+    assert not hardware.may_have_gpu(devices) and hardware.may_have_gpu(tmp_path / "none")
+    (devices / "kfd").mkdir()
+    assert hardware.may_have_gpu(devices)
 
 
 def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None:

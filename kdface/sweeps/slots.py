@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from kdface.errors import UserError
-from kdface.hardware import cores
+from kdface.hardware import cores, may_have_gpu
 
 # What tells a process that it is one rank of several; a job starts its own ranks and must not believe its parent's.
 RANK_VARIABLES = (
@@ -122,6 +120,10 @@ def visible_gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [each.strip() for each in given.split(",") if each.strip() and each.strip() != "-1"]
+    if not may_have_gpu():  # a sweep of processors alone need not import torch to count none
+        return []
+    import torch
+
     return [str(each) for each in range(torch.cuda.device_count())]
 
 

@@ -168,3 +168,14 @@ def test_lists_and_tensors_are_taken_as_arrays_are(given: Callable[[NDArray[Any]
 def test_half_precision_is_read_as_it_is() -> None:
     scores = torch.tensor([0.5, 0.25, 0.75], dtype=torch.bfloat16)
     assert roc(scores, [True, False, True]).thresholds.tolist() == [np.inf, 0.75, 0.5, 0.25]
+
+
+def test_many_pairs_are_scored_as_each_alone() -> None:
+    """More numbers than one block of work holds, and a last block that is not full."""
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(600, 512)).astype(np.float32) for _ in range(2))
+    distances, cosines = squared_distances(left, right), cosine_scores(left, right)
+    for row in range(0, 600, 7):
+        a, b = (side[row].astype(np.float64) / np.linalg.norm(side[row].astype(np.float64)) for side in (left, right))
+        assert distances[row] == pytest.approx(((a - b) ** 2).sum(), rel=1e-13)
+        assert cosines[row] == pytest.approx(float(a @ b), abs=1e-15)
