@@ -206,6 +206,10 @@ def company(group: str, choice: str) -> list[str]:
         given.append("teacher.weights=teacher.pth")
     if "path: ???" in text:
         given.append("teacher.quality.path=labels.csv")
+    if group in ("teacher", "weights") and "file: ???" in text:
+        given.append(f"{group}.file=network.npz")
+    if (group, choice) == ("weights", "run"):
+        given.append("weights.run=runs/source")
     return given
 
 
