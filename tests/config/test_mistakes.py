@@ -39,7 +39,7 @@ def _one_message(said: Said) -> str:
         ("backbone._target_=kdface.backbones.iresnet81", ["exports no 'iresnet81'", "iresnet18"]),
         ("backbone._target_=kdface.backbones.backbone.Backbone", ["lies outside the packages"]),
         ("optimizer.lr=-1", ["optimizer cannot be built", "-1", "kdface config why optimizer"]),
-        ("head=null", ["head = null is not a choice", "spherefacer", "kdface list head"]),
+        ("head=null", ["SphereFaceR trains with a head", "head is none"]),  # null is the choice none
         ("trainer=3", ["trainer = 3 is not a choice", "default"]),
         ("loader.batch_size=1000", ["loader.batch_size = 1000 is more than the 36 training images"]),
         ("trainer.max_epochs=[", ["cannot read the override", "trainer.max_epochs=["]),
