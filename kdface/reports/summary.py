@@ -72,7 +72,10 @@ def tell(
 
 
 def _leading(metrics: Mapping[str, Any]) -> list[str]:
-    """The names of those that matter most of each test set and have a value, in the order of the results."""
+    """The names of those that matter most of each test set and have a value, in the order of the results.
+
+    What is not among `_FIRST` is shown only of a test set that has nothing else.
+    """
     by_test: dict[str, list[str]] = {}
     for name, found in metrics.items():
         if found["value"] is not None:
@@ -82,7 +85,10 @@ def _leading(metrics: Mapping[str, Any]) -> list[str]:
         plain = name.partition("/")[2].partition("@")[0]
         return _FIRST.index(plain) if plain in _FIRST else len(_FIRST)
 
-    chosen = {name for names in by_test.values() for name in sorted(names, key=place)[:_MOST]}
+    chosen: set[str] = set()
+    for names in by_test.values():
+        known = [name for name in names if place(name) < len(_FIRST)]
+        chosen.update(sorted(known or names, key=place)[:_MOST])
     return [name for name in metrics if name in chosen]
 
 
@@ -124,7 +130,7 @@ def number(metric: dict[str, Any] | None) -> str:
 def render(table: Table) -> str:
     """A table as text, without trailing blanks."""
     buffer = io.StringIO()
-    Console(file=buffer, width=110, no_color=True).print(table)
+    Console(file=buffer, width=100, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 

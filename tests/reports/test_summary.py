@@ -31,3 +31,9 @@ def test_what_is_not_available_has_no_row_but_a_reason() -> None:
 def test_few_metrics_need_no_pointer() -> None:
     (table,) = tell({"toy/eer": {"value": 0.1}}, {}, "results.json")
     assert "0.1000" in table and "results.json" not in table
+
+
+def test_lesser_metrics_do_not_fill_up() -> None:
+    lines = tell({"toy/accuracy": {"value": 0.5}, "toy/fdr": {"value": 0.1}, "other/fdr": {"value": 0.2}}, {}, "r.json")
+    assert "0.1000" not in lines[0] and "0.2000" in lines[0]  # the only one of its test set
+    assert lines[1:] == ["metrics  all 3 are in r.json"]

@@ -16,11 +16,12 @@ _STYLE = """
   :root { --ink: #e4e8ee; --soft: #9aa5b1; --line: #39424d; --back: #12161b }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
-body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
+body { margin: 2rem auto; max-width: max-content; padding: 0 1rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 650; font-size: 1.25rem; padding-bottom: .75rem }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap }
+th, td { padding: .3rem .5rem; text-align: right; font-size: .82rem }
+td small, tbody th { white-space: nowrap }
 th[scope=row], th[scope=rowgroup] { text-align: left; font-weight: 400 }
 th[scope=rowgroup] { font-style: italic; padding-top: .8rem }
 th[scope=colgroup] { text-align: center; border-bottom: 1px solid var(--line) }
