@@ -178,3 +178,7 @@ def test_a_damaged_or_false_exported_file_is_refused(kdface: Kdface, tmp_path: P
     torch.save(content, file)
     with pytest.raises(UserError, match="a _target_ is"):
         public.load(file, "cpu")
+    del content["kdface"]["backbone"]["_target_"]
+    torch.save(content, file)
+    with pytest.raises(UserError, match="there is no _target_"):
+        public.load(file, "cpu")

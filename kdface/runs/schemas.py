@@ -175,6 +175,13 @@ def _parts_have_names(tree: Any) -> Any:
     return tree
 
 
+def _is_part(tree: dict[str, Any]) -> dict[str, Any]:
+    if "_target_" not in tree:
+        raise ValueError("there is no _target_")
+    _parts_have_names(tree)
+    return tree
+
+
 class _Config(TypedDict, total=False):
     name: Required[str]
     seed: Required[int]
@@ -227,7 +234,7 @@ class CheckpointFields(TypedDict, total=False):
 class Exported(TypedDict, total=False):
     """What a file that `kdface export` wrote says of itself."""
 
-    backbone: Required[Annotated[dict[str, Any], AfterValidator(_parts_have_names)]]
+    backbone: Required[Annotated[dict[str, Any], AfterValidator(_is_part)]]
     preprocessing: Required[Preprocessing]
     quality_hidden: Annotated[int, Gt(0), Lt(1 << 16)]
     resizes: bool
