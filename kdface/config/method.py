@@ -67,7 +67,7 @@ def _start(tree: Tree, networks: dict[str, Any], inputs: dict[str, Preprocessing
         if name in own and own[name] in (value, ...):
             raise UserError(
                 f"method.{name} = {value!r} says what the backbone starts with, and so does weights.",
-                fix="method.start=scratch, or weights=none" if name == "start" else "weights=none",
+                fix="method.start=scratch" if name == "start" else "weights=none",
             )
     start: Start = build(tree["weights"], "weights", load_network=load_network)
     for role, network in networks.items():

@@ -20,6 +20,13 @@ def _embeddings(folder: Path) -> None:
 
 
 SETS: tuple[tuple[Literal["train", "test"], int, int], ...] = (("train", 6, 6), ("test", 60, 12))
+FACENET = (
+    "method=facenet",
+    "head=none",
+    "method.people_per_batch=2",
+    "method.images_per_person=4",
+    "trainer.max_steps=1",
+)
 STORED = ("train", *UNTESTED, "trainer.max_steps=1", "teacher=embeddings", "teacher.file=e.npz")
 
 
@@ -27,7 +34,29 @@ def _row(*words: str, told: str) -> Row:
     return Row((*STORED, *words), told, set_up=_embeddings, run=True)
 
 
+def _weights(folder: Path) -> None:
+    import torch
+
+    from kdface.backbones import iresnet_nano
+
+    _embeddings(folder)
+    network = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+    torch.save(network.state_dict(), folder / "network.pt")
+
+
 ROWS = [
+    Row(("train", *UNTESTED, "trainer.max_steps=1", "freeze=[backbone.layr1]"), told="freeze names", run=True),
+    Row(
+        ("train", *UNTESTED, *FACENET, "freeze=[backbone]"),
+        told="leaves nothing to train",
+        run=True,
+    ),
+    Row(
+        (*STORED, "method=aikd", "method.quality_weight=0", "weights=file", "weights.file=network.pt"),
+        told="and so does weights",
+        set_up=_weights,
+        run=True,
+    ),
     _row("method=maskinv", "method.views.teacher=masked", told="are of the faces as they are"),
     _row("method=aikd", "method.quality_weight=0", told="have no weights"),
     _row("method=distillation", "method.transfer={_target_:kdface.losses.SimilarityTransfer}", told="has none"),
