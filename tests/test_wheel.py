@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TINY
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -28,14 +30,15 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_configuration_file_is_in_the_wheel(unpacked: Path) -> None:
     shipped = {file.relative_to(unpacked / "kdface/conf") for file in (unpacked / "kdface/conf").rglob("*.yaml")}
     assert shipped == {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
-    assert (unpacked / "hydra_plugins/kdface.py").is_file()
+    assert (unpacked / "hydra_plugins/kdface.py").is_file() and (unpacked / "kdface/py.typed").is_file()
+    assert (unpacked / "kdface/reports/html/assets/page.html").is_file()
     assert (unpacked / "kdface/py.typed").is_file()  # type checkers read kdface's hints
 
 
-def test_an_installed_kdface_composes_from_any_folder(unpacked: Path, tmp_path: Path) -> None:
+def test_an_installed_kdface_runs_the_demo_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
     code = (
         "import kdface, sys; from kdface.cli import main; from kdface.config.paths import conf_folder;"
-        "print(conf_folder()); sys.exit(main(['train', '--cfg', 'job', 'experiment=demo']))"
+        f"print(conf_folder()); sys.exit(main(['train', 'experiment=demo', *{[*TINY, 'trainer.max_steps=2']!r}]))"
     )
     said = subprocess.run(
         [
@@ -52,3 +55,4 @@ def test_an_installed_kdface_composes_from_any_folder(unpacked: Path, tmp_path: 
     )
     assert said.returncode == 0, said.stderr
     assert said.stdout.splitlines()[0] == str(unpacked / "kdface/conf")
+    assert len(list(tmp_path.glob("runs/demo/*/DONE"))) == 1
