@@ -176,7 +176,7 @@ def _class_of_each(file: RecordFile, records: NDArray[np.int64]) -> NDArray[np.i
 
 
 def _whole(value: float, source: str) -> int:
-    if not (value >= 0 and value.is_integer()):
+    if not (0 <= value < 1 << 62 and value.is_integer()):
         raise DataError(f"{source}: label {value:g}.", expected="a class number: 0, 1, 2, ...")
     return int(value)
 

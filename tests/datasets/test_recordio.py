@@ -327,6 +327,7 @@ def test_property_of_another_set(tmp_path: Path) -> None:
         (9, payload([4.0, 6.0], b""), "record 6: no identity record includes it"),
         (3, payload(1.5, png(3)), "record 3: label 1.5"),
         (3, payload(-1.0, png(3)), "record 3: label -1"),
+        (3, payload(1e30, png(3)), r"record 3: label 1e\+30"),
         (3, payload(float("nan"), png(3)), "record 3: label nan"),
         (3, b"short", "record 3: 5 bytes cannot hold"),
         (3, struct.pack("<IfQQ", 9, 0, 0, 0) + bytes(8), "record 3: its header announces 9 label values"),
