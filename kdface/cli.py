@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP.format(commands=rows))
         return 0
     from kdface.config.paths import expand_home
-    from kdface.errors import UserError, nearest, of_system
+    from kdface.errors import UserError, nearest, of_memory, of_system
     from kdface.stored import printable
 
     words = [expand_home(word) for word in words]
@@ -94,8 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    except MemoryError:
-        print("error: out of memory; a smaller loader.batch_size needs less", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if (told := of_memory(error)) is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of a pipe went away: nothing to tell it
         sys.stderr.close()

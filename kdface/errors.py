@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -58,6 +59,25 @@ def of_system(error: OSError) -> UserError:
     """What the system refused (a full disk, no permission), in one message."""
     what = f"{error.filename}: " if error.filename else ""
     return UserError(f"{what}{error.strerror or error}.", fix=_REMEDIES.get(error.errno or 0, ""))
+
+
+def of_memory(error: BaseException) -> str | None:
+    """What Python or torch (on a processor or a GPU) says of memory that ran out, in one message; None: of something
+    else."""
+    text = str(error)
+    if not (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: can't allocate memory" in text
+    ):
+        return None
+    where = " of the GPU" if "CUDA" in text else ""
+    asked = re.search(r"ried to allocate ([\d.]+ \w+)", text)
+    return (
+        f"out of memory{where}{f': {asked[1]} were asked for' if asked else ''}.\n"
+        "  fix:       free some (nvidia-smi, free -h), and the same command goes on from the last checkpoint; or a run "
+        "that needs less:\n             a smaller loader.batch_size, or trainer.accumulate_grad_batches=2"
+    )
 
 
 def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, fix: str) -> UserError:

@@ -83,6 +83,7 @@ def assemble(tree: Tree) -> Job:
         validation=build_protocols(tree, method, "validation", whole),
         test=protocols,
         num_workers=settings.loader.num_workers,
+        timeout=settings.loader.timeout,
         batches=batches,
         overfit=bool(settings.trainer.get("overfit_batches")),
     )

@@ -15,7 +15,8 @@ from kdface.errors import UserError
 
 # Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
 _IRRELEVANT = {
-    "": ("paths", "logger", "name", "seed", "data", "tags", "extras"),
+    # Of the loader, all but its timeout has a name of before elsewhere.
+    "": ("paths", "logger", "name", "seed", "data", "tags", "extras", "loader"),
     "trainer": (
         *("threads", "workers", "log_steps", "checkpoint_steps"),
         *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),

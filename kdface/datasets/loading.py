@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdface.augmentations import Augmentation
+from kdface.datasets.workers import BROKEN_OFF, cause_of, frozen_ended, lost_worker, shared
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
 from kdface.randomness import generator
@@ -77,7 +78,7 @@ class TrainingSet(Dataset[Any]):
         return len(self.faces)
 
 
-def collate(items: list[Any]) -> Batch | DataError:
+def collate(items: list[Any]) -> Batch | UserError:
     """Stack the items of one batch; strings are samples that were left out, errors are handed on."""
     for item in items:
         if isinstance(item, DataError):
@@ -87,8 +88,11 @@ def collate(items: list[Any]) -> Batch | DataError:
     if not kept:
         return DataError(f"every image of a batch is broken, the first one {skipped[0]}", fix="kdface data verify")
     names = kept[0][0].keys()
-    views = {name: torch.from_numpy(np.stack([views[name] for views, _, _ in kept])) for name in names}
-    label = torch.tensor([label for _, label, _ in kept], dtype=torch.int64)
+    try:
+        views = {name: shared(torch.from_numpy(np.stack([views[name] for views, _, _ in kept]))) for name in names}
+        label = shared(torch.tensor([label for _, label, _ in kept], dtype=torch.int64))
+    except UserError as error:
+        return error
     return Batch(views, label, [key for _, _, key in kept], skipped)
 
 
@@ -159,9 +163,14 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that knows how many batches it has handed out, and goes on from there after a resume."""
+    """A loader that knows how many batches it has handed out, and goes on from there after a resume.
 
-    def __init__(self, faces: TrainingSet, batches: BatchOrder, workers: int = 0, pin_memory: bool = False) -> None:
+    Raises `UserError` if a worker is killed, or gives no batch for `timeout` seconds (0: it may take for ever).
+    """
+
+    def __init__(
+        self, faces: TrainingSet, batches: BatchOrder, workers: int = 0, pin_memory: bool = False, timeout: int = 0
+    ) -> None:
         self.delivered = 0
         self.batches = batches
         super().__init__(
@@ -171,13 +180,23 @@ class ResumableLoader(DataLoader[Any]):
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            timeout=timeout if workers else 0,
             worker_init_fn=_one_thread,
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own iterator class
         self.batches.position = self.delivered
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
+        frozen: list[int] = []
+        batches = super().__iter__()
+        while True:
+            try:
+                with frozen_ended(self.timeout) as frozen:
+                    batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, *BROKEN_OFF) as error:
+                raise lost_worker(cause_of(error), frozen, self.timeout) or error from None
+            if isinstance(batch, UserError):
                 raise batch
             self.delivered += 1
             yield batch

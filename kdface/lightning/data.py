@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdface.datasets.loading import BatchOrder, Order, ResumableLoader, TrainingSet, collate
-from kdface.errors import DataError
+from kdface.errors import DataError, UserError
 from kdface.evaluation import EvaluationProtocol
 from kdface.evaluation.protocol import images_read
 from kdface.faces import FaceSet
@@ -65,6 +65,7 @@ class FaceData(pl.LightningDataModule):
         batches: batches (accumulated parts) of an epoch; null: all.
         overfit: those of the first epoch in each.
         batch_size: images per batch of an evaluation.
+        timeout: seconds that a loader process may take for a batch; 0: for ever.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class FaceData(pl.LightningDataModule):
         batches: int | None = None,
         overfit: bool = False,
         batch_size: int = 256,
+        timeout: int = 0,
     ) -> None:
         super().__init__()
         self.training = training
@@ -87,6 +89,7 @@ class FaceData(pl.LightningDataModule):
         self.batches = batches
         self.overfit = overfit
         self.batch_size = batch_size
+        self.timeout = timeout
         self.loader: ResumableLoader | None = None
         self._delivered = 0
 
@@ -97,7 +100,7 @@ class FaceData(pl.LightningDataModule):
             parts, rank, world = trainer.accumulate_grad_batches, trainer.global_rank, trainer.world_size
         batches = BatchOrder(self.order, parts, rank, world, self.batches, self.overfit)
         gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        self.loader = ResumableLoader(self.training, batches, self.num_workers, pin_memory=gpu)
+        self.loader = ResumableLoader(self.training, batches, self.num_workers, gpu, self.timeout)
         self.loader.load_state_dict({"delivered": self._delivered})
         return self.loader
 
@@ -114,7 +117,10 @@ class FaceData(pl.LightningDataModule):
         for faces, keys in datasets_of(protocols):
             images = FaceImages(faces, keys)
             batches = WholeBatches(len(keys), self.batch_size, rank, world)
-            loaders.append(DataLoader(images, batch_sampler=batches, collate_fn=_whole, num_workers=self.num_workers))
+            workers, timeout = self.num_workers, self.timeout if self.num_workers else 0
+            loaders.append(
+                DataLoader(images, batch_sampler=batches, collate_fn=_whole, num_workers=workers, timeout=timeout)
+            )
         return loaders
 
     @property
@@ -140,6 +146,6 @@ def datasets_of(protocols: Mapping[str, EvaluationProtocol]) -> list[tuple[FaceS
 
 def _whole(items: list[Any]) -> Any:
     batch = collate(items)
-    if isinstance(batch, DataError):
+    if isinstance(batch, UserError):
         raise batch
     return batch

@@ -16,10 +16,12 @@ class LoaderSettings:
     """Attributes:
     batch_size: images per optimiser step, summed over ranks and accumulated parts.
     num_workers: loader processes per rank; the result does not depend on it.
+    timeout: seconds that a loader process may take for a batch before the run ends; 0: for ever.
     """
 
     batch_size: Annotated[int, Ge(2)]
     num_workers: Annotated[int, Ge(0)]
+    timeout: Annotated[int, Ge(0)] = 600
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from kdface.backbones.synchronised_norm import synchronise
-from kdface.errors import UserError
+from kdface.datasets.workers import lost_worker
+from kdface.errors import UserError, of_memory
 from kdface.evaluation import EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, forward_context, keep_freed_memory, profile_for
 from kdface.heads.partial_fc import shard_heads
@@ -152,6 +153,10 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
         except Exception as error:
             if interruption.asked:  # loader processes were asked too, and have gone
                 raise KeyboardInterrupt from error
+            if (lost := lost_worker(error)) is not None:  # torch says it wherever the run is at that moment
+                raise lost from None
+            if of_memory(error) is not None:
+                raise
             if resume is not None and not resuming.began and isinstance(error, _OF_A_BAD_STATE):
                 raise UserError(
                     f"resuming from {resume} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
