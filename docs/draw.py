@@ -24,7 +24,6 @@ TABLES = {
     "spherefacer": ("spherefacer/small.csv", "accuracy", "LFW accuracy, %", 100),
     "facenet": ("facenet/small.csv", "accuracy", "LFW accuracy, %", 100),
     "maskinv": ("maskinv/small.csv", "masked accuracy", "accuracy on LFW, both faces masked, %", 100),
-    "ckd": ("ckd/small.csv", "LFW rank-1", "rank-1 on LFW, %", 100),
     "aikd": ("aikd/small.csv", "rank correlation with aligned (LFW) 6 pixels", "rank correlation, 6 pixels", 1),
 }
 INK = "#3949ab"
