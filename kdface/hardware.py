@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kdface.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -113,8 +115,15 @@ def profile_for(
     A processor has no autocast to float16; bfloat16 takes its place there, and a warning says so. Half precision
     divides gradients by its scale in the optimiser's step where that is fused, after they are clipped: no fused
     optimiser there.
+
+    Raises `UserError` for a GPU where torch sees none.
     """
     profile = detect(choice)
+    if accelerator in ("gpu", "cuda") and not _sees_gpu():
+        raise UserError(
+            f"trainer.accelerator = {accelerator}, and torch sees no GPU on this machine.",
+            fix="trainer.accelerator=auto, or a torch that was built for the GPU (kdface doctor)",
+        )
     if accelerator != "auto":
         profile = replace(profile, accelerator="gpu" if accelerator == "cuda" else accelerator)
     if precision is not None:
@@ -123,6 +132,12 @@ def profile_for(
         log.warning("trainer.precision=16-mixed is for GPUs: this processor computes, and is recorded, in bf16-mixed")
         profile = replace(profile, precision="bf16-mixed")
     return replace(profile, fused=profile.fused and profile.precision != "16-mixed")
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def cores() -> int:

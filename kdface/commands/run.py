@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         except Exception as error:  # the numbers are there; a picture must not withhold them
             logging.getLogger("kdface").warning("the figures could not be drawn: %s", error)
 
-    train(job, folder, draw)
+    train(job, folder, draw, partial(marks.note_failure, folder))
     if rank_zero:
         _note_changes(folder, changed_during(job, folder))
         folder.mark_done()

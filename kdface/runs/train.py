@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 
 from kdface.backbones.synchronised_norm import synchronise
@@ -23,7 +24,7 @@ from kdface.errors import UserError, of_memory
 from kdface.evaluation import EvaluationProtocol, Outcome
 from kdface.hardware import Profile, cores, forward_context, keep_freed_memory, profile_for
 from kdface.heads.partial_fc import shard_heads
-from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
+from kdface.lightning import Health, LocalDDP, MetricRecords, Progress, Resume, WeightAverage
 from kdface.lightning.loggers import attempt, close, finish, replay, started, starts_anew
 from kdface.lightning.records import record_evaluation
 from kdface.methods import Method
@@ -35,6 +36,7 @@ from kdface.runs.folder import RunFolder, write_atomic, write_json
 from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
 from kdface.runs.named import require_one_run
+from kdface.runs.rank_watch import watched
 from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Records, read
 from kdface.runs.settings import Settings
@@ -46,11 +48,16 @@ _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches"
 _OF_A_BAD_STATE = (LookupError, TypeError, AttributeError, ValueError, AssertionError, RuntimeError)
 
 
-def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def train(
+    job: Job,
+    folder: RunFolder,
+    draw: Callable[[], None] = lambda: None,
+    note: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
     """Train to the end, evaluate, write the results, draw them. Returns them.
 
     A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
-    same hardware and number of ranks.
+    same hardware and number of ranks. `note` is told of the loss of a rank, which ends this process at once.
     """
     settings = job.settings
     require_launched(settings)
@@ -144,7 +151,7 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
     status = "failed"
     try:
         try:
-            with interruption.restored():
+            with interruption.restored(), watched(rank, settings.world, lambda: interruption.asked, note):
                 trainer.fit(method, datamodule=job.data, ckpt_path=resume, weights_only=True)
         except SystemExit as leave:
             if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
@@ -165,7 +172,8 @@ def train(job: Job, folder: RunFolder, draw: Callable[[], None] = lambda: None) 
             raise
         spent = time.monotonic() - began
         method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained
-        outcomes = run_protocols(trainer)
+        with watched(rank, settings.world, lambda: interruption.asked, note):
+            outcomes = run_protocols(trainer)
         results: dict[str, Any] = {
             "metrics": metrics_of(outcomes),
             "counts": {name: outcome.counts for name, outcome in outcomes.items()},
@@ -268,7 +276,7 @@ def make_trainer(
     strategy = given.get("strategy", "auto")
     fixed: dict[str, Any] = {
         "accelerator": profile.accelerator,
-        "strategy": "ddp" if settings.world > 1 and strategy == "auto" else strategy,
+        "strategy": _strategy(strategy, settings.world),
         "precision": profile.precision,
         "max_epochs": max_epochs,
         "callbacks": callbacks,
@@ -279,7 +287,20 @@ def make_trainer(
     }
     if not validates:
         fixed["limit_val_batches"] = 0
-    return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
+    try:
+        return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
+    except (MisconfigurationException, ValueError, ImportError) as error:
+        raise UserError(
+            f"Lightning's Trainer refuses its arguments: {error}",
+            expected="arguments that fit together and this machine",
+        ) from None
+
+
+def _strategy(name: Any, world: int) -> Any:
+    """Ours in place of Lightning's DDP by name: the same, but for where its store listens."""
+    if world > 1 and name in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+        return LocalDDP(find_unused_parameters=name == "ddp_find_unused_parameters_true")
+    return name
 
 
 def machine(settings: Settings) -> tuple[Profile, int]:

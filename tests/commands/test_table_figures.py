@@ -21,5 +21,7 @@ def test_figures_lie_beside_the_table(tmp_path: Path) -> None:
     }
     path.write_text(yaml.safe_dump(tree))
     assert table.run([str(path), "--run", "--figures"]) == 0
-    names = {f"tiny_{name}{suffix}" for name in ("1", "toy_pairs_roc", "toy_pairs_det") for suffix in (".pdf", ".png")}
+    names = {
+        f"tiny_{name}{suffix}" for name in ("accuracy", "toy_pairs_roc", "toy_pairs_det") for suffix in (".pdf", ".png")
+    }
     assert {file.name for file in tmp_path.glob("tiny_*")} == names
