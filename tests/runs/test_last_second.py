@@ -1,0 +1,55 @@
+"""Killed at any moment between the last checkpoint and DONE, the same command finishes the run as if it never was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, command
+
+KILLS, WITHIN = 12, 2.5  # seconds after the last checkpoint in which results, figures and DONE are written
+
+
+@pytest.mark.slow
+def test_a_kill_between_the_last_checkpoint_and_done(tmp_path: Path) -> None:
+    def words(name: str) -> list[str]:
+        return ["train", *TINY, "trainer.max_steps=4", f"name={name}", f"paths.runs={tmp_path}/runs"]
+
+    assert command(*words("whole"), cwd=tmp_path).returncode == 0
+    whole = json.loads(next(tmp_path.glob("runs/whole/*/results.json")).read_text())
+    draw, before_done = random.Random(7), 0
+    for kill in range(KILLS):
+        name = f"killed{kill}"
+        run = subprocess.Popen(
+            [sys.executable, "-m", "kdface", *words(name)],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while run.poll() is None and not list(tmp_path.glob(f"runs/{name}/*/checkpoints/last.ckpt")):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, WITHIN))
+        before_done += not list(tmp_path.glob(f"runs/{name}/*/DONE"))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        again = command(*words(name), cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        (folder,) = tmp_path.glob(f"runs/{name}/*")
+        assert (folder / "DONE").exists()
+        assert json.loads((folder / "results.json").read_text())["metrics"] == whole["metrics"]
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        counts = Counter((record["test"], record["step"]) for record in records if record["kind"] == "evaluation")
+        assert set(counts.values()) == {1}
+    assert before_done >= KILLS // 3  # or the kills came too late to show anything
