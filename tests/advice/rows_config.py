@@ -112,7 +112,6 @@ ROWS = [
     Row(MINE, "is not UTF-8", _experiment("# @package _global_\n# Käfer\ntrainer:\n  max_epochs: 1\n", "latin-1")),
     Row(MINE, "no such group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
     Row(MINE, "trainer.max_epoch", _experiment("# @package _global_\ntrainer:\n  max_epoch: 1\n")),
-    tiny("trainer.accelerator=gpu", told="torch sees no GPU"),
     tiny("head.num_classes=5", told="head.num_classes"),
     tiny("head=none", told="head is none"),
     tiny("method.views.student=masked", told="makes no such view"),
