@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kdface import hardware
-from kdface.hardware import Profile, detect, detect_by_system
+from kdface.errors import UserError
+from kdface.hardware import Profile, detect, detect_by_system, profile_for
 from kdface.startup import without_collection
 from kdface.sweeps import slots
 
@@ -85,3 +86,12 @@ def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None
         assert not gc.isenabled()
         raise ValueError("told")
     assert gc.isenabled()
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_sees_gpu", lambda: False)
+    with pytest.raises(UserError, match="torch sees no GPU") as told:
+        profile_for("auto", "gpu")
+    assert told.value.fix.startswith("trainer.accelerator=auto") and profile_for("auto", "auto")
+    monkeypatch.setattr(hardware, "_sees_gpu", lambda: True)
+    assert profile_for("plain", "gpu").accelerator == "gpu"
