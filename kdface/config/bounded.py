@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,8 +26,17 @@ def require_bounded(folder: Path) -> None:
         try:
             text = read_bytes(file, _LARGEST).decode("utf-8", "replace")
             require_bounded_yaml(text)
-            yaml.safe_load(text)
+            if _contains_itself(yaml.safe_load(text)):
+                raise ValueError("an alias stands within its own anchor")
         except (OSError, yaml.YAMLError):  # if it is chosen, Hydra's own reading tells it
             continue
         except (ValueError, AttributeError, TypeError, OverflowError) as error:  # some of them YAML's own, of odd tags
             raise UserError(f"{file} cannot be read: {error}.") from None
+
+
+def _contains_itself(value: Any, above: frozenset[int] = frozenset()) -> bool:
+    """Whether a mapping or list is among its own parts, which only an alias can bring about."""
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return id(value) in above or any(_contains_itself(part, above | {id(value)}) for part in parts)

@@ -26,10 +26,11 @@ def _written(text: str) -> Callable[[Path], object]:
         (_written(BOMB), "by its aliases"),
         (_written("x: " + "[" * 2000 + "]" * 2000), "nested more than 50 deep"),
         (_written("x: !!timestamp a"), "cannot be read"),
+        (_written("x: &x [*x]"), "within its own anchor"),
         (os.mkfifo, "a pipe or a device"),
         (lambda file: file.symlink_to("/dev/zero"), "a pipe or a device"),
     ],
-    ids=["aliases", "depth", "tag", "pipe", "device"],
+    ids=["aliases", "depth", "tag", "itself", "pipe", "device"],
 )
 def test_a_file_that_would_not_be_survived_is_named(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:
     file = tmp_path / "experiment" / "paper" / "x.yaml"

@@ -24,7 +24,10 @@ def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> di
             for test, file in run.scores.items():
                 if str(number) in found.get(test, {}):
                     continue
-                made = _map(file, file.stat().st_mtime_ns)
+                try:
+                    made = _map(file, file.stat().st_mtime_ns)
+                except OSError:  # told with the run
+                    continue
                 if made is not None:
                     found.setdefault(test, {})[str(number)] = {**made, "seed": run.seed}
     return found
