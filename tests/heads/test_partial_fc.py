@@ -30,6 +30,7 @@ from kdface.heads import (
     SphereFaceR,
 )
 from kdface.heads.partial_fc import shard_heads
+from kdface.runs.checkpoint import require_finite
 
 SIZE, CLASSES, ROWS = 6, 11, (3, 5)  # an odd number of classes, and unequal parts of the batch
 HEADS: dict[str, Callable[[], MarginSoftmax]] = {
@@ -191,3 +192,11 @@ def test_ckd_which_compares_all_logits_refuses_it() -> None:
     words = ["method=ckd", "augmentation=periocular", "backbone=ckd_resnet18", "head=partial_fc"]
     with pytest.raises(UserError, match="CKD compares"):
         build_method(compose(words).tree, Preprocessing(size=(112, 112)), 5, None)
+
+
+def test_a_checkpoint_is_looked_at_before_ranks_can_communicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(module, "state_dict", lambda: pytest.fail("a divided head gathers its weights here"))
+    require_finite(module, {"weight": torch.ones(4, 1)}, Path("last.ckpt"))
+    with pytest.raises(UserError, match="weight has values that are not finite"):
+        require_finite(module, {"weight": torch.full((4, 1), torch.nan)}, Path("last.ckpt"))
