@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from kdface.datasets.workers import is_stopped
 from kdface.errors import UserError
 
 _FROZEN = 60.0  # seconds that a rank may be stopped (SIGSTOP)
@@ -48,19 +49,11 @@ def ended(pid: int) -> str:
     return f"was ended by a signal ({signal.Signals(status.si_status).name})"
 
 
-def stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False
-
-
 def lost(ranks: dict[int, int], since: dict[int, float], frozen: float = _FROZEN) -> UserError | None:
     """The first rank that died, or has been stopped for `frozen` seconds; `since` remembers when each was stopped."""
     for rank, pid in sorted(ranks.items()):
         how = ended(pid)
-        if stopped(pid):
+        if is_stopped(pid):
             if time.monotonic() - since.setdefault(pid, time.monotonic()) >= frozen:
                 how = f"has been stopped for {frozen:g} s"
         else:
