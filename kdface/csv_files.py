@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kdface.errors import DataError
-from kdface.stored import read_bytes
+from kdface.stored import read_parsed
 
 # A spreadsheet evaluates a text that begins so; an apostrophe before it makes it a text (OWASP, "CSV injection").
 _FORMULA = re.compile("'*[=+\\-@\t\r]")
@@ -23,15 +23,8 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     Raises:
         DataError: it cannot be read, is no UTF-8, holds a NUL, or a quoted field does not end.
     """
-    try:
-        return rows_in(read_bytes(path).decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        why = f"it is not UTF-8 (byte {error.start})"
-    except OSError as error:
-        why = error.strerror or str(error)
-    except ValueError as error:
-        why = str(error)
-    raise DataError(f"{path} cannot be read: {why}.")
+    rows: list[tuple[int, list[str]]] = read_parsed(path, rows_in, kind=DataError)
+    return rows
 
 
 def rows_in(text: str) -> list[tuple[int, list[str]]]:

@@ -98,7 +98,7 @@ def read_json(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
     Raises:
         UserError: it cannot be read, is no JSON, holds NaN or infinity, or does not fit the schema.
     """
-    return _read(path, lambda text: parse_json(text, schema), fix)
+    return read_parsed(path, lambda text: parse_json(text, schema), fix)
 
 
 def parse_json(text: str, schema: Any = dict[str, Any]) -> Any:
@@ -127,7 +127,7 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
         _require_plain(value, finite=False)
         return conform(value, schema)
 
-    return _read(path, parse, fix)
+    return read_parsed(path, parse, fix)
 
 
 def whole_number(text: str | bytes, most: int = (1 << 31) - 1) -> int | None:
@@ -258,7 +258,12 @@ def require_whole(path: Path) -> None:
         raise ValueError(f"it is damaged: {damaged} does not have its checksum")
 
 
-def _read(path: Path, parse: Callable[[str], Any], fix: str) -> Any:
+def read_parsed(path: Path, parse: Callable[[str], Any], fix: str = "", kind: type[UserError] = UserError) -> Any:
+    """What `parse` makes of a UTF-8 file; a `ValueError` of its own is the reason why it cannot be read.
+
+    Raises:
+        UserError: of that `kind`, with the reason.
+    """
     try:
         return parse(read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -267,7 +272,7 @@ def _read(path: Path, parse: Callable[[str], Any], fix: str) -> Any:
         why = error.strerror or str(error)
     except ValueError as error:
         why = str(error)
-    raise UserError(f"{path} cannot be read: {why}.", fix=fix)
+    raise kind(f"{path} cannot be read: {why}.", fix=fix)
 
 
 def _no_constant(name: str) -> NoReturn:
