@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +26,11 @@ class StoredTeacher(Teacher):
         fingerprint: SHA-256 of the file.
     """
 
-    def __init__(self, file: EmbeddingFile, quality: QualitySource | None = None) -> None:
+    def __init__(self, file: EmbeddingFile, quality: QualitySource | None = None, center: bool = False) -> None:
         # It looks at no image, so there is no preprocessing that could differ.
         super().__init__(_NoNetwork(file.rows.shape[1]), Preprocessing(), quality)
         self.file = file
+        self.mean = file.rows.mean(axis=0, dtype=np.float64).astype(np.float32) if center else None
         self.fingerprint = file.fingerprint
         self.device = torch.device("cpu")
 
@@ -37,9 +39,13 @@ class StoredTeacher(Teacher):
         raise _without_network()
 
     def embed_view(self, images: Tensor, keys: Sequence[str]) -> Tensor:
-        """(N, D), as stored; the images are not looked at. Raises `DataError` for keys that the file lacks."""
+        """(N, D), as stored or less their mean; the images are not looked at.
+
+        Raises `DataError` for keys that the file lacks.
+        """
         del images
-        return torch.from_numpy(self.file.look_up(keys)).to(self.device)
+        rows = self.file.look_up(keys)
+        return torch.from_numpy(rows if self.mean is None else rows - self.mean).to(self.device)
 
     def require_sees(self, kind: Preprocessing, where: str) -> None:
         """Any kind of image: it looks at none."""
@@ -66,12 +72,15 @@ class _NoNetwork(nn.Module):
         raise _without_network()
 
 
-def from_embeddings(file: Path, quality: QualitySource | None = None) -> StoredTeacher:
+def from_embeddings(file: Path, quality: QualitySource | None = None, center: bool = False) -> StoredTeacher:
     """The embeddings of a file, by the keys of the images: distil any recogniser, or compare with it.
 
     Args:
         file: .npz or .parquet with `keys` (N,) and `embeddings` (N, D); see `kdface.datasets.embedding_file`.
         quality: where quality labels come from, for methods that ask for them; one that needs no network.
+        center: subtract the mean of all embeddings of the file. For a recogniser trained by Euclidean distance, which
+            a shift leaves alone, while cosines say little where all embeddings lie on one side (dlib's: two people have
+            a mean cosine of 0.85 as stored and of 0 less the mean).
 
     Raises:
         UserError: the file cannot be read, or the source of quality asks a network.
@@ -82,7 +91,7 @@ def from_embeddings(file: Path, quality: QualitySource | None = None) -> StoredT
             expected="a source that compares embeddings (MatedCosine, SDDFIQA, CRFIQA, EmbeddingNorm), or LabelFile",
             fix="teacher.quality={_target_:kdface.teachers.quality.MatedCosine}",
         )
-    return StoredTeacher(EmbeddingFile(file), quality)
+    return StoredTeacher(EmbeddingFile(file), quality, center)
 
 
 def _without_network() -> UserError:
