@@ -27,7 +27,7 @@ def test_latex_is_balanced_and_every_line_has_all_columns(tmp_path: Path) -> Non
     assert depth == 0
     assert bare.count("$") % 2 == 0
     opened, closed = re.findall(r"\\begin\{(\w+\*?)\}", text), re.findall(r"\\end\{(\w+\*?)\}", text)
-    assert opened == closed[::-1] == ["table*", "tabular"]
+    assert opened == closed[::-1] == ["table*", "adjustbox", "tabular"]
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     for line in body.splitlines():
         if line.endswith(r"\\") and r"\multicolumn" not in line:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import groupby
 
 from kdface.reports.tables import text
-from kdface.reports.tables.latex_layout import ROOM, Layout, Line, Style, lay_out
 from kdface.reports.tables.latex_text import plain, running
-from kdface.reports.tables.table import Table
+from kdface.reports.tables.table import Cell, Table
 
-_SURE = 0.9  # of the room: a table estimated to need more is set to shrink where a page is narrower
+_BREAKS = re.compile(r" |(?<=@)")  # where a column's heading goes on in the next line
+_SPREAD = re.compile(r" (?=± |\()")  # before what is set small: the spread, what is in brackets
+_STACKED = 7  # columns; with more, what is set small stands below its number
 
 
 def latex(table: Table) -> str:
-    """A `table*` environment whose first line names the packages that it needs, `booktabs` and perhaps `graphicx`."""
-    layout = lay_out(table)
-    style = layout.style
-    shrinks = layout.width > _SURE * ROOM
+    """A `table*` environment, shrunk to the text's width where it is wider; its first line names the packages."""
     sentences = [*text.legend(table), *([table.definition.note] if table.definition.note else [])]
     lines = [
-        rf"% needs \usepackage{{booktabs{',graphicx' if shrinks else ''}}}",
+        r"% needs \usepackage{adjustbox,amssymb,booktabs,makecell}",
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{running(table.definition.title)}}}",
-        rf"\{style.size}\setlength{{\tabcolsep}}{{{style.gap}pt}}",
-        *([r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"] if shrinks else []),
+        r"\small\setlength{\tabcolsep}{4pt}",
+        r"\begin{adjustbox}{max width=\textwidth}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
-        *_head(layout),
+        *_head(table),
         r"\midrule",
-        *_body(table, layout),
+        *_body(table),
         r"\bottomrule",
-        r"\end{tabular}" + ("}" if shrinks else ""),
+        r"\end{tabular}",
+        r"\end{adjustbox}",
         "",
         rf"\smallskip{{\footnotesize\raggedright {' '.join(map(running, sentences))}\par}}",
         r"\end{table*}",
@@ -40,53 +40,63 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(layout: Layout) -> list[str]:
-    lines = []
-    if any(group for group, _, _ in layout.groups):
-        for row in _from_below([words for _, words, _ in layout.groups]):
-            spans = zip(row, layout.groups, strict=True)
-            lines.append(
-                _row(["", *(rf"\multicolumn{{{size}}}{{c}}{{{plain(words)}}}" for words, (*_, size) in spans)])
-            )
-        at, rules = 2, []
-        for group, _, size in layout.groups:
-            rules += [rf"\cmidrule(lr){{{at}-{at + size - 1}}}"] if group else []
-            at += size
-        lines.append("".join(rules))
-    return lines + [_row(["", *map(plain, row)]) for row in _from_below(layout.headings)]
+def _head(table: Table) -> list[str]:
+    lines, at, rules, spans = [], 2, "", [""]
+    for group, columns in groupby(column.group for column in table.columns):
+        size = len(list(columns))
+        spans.append(rf"\multicolumn{{{size}}}{{c}}{{{plain(group)}}}")
+        rules += rf"\cmidrule(lr){{{at}-{at + size - 1}}}" if group else ""
+        at += size
+    if rules:
+        lines += [_row(spans), rules]
+    return [
+        *lines,
+        _row(
+            ["", *(_stacked("br", [plain(part) for part in _BREAKS.split(column.label)]) for column in table.columns)]
+        ),
+    ]
 
 
-def _body(table: Table, layout: Layout) -> list[str]:
+def _body(table: Table) -> list[str]:
     lines: list[str] = []
     before: str | None = None
-    for row, label, cells in zip(table.rows, layout.labels, layout.cells, strict=True):
+    for row, cells in zip(table.rows, table.cells, strict=True):
         if row.group != (before or ""):
             lines += [r"\addlinespace"] if before is not None else []
             if row.group:
                 lines += [rf"\multicolumn{{{1 + len(cells)}}}{{l}}{{\emph{{{plain(row.group)}}}}} \\"]
-        elif lines and layout.style.stacked:
-            lines += [r"\addlinespace[2pt]"]
         before = row.group
-        for words, found in zip_longest(label, zip_longest(*cells)):
-            numbers = (_line(each, layout.style, table.measured) for each in found or [None] * len(cells))
-            lines.append(_row([plain(words or ""), *numbers]))
+        lines.append(_row([plain(row.label), *(_cell(table, cell, place) for place, cell in enumerate(cells))]))
     return lines
 
 
-def _line(line: Line | None, style: Style, measured: bool) -> str:
-    if line is None:
-        return ""
-    words = plain(line.words) + (rf"\textsuperscript{{{line.mark}}}" if line.mark else "")
-    if line.published and measured:
-        return rf"{{\{style.small} {words}}}"
-    return rf"\textbf{{{words}}}" if line.bold else words
+def _cell(table: Table, cell: Cell, place: int) -> str:
+    column = table.columns[place]
+    stacked = len(table.columns) > _STACKED
+    lines: list[str] = []
+    if cell.expected or cell.published is None:
+        ours = _number(text.ours(cell, column, len(table.definition.seeds)), stacked)
+        lines += [rf"\textbf{{{line}}}" for line in ours] if cell.wins else ours
+    if cell.published is not None:
+        theirs = _number(text.theirs(cell, column), stacked)
+        if mark := table.mark(cell.published):
+            theirs[-1] += rf"\textsuperscript{{{mark}}}"
+        lines += [rf"{{\scriptsize {line}}}" for line in theirs] if table.measured else theirs
+    return _stacked("r", lines)
+
+
+def _number(words: str, stacked: bool) -> list[str]:
+    number, *spread = map(plain, _SPREAD.split(words))
+    if not spread:
+        return [number]
+    small = rf"{{\scriptsize\,{' '.join(spread)}}}"
+    return [number, small] if stacked else [number + small]
+
+
+def _stacked(place: str, lines: Sequence[str]) -> str:
+    inner = r" \\ ".join(lines)
+    return inner if len(lines) == 1 else rf"\makecell[{place}]{{{inner}}}"
 
 
 def _row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
-
-
-def _from_below(columns: Sequence[list[str]]) -> list[tuple[str, ...]]:
-    """Rows of columns whose last lines stand side by side."""
-    most = max(map(len, columns))
-    return list(zip(*([""] * (most - len(each)) + each for each in columns), strict=True))
