@@ -77,8 +77,8 @@ class Source(Protocol):
     def ended(self, job: Job, state: State) -> None: ...
 
 
-class View(Protocol):
-    """Who is told."""
+class SweepObserver(Protocol):
+    """Hears what happens in a sweep: the terminal, or a test."""
 
     def started(self, job: Job) -> None: ...
 
@@ -120,7 +120,7 @@ class Stopped(KeyboardInterrupt):
     """SIGTERM or SIGHUP asked this process to end: it ends as after Ctrl-C."""
 
 
-def drive(source: Source, backend: Backend, ledger: Ledger, view: View) -> None:
+def drive(source: Source, backend: Backend, ledger: Ledger, view: SweepObserver) -> None:
     """Run jobs until the source has no more. On Ctrl-C, SIGTERM or an error what runs is stopped first."""
     with ledger.attended(), _ended_by_signals():
         try:
@@ -130,7 +130,7 @@ def drive(source: Source, backend: Backend, ledger: Ledger, view: View) -> None:
 
 
 class _Drive:
-    def __init__(self, source: Source, backend: Backend, ledger: Ledger, view: View) -> None:
+    def __init__(self, source: Source, backend: Backend, ledger: Ledger, view: SweepObserver) -> None:
         self.source = source
         self.backend = backend
         self.ledger = ledger
