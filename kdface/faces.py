@@ -40,10 +40,12 @@ class Preprocessing:
     std: float = 127.5
 
     def to_dict(self) -> dict[str, Any]:
+        """As a checkpoint and a card hold it."""
         return {**asdict(self), "size": list(self.size)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`."""
         return cls(**{**values, "size": (int(values["size"][0]), int(values["size"][1]))})
 
     def require_equal(self, other: Preprocessing, mine: str, theirs: str) -> None:
@@ -85,19 +87,24 @@ class FaceSet(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name in records and reports."""
 
     @property
-    def preprocessing(self) -> Preprocessing: ...
+    def preprocessing(self) -> Preprocessing:
+        """What its images are: size, template, colour order."""
 
     @property
-    def people(self) -> Sequence[str]: ...
+    def people(self) -> Sequence[str]:
+        """Names by label."""
 
     @property
-    def labels(self) -> NDArray[np.int64]: ...
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) int64: each image's person."""
 
     @property
-    def keys(self) -> Sequence[str]: ...
+    def keys(self) -> Sequence[str]:
+        """What each image is called, as `Name/Name_0001.jpg`; no two are alike."""
 
     def __len__(self) -> int: ...
 

@@ -50,6 +50,7 @@ class Profile:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
+        """As environment.json holds it."""
         return asdict(self)
 
 

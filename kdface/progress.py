@@ -51,6 +51,7 @@ class Meter:
             sys.stderr.flush()
 
     def close(self) -> None:
+        """End the line."""
         self.interrupt()
 
     def _show(self) -> None:

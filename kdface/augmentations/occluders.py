@@ -49,6 +49,7 @@ class Sunglasses(Occluder):
         self.jitter = (jitter[0], jitter[1])
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
+        """A copy of the image with one of the drawn pairs of glasses before the eyes, lens and frame dyed at random."""
         draw = rng.random(12).tolist()
         seen = camera(landmarks)
         slant = round(abs(seen.slant) / SLANT_STEP)
@@ -80,6 +81,7 @@ class Scarf(Occluder):
         self.jitter = (jitter[0], jitter[1])
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
+        """A copy of the image with a scarf over mouth and nose, its two colours drawn at random."""
         draw = rng.random(12).tolist()
         seen = camera(landmarks)
         slant = round(abs(seen.slant) / SLANT_STEP)
@@ -128,6 +130,7 @@ class RandomPatch(Occluder):
         self.fill: Literal["noise", "color"] = fill
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
+        """A copy of the image with one rectangle of noise, its area, aspect ratio and place drawn at random."""
         del landmarks
         share, ratio, down, across = rng.random(4).tolist()
         height, width = image.shape[:2]

@@ -147,6 +147,7 @@ class SyntheticMask(Occluder):
         return {**views, "clean": views["masked"]} if self.alias_clean else views
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
+        """A copy of the image with a mask drawn through the five landmarks."""
         return draw_mask(
             image,
             landmarks,

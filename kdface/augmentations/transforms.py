@@ -159,6 +159,7 @@ class Misalignment(_Warp):
         self.size = None if size is None else (size[0], size[1])
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """The similarity that this image is warped by. Raises `DataError` for landmarks that coincide."""
         size = self.size or tuple(params["shape"][:2])
         try:
             matrix = self._part.warp(_landmarks(data, params["shape"]), size, self.random_generator)
@@ -192,6 +193,7 @@ class Periocular(_Warp):
         self.region, self.size, self.extent = region, (size[0], size[1]), extent
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Where the crop lies on this image, from its landmarks."""
         place = self._part.place(_landmarks(data, params["shape"]), "keypoints")
         return {"matrix": place.matrix(self.size).tolist(), "place": asdict(place)}
 

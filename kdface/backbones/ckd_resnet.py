@@ -20,6 +20,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Linear(channels // SE_REDUCTION, channels)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to a gate (N, C, 1, 1) in 0..1: sigmoid(W2 relu(W1 mean(x)))."""
         gate: Tensor = self.fc2(self.fc1(features.mean((2, 3))).relu()).sigmoid()
         return gate[:, :, None, None]
 
@@ -44,6 +45,7 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H', W'): shortcut + gate * conv(relu(bn(conv(relu(bn(x)))))) (pre-activation)."""
         out = self.conv1(self.relu1(self.bn1(features)))
         out = self.conv2(self.relu2(self.bn2(out)))
         shortcut = features if self.downsample is None else self.downsample(features)

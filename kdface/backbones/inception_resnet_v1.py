@@ -45,6 +45,7 @@ class Concat(nn.Module):
             self.add_module(name, branch)
 
     def forward(self, features: Tensor) -> Tensor:
+        """The branches' maps side by side, along the channels."""
         return torch.cat([getattr(self, name)(features) for name in self.names], 1)
 
 
@@ -60,6 +61,7 @@ class Residual(Concat):
         self.conv2d = nn.Conv2d(inner, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """x + scale * conv(branches(x)), through ReLU unless it is the last block."""
         out: Tensor = features + self.scale * self.conv2d(super().forward(features))
         return out.relu() if self.activate else out
 

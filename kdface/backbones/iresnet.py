@@ -34,6 +34,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(channels // SE_REDUCTION, channels, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape: x * sigmoid(W2 relu(W1 mean(x)))."""
         squeezed = self.fc1(features.mean((2, 3), keepdim=True)).relu()
         gate: Tensor = self.fc2(squeezed).sigmoid()
         return features * gate
@@ -59,6 +60,7 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H', W'): shortcut + bn(conv(prelu(bn(conv(bn(x)))))), no activation after the sum."""
         out: Tensor = self.conv1(self.bn1(features))
         out = self.bn3(self.conv2(self.prelu(self.bn2(out))))
         if self.se_block is not None:

@@ -41,6 +41,7 @@ class Bottleneck(nn.Module):
         self.project = _conv(inner, outputs, 1, activate=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Expand by 1x1, filter each channel by 3x3, project by 1x1; plus x where the shapes agree."""
         out: Tensor = self.project(self.conv_dw(self.conv(features)))
         return out + features if self.residual else out
 

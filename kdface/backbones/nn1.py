@@ -22,6 +22,7 @@ class Maxout(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, D) to (N, D'): the larger of each pair of linear outputs."""
         pairs: Tensor = self.linear(features)
         return pairs.view(len(pairs), -1, 2).max(2).values
 

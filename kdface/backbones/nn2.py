@@ -29,6 +29,7 @@ class Row(NamedTuple):
     stride: int
 
     def outputs(self, inputs: int) -> int:
+        """The channels that this row gives for `inputs` channels; a pool without projection passes them on."""
         return self.single + self.conv3 + self.conv5 + (self.project or inputs)
 
 
@@ -95,6 +96,7 @@ class L2Pool(nn.Module):
     """The L2 norm over each 3x3 window, sqrt(sum x^2), stride 1, zeros around the border."""
 
     def forward(self, features: Tensor) -> Tensor:
+        """The root of the sum of squares of each 3x3 neighbourhood, stride 1."""
         # Float32: squares overflow in half precision. The floor keeps the square root's gradient at 0 finite.
         squares = functional.avg_pool2d(features.float().square(), 3, 1, padding=1) * 9.0
         return squares.clamp_min(1e-12).sqrt().to(features.dtype)
@@ -128,6 +130,7 @@ class Inception(nn.Module):
         self.branches["pooled"] = pooled
 
     def forward(self, features: Tensor) -> Tensor:
+        """The branches' maps side by side, along the channels."""
         return torch.cat([branch(features) for branch in self.branches.values()], 1)
 
 

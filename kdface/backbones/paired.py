@@ -113,6 +113,7 @@ class Paired(nn.Module):
         return embeddings
 
     def train(self, mode: bool = True) -> Paired:
+        """As `nn.Module.train`, for both networks; frozen norms stay in evaluation mode."""
         super().train(mode)
         for network in self.networks.values():
             network.train(mode)

@@ -53,6 +53,7 @@ class Block(nn.Module):
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
+        """Two 3x3 convolutions and the identity: relu(f(x)) + x, or relu(f(x) + x) where `order` says so."""
         out: Tensor = self.bn2(self.conv2(self.bn1(self.conv1(features)).relu()))
         return out.relu() + features if self.order == "relu_add" else (out + features).relu()
 

@@ -46,7 +46,8 @@ class SynchronisedBatchNorm(_BatchNorm):
 class Unregistered(Protocol):
     """A module that computes with modules that are not its children, whose layers its children hold."""
 
-    def unregistered(self) -> Sequence[nn.Module]: ...
+    def unregistered(self) -> Sequence[nn.Module]:
+        """Modules that it uses and that `modules()` does not list."""
 
 
 def synchronise(module: nn.Module) -> nn.Module:

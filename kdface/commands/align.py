@@ -17,6 +17,7 @@ _LISTED = 10  # photographs told one by one
 
 
 def run(words: list[str]) -> int:
+    """`kdface data align`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "data align",
         words,

@@ -8,6 +8,7 @@ from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
+    """`kdface claims`: returns the exit code. Raises `UserError` for words that it does not understand."""
     if len(words) != 1:
         raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
     from kdface.reports.claims import findings, markdown

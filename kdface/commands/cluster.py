@@ -13,6 +13,7 @@ _ROWS, _COLUMNS = 24, 10  # of the contact sheet
 
 
 def run(words: list[str]) -> int:
+    """`kdface cluster`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "cluster",
         words,

@@ -10,6 +10,7 @@ _USAGE = "kdface config why KEY [OVERRIDES], or kdface config diff RUN RUN"
 
 
 def run(arguments: list[str]) -> int:
+    """`kdface config`: returns the exit code. Raises `UserError` for words that it does not understand."""
     match arguments:
         case ["why", key, *overrides]:
             return why(key, overrides)

@@ -21,6 +21,7 @@ _MOST_LISTED = 10
 
 
 def run(words: list[str]) -> int:
+    """`kdface data`: returns the exit code. Raises `UserError` for words that it does not understand."""
     usage = (
         "kdface data verify DATASET [KEY=VALUE] [OTHER_DATASET [KEY=VALUE]], kdface data card DATASET, "
         "kdface data preview DATASET, kdface data align FOLDER -o CROPS"

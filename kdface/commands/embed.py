@@ -11,6 +11,7 @@ _LISTED = 10  # broken files told one by one
 
 
 def run(words: list[str]) -> int:
+    """`kdface embed`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "embed",
         words,

@@ -24,6 +24,7 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 
 def run(words: list[str]) -> int:
+    """`kdface evaluate`: returns the exit code. Raises `UserError` for words that it does not understand."""
     about = "Evaluate a run:  run=PATH [checkpoint=best] [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]"
     arguments = parse("evaluate", words, about)
     stored = [word for word in arguments.overrides if word.startswith("embeddings=")]

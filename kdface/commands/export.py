@@ -23,6 +23,7 @@ _INSIGHTFACE = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet_na
 
 
 def run(words: list[str]) -> int:
+    """`kdface export`: returns the exit code. Raises `UserError` for words that it does not understand."""
     formats = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--to"]
     rest = [word for place, word in enumerate(words) if word != "--to" and (not place or words[place - 1] != "--to")]
     runs = [word.removeprefix("run=") for word in rest if word.startswith("run=")]

@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
     """Mistakes are `UserError`s that name the command."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises `UserError` in place of argparse's exit."""
         raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
 
 
@@ -37,6 +38,7 @@ class Given:
 
     @property
     def run(self) -> str:
+        """The run that `run=` names."""
         return str(self.values["run"])
 
 

@@ -13,6 +13,7 @@ from kdface.commands.verify import COSINE, FAR
 
 
 def run(words: list[str]) -> int:
+    """`kdface identify`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "identify",
         words,

@@ -7,6 +7,7 @@ from kdface.errors import UserError, nearest
 
 
 def run(arguments: list[str]) -> int:
+    """`kdface list`: returns the exit code. Raises `UserError` for words that it does not understand."""
     if not arguments:
         for group in groups():
             print(f"{group:<14} {len(choices(group))} choices")

@@ -10,6 +10,7 @@ from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
+    """`kdface pack`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "pack",
         words,

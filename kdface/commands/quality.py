@@ -21,6 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
+    """`kdface quality`: returns the exit code. Raises `UserError` for words that it does not understand."""
     parser = _Parser(
         prog="kdface quality",
         description="Grade each image of a folder of aligned crops, those in folders below it too. Crops of another "

@@ -23,6 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
+    """`kdface report`: returns the exit code. Raises `UserError` for words that it does not understand."""
     parser = _Parser(prog="kdface report", description="One self-contained HTML file of every run below a folder.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as runs")
     parser.add_argument(

@@ -185,6 +185,7 @@ class Session:
         self.unfinished += watcher.unfinished
 
     def tell(self) -> int:
+        """Print how the sweep ended; returns the exit code."""
         assert self.ledger is not None
         return tell(self.failed, self.unfinished, shown(self.ledger.root))
 
@@ -220,6 +221,7 @@ def launcher_words(overrides: Sequence[str]) -> list[str]:
 
 
 def is_swept(override: str) -> bool:
+    """Whether an override names several values: `a=1,2`, `range(...)`, `choice(...)`."""
     try:
         return bool(OverridesParser.create().parse_override(override).is_sweep_override())
     except Exception:  # what cannot be read is told of when it is composed

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(words: list[str]) -> int:
+    """`kdface sync`: returns the exit code. Raises `UserError` for words that it does not understand."""
     arguments = parse("sync", words, "Replay runs to a logger:  RUN [RUN ...] logger=wandb [logger.wandb.project=NAME]")
     paths = [word for word in arguments.overrides if "=" not in word]
     overrides = [word for word in arguments.overrides if "=" in word]

@@ -33,6 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
+    """`kdface table`: returns the exit code. Raises `UserError` for words that it does not understand."""
     parser = _Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
     parser.add_argument(
         "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"

@@ -11,6 +11,7 @@ from kdface.startup import without_collection
 
 
 def run(words: list[str]) -> int:
+    """`kdface train`: returns the exit code. Raises `UserError` for words that it does not understand."""
     arguments = parse(
         "train", words, "Train, evaluate and draw one run; the same command again goes on or says it is done."
     )

@@ -15,6 +15,7 @@ COSINE = Annotated[float, Ge(-1), Le(1)]
 
 
 def run(words: list[str]) -> int:
+    """`kdface verify`: returns the exit code. Raises `UserError` for words that it does not understand."""
     given = read(
         "verify",
         words,

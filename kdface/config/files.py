@@ -15,6 +15,7 @@ from kdface.errors import UserError
 
 
 def absolute(path: str) -> str:
+    """A path as an absolute one, `~` expanded; links stay as they are."""
     return str(Path(path).expanduser().absolute())
 
 

@@ -31,6 +31,7 @@ class Origins:
         return ""
 
     def set(self, key: str, origin: str) -> None:
+        """Note where a key's value comes from, and keep where earlier ones came from."""
         if key in self.where:
             self.earlier.setdefault(key, []).append(self.where[key])
         self.where[key] = origin

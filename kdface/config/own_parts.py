@@ -24,6 +24,7 @@ class CurrentFolder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find the modules that a user's own choices name, and no others, in the current folder."""
         if path is not None or fullname not in plugins():
             return None
         return PathFinder.find_spec(fullname, [os.getcwd()], target)

@@ -25,6 +25,7 @@ _FEW = 200  # rows that are made faster than processes are started
 
 
 def cache_folder() -> Path:
+    """$KDFACE_CACHE, else kdface below $XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("KDFACE_CACHE")
     if given:
         return Path(given)

@@ -27,12 +27,18 @@ Progress = Callable[[int, int], None]  # images done, images in all
 
 @runtime_checkable
 class HasRawBytes(Protocol):
-    def raw_bytes(self, index: int) -> bytes: ...
+    """A face set that can hand out an image's file as it stands."""
+
+    def raw_bytes(self, index: int) -> bytes:
+        """The bytes of one image's file, not decoded."""
 
 
 @runtime_checkable
 class HasCheck(Protocol):
-    def check(self, index: int) -> None: ...
+    """A face set that can check an image without decoding all of it."""
+
+    def check(self, index: int) -> None:
+        """Raises `DataError` if the image is broken."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +367,7 @@ def check(dataset: FaceSet, index: int) -> None:
 
 
 def bytes_of(dataset: FaceSet, index: int) -> bytes:
+    """What an image is told apart by: its file's bytes, or its pixels and landmarks where there is no file."""
     if isinstance(dataset, HasRawBytes):
         return dataset.raw_bytes(index)
     sample = dataset[index]

@@ -31,6 +31,7 @@ class JPEG(Derived):
 
     @property
     def name(self) -> str:
+        """As `lfw:jpeg20`."""
         return f"{self.dataset.name}:jpeg{self.quality}"
 
     def __getitem__(self, index: int) -> Sample:
@@ -74,6 +75,7 @@ class Pixels(Derived):
 
     @property
     def name(self) -> str:
+        """As `lfw:14px`."""
         return f"{self.dataset.name}:{self.pixels}px"
 
     def __getitem__(self, index: int) -> Sample:

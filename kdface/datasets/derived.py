@@ -25,26 +25,32 @@ class Derived:
 
     @property
     def name(self) -> str:
+        """That of the set it is made from."""
         return self.dataset.name
 
     @property
     def terms(self) -> str:
+        """The terms of use of the set it is made from."""
         return str(getattr(self.dataset, "terms", ""))
 
     @property
     def passed_over(self) -> Sequence[str]:
+        """Files that the set it is made from left out."""
         return tuple(getattr(self.dataset, "passed_over", ()))
 
     @property
     def people(self) -> Sequence[str]:
+        """Those of the set it is made from, by label."""
         return self.dataset.people
 
     @property
     def labels(self) -> NDArray[np.int64]:
+        """(N,) int64, those of the set it is made from."""
         return self.dataset.labels
 
     @property
     def keys(self) -> Sequence[str]:
+        """Those of the set it is made from."""
         return self.dataset.keys
 
     def __len__(self) -> int:
@@ -81,10 +87,12 @@ class Rows(Derived):
 
     @property
     def labels(self) -> NDArray[np.int64]:
+        """(N,) int64, of the chosen rows."""
         return self._labels
 
     @property
     def keys(self) -> Sequence[str]:
+        """Those of the chosen rows."""
         return self._keys
 
     def __len__(self) -> int:
@@ -94,7 +102,9 @@ class Rows(Derived):
         return self.dataset[int(self._rows[index])]
 
     def check(self, index: int) -> None:
+        """Check one of the chosen images. Raises `DataError` if it is broken."""
         super().check(int(self._rows[index]))
 
     def raw_bytes(self, index: int) -> bytes:
+        """The file of one of the chosen images."""
         return super().raw_bytes(int(self._rows[index]))

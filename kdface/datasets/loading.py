@@ -202,9 +202,11 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
+        """How many batches were delivered in all."""
         return {"delivered": self.delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind so many delivered batches."""
         self.delivered = state["delivered"]
 
 

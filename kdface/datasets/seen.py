@@ -39,6 +39,7 @@ class Seen(Derived):
 
     @property
     def name(self) -> str:
+        """As `lfw:masked`."""
         return f"{self.dataset.name}:{self.view}"
 
     def __getitem__(self, index: int) -> Sample:

@@ -26,6 +26,7 @@ class Renumbered(Rows):
 
     @property
     def people(self) -> Sequence[str]:
+        """The people that are left, by their new labels."""
         return self._people
 
     def __getitem__(self, index: int) -> Sample:

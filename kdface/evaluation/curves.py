@@ -35,10 +35,12 @@ class RocCurve:
 
     @property
     def n_genuine(self) -> int:
+        """Genuine pairs in all."""
         return int(self.genuine_accepted[-1])
 
     @property
     def n_impostor(self) -> int:
+        """Impostor pairs in all."""
         return int(self.impostor_accepted[-1])
 
     @property

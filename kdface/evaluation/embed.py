@@ -31,7 +31,8 @@ class Recognition(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, D)."""
 
-    def to(self, device: torch.device | str) -> Recognition: ...
+    def to(self, device: torch.device | str) -> Recognition:
+        """Itself, on a device."""
 
 
 @runtime_checkable

@@ -47,6 +47,7 @@ class Measured:
     standard_error: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
+        """As results.json holds it; what was not measured is left out."""
         rest = {"std": self.std, "low": self.low, "high": self.high, "standard_error": self.standard_error}
         return {"value": self.value, **{name: value for name, value in rest.items() if value is not None}}
 
@@ -102,7 +103,8 @@ class EvaluationProtocol(Protocol):
 
     datasets: tuple[FaceSet, ...]
 
-    def evaluate(self, embed: Embedder) -> Outcome: ...
+    def evaluate(self, embed: Embedder) -> Outcome:
+        """What came out, by the embeddings that `embed` gives. Raises `UserError` where it cannot be evaluated."""
 
 
 def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> None:
@@ -183,6 +185,7 @@ class Verification:
 
     @property
     def keys_read(self) -> tuple[set[str], ...]:
+        """The keys that it will embed, of each of its datasets."""
         first, second = self._keys()
         return (first | second,) if self.probes is self.dataset else (first, second)
 

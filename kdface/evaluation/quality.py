@@ -55,6 +55,7 @@ class QualityOutcome(Outcome):
     interval_high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        """As those of every outcome, with qualities, the discard curve and its interval."""
         names = (
             *("quality", "aligned_quality", "pair_quality", "discarded", "errors"),
             *("interval_at", "interval_low", "interval_high"),
@@ -143,6 +144,7 @@ class QualityEDC:
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
+        """The keys of the pairs, of each dataset."""
         return (self.pairs.keys(),) * len(self.datasets)
 
     def require(self, network: Tested, where: str) -> None:

@@ -59,6 +59,7 @@ class QuantisedEmbedder(Embedder):
         return _through(self.embed(dataset, keys, mirror))
 
     def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
+        """(N, C): as the wrapped embedder's, through bytes."""
         return _through(self.embed.logits(dataset, keys))
 
     def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
@@ -66,12 +67,15 @@ class QuantisedEmbedder(Embedder):
         raise _no_probabilities("a quantised test")
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
+        """(N,): as the wrapped embedder's; a quality is no vector and stays as it is."""
         return self.embed.quality(dataset, keys)
 
     def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
+        """As the wrapped embedder's: both in one pass over the images."""
         self.embed.embed_and_grade(dataset, keys, network)
 
     def frozen(self, network: Recognition) -> Embedder:
+        """An embedder of another network, quantised too."""
         return QuantisedEmbedder(self.embed.frozen(network))
 
 
@@ -108,6 +112,7 @@ class Quantised:
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
+        """Those of the wrapped protocol."""
         return tuple(keys for _, keys in images_read(self.protocol))
 
     def require(self, network: Tested, where: str) -> None:
@@ -118,9 +123,11 @@ class Quantised:
 
     @property
     def left_out(self) -> list[str]:
+        """Those of the wrapped protocol."""
         return getattr(self.protocol, "left_out", [])
 
     def evaluate(self, embed: Embedder) -> Outcome:
+        """The wrapped protocol's outcome on quantised embeddings; `choices` says so."""
         outcome = self.protocol.evaluate(QuantisedEmbedder(embed))
         outcome.choices["quantised"] = "round(127 f / max|f_i|), one byte per number"
         return outcome

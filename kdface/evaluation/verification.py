@@ -30,6 +30,7 @@ class FoldRate:
 
     @property
     def mean(self) -> float:
+        """The mean over the folds, a fraction."""
         return float(self.per_fold.mean())
 
     @property

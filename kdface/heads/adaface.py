@@ -83,6 +83,7 @@ class AdaFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """psi = cos(theta - m z) - m (1 + z) with z = clip(h (|x| - mean) / std, -1, 1), |x| without gradient."""
         norm, direction = polar(embedding)
         length = norm.detach().clamp(_SHORTEST, _LONGEST)
         if self.training:

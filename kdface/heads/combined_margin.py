@@ -53,11 +53,13 @@ class CombinedMargin(MarginSoftmax):
         self.interclass_filter = interclass_filter
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos(m1 theta + m2) - m3; beyond pi as InsightFace goes on: cos theta - m2 sin m2 - m3 for m1 = 1."""
         theta = self.m1 * angle(cosine) + self.m2
         beyond = cosine - self.m2 * math.sin(self.m2) if self.m1 == 1 else -torch.ones_like(cosine)
         return torch.where(theta <= math.pi, torch.cos(theta), beyond) - self.m3
 
     def eta(self, cosine: Tensor) -> Tensor | None:
+        """cos theta, and 0 above `interclass_filter`; None without a filter."""
         if self.interclass_filter is None:
             return None
         return cosine.masked_fill(cosine.detach() > self.interclass_filter, 0.0)

@@ -83,9 +83,11 @@ class CRFIQA(MarginSoftmax):
             return self._predict(embedding.to(dtype))
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos(theta + m)."""
         return torch.cos(angle(cosine) + self.margin)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """ArcFace's loss + lambda * smooth L1 of the predicted quality against the certainty ratio."""
         out = super().classify(embedding, label)
         off = smooth_l1_loss(self._predict(embedding), certainty_ratio(out.cosine, label), beta=BETA)
         return out._replace(loss=out.loss + self.quality_weight * off)

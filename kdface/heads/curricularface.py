@@ -71,6 +71,8 @@ class CurricularFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """cos(theta + m) for the own class, cos theta (t + cos theta) for others that are harder, t a running mean of
+        the own cosine."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         own = cosine.gather(1, target)

@@ -108,6 +108,7 @@ class ElasticFaceArc(_ElasticFace):
         self.monotone = monotone
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos(theta + m), m drawn anew for each image."""
         margin = self.draw_margins(cosine)
         theta = angle(cosine) + margin
         if not self.monotone:
@@ -151,4 +152,5 @@ class ElasticFaceCos(_ElasticFace):
         )
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos theta - m, m drawn anew for each image."""
         return cosine - self.draw_margins(cosine)

@@ -245,6 +245,7 @@ class MarginSoftmax(Classifier):
         """Called in each forward pass in training mode, before anything else: schedules count here."""
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """Cross-entropy of s psi(theta_y) and s eta(theta_j), and the regulariser of the head."""
         if self.training:
             self.advance()
         norm, direction = polar(embedding)

@@ -84,6 +84,7 @@ class MagFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """cos(theta + m(a)) with a margin linear in a = clip(|x|), and lambda_g g(a) that rewards long features."""
         norm, direction = polar(embedding)
         (low, high), (least, most) = self.norms, self.margins
         length = norm.clamp(low, high)

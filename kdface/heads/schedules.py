@@ -57,6 +57,7 @@ class ScheduledMarginSoftmax(MarginSoftmax):
         self.iteration.fill_(step)
 
     def advance(self) -> None:
+        """Count one iteration of training."""
         if not self._counts:
             return
         # Not in place: a compiled backward pass may recompute the margin from the buffer it was read from and would

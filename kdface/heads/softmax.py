@@ -58,6 +58,7 @@ class Softmax(Classifier):
                 nn.init.uniform_(self.bias, -(embedding_size**-0.5), embedding_size**-0.5)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """Cross-entropy of W x + b, neither normalised."""
         weight = self.weight.to(embedding.dtype)
         product = embedding @ weight.T
         lengths = vector_norm(embedding.detach(), dim=1, keepdim=True) * vector_norm(weight.detach(), dim=1)
@@ -121,6 +122,7 @@ class CosFace(MarginSoftmax):
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos theta - m."""
         return cosine - self.margin
 
 
@@ -151,4 +153,5 @@ class ArcFace(MarginSoftmax):
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """cos(min(theta + m, pi))."""
         return torch.cos((angle(cosine) + self.margin).clamp_max(math.pi))

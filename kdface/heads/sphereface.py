@@ -60,6 +60,7 @@ class SphereFace(MarginSoftmax):
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """(-1)^k cos(m theta) - 2k for theta in [k pi/m, (k+1) pi/m]."""
         return monotone_cosine(self.margin * angle(cosine))
 
 
@@ -94,6 +95,7 @@ class SphereFacePlus(SphereFace):
         self.energy_weight = energy_weight
 
     def regulariser(self, norm: Tensor, unit_weight: Tensor, label: Tensor) -> Tensor:
+        """The mean of 1 / angle^2 over pairs of the batch's classes, times `energy_weight`."""
         # Masks instead of torch.unique: sizes that depend on the data would break a compiled graph.
         first = ~(label[:, None] == label).tril(-1).any(1)
         pairs = (first[:, None] & first).triu(1)
@@ -139,6 +141,7 @@ class SphereFace2017(ScheduledMarginSoftmax):
         self.annealing = (lambda_base, lambda_gamma, lambda_power, lambda_min)
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """(lambda cos theta + psi_SphereFace) / (1 + lambda), lambda falling with the iterations."""
         mix = annealed_lambda(self.iteration.to(cosine.dtype), *self.annealing)
         return (mix * cosine + monotone_cosine(self.margin * angle(cosine))) / (1.0 + mix)
 
@@ -171,9 +174,11 @@ class GASoftmax(MarginSoftmax):
         self.margin = margin
 
     def psi(self, cosine: Tensor) -> Tensor:
+        """1 - 2 m theta / pi."""
         return 1.0 - 2.0 / math.pi * self.margin * angle(cosine)
 
     def eta(self, cosine: Tensor) -> Tensor:
+        """1 - 2 theta / pi."""
         return 1.0 - 2.0 / math.pi * angle(cosine)
 
     def plain_logits(self, embedding: Tensor) -> Tensor:

@@ -112,6 +112,7 @@ class SphereFace2(Head):
         return self.scale * similarity
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """One binary logistic loss for each class, weighed lambda for the own class and 1 - lambda for others."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         if self.gradient == "exact":

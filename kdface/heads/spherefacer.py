@@ -90,17 +90,21 @@ class SphereFaceR(ScheduledMarginSoftmax):
         self.penalty_weight = penalty_weight
 
     def psi(self, cosine: Tensor) -> Tensor | None:
+        """v0: monotone cos(m theta); v1: cos(min(m theta, pi)); None for v2, which moves the others."""
         if self.form == "v2":
             return None
         theta = self._current_margin(cosine) * angle(cosine)
         return monotone_cosine(theta) if self.form == "v0" else torch.cos(theta.clamp_max(math.pi))
 
     def eta(self, cosine: Tensor) -> Tensor | None:
+        """v2: cos(theta / m); None otherwise."""
         if self.form != "v2":
             return None
         return torch.cos(angle(cosine) / self._current_margin(cosine))
 
     def regulariser(self, norm: Tensor, unit_weight: Tensor, label: Tensor) -> Tensor | None:
+        """Soft feature normalisation: weight * mean | |x| - t | (l1) or its square; None where the norm is hard or
+        free."""
         if self.feature_norm != "soft":
             return None
         gap = norm - self.target_norm

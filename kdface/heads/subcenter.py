@@ -63,6 +63,7 @@ class SubCenterArcFace(ArcFace):
         return self.scale * self.nearest(embedding)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """ArcFace on the cosine of the nearest of K centres of each class."""
         assert self.scale is not None
         cosine = self.nearest(embedding)
         target = label[:, None]

@@ -52,6 +52,7 @@ class UniFace(Head):
         self.bias = nn.Parameter(torch.tensor(math.log(10.0 * num_classes)))
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """log(1 + e^-(s (cos theta_y - m) - b)) + w * sum over others of log(1 + e^(s cos theta_j - b))."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         own = cosine.gather(1, target) - self.margin

@@ -94,6 +94,7 @@ class FaceData(pl.LightningDataModule):
         self._delivered = 0
 
     def train_dataloader(self) -> ResumableLoader:
+        """Batches of the training set in the order of (seed, epoch), this rank's share, behind what was delivered."""
         trainer = self.trainer
         parts, rank, world = 1, 0, 1
         if trainer is not None:
@@ -105,9 +106,11 @@ class FaceData(pl.LightningDataModule):
         return self.loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each validation set; empty without one."""
         return self._images(self.validation)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each test set; empty without one."""
         return self._images(self.test)
 
     def _images(self, protocols: Mapping[str, EvaluationProtocol]) -> list[DataLoader[Any]]:
@@ -129,9 +132,11 @@ class FaceData(pl.LightningDataModule):
         return datasets_of(self.validation)
 
     def state_dict(self) -> dict[str, int]:
+        """How many batches were delivered."""
         return {"delivered": self._delivered if self.loader is None else self.loader.delivered}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on behind them."""
         self._delivered = int(state_dict["delivered"])
 
 

@@ -29,19 +29,23 @@ class WeightAverage(pl.Callback):
         self._step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the average, a copy of the trained part, as `pl_module.averaged`."""
         if getattr(pl_module, "averaged", None) is None:
             pl_module.averaged = copy.deepcopy(self._trained(pl_module)).requires_grad_(False).eval()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the step, so that a part of an accumulated batch is told from a step."""
         self._step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the average in evaluation mode: Lightning has just set all modules to training."""
         self._averaged(pl_module).eval()
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """average += (1 - min(decay, (1 + t) / (10 + t))) * (weights - average) after step t."""
         step = trainer.global_step
         if step == self._step:
             return  # a part of an accumulated batch
@@ -55,15 +59,19 @@ class WeightAverage(pl.Callback):
                 mean.copy_(value)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate the average."""
         self._swap(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with the trained weights."""
         self._swap(pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Test the average."""
         self._swap(pl_module)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with the trained weights."""
         self._swap(pl_module)
 
     @torch.no_grad()

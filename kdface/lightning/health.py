@@ -34,11 +34,14 @@ class Health(pl.Callback):
         self._told: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the step that training starts at."""
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Warn of broken images that were left out and of zero embeddings; raise `UserError` for a loss that is not
+        finite."""
         if skipped := getattr(batch, "skipped", None):
             log.warning("left out %d broken image(s): %s", len(skipped), "; ".join(skipped))
         metrics = trainer.callback_metrics

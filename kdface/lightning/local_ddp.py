@@ -31,6 +31,7 @@ class LocalDDP(DDPStrategy):
         self.timeout = timeout
 
     def setup_distributed(self) -> None:
+        """As `DDPStrategy`, on the loopback interface where all ranks are on this machine."""
         environment = self.cluster_environment
         here = environment is not None and self.num_nodes == 1 and not environment.creates_processes_externally
         if environment is not None and here and not torch.distributed.is_initialized():

@@ -29,6 +29,7 @@ class Progress(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the meter, and log each head's loss scale."""
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
             self.meter = Meter("training", self.total * self.batch_size, trainer.global_step * self.batch_size)
@@ -38,6 +39,7 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Move the meter by a batch."""
         step = trainer.global_step
         if step == self._last_step or self.meter is None:
             return
@@ -47,5 +49,6 @@ class Progress(pl.Callback):
         self.meter.advance(self.batch_size)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the meter."""
         if self.meter is not None:
             self.meter.close()

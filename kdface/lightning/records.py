@@ -38,12 +38,14 @@ class MetricRecords(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note time and step, from which the rate is counted."""
         self._since = (time.monotonic(), trainer.global_step)
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Write a row of training at every `log_every_n_steps`, and what was left out."""
         step = trainer.global_step
         if trainer.is_global_zero and (skipped := getattr(batch, "skipped", None)):
             self.records.write("skipped", step, epoch=trainer.current_epoch, images=skipped)
@@ -76,6 +78,7 @@ class MetricRecords(pl.Callback):
         self.records.write("train", step, epoch=trainer.current_epoch, **found, **lr, **values)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write a row for each validated set, or for the metrics that a foreign module logged."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if outcomes := getattr(pl_module, "outcomes", None):

@@ -56,6 +56,7 @@ class Resume(Checkpoint):
         self.began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to listen for signals; a run that had stopped stays stopped."""
         self.began = True
         self._last_step = trainer.global_step
         self.interruption.listen()
@@ -65,6 +66,7 @@ class Resume(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Add what a resume needs beside Lightning's own, with paths below the run folder made relative."""
         about = self.about(trainer) if self.about is not None else {}
         checkpoint["kdface"] = {**about, "step": trainer.global_step, "stopped": self._stops(trainer)}
         checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), str(self._folder), _HERE)
@@ -72,6 +74,7 @@ class Resume(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Take it back."""
         self._stopped = bool(checkpoint.get("kdface", {}).get("stopped", False))
         checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), _HERE, str(self._folder))
 
@@ -86,6 +89,7 @@ class Resume(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Save where a checkpoint is due or a signal asked for one; stop at the last step."""
         step = trainer.global_step
         stepped, self._last_step = step != self._last_step, step
         ended = self.total is not None and step >= self.total
@@ -96,6 +100,7 @@ class Resume(Checkpoint):
         self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after a validation in mid-epoch."""
         loop = trainer.fit_loop.epoch_loop
         if trainer.sanity_checking or trainer.state.fn != "fit" or loop._num_ready_batches_reached():
             return
@@ -105,6 +110,7 @@ class Resume(Checkpoint):
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of every epoch. Raises `KeyboardInterrupt` if a signal asked to stop."""
         self._save(trainer)
         if self._asked(trainer):
             raise KeyboardInterrupt

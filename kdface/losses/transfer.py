@@ -72,6 +72,7 @@ class LogitTransfer(Transfer):
         self.temperature = temperature
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """T^2 KL(teacher / T || student / T), mean over the batch."""
         assert student.logits is not None and teacher.logits is not None
         return tempered_kl(student.logits, teacher.logits, self.temperature)
 
@@ -89,6 +90,7 @@ class RelationalTransfer(Transfer):
         self.angle = angle
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """distance * RKD-D + angle * RKD-A, of the embeddings."""
         pair = student.embedding, teacher.embedding
         return self.distance * rkd_distance(*pair) + self.angle * rkd_angle(*pair)
 
@@ -97,6 +99,7 @@ class ProbabilisticTransfer(Transfer):
     """Probabilistic knowledge transfer (PKT) of embeddings: `probabilistic_transfer`."""
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """KL of the two batches' conditional probabilities of neighbours (PKT)."""
         return probabilistic_transfer(student.embedding, teacher.embedding)
 
 
@@ -112,6 +115,7 @@ class SimilarityTransfer(Transfer):
         self.stages = stages
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """The squared difference of the batches' row-normalised Gram matrices, summed over stages (SP)."""
         return _sum(similarity_preserving(student.maps[stage], teacher.maps[stage]) for stage in self.stages)
 
 
@@ -131,6 +135,7 @@ class AttentionTransfer(Transfer):
         self.p = p
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """The squared difference of normalised attention maps, summed over stages (AT)."""
         return _sum(attention_transfer(student.maps[stage], teacher.maps[stage], self.p) for stage in self.stages)
 
 
@@ -147,9 +152,11 @@ class HintTransfer(Transfer):
         self.hints = nn.ModuleDict()
 
     def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        """Make a 1x1 convolution from the student's channels to the teacher's for every stage."""
         self.hints.update({stage: FitNetsHint(student[stage], teacher[stage]) for stage in self.stages})
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """The squared difference of the convolved maps and the teacher's, summed over stages (FitNets)."""
         return _sum(self.hints[stage](student.maps[stage], teacher.maps[stage]) for stage in self.stages)
 
 
@@ -172,10 +179,12 @@ class VariationalTransfer(Transfer):
         self.information = nn.ModuleDict()
 
     def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        """Make a predictor of the teacher's maps with a variance for each channel, for every stage."""
         for stage in self.stages:
             self.information[stage] = VariationalInformation(student[stage], teacher[stage], self.initial_variance)
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
+        """The negative Gaussian log-likelihood of the teacher's maps, summed over stages (VID)."""
         return _sum(self.information[stage](student.maps[stage], teacher.maps[stage]) for stage in self.stages)
 
 

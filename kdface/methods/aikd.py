@@ -135,6 +135,7 @@ class AIKD(Method):
         )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """representation: mean 1 - cosine of both embeddings; quality: the distance of the grade from its label."""
         assert self.teacher is not None and self.views.teacher is not None
         student = self.backbone
         assert isinstance(student, Graded)
@@ -160,9 +161,11 @@ class AIKD(Method):
 
     @property
     def grades(self) -> bool:
+        """Whether it learns to grade: `quality_weight` > 0."""
         return self.quality_weight > 0
 
     def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+        """(N,) qualities of images. Raises `UserError` for images of another preprocessing."""
         self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         student = self.embedder
         assert isinstance(student, Graded)

@@ -146,6 +146,7 @@ class Method(pl.LightningModule, ABC):
 
     @property
     def embedder(self) -> nn.Module:
+        """What is shipped and evaluated: the average of the weights where there is one, else the trained backbone."""
         return self.averaged if self.averaged is not None else self.backbone
 
     @property
@@ -214,6 +215,7 @@ class Method(pl.LightningModule, ABC):
         del training
 
     def on_fit_start(self) -> None:
+        """Bring the teacher to the device, and have its first answer checked."""
         if self.teacher is not None:
             self.teacher.to(self.device)
             self.teacher.check_next()  # in this precision, on these images
@@ -257,6 +259,7 @@ class Method(pl.LightningModule, ABC):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
         return self.optimization.steps_per_epoch or max(1, self.total_steps // max(1, self.trainer.max_epochs or 1))
 
     def add_average(self) -> None:
@@ -264,6 +267,7 @@ class Method(pl.LightningModule, ABC):
         self.averaged = copy.deepcopy(self.backbone).requires_grad_(False).eval()
 
     def configure_optimizers(self) -> Any:
+        """The optimiser over the parameters that move, learning rates scaled by group, and its schedule by step."""
         plan = self.optimization
         optimizer = plan.optimizer(self.moved_groups())
         for group in optimizer.param_groups:
@@ -385,6 +389,7 @@ class Method(pl.LightningModule, ABC):
         )
 
     def on_validation_start(self) -> None:
+        """Give all ranks rank 0's buffers, which are saved, and make the embedder."""
         if self.trainer.world_size > 1:  # each rank has normalised by its own images; rank 0 is what is saved
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -435,6 +440,7 @@ class Method(pl.LightningModule, ABC):
         self._convert_sharded(checkpoint, PartialFC.whole)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take this rank's part of a head that is divided over ranks."""
         self._convert_sharded(checkpoint, PartialFC.own)
 
     def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:

@@ -104,6 +104,7 @@ class CKD(Method):
 
     @property
     def sees(self) -> tuple[Preprocessing, ...]:
+        """The preprocessing of both views."""
         return tuple(self.inputs.values())
 
     @property
@@ -128,6 +129,7 @@ class CKD(Method):
         return embedding
 
     def head_for(self, preprocessing: Preprocessing) -> nn.Module | None:
+        """The classifier of the view that a preprocessing belongs to."""
         return self.head if self._role(preprocessing) == "student" else self.teacher_head
 
     def _role(self, preprocessing: Preprocessing) -> str:
@@ -141,6 +143,8 @@ class CKD(Method):
         return normalised(images, self.inputs[role], self.memory_format, next(self.backbone.parameters()).dtype)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """Cross-entropy of both views, and T^2 KL between their tempered logits in both directions, each with its
+        weight."""
         assert self.head is not None and self.views.teacher is not None
         views = {"student": self.views.student, "teacher": self.views.teacher}
         embeddings = self.backbone({role: self._seen(batch.views[view], role) for role, view in views.items()})

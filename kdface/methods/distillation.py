@@ -69,6 +69,8 @@ class Distillation(Method):
             )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """classification: the head's loss; distillation: what `transfer` compares, or the squared difference of unit
+        embeddings."""
         assert self.teacher is not None and self.views.teacher is not None
         pixels = self.pixels(batch.views[self.views.student])
         embedding, maps = with_maps(self.backbone, pixels, self.transfer.stages if self.transfer else ())
@@ -93,6 +95,7 @@ class Distillation(Method):
         return terms
 
     def optimize_with(self, optimization: Optimization) -> None:
+        """As every method; without guidance nothing that serves the comparison is trained."""
         super().optimize_with(optimization)
         if not self.is_guided:  # ranks would wait for its gradient
             for module in (self.projection, self.transfer):

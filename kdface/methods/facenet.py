@@ -103,11 +103,13 @@ class FaceNet(Method):
         return people_by_images(labels, people, images, seed, parts)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the draws of the miner by the step, alike on all ranks."""
         super().on_train_batch_start(batch, batch_idx)
         # Not by rank: all ranks mine the same triplets from the same, gathered batch.
         self.draws.manual_seed(derive(self.optimization.seed, "mine", self.trainer.global_step, batch_idx))
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """triplet: mean of max(0, |a - p|^2 - |a - n|^2 + margin) over the mined triplets of all ranks."""
         embedding = self.embedding_of(self.pixels(batch.views[self.views.student]))
         points, label = self.points(embedding, batch)
         distances = squared_distances(points)

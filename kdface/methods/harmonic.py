@@ -109,6 +109,7 @@ class Harmonic(FaceNet):
             _start_as(start.network, backbone, self._last)
 
     def optimize_with(self, optimization: Optimization) -> None:
+        """As every method. Raises `UserError` if the run would end before the whole network is trained."""
         super().optimize_with(optimization)
         if optimization.total_steps is None or optimization.steps_per_epoch is None:
             return  # known once a Trainer trains it
@@ -125,6 +126,7 @@ class Harmonic(FaceNet):
         return self.trainer.global_step >= self.last_layer_epochs * self.steps_per_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Put what does not move yet into evaluation mode."""
         super().on_train_batch_start(batch, batch_idx)
         whole = self._trains_whole
         for name, module in self.backbone.named_children():
@@ -140,6 +142,7 @@ class Harmonic(FaceNet):
                     parameter.grad = None
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """FaceNet's, with the agreement of new and old embeddings among the metrics."""
         terms = super().terms(batch)
         whole = self._trainer is None or self._trains_whole
         if not whole and self.trainer.world_size > 1:
@@ -177,6 +180,7 @@ class Harmonic(FaceNet):
         return torch.cat([new, old.detach()]), label.repeat(2)
 
     def mined(self, distances: Tensor, label: Tensor) -> Triplets:
+        """Of the mined triplets those that can move: whose anchor or positive is embedded by the new network."""
         mined = super().mined(distances, label)
         new = len(label) // 2
         moves = (mined.anchor < new) | (mined.positive < new)

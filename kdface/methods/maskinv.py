@@ -77,9 +77,11 @@ class MaskInv(Distillation):
 
     @property
     def is_guided(self) -> bool:
+        """Whether the teacher ever has a say, before or after guidance is raised."""
         return self.guidance > 0 or bool(self.raised_guidance)
 
     def optimize_with(self, optimization: Optimization) -> None:
+        """As every method. Raises `UserError` if guidance would never be raised."""
         super().optimize_with(optimization)
         if optimization.total_steps is None or optimization.steps_per_epoch is None:
             return  # known once a Trainer trains it
@@ -109,6 +111,7 @@ class MaskInv(Distillation):
                 parameter.grad = None
 
     def weight(self, terms: dict[str, Term]) -> float:
+        """`guidance`, and `raised_guidance` from `raise_epoch` on, or once the classification loss is stable."""
         if self.raised_guidance is None:
             return self.scaled(self.guidance)
         if self.raise_epoch is not None:

@@ -19,6 +19,7 @@ class SphereFaceR(Method):
         super().__init__(backbone, head, preprocessing, views)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
+        """classification: the loss of the head."""
         assert self.head is not None
         output = self.head(self.backbone(self.pixels(batch.views[self.views.student])), batch.label)
         self.noted = output.metrics(batch.label)

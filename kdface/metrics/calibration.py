@@ -41,6 +41,7 @@ class CalibrationError(Metric):
             setattr(self, name, getattr(self, name) + torch.from_numpy(found).to(self.device))
 
     def compute(self) -> Tensor:
+        """ECE or MCE over all that was updated, a float64 scalar. Raises `ValueError` before any update."""
         found = Bins(*(state.cpu().numpy() for state in (self.samples, self.confidence, self.right)))
         if not found.samples.any():
             raise ValueError("CalibrationError: there is nothing to compute on: update() was not called.")

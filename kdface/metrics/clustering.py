@@ -23,4 +23,5 @@ class BCubedF(Gathered):
         self.keep(key, clusters=clusters, labels=labels)
 
     def compute(self) -> Tensor:
+        """The harmonic mean of BCubed precision and recall, float64."""
         return self.value(bcubed_f(**self.rows()).f)

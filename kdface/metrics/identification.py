@@ -39,6 +39,7 @@ class CMC(Gathered):
         self.keep(key, embeddings=embeddings, people=people, gallery=gallery)
 
     def compute(self) -> Tensor:
+        """(max_rank,) float64: the share of probes whose mate is among the first k."""
         rows = self.rows()
         names, listed = rows["people"].astype(str), rows["gallery"]
         sides = [(rows["embeddings"][which], names[which].tolist()) for which in (listed, ~listed)]

@@ -39,4 +39,5 @@ class ErrorDiscard(Gathered):
         self.keep(key, scores=scores, same=same, quality=quality)
 
     def compute(self) -> Tensor:
+        """The partial area under the error-versus-discard curve up to `limit`, float64."""
         return self.value(error_discard(**self.rows(), policy=self.policy).pauc(self.limit))

@@ -52,6 +52,7 @@ class EqualErrorRate(Pairs):
     higher_is_better = False
 
     def compute(self) -> Tensor:
+        """The rate at which false accepts and false rejects are equal, float64."""
         return self.value(eer(self.curve()))
 
 
@@ -61,6 +62,7 @@ class ROCArea(Pairs):
     higher_is_better = True
 
     def compute(self) -> Tensor:
+        """The area under the ROC curve, float64."""
         return self.value(auc(self.curve()))
 
 
@@ -77,6 +79,7 @@ class TARAtFAR(Pairs):
         self.far = far
 
     def compute(self) -> Tensor:
+        """The true accept rate at the largest false accept rate not above `far`, float64."""
         return self.value(tar_at_far(self.curve(), self.far))
 
 
@@ -93,6 +96,7 @@ class FNMRAtFMR(Pairs):
         self.fmr = fmr
 
     def compute(self) -> Tensor:
+        """The false non-match rate at the largest false match rate not above `fmr`, float64."""
         return self.value(fnmr_at_fmr(self.curve(), self.fmr))
 
 
@@ -112,6 +116,7 @@ class TenFoldAccuracy(Pairs):
         self.exact = exact
 
     def compute(self) -> Tensor:
+        """The mean accuracy over the folds, each at the best threshold of the others, float64."""
         accuracy = tenfold_accuracy_exact if self.exact else tenfold_accuracy
         return self.value(accuracy(**self.folds()).mean)
 
@@ -129,5 +134,6 @@ class VALAtFAR(Pairs):
         self.far = far
 
     def compute(self) -> Tensor:
+        """The mean validation rate over the folds at FAR = `far`, float64; nan if the impostors cannot resolve it."""
         found = val_at_far(far=self.far, **self.folds())
         return self.value(None if found is None else found.val.mean)

@@ -31,6 +31,7 @@ class OnnxNetwork(nn.Module):
         self.input = session.get_inputs()[0].name
 
     def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, D), computed by onnxruntime on the processor."""
         (found,) = self.session.run(None, {self.input: images.float().cpu().numpy()})
         return torch.from_numpy(found).to(images.device)
 

@@ -259,12 +259,14 @@ def style() -> AbstractContextManager[None]:
 
 
 def new_axes(height: float) -> tuple[Figure, Axes]:
+    """A figure of a column's width and a height in inches, and its axes; no window is opened."""
     figure = Figure(figsize=(COLUMN, height), dpi=300, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
+    """Raises `UserError` without runs, or for a baseline that is none of them."""
     if not runs:
         raise UserError("There are no runs to draw.")
     if baseline is not None and baseline not in runs:
@@ -276,6 +278,7 @@ def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
 
 
 def check_rates(name: str, x: Rates, y: Rates) -> None:
+    """Raises `UserError` for what is no curve of rates up to a false accept rate of 1."""
     values = np.concatenate([x, y])
     if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
         raise UserError(f"The curve of {name!r} holds values that are not rates.", expected="fractions, 0 to 1")
@@ -304,6 +307,7 @@ def draw_lines(
 
 
 def check_bands(runs: Mapping[str, Any], bands: Mapping[str, Any]) -> None:
+    """Raises `UserError` for a band without a run."""
     for name in bands:
         if name not in runs:
             raise UserError(f"There is a band for {name!r}, and no such run.", expected=", ".join(runs))

@@ -33,6 +33,7 @@ class Untrained(pl.Callback):
         self.records = records
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate the untrained network, once."""
         if trainer.global_step == 0:
             outcomes = self.run(trainer)
             if trainer.is_global_zero:
@@ -44,11 +45,13 @@ class ToldValidations(pl.Callback):
     """Says what a validation found."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the headline of every test set."""
         if trainer.is_global_zero:
             tell(getattr(pl_module, "outcomes", {}), trainer.global_step)
 
 
 def tell(outcomes: dict[str, Outcome], step: int) -> None:
+    """Log the headline of every test set."""
     for name, outcome in outcomes.items():
         shown = ", ".join(f"{key} {metric.value:.4f}" for key, metric in headline(outcome).items())
         log.info("%s at step %d: %s", name, step, shown)
@@ -88,6 +91,7 @@ class SameConfiguration(pl.Callback):
         self.config = config
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raises `UserError` if ranks have read different configurations."""
         if trainer.world_size == 1:
             return
         text = json.dumps(self.config, sort_keys=True)

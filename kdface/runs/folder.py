@@ -103,6 +103,7 @@ def _link(path: Path) -> UserError:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     write_atomic(path, lambda temporary: _write(temporary, text))
 
 
@@ -123,14 +124,17 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """The resolved configuration."""
         return self.root / "config.yaml"
 
     @property
     def metrics(self) -> Path:
+        """What was recorded, a JSON object a line."""
         return self.root / "metrics.jsonl"
 
     @property
     def results(self) -> Path:
+        """The results of the evaluation."""
         return self.root / "results.json"
 
     @property
@@ -140,6 +144,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
+        """The checkpoint that a resume goes on from."""
         return self.root / "checkpoints" / "last.ckpt"
 
     @property
@@ -150,10 +155,12 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
+        """The folder of figures."""
         return self.root / "figures"
 
     @property
     def scores(self) -> Path:
+        """The folder of scores, an .npz for each test set."""
         return self.root / "scores"
 
     @property
@@ -168,9 +175,11 @@ class RunFolder:
 
     @property
     def done(self) -> bool:
+        """Whether the run has finished."""
         return (self.root / "DONE").is_file()
 
     def mark_done(self) -> None:
+        """Mark the run as finished."""
         write_text(self.root / "DONE", "finished\n")
 
     def read_config(self) -> dict[str, Any]:

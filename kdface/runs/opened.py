@@ -32,6 +32,7 @@ class OpenedRun:
 
     @property
     def step(self) -> int:
+        """The step of the checkpoint."""
         return int(self.about["step"])
 
     @property

@@ -42,6 +42,8 @@ class Card(TypedDict, total=False):
 
 
 class Git(TypedDict, total=False):
+    """The commit and uncommitted changes that a run was started from."""
+
     commit: str | None
     diff: str | None
 
@@ -157,6 +159,8 @@ class Job(TypedDict, total=False):
 
 
 class Paths(TypedDict):
+    """The folders that a configuration names."""
+
     data: str
     runs: str
 

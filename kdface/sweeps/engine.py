@@ -51,18 +51,23 @@ class Backend(Protocol):
     capacity: int  # jobs that it takes
     at_once: int  # jobs that run at a time
 
-    def start(self, jobs: Sequence[Job]) -> None: ...
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Start jobs, for which there is room."""
 
-    def ended(self, seconds: float) -> list[Ended]: ...
+    def ended(self, seconds: float) -> list[Ended]:
+        """The jobs that have ended, waiting up to `seconds` for the first."""
 
-    def adopt(self, job: Job) -> bool: ...
+    def adopt(self, job: Job) -> bool:
+        """Whether a job still runs that an earlier command started; it is then looked after."""
 
     def waiting(self) -> dict[int, str]:
         """Of jobs that were started and have not begun, by their number: why."""
 
-    def stop(self, job: Job) -> None: ...
+    def stop(self, job: Job) -> None:
+        """Ask a job to end."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End what must not outlive this process."""
 
 
 class Source(Protocol):
@@ -70,21 +75,27 @@ class Source(Protocol):
 
     adaptive: bool
 
-    def next(self) -> Job | None: ...
+    def next(self) -> Job | None:
+        """The next job to start; None if there is none now."""
 
-    def give_up(self, job: Job) -> bool: ...
+    def give_up(self, job: Job) -> bool:
+        """Whether a running job is hopeless."""
 
-    def ended(self, job: Job, state: State) -> None: ...
+    def ended(self, job: Job, state: State) -> None:
+        """Learn how a job ended."""
 
 
 class SweepObserver(Protocol):
     """Hears what happens in a sweep: the terminal, or a test."""
 
-    def started(self, job: Job) -> None: ...
+    def started(self, job: Job) -> None:
+        """A job was started."""
 
-    def ended(self, job: Job, state: State, text: str, seconds: float) -> None: ...
+    def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
+        """A job ended after `seconds`; `text` says how."""
 
-    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None: ...
+    def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None:
+        """Called several times a second: what runs here, what runs elsewhere, what waits and why."""
 
 
 class Listed:
@@ -110,9 +121,11 @@ class Listed:
         return None
 
     def give_up(self, job: Job) -> bool:
+        """Never."""
         return False
 
     def ended(self, job: Job, state: State) -> None:
+        """Those that waited for this job may start."""
         self.states[job.number] = state
 
 

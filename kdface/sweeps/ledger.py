@@ -70,10 +70,12 @@ class Entry:
 
     @property
     def key(self) -> str:
+        """The name of its file."""
         return self.run.replace("/", "+")
 
     @property
     def title(self) -> str:
+        """Its point as people read it, or its run."""
         return " ".join(f"{key}={value}" for key, value in self.point.items()) or self.run
 
 
@@ -175,10 +177,12 @@ class Ledger:
         return sorted(found, key=lambda each: each.key)
 
     def find(self, run: str) -> Entry | None:
+        """The entry of a run; None if it is no job of this sweep."""
         file = self._file(Entry(run))
         return _read(file) if file.is_file() else None
 
     def write(self, entry: Entry) -> None:
+        """Write an entry, if it says anything new."""
         file = self._file(entry)
         if not file.is_file() or _read(file) != entry:
             write_json(file, asdict(entry))
@@ -187,6 +191,7 @@ class Ledger:
         return self.root / "jobs" / f"{entry.key}.json"
 
     def folder(self, entry: Entry) -> RunFolder:
+        """The run folder of an entry."""
         return RunFolder(self.runs / entry.run)
 
     def state(self, entry: Entry) -> State:

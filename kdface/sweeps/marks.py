@@ -32,6 +32,7 @@ class Progress:
 
 
 def note_plan(folder: RunFolder, total_steps: int) -> None:
+    """Say how many steps the run will take."""
     write_json(folder.root / "plan.json", {"total_steps": total_steps})
 
 
@@ -44,6 +45,7 @@ def note_failure(folder: RunFolder, error: str) -> None:
 
 
 def forget_failure(folder: RunFolder) -> None:
+    """Remove the mark of a failure."""
     (folder.root / "failed.json").unlink(missing_ok=True)
 
 

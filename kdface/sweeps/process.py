@@ -36,6 +36,7 @@ class Processes:
         self._lost: list[Ended] = []  # jobs that a killed server took with it
 
     def start(self, jobs: Sequence[Job]) -> None:
+        """Fork a process for every job, each on a free slot."""
         for job in jobs:
             slot = self.free.pop(0)
             self.running[job.number] = (job, slot)
@@ -77,6 +78,7 @@ class Processes:
         return {}
 
     def stop(self, job: Job) -> None:
+        """Send SIGTERM to a job."""
         self._tell_server({"stop": job.number, "signal": int(signal.SIGTERM)})
 
     def close(self) -> None:

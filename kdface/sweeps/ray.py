@@ -51,10 +51,12 @@ class Ray:
         self._task: Any = ray.remote(num_cpus=cores, num_gpus=wanted, max_retries=0)(run_child)
 
     def start(self, jobs: Sequence[Job]) -> None:
+        """Hand jobs to the cluster."""
         for job in jobs:
             self.running[self._task.remote(str(job.folder.root), self._cores)] = job
 
     def ended(self, seconds: float) -> list[Ended]:
+        """The jobs that have ended; one that Ray lost counts as killed."""
         if not self.running:
             time.sleep(seconds)
             return []
@@ -74,15 +76,18 @@ class Ray:
         return False
 
     def waiting(self) -> dict[int, str]:
+        """Jobs that have not taken their run folder yet."""
         why = f"Ray has no room yet for {self._wanted}"
         return {job.number: why for job in self.running.values() if not marks.held(job.folder)}
 
     def stop(self, job: Job) -> None:
+        """Cancel a job."""
         for reference, each in self.running.items():
             if each == job:
                 self._ray.cancel(reference, force=True)
 
     def close(self) -> None:
+        """Cancel what still runs, and leave the cluster."""
         with contextlib.suppress(Exception):
             for reference in self.running:
                 self._ray.cancel(reference, force=True)

@@ -128,6 +128,7 @@ def visible_gpus() -> list[str]:
 
 
 def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

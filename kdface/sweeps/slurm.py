@@ -151,6 +151,7 @@ class Slurm:
         self._asked = self._heard = time.monotonic()
 
     def ended(self, seconds: float) -> list[Ended]:
+        """The jobs that have left the queue, by what their run folders say."""
         time.sleep(seconds)
         queue = self._ask()
         found: list[Ended] = []
@@ -175,12 +176,15 @@ class Slurm:
         return True
 
     def waiting(self) -> dict[int, str]:
+        """Jobs that are pending, with SLURM's reason."""
         return {job.number: _told(why) for ticket, job in self.running.items() if (why := self._queue.get(ticket))}
 
     def stop(self, job: Job) -> None:
+        """Cancel a job."""
         cancel([ticket for ticket, each in self.running.items() if each == job])
 
     def close(self) -> None:
+        """Say that jobs stay in the queue, and how to cancel them."""
         if self.running:
             print(
                 f"{len(self.running)} job(s) stay in SLURM's queue: the same command waits for them, "
@@ -237,6 +241,7 @@ def _has_gpus(partition: str | None) -> bool:
 
 
 def cancel(tickets: Sequence[str]) -> None:
+    """Cancel jobs by ticket."""
     subprocess.run(["scancel", *tickets], check=False)
 
 

@@ -51,6 +51,7 @@ class Dimension:
         return self.text(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
     def text(self, value: float) -> str:
+        """A value as an override writes it."""
         return str(round(value)) if self.integer else repr(float(value))
 
 
@@ -86,6 +87,7 @@ class Space:
 
     @property
     def keys(self) -> list[str]:
+        """The searched keys."""
         return [each.key.lstrip("+") for each in self.dimensions]
 
     def drawn(self, seed: int, number: int) -> list[str]:
@@ -94,6 +96,7 @@ class Space:
         return self.job({each.key: each.draw(rng) for each in self.dimensions})
 
     def job(self, values: dict[str, Any]) -> list[str]:
+        """The overrides of one point."""
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def corners(self) -> list[list[str]]:

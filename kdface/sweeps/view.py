@@ -55,10 +55,12 @@ class Watcher:
             self._live.stop()
 
     def started(self, job: Job) -> None:
+        """Print that a job started."""
         if self._live is None:
             print(f"[{job.number}] {job.entry.title}: started, {shown(job.folder.root)}", flush=True)
 
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
+        """Print how a job ended, and the end of its log if it failed."""
         self.counts[state] = self.counts.get(state, 0) + 1
         spent = f" in {clock(seconds)}" if seconds else f", {shown(job.folder.root)}"
         if seconds:
@@ -72,6 +74,7 @@ class Watcher:
             self.unfinished.append(job.entry.title)
 
     def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None:
+        """Show the running jobs: a table on a terminal, a line now and then elsewhere."""
         now = time.monotonic()
         if now - self._said < (_QUIET_SECONDS if self._live is None else _STEP_SECONDS):
             return

@@ -132,6 +132,7 @@ class Teacher:
         """Raise `DataError` for training images of which it has nothing to say; a network says something of any."""
 
     def to(self, device: torch.device | str) -> Teacher:
+        """Itself, on a device."""
         self.network.to(device)
         if self.head is not None:
             self.head.to(device)

@@ -51,12 +51,14 @@ class StoredTeacher(Teacher):
         """Any kind of image: it looks at none."""
 
     def require_knows(self, faces: FaceSet) -> None:
+        """Raises `DataError` for images that the file lacks."""
         self.file.require(faces, faces.keys)
 
     def require_finite(self) -> None:
         """Reading the file has seen to that."""
 
     def to(self, device: torch.device | str) -> StoredTeacher:
+        """Itself; embeddings are handed out on this device."""
         self.device = torch.device(device)
         return self
 

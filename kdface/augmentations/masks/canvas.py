@@ -61,6 +61,7 @@ class Canvas:
         return picture.astype(np.float32) / 255 * min(1.0, width / self.step)
 
     def blur(self, field: Field, sigma: float) -> Field:
+        """Blur a field by a Gaussian of `sigma` canvas units."""
         return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma / self.step), np.float32)
 
     def noise(self, rng: np.random.Generator, across: float, down: float) -> Field:

@@ -40,6 +40,7 @@ class Canvas:
         return length * self.unit * self.factor
 
     def fill(self, points: Curve, ink: Ink) -> None:
+        """Fill a polygon; points are in units of the face."""
         cv2.fillPoly(self.pixels, [self._fixed(points)], _scalar(ink), cv2.LINE_AA, _SHIFT)
 
     def stroke(self, lines: Sequence[Curve] | Curve, ink: Ink, width: float, closed: bool = False) -> None:
@@ -49,6 +50,7 @@ class Canvas:
         cv2.polylines(self.pixels, fixed, closed, _scalar(ink), thickness, cv2.LINE_AA, _SHIFT)
 
     def disc(self, centre: Curve, radius: float, ink: Ink) -> None:
+        """Fill a disc; centre and radius are in units of the face."""
         x, y = self._fixed(centre).tolist()
         fixed_radius = max(1, round(self._length(radius) * (1 << _SHIFT)))
         cv2.circle(self.pixels, (x, y), fixed_radius, _scalar(ink), -1, cv2.LINE_AA, _SHIFT)

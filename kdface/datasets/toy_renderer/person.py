@@ -55,6 +55,7 @@ def ramp(colors: NDArray[np.float64], t: float) -> Color:
 
 
 def clip(value: float, low: float, high: float) -> float:
+    """The value, or the bound that it passes."""
     return min(max(value, low), high)
 
 
@@ -64,6 +65,7 @@ def bell(rng: np.random.Generator) -> float:
 
 
 def mix(a: Color, b: Color, t: float) -> Color:
+    """a for t = 0, b for t = 1, linear between."""
     return a + (b - a) * t
 
 

@@ -123,4 +123,5 @@ def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
 
 
 def as_json(found: Paper) -> dict[str, Any]:
+    """As the page's script reads it."""
     return {"name": found.name, "groups": found.groups, "metrics": found.metrics}

@@ -94,10 +94,12 @@ class Column(_Strict):
 
     @property
     def scale(self) -> float:
+        """100 for percent, 1 for fractions."""
         return 100.0 if self.unit == "percent" else 1.0
 
     @property
     def heading(self) -> str:
+        """Group and label."""
         return f"{self.group} {self.label}".strip()
 
 

@@ -29,6 +29,7 @@ class Published:
 
     @property
     def primary(self) -> bool:
+        """Whether the paper itself printed it."""
         return self.provenance == "paper"
 
 

@@ -73,10 +73,12 @@ class Table:
 
     @property
     def rows(self) -> tuple[Row, ...]:
+        """As defined."""
         return self.definition.rows
 
     @property
     def columns(self) -> tuple[Column, ...]:
+        """As defined."""
         return self.definition.columns
 
     @property

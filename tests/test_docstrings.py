@@ -1,0 +1,30 @@
+"""Whatever kdface offers by a public name says what it is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "kdface"
+
+
+def _unsaid(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not each.name.startswith("_"):
+            decorators = [ast.unparse(decorator) for decorator in each.decorator_list]
+            if not ast.get_docstring(each) and not any("overload" in d or ".setter" in d for d in decorators):
+                yield f"{name}:{each.name}"
+            if isinstance(each, ast.ClassDef):
+                yield from _unsaid(each, f"{name}:{each.name}")
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    unsaid: list[str] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        where = path.relative_to(PACKAGE).as_posix()
+        if tree.body and not ast.get_docstring(tree):
+            unsaid.append(where)
+        unsaid += _unsaid(tree, where)
+    assert unsaid == []
