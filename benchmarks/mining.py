@@ -1,6 +1,6 @@
 """Time and memory of mining semi-hard triplets from a batch of 45 people with 40 images, against another library.
 
-Three miners see the same float64 embeddings on one thread, each in a process of its own so that peaks of memory do not
+Three miners see the same float64 embeddings on one thread, each in its own process so that peaks of memory do not
 mix, and interleaved: kdface's hardest semi-hard negative of each pair, kdface's every semi-hard negative, and
 pytorch-metric-learning's `TripletMarginMiner`, which gives every one. The last two must give the same triplets, and the
 hardest of each pair among them must be the first's; that is checked. Distances are part of what is timed.

@@ -1,7 +1,7 @@
 """Time and memory of a head's training step over its classes, all of them and a tenth, and on paper at ten million.
 
 One process: CosFace under `PartialFC`, forward, loss, backward and SGD with momentum, float32, on a batch of random
-embeddings. Each measurement has a process of its own; time is the median of the steps, in seconds of the processor, and
+embeddings. Each measurement runs in its own process; time is the median of the steps, in seconds of the processor, and
 memory the peak of the resident set above what it was before there was a head. Both grow in proportion to the classes of
 a rank, so a line through the measured sizes gives what a rank with its part of ten million needs: on paper, on a
 processor like this one. What the ranks send each other, the embeddings of the batch and a few numbers a row, does not
@@ -52,7 +52,7 @@ def _measure(answer: Connection, classes: int, rate: float) -> None:
 
 
 def measured(classes: int, rate: float) -> tuple[float, float]:
-    """Seconds a step and GB, of a head with so many classes in this process."""
+    """Seconds a step and GB, of a head with this many classes in this process."""
     context = multiprocessing.get_context("fork")  # nothing of torch has run here, and imports are shared
     ours, theirs = context.Pipe()
     process = context.Process(target=_measure, args=(theirs, classes, rate))

@@ -4,7 +4,7 @@ The official way lays the flat activations of face and periocular images side by
 ordinary `BatchNorm2d` and cuts the result apart. Both ways run the same network (the official pair of ResNet-18 with
 1054 classes) over the same layers, from the same weights, on the same batch; the whole step is timed: forward, loss,
 backward, SGD. The weights after a step must agree; that is checked in float64. Times are of interleaved repeats in one
-process, peaks of memory of two steps in a process of its own: first with the allocator as it comes, which gives large
+process, peaks of memory of two steps in a separate process: first with the allocator as it comes, which gives large
 tensors back to the system, then with freed memory kept, as `kdface train` has it.
 """
 

@@ -38,7 +38,7 @@ class KdfaceLauncher(Launcher):
 
     @abstractmethod
     def backend(self, ledger: Ledger, devices: int) -> Backend:
-        """Where jobs of up to so many ranks run. Raises `UserError` where it is not installed or not to be reached."""
+        """Where jobs of up to this many ranks run. Raises `UserError` if it is not installed or cannot be reached."""
 
 
 class ProcessLauncher(KdfaceLauncher):

@@ -186,7 +186,7 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
 
     try:
         return TypeAdapter(schema, config=ConfigDict(extra="allow"))
-    except Exception:  # a type that has a configuration of its own
+    except Exception:  # a type with its own configuration
         return TypeAdapter(schema)
 
 
@@ -259,7 +259,7 @@ def require_whole(path: Path) -> None:
 
 
 def read_parsed(path: Path, parse: Callable[[str], Any], fix: str = "", kind: type[UserError] = UserError) -> Any:
-    """What `parse` makes of a UTF-8 file; a `ValueError` of its own is the reason why it cannot be read.
+    """What `parse` makes of a UTF-8 file; a `ValueError` that it raises is the reason why the file cannot be read.
 
     Raises:
         UserError: of that `kind`, with the reason.

@@ -19,7 +19,7 @@ _BORDERS = {"black": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE}
 class Misalignment:
     """Views `aligned`, the sample's image untouched, and `perturbed`, aligned by wrong landmarks (AI-KD, Babnik 2024).
 
-    Each coordinate of the five landmarks k gets noise of its own, k' = k + U[-p, p), and the image is aligned again
+    Each coordinate of the five landmarks k gets independent noise, k' = k + U[-p, p), and the image is aligned again
     by k': the least-squares similarity transform to the template. To first order the crop is then turned by
     p / sqrt(3 S) rad and resized by the same share (standard deviations; S = 2702 px^2 is the template's sum of
     squared distances from its centre) and moved by p / sqrt(15) px along each axis.

@@ -151,7 +151,7 @@ class StoredPeriocular:
 
     The stored crop is brought to `size` whatever its shape: a side that grows bilinearly, one that shrinks by areas
     (CKD's code: Pillow's bilinear filter, which widens as it shrinks). Flip and further changes are drawn once for both
-    views; geometric ones move each stored image by a share of its own size, for nothing is known of what is around it.
+    views; geometric ones move each stored image by a share of its size, since its surroundings are unknown.
     CKD's code flips the two independently, so that a quarter of its pairs are mirrored against each other.
 
     Args:

@@ -24,7 +24,7 @@ class Piped:
 
     `before` acts on the face, its landmarks as keypoints, and so on all views alike: a mask is drawn on the face where
     it has come to be, and an eye strip is cut where the eyes have. (What disturbs a strip is `standard.geometric`.)
-    `after` acts on single views, each by draws of its own; under the key `all` on every view by the same draws.
+    `after` acts on single views, each by its own draws; under the key `all` on every view by the same draws.
 
     Transforms are those of albumentations and those of `kdface.augmentations.transforms`; none that brings in other
     images. They draw from the sample's generator: the same seed, epoch and key give the same image. An image must stay

@@ -180,7 +180,7 @@ def _is_relu(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """A module without parts, or with weights of its own beside them."""
+    """A module without parts, or with its own weights beside them."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return bool(own) or next(module.children(), None) is None
 

@@ -224,7 +224,7 @@ def is_swept(override: str) -> bool:
     """Whether an override names several values: `a=1,2`, `range(...)`, `choice(...)`."""
     try:
         return bool(OverridesParser.create().parse_override(override).is_sweep_override())
-    except Exception:  # what cannot be read is told of when it is composed
+    except Exception:  # what cannot be read is reported when it is composed
         return False
 
 

@@ -1,6 +1,6 @@
 """kdface train -m, and kdface sweep status | retry | stop DIR.
 
-Hydra runs once, here; every job is a process of its own that reads its resolved configuration. All jobs are composed
+Hydra runs once, here; every job is a separate process that reads its resolved configuration. All jobs are composed
 and checked before the first one starts. What belongs to the sweep is written in its ledger (`kdface.sweeps.ledger`),
 so the same or an overlapping command runs only what is missing and goes on with what was interrupted.
 """

@@ -58,7 +58,7 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
             close(logger, "success")
         except UserError:
             raise
-        except Exception as error:  # each logger has errors of its own
+        except Exception as error:  # every logger raises its own errors
             raise UserError(
                 f"the logger failed at {folder.root}: {error}.", fix="fix it and give the command again"
             ) from None

@@ -80,7 +80,7 @@ def _train_one(arguments: Arguments) -> int:
     folder, job = run_folder(composed), None
     if not folder.done:
         is_new = not folder.config.is_file()
-        job = assemble(composed.tree)  # data that is not there is told of before a folder is made
+        job = assemble(composed.tree)  # missing data is reported before a folder is made
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(composed, arguments)
         if is_new and launched_world() == 1:

@@ -96,7 +96,7 @@ def _replaced(values: list[Override]) -> dict[str, str]:
 
 
 def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Override]) -> None:
-    """The values of the part that was replaced go with it, but for those that its successor takes too."""
+    """The values of the part that was replaced go with it, except those that its successor takes too."""
     node = OmegaConf.select(laid, path)
     if not OmegaConf.is_dict(node):
         return

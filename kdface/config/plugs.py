@@ -84,7 +84,7 @@ def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
         except ModuleNotFoundError as error:
             package = _PACKAGES.get(target.rpartition(".")[2], f'"kdface[{name}]"')
             raise UserError(f"logger={name}: {str(error).splitlines()[0]}.", fix=f"pip install {package}") from None
-        except Exception as error:  # each has errors of its own
+        except Exception as error:  # every logger raises its own errors
             log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
             continue
         made.append(guarded(logger))

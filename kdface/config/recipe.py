@@ -37,7 +37,7 @@ def left_out(loader: Any, defaults: list[Any], chosen: str) -> dict[str, Any]:
 
 
 def overrides_of_dataset(overrides: list[str], without: dict[str, Any]) -> list[str]:
-    """The overrides that choose the dataset and set its values, but for removals of what is left out already."""
+    """The overrides that choose the dataset and set its values, without removals of what is left out already."""
     kept = []
     for each in overrides:
         key = each.lstrip("+~").split("=")[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 from kdface.errors import UserError
 
-# old -> new. pl.Trainer's arguments have Lightning's names, what is not the Trainer's has a node of its own.
+# old -> new. pl.Trainer's arguments have Lightning's names, everything else has its own node.
 RENAMED = {
     "trainer.batch_size": "loader.batch_size",
     "trainer.workers": "loader.num_workers",

@@ -86,7 +86,7 @@ def _draw_all(what: str, rows: int, dtype: np.dtype[Any], draw: Callable[[int], 
     whole = np.frombuffer(mmap.mmap(-1, max(1, rows) * (dtype.itemsize + 1)), dtype=np.uint8)
     filled = whole[: rows * dtype.itemsize].view(dtype)
     done = whole[rows * dtype.itemsize : rows * (dtype.itemsize + 1)]
-    alone = rows < _FEW or current_process().daemon  # a loader's worker may not start processes of its own
+    alone = rows < _FEW or current_process().daemon  # a loader's worker may not start processes
     workers = 1 if alone else len(os.sched_getaffinity(0))
 
     def fill(first: int) -> None:

@@ -46,7 +46,7 @@ class JPEG(Derived):
 
 
 class Pixels(Derived):
-    """Every image of a set, shrunk to about so many pixels and enlarged to its size again.
+    """Every image of a set, shrunk to about this number of pixels and enlarged to its size again.
 
     Both sides shrink by sqrt(pixels / (height * width)). Shrinking averages areas, enlarging is bilinear.
 

@@ -31,7 +31,7 @@ class IJB:
 
     A template is some images of one person, a medium a photograph or a video of which they are. Keys are the names of
     the files. A face's person is its template's subject as the 1:N lists tell it; of a template in none of them nobody
-    is known, and it counts as a person of its own.
+    is known, and it counts as a separate person.
 
     Args:
         root: the folder that holds `loose_crop` and `meta`.
@@ -190,7 +190,7 @@ def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None
         raise missing(path, "a list of IJB's release, beside the folder loose_crop")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty file, which is told of below
+            warnings.simplefilter("ignore")  # of an empty file, which is reported below
             rows = np.loadtxt(path, dtype, None, delimiter, skiprows=skiprows, usecols=list(columns), ndmin=2)
     except (ValueError, OSError, OverflowError):
         raise _unreadable(path, columns, dtype, delimiter, skiprows) from None

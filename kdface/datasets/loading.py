@@ -1,6 +1,6 @@
 """From an indexable set of faces to batches of views: order, augmentation and position are pure functions.
 
-The sampler hands out (epoch, index) pairs, so a worker process needs no state of its own, and a resumed run goes on at
+The sampler hands out (epoch, index) pairs, so a worker process needs no state, and a resumed run goes on at
 the very batch where it stopped, whatever the number of workers.
 """
 
@@ -206,7 +206,7 @@ class ResumableLoader(DataLoader[Any]):
         return {"delivered": self.delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind so many delivered batches."""
+        """Go on behind the delivered batches."""
         self.delivered = state["delivered"]
 
 

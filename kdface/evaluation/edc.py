@@ -71,7 +71,7 @@ class DiscardPolicy:
 
 
 def lowest_fmr(impostors: int) -> str:
-    """The lowest false match rate that so many impostor pairs can show, rounded up to two digits."""
+    """The lowest false match rate that this number of impostor pairs can show, rounded up to two digits."""
     with localcontext(prec=2, rounding=ROUND_CEILING):
         return str(Decimal(1) / impostors)
 

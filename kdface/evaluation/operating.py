@@ -30,7 +30,7 @@ def operating_points(
     It is the lowest score t with (impostor pairs with a score of at least t) / (impostor pairs) <= FAR
     (`kdface.evaluation.curves.threshold_at_far`). A FAR needs 1 / FAR impostor pairs or more; others are left out, as
     are those at which the best-scored impostors alone are too many. `low` and `high` are percentiles of the threshold
-    over resamples of people (`kdface.evaluation.bootstrap`); null, if it is not bounded in so many resamples. Pairs of
+    over resamples of people (`kdface.evaluation.bootstrap`); null if these resamples do not bound it. Pairs of
     few people share most of their impostors: then the interval is wide, and honest.
 
     Args:

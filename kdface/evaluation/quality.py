@@ -91,7 +91,7 @@ class QualityEDC:
         seed: of the bootstrap.
 
     Raises:
-        UserError: the test has probes of its own, perturbed images are missing, or the recognition network does not
+        UserError: the test has separate probes, perturbed images are missing, or the recognition network does not
             fit the images.
     """
 

@@ -95,7 +95,7 @@ class Searches:
         """As OpenSphere counts it: the share of all probes with a mate above the k-th highest impostor score.
 
         k = ceil(`fpir` probes) among the scores of every probe with every template of anyone else, and the mate need
-        not come first. For comparison with published numbers only. None where so many scores were not kept.
+        not come first. For comparison with published numbers only. None if the scores were not kept.
         """
         k = math.ceil(fpir * len(self.mate))
         return float((self.mate > self.impostors[k - 1]).mean()) if k <= len(self.impostors) else None

@@ -19,7 +19,7 @@ class PartialFC(nn.Module):
 
     Rank r of W keeps the rows C r / W to C (r + 1) / W of the class weights, and nothing else of them. In a step every
     rank sees the embeddings of all ranks, N together. It takes the classes among its own that the batch shows and,
-    drawn uniformly, so many others that they are `sample_rate` of its classes, and with z_ij the head's logits
+    drawn uniformly, others until they are `sample_rate` of its classes, and with z_ij the head's logits
 
         loss = loss_scale * mean over i of (log sum over the taken classes of all ranks of exp z_ij  -  z_i,y_i).
 

@@ -90,7 +90,7 @@ class MetricRecords(pl.Callback):
 
 
 def record_evaluation(records: Records, step: int, outcomes: Mapping[str, Outcome], but: Collection[str] = ()) -> None:
-    """One record for each test set, but for some: metrics with their spread, and counts."""
+    """One record for each test set: metrics with their spread, and counts."""
     for name, outcome in ((name, outcome) for name, outcome in outcomes.items() if name not in but):
         records.write(
             "evaluation",

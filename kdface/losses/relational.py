@@ -1,6 +1,6 @@
 """Relations within a batch that a student can copy from a teacher whatever the two sizes of their embeddings.
 
-All of them depend on which images share a batch: on several GPUs each compares the images of its own rank only, so
+All of them depend on which images share a batch: on several GPUs each rank compares its own images only, so
 the batch of one rank is part of the method.
 """
 

@@ -139,7 +139,7 @@ class Method(pl.LightningModule, ABC):
     def order(self, labels: NDArray[np.int64], batch_size: int, seed: int, parts: int = 1) -> Order:
         """Which images each step sees: epoch -> (steps, batch_size) indices. By default every image once an epoch.
 
-        A row is split into so many `parts`, one after the other, each of which the loss sees by itself.
+        A row is split into `parts`, one after the other; the loss sees each by itself.
         """
         del parts
         return shuffled(len(labels), batch_size, seed)

@@ -94,7 +94,7 @@ class CKD(Method):
         self.kl_periocular_to_face = kl_periocular_to_face
         self.detach_face = detach_face
         self.detach_periocular = detach_periocular
-        # A network without a term of its own learns nothing past the shared stages; ranks would wait for its gradient.
+        # A network without its own term learns nothing past the shared stages; ranks would wait for its gradient.
         if not (ce_face or kl_periocular_to_face or (kl_face_to_periocular and not detach_face)):
             self.teacher_head.requires_grad_(False)
             pair.own["teacher"].requires_grad_(False)

@@ -125,7 +125,7 @@ class Recogniser:
         """Compute on this device from now on."""
         self.device = torch.device(device)
         self.network.to(self.device)
-        owner = getattr(self._grade, "__self__", None)  # a head of its own
+        owner = getattr(self._grade, "__self__", None)  # its own head
         if isinstance(owner, nn.Module):
             owner.to(self.device)
         return self

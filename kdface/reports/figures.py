@@ -1,6 +1,6 @@
 """Figures for a paper column: ROC, DET, score histogram and learning curves.
 
-Each function returns a matplotlib `Figure` of its own, drawn without pyplot and without the user's matplotlib
+Each function returns a new matplotlib `Figure`, drawn without pyplot and without the user's matplotlib
 settings; `save` writes it as PNG or PDF. The same data give the same bytes. Runs are told apart by colour,
 line style and label; the baseline is grey.
 """

@@ -138,7 +138,7 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN
     Args:
         images: (height, width, 3) uint8 RGB images.
         scores: (images,) their qualities, finite.
-        most: of more images, so many are shown, evenly spaced in the order of quality, the extremes among them.
+        most: of more images this number is shown, evenly spaced in the order of quality, the extremes among them.
     """
     if len(images) != len(scores) or not len(images) or not np.isfinite(scores).all():
         raise UserError(f"{len(images)} images and {len(scores)} qualities: need as many, all finite.")

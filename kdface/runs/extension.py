@@ -78,7 +78,7 @@ def _obstacle(job: Job, step: int) -> str:
 
 
 def _rates(job: Job, total: int, steps: int) -> list[float]:
-    """The learning rates of the first steps of a run of so many."""
+    """The learning rates of the first steps of a run."""
     plan = job.method.optimization
     parameter: Any = torch.nn.Parameter(torch.zeros(1))
     optimizer = plan.optimizer([parameter])

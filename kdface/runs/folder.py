@@ -260,7 +260,7 @@ class RunFolder:
         return None
 
     def require_final(self, step: int) -> None:
-        """Raise `UserError` where the run is finished and its checkpoint, of so many steps, is not that of its end."""
+        """Raise `UserError` if the run is finished and its checkpoint, at this step, is not that of its end."""
         final = self.read_results().get("step", step) if self.done and self.results.is_file() else step
         if step != final:
             raise UserError(

@@ -16,7 +16,7 @@ training images that it has used, people or images added or         refused (bef
 a test set                                                          goes on, noted    is this run, with a warning
 trainer.max_epochs or max_steps, raised                             another run, which goes on from the end of this
                                                                     one where schedule and method allow it
-any other value                                                     another run, in a folder of its own
+any other value                                                     another run, in its own folder
 
 Noted: data.json says under `changes` of the set since which step, and in which images.
 Refused: nothing is written, and the message names what differs and the command for another run beside this one. A

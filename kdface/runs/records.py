@@ -50,7 +50,7 @@ def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[di
 
     Args:
         path: of the file.
-        tell: is told of each other line that is broken; it is left out too.
+        tell: called for every other broken line, which is left out too.
 
     Raises:
         UserError: the file cannot be read.

@@ -49,7 +49,7 @@ class EMASettings:
 @dataclass(frozen=True)
 class ResumeSettings:
     """Attributes:
-    every_n_train_steps: write a checkpoint every so many steps as well as after each epoch; null: only then.
+    every_n_train_steps: write a checkpoint every N steps as well as after each epoch; null: only then.
     """
 
     every_n_train_steps: Annotated[int, Ge(1)] | None

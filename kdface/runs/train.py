@@ -57,7 +57,7 @@ def train(
     """Train to the end, evaluate, write the results, draw them. Returns them.
 
     A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
-    same hardware and number of ranks. `note` is told of the loss of a rank, which ends this process at once.
+    same hardware and number of ranks. `note` receives the loss of a rank, which ends this process at once.
     """
     settings = job.settings
     require_launched(settings)
@@ -297,7 +297,7 @@ def make_trainer(
 
 
 def _strategy(name: Any, world: int) -> Any:
-    """Ours in place of Lightning's DDP by name: the same, but for where its store listens."""
+    """Ours in place of Lightning's DDP by name: the same, except where its store listens."""
     if world > 1 and name in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         return LocalDDP(find_unused_parameters=name == "ddp_find_unused_parameters_true")
     return name

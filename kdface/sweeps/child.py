@@ -19,7 +19,7 @@ def run_child(folder: str, cores: int | None = None) -> int:
 
     Args:
         folder: the run folder.
-        cores: keep to so many processors that no other such job of this machine has; None: to those of the worker.
+        cores: how many processors to claim from other such jobs of this machine; None: those of the worker.
     """
     if cores is None:
         return _run(folder, None)

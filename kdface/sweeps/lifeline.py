@@ -14,7 +14,7 @@ STOPPED_BY = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SI
 
 
 def own_command(*words: str) -> list[str]:
-    """kdface as a process of its own. `-P`: a Python file that lies in the current folder is never imported."""
+    """kdface as a separate process. `-P`: a Python file that lies in the current folder is never imported."""
     return [sys.executable, "-P", "-m", "kdface", *words]
 
 

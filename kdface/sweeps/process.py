@@ -20,7 +20,7 @@ _PATIENCE = 10.0  # seconds that a job has to end after SIGTERM; a run that is k
 
 
 class Processes:
-    """Each job is a process of its own on its slot of the machine.
+    """Each job is a process on its own slot of the machine.
 
     Args:
         n_jobs: jobs at a time; None: one for each GPU, or one.

@@ -110,7 +110,7 @@ class Search:
             yield
 
     def next(self) -> Job | None:
-        """A trial that an earlier command left running, then a new one. A point that makes no configuration is told of,
+        """A trial that an earlier command left running, then a new one. A point that makes no configuration is reported,
         counts as a failed trial, and the next one is asked for."""
         fail = _optuna().trial.TrialState.FAIL
         while (trial := self._trial()) is not None:
@@ -176,7 +176,7 @@ class Search:
         trial_states = _optuna().trial.TrialState
         trial = self.trials[job.number]
         if self.prunes and job.folder.metrics.is_file() and state in (State.DONE, State.PRUNED):
-            with contextlib.suppress(RuntimeError, ValueError):  # another process has told of its end already
+            with contextlib.suppress(RuntimeError, ValueError):  # another process has reported its end already
                 self._report(job)  # what came since the last look: later trials are compared with it
         if state is State.DONE:
             values = self._values(job)

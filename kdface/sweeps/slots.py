@@ -41,7 +41,7 @@ class Slot:
     gpus: tuple[str, ...] = ()
 
     def environment(self, devices: int) -> dict[str, str]:
-        """The variables of a job that starts so many ranks: its threads, its port, its GPUs."""
+        """The variables of a job of `devices` ranks: its threads, its port, its GPUs."""
         found = {"OMP_NUM_THREADS": str(max(1, len(self.cores) // devices)), "MASTER_PORT": str(free_port())}
         if self.gpus:
             found["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -104,7 +104,7 @@ AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # jobs of a cluster, where nothing is said; a
 
 
 def share(given: float | None, devices: int, of_a_rank: int, key: str) -> float:
-    """What a job of so many ranks asks a cluster for: what is given, else so much for each rank.
+    """What a job of `devices` ranks asks a cluster for: what is given, else `of_a_rank` for each rank.
 
     Raises `UserError` where that is less than one for each rank, and not none at all.
     """

@@ -9,7 +9,7 @@ from kdface.datasets.toy_renderer.curves import Curve, spline
 from kdface.datasets.toy_renderer.head import Head
 from kdface.datasets.toy_renderer.person import Color, Person, mix
 
-_TONES = 5  # strands are drawn in so many shades of the hair
+_TONES = 5  # shades of the hair that strands are drawn in
 
 
 def _shade(hair: Color, tone: float) -> Color:

@@ -52,7 +52,7 @@ class Missing:
 
     Attributes:
         command: `train` or `evaluate`.
-        words: what follows it, but for the user's own folders of YAML.
+        words: what follows it, except the user's own folders of YAML.
         config_dirs: those.
     """
 
@@ -296,7 +296,7 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
     return UserError(
         f"column {column.heading!r}: {_shown(one.run.root)} and {_shown(two.run.root)} have {why}.",
         expected="numbers of one protocol on one version of the data",
-        fix="run the older one again, or give it a table of its own",
+        fix="run the older one again, or give it a separate table",
     )
 
 

@@ -1,4 +1,4 @@
-"""A table as an HTML page of its own: no script, no network, dark and light."""
+"""A table as a self-contained HTML page: no script, no network, dark and light."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class CRFIQA(Options):
     paper's form. The released code leaves out the + 1, and divides by nearly zero where all other centres lie more than
     90 degrees away.
 
-    A centre from the data is the direction of the mean of the person's unit embeddings. An image is a part of its own
+    A centre from the data is the direction of the mean of the person's unit embeddings. An image is its own part
     centre, which lifts its CCS the more the fewer images the person has.
 
     Attributes:

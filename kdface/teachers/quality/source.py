@@ -26,7 +26,7 @@ _BATCH = 64  # images in one forward pass
 class Options:
     """Base of the sources: holds their fields to their annotations.
 
-    `needs_network` says that a source asks the network about images of its own making, so that embeddings do not do.
+    `needs_network` says that a source asks the network about images that it makes, so that embeddings do not suffice.
 
     Raises:
         ValueError: an option does not fit; names the class, the option and what was expected.
