@@ -110,8 +110,10 @@ class Search:
             yield
 
     def next(self) -> Job | None:
-        """A trial that an earlier command left running, then a new one. A point that makes no configuration is reported,
-        counts as a failed trial, and the next one is asked for."""
+        """A trial that an earlier command left running, then a new one.
+
+        A point that makes no configuration is reported, counts as a failed trial, and the next one is asked for.
+        """
         fail = _optuna().trial.TrialState.FAIL
         while (trial := self._trial()) is not None:
             values = {each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions}
