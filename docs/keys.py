@@ -82,6 +82,8 @@ def pages(conf: Path) -> dict[str, str]:
 def _group(folder: Path) -> str:
     parts = [f"# {folder.name}"]
     for file in sorted(folder.rglob("*.yaml")):
+        if file.name.startswith("_"):
+            continue
         text = file.read_text(encoding="utf-8")
         name = file.relative_to(folder).with_suffix("").as_posix()
         if folder.name == NAMED_ONLY:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from kdface.cli import COMMANDS
-from kdface.config.paths import choices, conf_folder, groups
+from kdface.config.paths import choices, conf_folder, groups, root_groups
 
 _KEY = re.compile(r"^(\s*)([A-Za-z_][\w@]*):")
 
@@ -38,7 +38,7 @@ def answers(line: str) -> list[str]:
         if group in groups():  # bash breaks words at "=", so only what follows it is answered
             return [f"{name} " for name in choices(group) if name.startswith(start)]
         return []
-    found = [f"{name}=" for name in (*groups(), *_keys())]
+    found = [f"{name}=" for name in (*root_groups(), *_keys())]
     return sorted({each for each in found if each.startswith(word)})
 
 
@@ -46,7 +46,7 @@ def _keys() -> list[str]:
     """Dotted keys of the root, and of each group's files, read as text."""
     conf = conf_folder()
     found = _keys_of(conf / "config.yaml", "")
-    for group in groups():
+    for group in root_groups():
         for name in choices(group):
             if group not in ("experiment", "evaluation"):
                 found += _keys_of(conf / group / f"{name}.yaml", f"{group}.")

@@ -21,21 +21,17 @@ def run(words: list[str]) -> int:
 
     from kdface.config.choosing import CONFIG
     from kdface.config.compose import hydra_context, load
+    from kdface.config.hydra_api import show
 
     if arguments.cfg or arguments.info:
         with hydra_context(arguments.config_dirs) as hydra:
-            load(hydra, arguments.overrides)  # a mistake is told in our words
+            config = load(hydra, arguments.overrides)
             try:
                 if arguments.info:
                     hydra.show_info(arguments.info, config_name=CONFIG, overrides=arguments.overrides)
                 elif arguments.cfg:
-                    hydra.show_cfg(
-                        config_name=CONFIG,
-                        overrides=arguments.overrides,
-                        cfg_type=arguments.cfg,
-                        package=arguments.package,
-                        resolve=arguments.resolve,
-                    )
+                    config.hydra.overrides.task = arguments.overrides
+                    show(hydra, config, arguments.cfg, arguments.package, arguments.resolve)
             except OmegaConfBaseException as error:
                 raise UserError(f"the configuration cannot be shown: {str(error).splitlines()[0]}") from None
         return 0

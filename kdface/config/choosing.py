@@ -73,6 +73,8 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     for name in _OPEN:
         if OmegaConf.is_config(node := OmegaConf.select(laid, name)):
             OmegaConf.set_struct(node, False)
+    for override in values:
+        _own_copies(laid, override.key_or_group)
     replaced = _replaced(values)
     for path in replaced:
         if OmegaConf.is_dict(node := OmegaConf.select(laid, path)):
@@ -81,6 +83,18 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     for path, target in replaced.items():
         _drop_foreign(laid, path, target, values)
     return laid
+
+
+def _own_copies(laid: DictConfig, key: str) -> None:
+    """Nodes on the way to a key that follow another node (`protocol: ${..lfw}`) become copies of it, so that a value
+    below them is laid over the rest."""
+    node: Any = laid
+    for name in key.split(".")[:-1]:
+        if not OmegaConf.is_dict(node) or name not in node:
+            return
+        if OmegaConf.is_interpolation(node, name) and OmegaConf.is_dict(followed := node[name]):
+            node[name] = copy.deepcopy(followed)
+        node = node[name]
 
 
 def _replaced(values: list[Override]) -> dict[str, str]:

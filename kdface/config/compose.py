@@ -24,7 +24,7 @@ from kdface.config.fit import check_parts, require_tags, require_transfer
 from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, conf_folder, expand_home, groups
+from kdface.config.paths import choices, conf_folder, expand_home, groups, root_groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.refused import (
     bad_override,
@@ -242,7 +242,7 @@ def _key_of(word: str, key: str) -> bool:
 def _keys_of(hydra: Hydra, overrides: list[str]) -> list[str]:
     config = load(hydra, overrides)
     more = [f"trainer.{name}" for name in arguments()]
-    return [*groups(folders(hydra.config_loader)), *more, *_keys(OmegaConf.to_container(config, resolve=False))]
+    return [*root_groups(folders(hydra.config_loader)), *more, *_keys(OmegaConf.to_container(config, resolve=False))]
 
 
 _advising = False

@@ -17,12 +17,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import Container, DictConfig, OmegaConf
 
-__all__ = ["BASIC_SWEEPER", "Hydra", "apply_values", "composed", "folders", "grid", "hydra_over", "repository"]
+from kdface.errors import UserError
+
+__all__ = ["BASIC_SWEEPER", "Hydra", "apply_values", "composed", "folders", "grid", "hydra_over", "repository", "show"]
 
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
@@ -101,3 +104,27 @@ def grid(hydra: Hydra, overrides: Sequence[str]) -> list[list[str]]:
     """The jobs of Hydra's own multirun."""
     parsed = OverridesParser.create(hydra.config_loader).parse_overrides(list(overrides))
     return [job for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for job in batch]
+
+
+def show(hydra: Hydra, config: DictConfig, kind: str, package: str | None, resolve: bool) -> None:
+    """Print a configuration as Hydra's `--cfg` does, whose own composition knows no nodes that take any key.
+
+    Args:
+        hydra: that composed it.
+        config: with Hydra's own node.
+        kind: job, hydra or all.
+        package: the dotted key of the part to print; null: all of it. Raises `UserError` if there is none.
+        resolve: whether interpolations are replaced by their values.
+    """
+    HydraConfig.instance().set_config(config)
+    config = hydra.get_sanitized_cfg(config, kind)
+    shown = OmegaConf.select(config, package) if package not in (None, "_global_") else config
+    if shown is None:
+        raise UserError(f"--package {package}: the configuration has no such part.", fix="kdface train --cfg job")
+    if not isinstance(shown, Container):
+        print(shown)
+        return
+    if resolve:
+        OmegaConf.resolve(shown)
+    heading = f"# @package {package}\n" if package is not None else ""
+    print(heading + OmegaConf.to_yaml(shown), end="")

@@ -9,6 +9,10 @@ from pathlib import Path
 # A home folder where a value, or an element of a list or a sweep, begins; Hydra's grammar knows no unquoted `~`.
 _HOME = re.compile(r"(?<=[=\[,])~[\w.-]*(?=[/\],]|$)")
 
+# Groups that the files of conf/evaluation are composed from; a command line gives them a place:
+# +protocol@evaluation.mine=random +testset@evaluation.mine.dataset=ytf347
+WITHIN_TESTS = ("protocol", "testset")
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -35,11 +39,18 @@ def groups(folders: list[Path] | None = None) -> list[str]:
     return sorted(found)
 
 
+def root_groups(folders: list[Path] | None = None) -> list[str]:
+    """The names of the config groups that are chosen by their name alone: `head=arcface`."""
+    return [name for name in groups(folders) if name not in WITHIN_TESTS]
+
+
 def choices(group: str, folders: list[Path] | None = None) -> dict[str, str]:
     """The choices of a group with the one line that describes each (the first comment of its file)."""
     found: dict[str, str] = {}
     for folder in folders or [conf_folder()]:
         for file in sorted((folder / group).rglob("*.yaml")):
+            if file.name.startswith("_"):  # what its siblings have in common
+                continue
             name = file.relative_to(folder / group).with_suffix("").as_posix()
             found.setdefault(name, _first_comment(file))
     return dict(sorted(found.items()))

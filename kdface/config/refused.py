@@ -85,7 +85,8 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
     if missing.startswith("hydra/"):
         return _missing_plugin(missing, overrides, list(error.options or ()))
     group, _, choice = missing.partition("/")
-    word = next((each for each in overrides if each.lstrip("+") == f"{group}={choice}"), "")
+    written = re.compile(rf"\+?{re.escape(group)}(@[^=]*)?={re.escape(choice)}")
+    word = next((each for each in overrides if written.fullmatch(each)), "")
     if not word:  # one of a list: callbacks=[a,b]
         word = next((each for each in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", each)), "")
     near, listed = among(choice, list(choices(group, folders)))
@@ -96,7 +97,8 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
             origin=f"command line: {word}" if word else "a defaults list",
             fix="kdface list",
         )
-    whole = word.lstrip("+").replace(choice, near) if word else f"{group}={near}"
+    plain = word if "@" in word else word.lstrip("+")
+    whole = near.join(plain.rsplit(choice, 1)) if word else f"{group}={near}"
     return UserError(
         f"there is no {group} named {choice!r}.",
         expected=f"one of {', '.join(listed)}{or_another(group)}",

@@ -48,6 +48,8 @@ ROWS = [
             "task_name=night",
             "nothing.like.it=3",
             "experiment@x=demo",
+            "testset=toy",
+            "+protocol=toy_pairs",
         )
     ),
     *(
@@ -55,6 +57,7 @@ ROWS = [
         for word in ("trainer.nodes=1", "trainer.clip_norm=5.0", "trainer.workers=1", "trainer.evaluate_epochs=1")
     ),
     tiny("data=toy_faces", told="cannot be used"),
+    tiny("+testset@evaluation.toy_pairs.dataset=tyo", told="there is no testset named 'tyo'"),
     *(
         tiny(word, told="is not used")
         for word in (

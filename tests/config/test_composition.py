@@ -15,7 +15,7 @@ from kdface.config import choosing, hydra_api
 from kdface.config.compose import compose, compose_in, hydra_context, load
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.locate import locate
-from kdface.config.paths import choices, conf_folder, groups
+from kdface.config.paths import choices, conf_folder, groups, root_groups
 from kdface.errors import UserError
 from tests.conftest import TINY, Kdface
 
@@ -157,6 +157,13 @@ def test_every_choice_is_described_in_one_line(group: str) -> None:
         assert 3 <= len(text) <= 140, (name, text)
 
 
+def written(group: str, choice: str) -> str:
+    """The text of a choice's file, and of those of its group that it builds upon."""
+    text = (conf_folder() / group / f"{choice}.yaml").read_text()
+    bases = [each for each in (yaml.safe_load(text) or {}).get("defaults", ()) if str(each).startswith(f"/{group}/")]
+    return text + "".join(written(group, base.removeprefix(f"/{group}/")) for base in bases)
+
+
 def company(group: str, choice: str) -> list[str]:
     """What a choice cannot do without: values that are for the user to say, and parts that it fits."""
     given = [f"{group}={choice}"]
@@ -179,7 +186,7 @@ def company(group: str, choice: str) -> list[str]:
         given.append("dataset=pins90_20")
     if group == "evaluation" and choice.endswith("_harmonic"):
         given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]
-    described = (conf_folder() / group / f"{choice}.yaml").read_text()
+    described = written(group, choice)
     if (
         choice.startswith("ckd/official_")
         or "override /dataset: ckd_folders" in described
@@ -193,7 +200,7 @@ def company(group: str, choice: str) -> list[str]:
         given.append("teacher.run=runs/teacher")
     if group == "callbacks" and choice in ("best", "early_stopping"):
         given.append("validation=people")
-    text = (conf_folder() / group / f"{choice}.yaml").read_text()
+    text = described
     if (group in ("teacher", "experiment") and "run: ???" in text) or (
         group == "method" and choice in ("aikd", "distillation", "harmonic", "maskinv")
     ):
@@ -215,7 +222,7 @@ def company(group: str, choice: str) -> list[str]:
 
 # callbacks=swa is there to be refused by name, with what to use instead
 REFUSED = ("callbacks", "swa")
-CHOICES = [(group, choice) for group in groups() for choice in choices(group) if (group, choice) != REFUSED]
+CHOICES = [(group, choice) for group in root_groups() for choice in choices(group) if (group, choice) != REFUSED]
 
 
 def test_swa_is_refused_with_what_serves_instead() -> None:
@@ -226,6 +233,28 @@ def test_swa_is_refused_with_what_serves_instead() -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_passes_its_check(group: str, choice: str) -> None:
     assert compose(company(group, choice)).choices[group] == choice
+
+
+def test_a_test_set_meets_a_protocol_on_the_command_line() -> None:
+    words = ["+protocol@evaluation.mine=random", "+testset@evaluation.mine.dataset=toy"]
+    tests = compose(["evaluation=toy_pairs", *words]).tree["evaluation"]
+    assert tests["mine"] == {key: tests["toy_pairs"][key] for key in ("_target_", "dataset")}
+    words = ["+teacher@evaluation.toy_quality.recognition=embeddings", "evaluation.toy_quality.recognition.file=e.npz"]
+    found = compose(["evaluation=toy_quality", "head=magface", *words]).tree["evaluation"]["toy_quality"]["recognition"]
+    assert found == {"_target_": "kdface.teachers.from_embeddings", "file": "e.npz", "quality": None}
+
+
+def test_a_part_that_follows_another_is_given_values_of_its_own(kdface: Kdface) -> None:
+    """`probes.dataset` is `${..dataset}`, and in its turn what `toy_masked_clean.dataset` becomes."""
+    people = ["evaluation.toy_masked_clean.dataset.people=9", "evaluation.toy_masked_clean.probes.dataset.seed=5"]
+    said = kdface("train", "--cfg", "job", "--resolve", "evaluation=toy_masked", *people, "trainer.fast_dev_run=true")
+    assert said.code == 0, said
+    tests = yaml.safe_load(said.out)["evaluation"]
+    clean = tests["toy_masked_clean"]
+    assert (clean["dataset"]["people"], clean["probes"]["dataset"]["people"]) == (9, 9)
+    assert (clean["dataset"]["seed"], clean["probes"]["dataset"]["seed"]) == (0, 5)
+    assert tests["toy_masked_masked"]["dataset"]["dataset"] == tests["toy_pairs"]["dataset"]
+    assert "no such part" in kdface("train", "--cfg", "job", "--package", "optimzer").err
 
 
 def test_list_shows_groups_and_choices(kdface: Kdface) -> None:

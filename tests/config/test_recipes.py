@@ -194,8 +194,8 @@ def said_of_dataset(recipe: str) -> tuple[str, dict[str, Any]]:
     name = "toy_faces"
     given: dict[str, Any] = {}
     for entry in values["defaults"]:
-        if isinstance(entry, str) and entry != "_self_":
-            name, given = said_of_dataset(entry)
+        if isinstance(entry, str) and entry.startswith("/experiment/"):
+            name, given = said_of_dataset(entry.removeprefix("/experiment/"))
         elif isinstance(entry, dict) and "override /dataset" in entry:
             name = entry["override /dataset"]
     return name, {**given, **values.get("dataset", {})}

@@ -6,7 +6,6 @@ from functools import cache
 
 import pytest
 import torch
-import yaml
 
 from kdface.backbones import iresnet100
 from kdface.backbones.graded import Graded
@@ -15,6 +14,7 @@ from kdface.config.paths import conf_folder
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import AIKD, Views
+from tests.config.test_composition import company
 
 RECIPES = sorted(path.stem for path in (conf_folder() / "experiment" / "aikd").glob("vggface2_r100_*.yaml"))
 
@@ -30,7 +30,7 @@ def _graded(trainable: tuple[str, ...]) -> Graded:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_last_hundred_tensors_are_trained(name: str) -> None:
-    tree = yaml.safe_load((conf_folder() / "experiment" / "aikd" / f"{name}.yaml").read_text("utf-8"))
+    tree = compose(company("experiment", f"aikd/{name}")).tree
     graded = _graded(tuple(tree["method"]["trainable"]))
     tensors = dict(graded.backbone.named_parameters())
     assert (len(tensors), sum(each.numel() for each in tensors.values())) == (463, 65_156_160)
@@ -48,14 +48,7 @@ def test_the_quality_head_as_published() -> None:
 
 @pytest.mark.parametrize("name", [*RECIPES, "small"])
 def test_every_recipe_composes(name: str) -> None:
-    given = {
-        "from_run": ["teacher.run=folder"],
-        "from_weights": ["teacher.weights=weights.pth"],
-    }
-    text = (conf_folder() / "experiment" / "aikd" / f"{name}.yaml").read_text("utf-8")
-    words = given["from_weights" if "from_weights" in text else "from_run"]
-    words += ["teacher.quality.path=labels.csv"] if "LabelFile" in text else []
-    tree = compose([f"experiment=aikd/{name}", *words]).tree
+    tree = compose(company("experiment", f"aikd/{name}")).tree
     assert tree["method"]["views"] == {"student": "perturbed", "teacher": "aligned"}
 
 
