@@ -73,13 +73,13 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
     for name in _OPEN:
         if OmegaConf.is_config(node := OmegaConf.select(laid, name)):
             OmegaConf.set_struct(node, False)
-    for override in values:
-        _own_copies(laid, override.key_or_group)
     replaced = _replaced(values)
     for path in replaced:
         if OmegaConf.is_dict(node := OmegaConf.select(laid, path)):
             OmegaConf.set_struct(node, False)
-    apply_values(loader, values, laid)
+    for override in values:
+        _own_copies(laid, override.key_or_group)
+        apply_values(loader, [override], laid)
     for path, target in replaced.items():
         _drop_foreign(laid, path, target, values)
     return laid

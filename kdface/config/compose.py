@@ -219,7 +219,7 @@ def _choices(overrides: list[str], loader: Any) -> list[str]:
     """Choices as Hydra takes them: `+experiment=demo` as `experiment=demo`, since every group is in the root's defaults
     list; `logger=null` as `logger=none`; `experiment=null`, of a group without `none`, as no choice at all."""
     found: list[str] = []
-    known = groups(folders(loader))
+    known = root_groups(folders(loader))
     for word in overrides:
         key, _, value = word.removeprefix("+").partition("=")
         if key not in known:

@@ -20,7 +20,7 @@ from kdface.config.advice import (
     renamed,
 )
 from kdface.config.check import INJECTED, given_by_framework
-from kdface.config.paths import choices, groups
+from kdface.config.paths import choices, groups, root_groups
 from kdface.errors import UserError, nearest
 
 PACKAGE_LINE = "# @package _global_"
@@ -281,7 +281,7 @@ def require_package_line(key: str, origin: str, known: Sequence[str]) -> None:
         origin: the file and line of a value below it.
         known: the keys that the root has.
     """
-    if key in known or key not in groups() or ".yaml:" not in origin:
+    if key in known or key not in root_groups() or ".yaml:" not in origin:
         return
     file = Path(origin.rpartition(":")[0])
     if file.read_bytes().startswith(codecs.BOM_UTF8):

@@ -49,7 +49,7 @@ ROWS = [
             "nothing.like.it=3",
             "experiment@x=demo",
             "testset=toy",
-            "+protocol=toy_pairs",
+            "+testset=toy",
         )
     ),
     *(
