@@ -241,7 +241,7 @@ def test_a_test_set_meets_a_protocol_on_the_command_line() -> None:
     assert tests["mine"] == {key: tests["toy_pairs"][key] for key in ("_target_", "dataset")}
     words = ["+teacher@evaluation.toy_quality.recognition=embeddings", "evaluation.toy_quality.recognition.file=/e.npz"]
     found = compose(["evaluation=toy_quality", "head=magface", *words]).tree["evaluation"]["toy_quality"]["recognition"]
-    assert found == {"_target_": "kdface.teachers.from_embeddings", "file": "/e.npz", "quality": None}
+    assert {"_target_": "kdface.teachers.from_embeddings", "file": "/e.npz"}.items() <= found.items()
 
 
 def test_a_part_that_follows_another_is_given_values_of_its_own(kdface: Kdface) -> None:

@@ -6,11 +6,10 @@ import re
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import davies_bouldin_score, roc_curve
 
-from kdface.config.paths import conf_folder
+from kdface.config.compose import compose
 from kdface.errors import UserError
 from kdface.evaluation import EvaluationProtocol
 from kdface.evaluation.ckd import (
@@ -275,7 +274,8 @@ def test_the_official_protocols_embed_each_image_alone() -> None:
 @pytest.mark.parametrize("choice", ["periocular", "whole_faces", "eyes_and_faces"])
 def test_shipped_choices_keep_the_frames_of_a_video_together(choice: str) -> None:
     """ytf347 names its frames person_VF.jpg: V the video, F the frame; frames of one video are near copies."""
-    tests = yaml.safe_load((conf_folder() / "evaluation" / f"{choice}.yaml").read_text("utf-8"))
+    words = ["augmentation=periocular", "method.views.student=periocular"]
+    tests = compose([f"evaluation={choice}", *words]).tree["evaluation"]
     found = {name: node for name, node in tests.items() if name.startswith("ytf_")}
     assert len(found) >= 2
     for node in found.values():

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
+from kdface.config.compose import compose
 from kdface.config.locate import parameters
-from kdface.config.paths import conf_folder
 from kdface.errors import UserError
 from kdface.evaluation.clustering import Clustering, agglomerative, bcubed_f, pairwise_f
 from kdface.evaluation.protocol import Measured
@@ -166,7 +165,7 @@ def test_thresholds_that_are_none_or_equal(thresholds: tuple[float, ...]) -> Non
 
 @pytest.mark.parametrize("name", ["lfw_clusters", "toy_clusters"])
 def test_the_shipped_tests_state_every_option_with_its_default(name: str) -> None:
-    stated = yaml.safe_load((conf_folder() / "evaluation" / f"{name}.yaml").read_text("utf-8"))[name]
+    stated = compose([f"evaluation={name}"]).tree["evaluation"][name]
     known = {key: each.default for key, each in parameters(Clustering).items() if not each.required}
     assert {key: value for key, value in stated.items() if key not in ("_target_", "dataset")} == {
         **known,
