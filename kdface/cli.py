@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
     "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),
     "pack": ("kdface.commands.pack", "a run as one file to share:  RUN [-o FILE.zip|FOLDER]"),
+    "weights": (
+        "kdface.commands.weights",
+        "list | inspect FILE | check FILE: published weights, what they are",
+    ),
     "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),
     "embed": ("kdface.commands.embed", "embeddings of a folder of crops:  FOLDER run=PATH [-o FILE.npz]"),
     "verify": ("kdface.commands.verify", "do two crops show one person?  A B run=PATH [far=1e-3]"),

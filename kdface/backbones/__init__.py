@@ -4,7 +4,7 @@ from kdface.backbones.backbone import Backbone
 from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.inception_resnet_v1 import inception_resnet_v1
 from kdface.backbones.iresnet import iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano
-from kdface.backbones.mobilefacenet import mobilefacenet
+from kdface.backbones.mobilefacenet import mobilefacenet, mobilefacenet_wide
 from kdface.backbones.nn1 import nn1
 from kdface.backbones.nn2 import nn2, nn4, nns2
 from kdface.backbones.sfnet import sfnet4, sfnet10, sfnet20, sfnet36, sfnet64
@@ -21,6 +21,7 @@ __all__ = [
     "iresnet_nano",
     "load_weights",
     "mobilefacenet",
+    "mobilefacenet_wide",
     "nn1",
     "nn2",
     "nn4",

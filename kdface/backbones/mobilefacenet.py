@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, EmbeddingSize, ImageSize, halved
+from kdface.backbones.iresnet import Depth
 from kdface.backbones.prelu import PReLU
+
+PAPER = (1, 4, 6, 2)  # blocks of the stem's second part and of the three layers
 
 
 def _conv(
@@ -30,11 +35,10 @@ def _conv(
 
 
 class Bottleneck(nn.Module):
-    """Inverted residual: 1x1 expansion, 3x3 depthwise (stride), linear 1x1; plus the input at stride 1."""
+    """Inverted residual: 1x1 to `inner` channels, 3x3 depthwise (stride), linear 1x1; plus the input at stride 1."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, inner: int, stride: int) -> None:
         super().__init__()
-        inner = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.conv = _conv(inputs, inner, 1)
         self.conv_dw = _conv(inner, inner, 3, stride, padding=1, groups=inner)
@@ -46,9 +50,9 @@ class Bottleneck(nn.Module):
         return out + features if self.residual else out
 
 
-def _repeat(channels: int, blocks: int) -> nn.Sequential:
-    """Residual bottlenecks of expansion 2, under the name `model` that published weights use."""
-    bottlenecks = nn.Sequential(*(Bottleneck(channels, channels, 2, 1) for _ in range(blocks)))
+def _repeat(channels: int, inner: int, blocks: int) -> nn.Sequential:
+    """Residual bottlenecks, under the name `model` that published weights use."""
+    bottlenecks = nn.Sequential(*(Bottleneck(channels, channels, inner, 1) for _ in range(blocks)))
     return nn.Sequential(OrderedDict([("model", bottlenecks)]))
 
 
@@ -57,9 +61,18 @@ class MobileFaceNet(Backbone):
 
     The last map is not averaged: a depthwise convolution of its full size (GDConv, 7x7 at 112x112) weighs
     each cell.
+
+    InsightFace's variants widen what the bottlenecks hand on, by `width`, and keep what they compute inside; the second
+    convolution of the stem, whose 64 groups stay, then looks at `width` channels each.
     """
 
-    def __init__(self, embedding_size: int, image_size: ImageSize) -> None:
+    def __init__(
+        self,
+        embedding_size: int,
+        image_size: ImageSize,
+        width: int = 1,
+        blocks: tuple[int, int, int, int] = PAPER,
+    ) -> None:
         super().__init__(
             embedding_size,
             image_size,
@@ -72,15 +85,18 @@ class MobileFaceNet(Backbone):
                 "embedding": ("conv_6_sep", "conv_6_dw", "conv_6_flatten", "linear", "bn"),
             },
         )
-        self.conv1 = _conv(3, 64, 3, 2, padding=1)
-        self.conv2_dw = _conv(64, 64, 3, padding=1, groups=64)
-        self.conv_23 = Bottleneck(64, 64, 2, 2)
-        self.conv_3 = _repeat(64, 4)
-        self.conv_34 = Bottleneck(64, 128, 4, 2)
-        self.conv_4 = _repeat(128, 6)
-        self.conv_45 = Bottleneck(128, 128, 4, 2)
-        self.conv_5 = _repeat(128, 2)
-        self.conv_6_sep = _conv(128, 512, 1)
+        narrow, wide = 64 * width, 128 * width
+        self.conv1 = _conv(3, narrow, 3, 2, padding=1)
+        self.conv2_dw = (
+            _conv(narrow, narrow, 3, padding=1, groups=64) if blocks[0] == 1 else _repeat(narrow, 128, blocks[0])
+        )
+        self.conv_23 = Bottleneck(narrow, narrow, 128, 2)
+        self.conv_3 = _repeat(narrow, 128, blocks[1])
+        self.conv_34 = Bottleneck(narrow, wide, 256, 2)
+        self.conv_4 = _repeat(wide, 256, blocks[2])
+        self.conv_45 = Bottleneck(wide, wide, 512, 2)
+        self.conv_5 = _repeat(wide, 256, blocks[3])
+        self.conv_6_sep = _conv(wide, 512, 1)
         self.conv_6_dw = _conv(512, 512, halved(self.image_size, 4), groups=512, activate=False)
         self.conv_6_flatten = nn.Flatten()
         self.linear = nn.Linear(512, embedding_size, bias=False)
@@ -94,3 +110,18 @@ def mobilefacenet(embedding_size: EmbeddingSize = 512, image_size: ImageSize = (
     multiply-adds.
     """
     return MobileFaceNet(embedding_size, image_size)
+
+
+def mobilefacenet_wide(
+    embedding_size: EmbeddingSize = 512,
+    image_size: ImageSize = (112, 112),
+    width: Annotated[int, Ge(1), Le(64)] = 2,
+    blocks: tuple[Depth, Depth, Depth, Depth] = PAPER,
+) -> MobileFaceNet:
+    """InsightFace's MobileFaceNet (`mbf`): 2,059,520 parameters at 512-d.
+
+    Args:
+        width: channels between the bottlenecks, as a multiple of the paper's; 4 is `mbf_large`.
+        blocks: of the stem's second part and of the three layers; (2, 8, 12, 4) is `mbf_large`.
+    """
+    return MobileFaceNet(embedding_size, image_size, width, blocks)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,17 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdface.backbones.dialects import in_our_names
+from kdface.backbones.inferred import COUNTER, nearest_backbone
 from kdface.errors import UserError
 from kdface.stored import is_plain_tensor, open_file, read_torch
 
 OWNERS = ("backbone.", "model.")  # of a checkpoint that also holds a head; "model." is AdaFace's
 WRAPPERS = ("module.", *OWNERS)  # "module." is DataParallel's and DDP's
 INSIDE = ("state_dict", "state_dict_backbone")  # the second is that of arcface_torch's files to resume from
-# The convolution that opens a layer of SFNet: `conv1` on OpenSphere's branch v0, `conv` on the later ones.
-OPENING = re.compile(r"^(layer\d\.0\.)(conv1?)(\.(?:weight|bias))$")
 COMPILED = "_orig_mod."  # torch.compile puts it in front of whatever it compiled, at any depth
 CLASSIFIER = "logits."  # the softmax classifier that facenet-pytorch's files carry beside the backbone
-COUNTER = "num_batches_tracked"  # older files lack it; nothing but a cumulative BatchNorm reads it
 SHOWN = 4  # keys named in a message
 
 
@@ -33,18 +30,17 @@ def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], or
     Accepts a .safetensors file, a bare state dict, or one under the key `state_dict` or arcface_torch's
     `state_dict_backbone`; drops the prefixes `module.`, `backbone.`, `model.` (AdaFace) and `_orig_mod.`; takes
     only the keys under `backbone.` or `model.` where there are any; leaves out facenet-pytorch's `logits.*`; takes
-    OpenSphere's SFNet by the names of either branch; allows `num_batches_tracked` to be absent. Everything else
-    must fit exactly. Nothing in a file is executed.
+    the names of OpenSphere's branches, AdaFace and InsightFace (`kdface.backbones.dialects`); allows
+    `num_batches_tracked` to be absent. Everything else must fit exactly. Nothing in a file is executed.
 
     Raises:
         UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
             missing, unexpected and differently shaped keys and the backbone they come nearest to, or are not finite.
     """
-    given = _strip(source if isinstance(source, Mapping) else read_file(Path(source)))
+    theirs = stripped(source if isinstance(source, Mapping) else read_file(Path(source)))
     origin = origin if isinstance(source, Mapping) else str(source)
     expected = backbone.state_dict()
-    given = {key: value for key, value in given.items() if not key.startswith(CLASSIFIER)}
-    given = {_of_either_branch(key, expected): value for key, value in given.items()}
+    given = in_our_names(theirs, expected)
     missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     unexpected = [key for key in given if key not in expected]
     reshaped = [
@@ -58,7 +54,7 @@ def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], or
             f"The weights do not fit {type(backbone).__name__}: " + "; ".join(_listed(*row) for row in rows if row[1]),
             expected=f"{len(expected)} entries for an embedding of {backbone.embedding_size}"
             + (" and images of {}x{}".format(*size) if (size := getattr(backbone, "image_size", ())) else ""),
-            nearest=nearest_backbone(given),
+            nearest=nearest_backbone(theirs),
             origin=origin,
             fix="choose the backbone, embedding_size and image size these weights were trained with",
         )
@@ -67,52 +63,9 @@ def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], or
     backbone.load_state_dict(given, strict=False)  # strictness was seen to above; counters may be absent
 
 
-def nearest_backbone(weights: Mapping[str, Tensor]) -> str:
-    """The public backbone, with its defaults, that these weights are most like, and their embedding size.
-
-    Likeness is the Jaccard index of the sets of keys, then the number of equal shapes; empty where it is
-    under 0.5.
-    """
-    found = {key: tuple(value.shape) for key, value in weights.items() if not key.endswith(COUNTER)}
-    likeness, _, name = max(
-        (
-            len(known.keys() & found.keys()) / len(known.keys() | found.keys()),
-            len(known.items() & found.items()),
-            name,
-        )
-        for name, known in _public().items()
-    )
-    if likeness < 0.5:
-        return ""
-    matrices = [value for value in weights.values() if value.ndim == 2]  # the last one makes the embedding
-    return f"{name} with embedding_size={matrices[-1].shape[0]}" if matrices else name
-
-
-@cache
-def _public() -> dict[str, dict[str, tuple[int, ...]]]:
-    """Keys and shapes of each public backbone at its defaults."""
-    import kdface.backbones as room  # here, because the room imports this file
-
-    makers = {name: getattr(room, name) for name in room.__all__ if name not in {"Backbone", "load_weights"}}
-    with torch.device("meta"):
-        states = {name: maker().state_dict() for name, maker in makers.items()}
-    return {
-        name: {key: tuple(value.shape) for key, value in state.items() if not key.endswith(COUNTER)}
-        for name, state in states.items()
-    }
-
-
 def _listed(what: str, keys: list[str]) -> str:
     more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return f"{len(keys)} {what} ({', '.join(keys[:SHOWN])}{more})"
-
-
-def _of_either_branch(key: str, expected: Mapping[str, Any]) -> str:
-    found = OPENING.match(key)
-    if key in expected or found is None:
-        return key
-    other = f"{found[1]}{'conv' if found[2] == 'conv1' else 'conv1'}{found[3]}"
-    return other if other in expected else key
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -159,8 +112,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The backbone's entries under their bare names."""
+def stripped(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The backbone's entries of what a file holds, under their bare names, without a classifier's.
+
+    Raises `UserError` if they are no dense tensors.
+    """
     within = next((each for each in INSIDE if each in state), None)
     inner = state if within is None else state[within]
     if not isinstance(inner, Mapping):
@@ -169,7 +125,7 @@ def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
     owned = next(
         (mine for owner in OWNERS if (mine := {key: name for key, name in bare.items() if name.startswith(owner)})), {}
     )
-    stripped: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for key, name in (owned or bare).items():
         while name.startswith(WRAPPERS):
             name = name.split(".", 1)[1]
@@ -179,5 +135,6 @@ def _strip(state: Mapping[str, Any]) -> dict[str, Tensor]:
                 f"The entry '{key}' is a {type(value).__name__}, not a dense tensor.",
                 expected="a state dict, bare or under the key 'state_dict'",
             )
-        stripped[name] = value
-    return stripped
+        if not name.startswith(CLASSIFIER):
+            found[name] = value
+    return found

@@ -122,7 +122,26 @@ def _verify(faces: Any) -> int:
             fix="correct the landmark file; kdface data preview shows the faces as they were aligned",
         )
     print(f"  fingerprint        {fingerprint(faces)}")
+    _compare_with_published(faces)
     return 0
+
+
+def _compare_with_published(faces: Any) -> None:
+    """Tell whether a set of the field has the counts that its publisher states. Raises `UserError` if it has others."""
+    from kdface.datasets.checks import published
+
+    known = published(faces.name)
+    if not known:
+        return
+    found = {"people": len(faces.people), "images": len(faces), "pairs": len(getattr(faces, "same", ()))}
+    wrong = [f"{found[key]:,} {key} instead of {count:,}" for key, count in known.counts.items() if found[key] != count]
+    if wrong:
+        raise UserError(
+            f"{faces.name} is not the published set: {', '.join(wrong)}.",
+            expected=f"the counts of {known.source}",
+            fix=f"a whole copy ({known.request}), or dataset.name=NAME for a set of your own",
+        )
+    print(f"  as published       {', '.join(f'{count:,} {key}' for key, count in known.counts.items())}")
 
 
 def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:

@@ -1,40 +1,84 @@
-"""kdface evaluate embeddings=FILE evaluation=CHOICE: embeddings that are there already, under any protocol."""
+"""kdface evaluate embeddings=FILE or run=FILE: under any protocol what is no run, embeddings or a network in a file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kdface.commands.arguments import Arguments
 from kdface.errors import UserError
+
+if TYPE_CHECKING:
+    from kdface.evaluation.embed import Embedder
 
 _ALLOWED = ("evaluation", "paths")
 
 
 def evaluate_stored(path: Path, arguments: Arguments) -> int:
     """Evaluate a file of embeddings; results, scores and figures go to paths.runs/embeddings/NAME-DIGEST/PROTOCOLS."""
+    from kdface.datasets.embedding_file import EmbeddingFile
+    from kdface.evaluation.stored import StoredEmbeddings
+
+    file = EmbeddingFile(path)
+    evaluate_embedder(StoredEmbeddings(file), "embeddings", path, file.fingerprint, arguments)
+    return 0
+
+
+def evaluate_file(path: Path, arguments: Arguments) -> dict[str, Any]:
+    """Evaluate a file with a network; the same go to paths.runs/files/NAME-DIGEST/PROTOCOLS. Returns the results."""
+    import torch
+
+    from kdface.config.load import load_network
+    from kdface.evaluation.embed import Embedder, require_sees
+
+    teacher = load_network(path)
+    teacher.require_finite()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    embedder = Embedder(lambda images, _: teacher.embed(images), device).frozen(teacher)
+    height, width = teacher.preprocessing.size
+    arguments.overrides = [f"+dataset.size=[{height},{width}]", *arguments.overrides]  # of test sets that ask for it
+
+    def check(faces: Any) -> None:
+        require_sees(teacher, faces, ())
+
+    return evaluate_embedder(embedder, "files", path, teacher.fingerprint, arguments, check)
+
+
+def evaluate_embedder(
+    embedder: Embedder,
+    kind: str,
+    path: Path,
+    digest: str,
+    arguments: Arguments,
+    check: Callable[[Any], None] = lambda faces: None,
+) -> dict[str, Any]:
+    """Evaluate what embeds, and write and tell what was found.
+
+    Args:
+        kind: the folder of paths.runs, and the key under which results.json names the file.
+        path, digest: of the file.
+        check: raises if a set of test images does not fit.
+    """
     from kdface.commands.run import sets_of
     from kdface.config.build import build
     from kdface.config.compose import compose
     from kdface.config.load import load_network
     from kdface.datasets.checks import card
-    from kdface.datasets.embedding_file import EmbeddingFile
-    from kdface.evaluation.stored import StoredEmbeddings
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import shown, tell
     from kdface.runs.folder import write_json
     from kdface.runs.train import metrics_of, points_of, write_scores
 
     for word in arguments.overrides:
-        if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
+        if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED and not word.startswith("+dataset.size="):
             raise UserError(
-                f"{word}: embeddings from a file are evaluated as they are.",
+                f"{word}: {'embeddings from a file' if kind == 'embeddings' else 'a file'} is evaluated as it is.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
                 origin=f"command line: {word}",
                 fix="leave it out",
             )
-    file = EmbeddingFile(path)
-    embeddings = StoredEmbeddings(file)
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
         raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
@@ -42,13 +86,14 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
     protocols = {
         name: build(node, shared=shared, load_network=load_network) for name, node in tree["evaluation"].items()
     }
-    outcomes = {name: protocol.evaluate(embeddings) for name, protocol in protocols.items()}
-    name = f"{path.stem}-{file.fingerprint[:8]}"
-    target = Path(tree["paths"]["runs"]) / "embeddings" / name / "+".join(protocols)
+    for faces in sets_of(protocols).values():
+        check(faces)
+    outcomes = {name: protocol.evaluate(embedder) for name, protocol in protocols.items()}
+    target = Path(tree["paths"]["runs"]) / kind / f"{path.stem}-{digest[:8]}" / "+".join(protocols)
     write_scores(target / "scores", outcomes)
     draw_scores(target / "scores", target / "figures")
     found = {
-        "embeddings": {"file": str(path.absolute()), "sha256": file.fingerprint},
+        kind: {"file": str(path.absolute()), "sha256": digest},
         "evaluation": tree["evaluation"],
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
         "metrics": metrics_of(outcomes),
@@ -64,4 +109,4 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
         for symptom in outcome.symptoms:
             print(f"warning: {name}: {symptom}")
     print(f"written  {shown(target)}")
-    return 0
+    return found

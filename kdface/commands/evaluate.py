@@ -1,6 +1,7 @@
 """kdface evaluate run=PATH evaluation=CHOICE: a trained run under any protocol, without retyping its configuration.
 
-embeddings=FILE in the place of the run: embeddings by key, of any recogniser (see `kdface.commands.embeddings`).
+run=FILE is a file with a network, such as .onnx; embeddings=FILE in the place of the run: embeddings by key, of any
+recogniser (see `kdface.commands.embeddings`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.commands.arguments import Arguments, parse
-from kdface.commands.embeddings import evaluate_stored
+from kdface.commands.embeddings import evaluate_file, evaluate_stored
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
@@ -38,7 +39,12 @@ def run(words: list[str]) -> int:
         )
     checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
     arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]
-    path = Path(given[-1].removeprefix("run="))
+    path = Path(given[-1].removeprefix("run=")).expanduser()
+    from kdface.config.model_file import is_model_file
+
+    if is_model_file(path) and not checkpoints:
+        evaluate_file(path, arguments)
+        return 0
     if checkpoints:
         from kdface.config.plugs import named_checkpoint
 

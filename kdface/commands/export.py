@@ -19,7 +19,9 @@ _DIFFERENCE = 1e-4  # most that a number of a unit embedding may differ by once 
 _SUFFIXES = {
     **{".pt": "torch", ".pth": "torch", ".safetensors": "safetensors", ".onnx": "onnx", ".ts": "torchscript"},
 }
-_INSIGHTFACE = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet_nano")
+_INSIGHTFACE = (
+    *("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet_nano", "mobilefacenet", "mobilefacenet_wide"),
+)
 
 
 def run(words: list[str]) -> int:
@@ -76,7 +78,7 @@ def _export(run_path: str, file: Path, kind: str) -> int:
     network, preprocessing = made.network, made.preprocessing
     if kind == "insightface":
         network = network.backbone if isinstance(network, Graded) else network
-        _require_iresnet(opened.config["backbone"])
+        _require_insightface(opened.config["backbone"])
     about: dict[str, Any] = {
         "backbone": opened.config["backbone"],
         "preprocessing": preprocessing.to_dict(),
@@ -99,7 +101,7 @@ def _export(run_path: str, file: Path, kind: str) -> int:
     return 0
 
 
-def _require_iresnet(backbone: dict[str, Any]) -> None:
+def _require_insightface(backbone: dict[str, Any]) -> None:
     """Raise `UserError` for a backbone that InsightFace's code does not have."""
     name = str(backbone["_target_"]).rpartition(".")[2]
     if name not in _INSIGHTFACE:
@@ -110,12 +112,15 @@ def _require_iresnet(backbone: dict[str, Any]) -> None:
 
 
 def _insightface(network: Any, about: dict[str, Any], path: Path) -> None:
-    """The bare state dict, whose names are InsightFace's; loaded with `weights_only=True`."""
+    """The bare state dict under InsightFace's names; loaded with `weights_only=True`."""
     import torch
 
-    del about
-    torch.save({key: value.cpu() for key, value in network.state_dict().items()}, path)
-    _require_same(torch.load(path, map_location="cpu", weights_only=True), network, path)
+    from kdface.backbones.dialects import in_our_names, insightface_mobile
+
+    own = network.state_dict()
+    theirs = insightface_mobile if "mobilefacenet" in about["backbone"]["_target_"] else str
+    torch.save({theirs(key): value.cpu() for key, value in own.items()}, path)
+    _require_same(in_our_names(torch.load(path, map_location="cpu", weights_only=True), own), network, path)
 
 
 def _torchscript(network: Any, about: dict[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdface.config.check import check_tree
 from kdface.config.method import build_method
+from kdface.config.model_file import is_model_file, open_model
 from kdface.config.origin import Origins
 from kdface.config.schema import Configuration
 from kdface.errors import UserError
@@ -60,10 +61,14 @@ def method_of(run: OpenedRun) -> Method:
 
 
 def load_network(run: Path) -> Teacher:
-    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with.
+    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with; or that of
+    a file (`kdface.config.model_file`).
 
     Raises `UserError` where the run is not finished; a checkpoint of it may be named all the same.
     """
+    if is_model_file(run):
+        found, _ = open_model(run)
+        return Teacher(found.network, found.preprocessing)
     loaded = load_run(run)
     if not loaded.folder.done and run.suffix != ".ckpt":
         raise UserError(

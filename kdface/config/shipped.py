@@ -109,6 +109,8 @@ def build_exported(
     Raises `UserError` if the file names no such backbone or the weights do not fit. That is found before memory is
     taken for what the file says.
     """
+    if "backbone" not in about:
+        raise UserError(f"{origin} does not say which backbone it is for.", expected="a file that kdface export wrote")
     try:
         check_part(about["backbone"], "backbone", Origins())
     except UserError as error:

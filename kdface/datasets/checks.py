@@ -11,6 +11,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,6 +22,7 @@ from kdface.datasets.images import SizeError
 from kdface.datasets.plausibility import implausible
 from kdface.errors import DataError
 from kdface.faces import FaceSet
+from kdface.stored import read_yaml
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -264,6 +266,30 @@ def card(dataset: FaceSet, found: Sequence[str] | None = None) -> dict[str, Any]
         "terms": getattr(dataset, "terms", ""),
         "fingerprint": fingerprint(dataset, found),
     }
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the publisher of a set states.
+
+    Attributes:
+        counts: people, images and pairs, as far as they are stated.
+        request: where a copy is had.
+        source: where the counts stand.
+    """
+
+    counts: dict[str, int]
+    request: str
+    source: str
+
+
+def published(name: str) -> Published | None:
+    """What is known of a set of the field (`known.yaml`), by its name; null: nothing."""
+    known = read_yaml(Path(__file__).with_name("known.yaml"), dict[str, dict[str, Any]]).get(name)
+    if known is None:
+        return None
+    counts = {key: int(known[key]) for key in ("people", "images", "pairs") if key in known}
+    return Published(counts, known["request"], known["source"])
 
 
 def fingerprint(dataset: FaceSet, found: Sequence[str] | None = None) -> str:

@@ -129,10 +129,10 @@ def _embed(
 
 
 def fingerprint_of(recogniser: Recogniser) -> str:
-    """SHA-256 of the weights and of what is done to the images; of an ONNX file, of its bytes."""
+    """SHA-256 of the weights and of what is done to the images."""
     from kdface.teachers.frozen import fingerprint_of as of_weights
 
-    weights = getattr(recogniser.network, "fingerprint", None) or of_weights(recogniser.network)
+    weights = of_weights(recogniser.network)
     prepared = json.dumps(recogniser.preprocessing.to_dict(), sort_keys=True)
     return hashlib.sha256(f"{weights} {prepared}".encode()).hexdigest()
 

@@ -236,9 +236,9 @@ class CheckpointFields(TypedDict, total=False):
 
 
 class Exported(TypedDict, total=False):
-    """What a file that `kdface export` wrote says of itself."""
+    """What a file that `kdface export` wrote says of itself, and what the card of another one says."""
 
-    backbone: Required[Annotated[dict[str, Any], AfterValidator(_is_part)]]
+    backbone: Annotated[dict[str, Any], AfterValidator(_is_part)]
     preprocessing: Required[Preprocessing]
     quality_hidden: Annotated[int, Gt(0), Lt(1 << 16)]
     resizes: bool

@@ -145,13 +145,18 @@ class Teacher:
 
 
 def fingerprint_of(network: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of everything in the state of a network."""
-    return digest_of(network.state_dict())
+    """SHA-256 over names, shapes and bytes of everything in the state of a network; of an ONNX file, of its bytes."""
+    own = getattr(network, "fingerprint", None)
+    return own if isinstance(own, str) else digest_of(network.state_dict())
 
 
 def _another(origin: str) -> str:
     key = origin.partition("=")[0]
-    return f"{key}={'FILE' if key.endswith('weights') else 'FOLDER'}, another teacher" if key else "another teacher"
+    return (
+        f"{key}={'FILE' if key.endswith(('weights', 'file')) else 'FOLDER'}, another teacher"
+        if key
+        else "another teacher"
+    )
 
 
 @contextmanager
@@ -183,6 +188,22 @@ def from_run(run: Path, load_network: LoadNetwork, quality: QualitySource | None
     origin = f"teacher.run={run}"
     with _named(origin):
         teacher = load_network(run)
+    teacher.quality = quality
+    teacher.origin = origin
+    return teacher
+
+
+def from_file(file: Path, load_network: LoadNetwork, quality: QualitySource | None = None) -> Teacher:
+    """The network of a file, frozen: exported by kdface, ONNX, or a published state dict.
+
+    Args:
+        file: what images its network takes stands in it, or in the card beside it, FILE.yaml.
+        load_network: the framework's own loader of files, injected.
+        quality: where quality labels come from, for methods that ask for them.
+    """
+    origin = f"teacher.file={file}"
+    with _named(origin):
+        teacher = load_network(file)
     teacher.quality = quality
     teacher.origin = origin
     return teacher

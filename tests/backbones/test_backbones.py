@@ -62,6 +62,9 @@ ROWS = [
     Row("sfnet64", 130, 50_020_864),
     Row("sfnet64", 391, 50_036_544, options=BN),
     Row("mobilefacenet", 333, 1_200_512),
+    # InsightFace's mbf and mbf_large: the counts of their published code
+    Row("mobilefacenet_wide", 333, 2_059_520),
+    Row("mobilefacenet_wide", 606, 6_314_880, options={"width": 4, "blocks": (2, 8, 12, 4)}),
     Row("inception_resnet_v1", 714, 23_482_624, small=(75, 91)),
     Row("nn1", 2 * (11 + 3), 140_025_664, small=(48, 32)),  # table 1 of FaceNet, with biases
     Row("nn2", 120, 7_456_304, small=(96, 64)),

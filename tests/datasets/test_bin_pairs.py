@@ -12,6 +12,7 @@ from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.safe_pickle import _ANSWERS, load_plain
 from kdface.errors import DataError, UserError
 from kdface.faces import ARCFACE_112, FaceSet
+from tests.conftest import Kdface
 
 
 def picture(seed: int, size: int = 112) -> np.ndarray:
@@ -269,3 +270,18 @@ def test_small_files_that_ask_for_much_are_refused_at_once() -> None:
         assert len(data) < 12_000
         with pytest.raises(ValueError, match=r"it holds over|it asks for more"):
             load_plain(data)
+
+
+def test_a_copy_is_compared_with_what_its_publisher_states(
+    kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "agedb_30.bin").write_bytes(pickle.dumps((IMAGES, SAME)))
+    words = ["data", "verify", "agedb_30", "dataset.path=agedb_30.bin"]
+    said = kdface(*words)
+    assert said.code == 2 and "is not the published set: 2 pairs instead of 6,000" in said.err
+    assert kdface(*words, "dataset.name=mine").code == 0
+    from kdface.datasets import checks
+
+    monkeypatch.setattr(checks, "published", lambda name: checks.Published({"pairs": 2}, "here", name))
+    said = kdface(*words)
+    assert said.code == 0 and "as published       2 pairs" in said.out

@@ -180,7 +180,7 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "text.safetensors").write_text("no model")
     for name, told in (
-        ("bare.pt", "does not say which backbone"),
+        ("bare.pt", "does not say how its images are prepared"),
         ("wide.pt", "preprocessing.size.0"),
         ("other.pt", "outside the packages"),
         ("empty.pt", "holds no weights"),

@@ -1,0 +1,95 @@
+"""A network that is only an ONNX file, computed by onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdface.errors import UserError
+from kdface.stored import read_bytes
+
+_LARGEST = 8 << 30  # bytes of a file
+_ELSEWHERE = b"\x0a\x08location"  # how a tensor names the file that its values are in (`external_data`)
+_SILENT = 4  # of onnxruntime's own log
+
+
+class OnnxNetwork(nn.Module):
+    """(N, 3, H, W) float32 -> (N, D), computed by onnxruntime.
+
+    Args:
+        session: an onnxruntime.InferenceSession with one input and one output, (N, 3, H, W) -> (N, D).
+        fingerprint: SHA-256 of its file.
+
+    Attributes:
+        embedding_size: D.
+        image_size: (height, width); null: the file does not fix it.
+    """
+
+    def __init__(self, session: Any, fingerprint: str) -> None:
+        super().__init__()
+        self.session = session
+        self.fingerprint = fingerprint
+        self.input = session.get_inputs()[0].name
+        batch, _, *size = session.get_inputs()[0].shape
+        self.batch = batch if isinstance(batch, int) else 0
+        self.image_size = (size[0], size[1]) if all(isinstance(each, int) for each in size) else None
+        last = session.get_outputs()[0].shape[-1]
+        self.embedding_size = last if isinstance(last, int) else 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, D), on the device of the images."""
+        given = images.float().cpu()
+        if not self.batch:
+            return self._run(given).to(images.device)
+        parts = []  # a file of a fixed batch is given whole ones
+        for start in range(0, len(given), self.batch):
+            part = given[start : start + self.batch]
+            padding = part.new_zeros((self.batch - len(part), *part.shape[1:]))
+            parts.append(self._run(torch.cat([part, padding]))[: len(part)])
+        return torch.cat(parts).to(images.device)
+
+    def _run(self, images: Tensor) -> Tensor:
+        (found,) = self.session.run(None, {self.input: images.numpy()})
+        return torch.from_numpy(found)
+
+
+def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
+    """The network of an ONNX file, and what kdface export wrote into it; null: it is of another program.
+
+    Raises `UserError` if it cannot be read, keeps values in other files, has not one input of images and one output of
+    embeddings, or onnxruntime is not installed. No file beside it is opened.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}.")
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise UserError(f"{path}: ONNX files need onnxruntime.", expected='pip install "kdface[onnx]"')
+    import onnxruntime
+
+    content = read_bytes(path, _LARGEST)
+    if _ELSEWHERE in content:
+        raise UserError(
+            f"{path} keeps weights in other files, which it names itself: they are not read.",
+            expected="an ONNX file that holds its weights: torch.onnx.export(..., external_data=False)",
+        )
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    providers = [each for each in (*wanted, "CPUExecutionProvider") if each in onnxruntime.get_available_providers()]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # of onnxruntime's own kinds
+        raise UserError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shapes = [each.shape for each in (*inputs, *outputs)]
+    if len(shapes) != 2 or len(shapes[0]) != 4 or shapes[0][1] != 3 or len(shapes[1]) != 2:
+        raise UserError(
+            f"{path}: its inputs and outputs are {', '.join(str(shape) for shape in shapes)}.",
+            expected="one input of images (N, 3, height, width) and one output of embeddings (N, D)",
+        )
+    told: str | None = session.get_modelmeta().custom_metadata_map.get("kdface")
+    return OnnxNetwork(session, hashlib.sha256(content).hexdigest()), told

@@ -1,0 +1,138 @@
+"""kdface weights list | inspect FILE | check FILE [--dataset lfw] [published=0.9983] [tolerance=0.005] [KEY=VALUE]
+
+list shows the catalogue of well-known weights; list NAME one entry. inspect says what a file is: format, architecture,
+embedding size, and what images it takes by its own word or its card's, FILE.yaml. check is the gate before anything is
+distilled: it measures the accuracy on a test set and compares it with the published one, of the card's entry or of
+published=. Exit code 0: as published, 1: not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError, nearest
+
+_ACTIONS = ("list", "inspect", "check")
+_TOLERANCE = 0.005  # of an accuracy: crops that are aligned otherwise move it by some tenths of a percent
+
+
+def run(words: list[str]) -> int:
+    """The exit code of `kdface weights`."""
+    action = words[0] if words else ""
+    if action not in _ACTIONS:
+        near = nearest(action, _ACTIONS)
+        raise UserError(
+            f"kdface weights {action}: not understood.",
+            expected="kdface weights list [NAME], inspect FILE, or check FILE [--dataset lfw]",
+            nearest=f"kdface weights {near}" if near else "",
+        )
+    if action == "list":
+        return _list(words[1:])
+    if len(words) < 2 or (action == "inspect" and len(words) > 2):
+        raise UserError(f"kdface weights {' '.join(words)}: not understood.", expected=f"kdface weights {action} FILE")
+    path = Path(words[1]).expanduser()
+    return _inspect(path) if action == "inspect" else _check(path, words[2:])
+
+
+def _list(names: list[str]) -> int:
+    from kdface.config.catalogue import entries, entry
+
+    if names:
+        for key, value in entry(names[0]).items():
+            print(f"{key:<14} {_told(value)}")
+        return 0
+    found = entries()
+    width = max(map(len, found))
+    for name, each in found.items():
+        published = ", ".join(f"{key} {value:.4f}" for key, value in each.get("published", {}).items())
+        print(f"{name:<{width}}  {each['about']}, {each['trained_on']}{f': {published}' if published else ''}")
+    print("\nkdface weights list NAME shows an entry; in the card of a file, FILE.yaml, name: NAME stands for it")
+    return 0
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_told(each)}" for key, each in value.items())
+    return str(value)
+
+
+def _inspect(path: Path) -> int:
+    from kdface.backbones.inferred import inferred
+    from kdface.backbones.onnx_file import read_onnx
+    from kdface.config.model_file import about_file, card_of, open_model, read_model
+
+    if path.suffix.lower() == ".onnx":
+        network, own = read_onnx(path, "cpu")
+        size = "any size" if network.image_size is None else "{}x{}".format(*network.image_size)
+        print(
+            f"format         ONNX, images of {size}, {f'batches of {network.batch}' if network.batch else 'any batch'}"
+        )
+        print(f"embedding      {network.embedding_size or 'of a length that the file does not fix'}")
+    else:
+        weights, own = read_model(path)
+        kind = "safetensors" if path.suffix.lower() == ".safetensors" else "PyTorch"
+        values = sum(value.numel() for value in weights.values())
+        print(f"format         {kind}, {len(weights)} entries, {values:,} values: {', '.join(list(weights)[:3])}, ...")
+        told = inferred(weights) if own is None else about_file(path, own).get("backbone")
+        print(f"architecture   {_told(told) if told else 'none that kdface knows'}")
+    where = "the file itself" if own is not None else f"{card_of(path).name}"
+    about = about_file(path, own)  # a card that is missing is asked for
+    print(f"images         {_told(about['preprocessing'])}  (by {where})")
+    for key in ("about", "trained_on", "licence", "published", "source", "where", "sha256"):
+        if key in about:
+            print(f"{key:<14} {_told(about[key])}")
+    _, about = open_model(path)
+    print("loads          yes, every entry fits")
+    return 0
+
+
+def _check(path: Path, words: list[str]) -> int:
+    from kdface.commands.arguments import Arguments
+    from kdface.commands.embeddings import evaluate_file
+    from kdface.config.model_file import open_model
+
+    test, rest = "lfw", list(words)
+    if "--dataset" in rest and rest.index("--dataset") + 1 < len(rest):
+        place = rest.index("--dataset")
+        test = rest[place + 1]
+        del rest[place : place + 2]
+    own = {key: _number(key, rest) for key in ("published", "tolerance")}
+    rest = [word for word in rest if word.partition("=")[0] not in own]
+    _, about = open_model(path)
+    known = about.get("published") or {}
+    metric = next((key for key in known if key.partition("/")[0] == test), f"{test}/accuracy")
+    published = known.get(metric) if own["published"] is None else own["published"]
+    if published is None:
+        raise UserError(
+            f"{path}: no accuracy on {test} is known to compare with.",
+            expected=f"published=FRACTION, or name: of an entry of the catalogue that has {test}, in its card"
+            + (f"; known are {', '.join(known)}" if known else ""),
+            fix=f"kdface weights check {path} --dataset {test} published=0.99",
+        )
+    found = evaluate_file(path, Arguments([f"evaluation={test}", *rest]))
+    measured = (found["metrics"].get(metric) or {}).get("value")
+    if measured is None:
+        raise UserError(f"evaluation={test} measures no {metric}.", expected=f"one of {', '.join(found['metrics'])}")
+    tolerance = _TOLERANCE if own["tolerance"] is None else own["tolerance"]
+    fits = measured >= published - tolerance
+    print(f"{metric}  measured {measured:.4f}, published {published:.4f}, tolerance {tolerance:g}")
+    if fits:
+        print("as published: it may teach")
+        return 0
+    print(
+        "NOT as published: a wrong card (colour order, mean and scale, template) or another file. "
+        "Do not distil from it before this is found."
+    )
+    return 1
+
+
+def _number(key: str, words: list[str]) -> float | None:
+    given = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    try:
+        value = float(given[-1]) if given else None
+    except ValueError:
+        value = -1.0
+    if value is not None and not 0 <= value <= 1:
+        raise UserError(f"{key}={given[-1]}: not understood.", expected="a fraction, such as 0.9983")
+    return value

@@ -1,0 +1,30 @@
+"""The catalogue of well-known weights: what stands in the publications of their authors, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdface.errors import UserError, nearest
+from kdface.stored import read_yaml
+
+_FILE = Path(__file__).with_name("catalogue.yaml")
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """Every entry by its name; `catalogue.yaml` says what the fields are."""
+    found: dict[str, dict[str, Any]] = read_yaml(_FILE, dict[str, dict[str, Any]])
+    return found
+
+
+def entry(name: Any) -> dict[str, Any]:
+    """One entry. Raises `UserError` if there is none of that name."""
+    known = entries()
+    if name not in known:
+        raise UserError(
+            f"the catalogue has no entry {name!r}.",
+            expected=f"one of {', '.join(known)}",
+            nearest=nearest(str(name), known),
+            fix="kdface weights list",
+        )
+    return known[name]
