@@ -67,7 +67,7 @@ def open_model(path: Path, device: str = "cpu") -> tuple[Shipped, dict[str, Any]
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
     if not network.embedding_size:
         with torch.no_grad():
-            network.embedding_size = network(torch.zeros(1, 3, *preprocessing.size)).shape[1]  # type: ignore[assignment]
+            network.embedding_size = network(torch.zeros(1, 3, *preprocessing.size)).shape[1]
     return Shipped(network.eval(), preprocessing, grade, bool(about.get("resizes"))), about
 
 

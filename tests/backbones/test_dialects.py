@@ -38,8 +38,9 @@ class Written:
             own["bias"] = torch.randn(width, generator=self.draw) * 0.1
         own["num_batches_tracked"] = torch.tensor(3)
         self.state |= {f"{name}.{key}": value for key, value in own.items() if f"{name}.{key}" not in self.state}
+        mean, variance = self.state[f"{name}.running_mean"], self.state[f"{name}.running_var"]
         return functional.batch_norm(
-            x, *(self.state.get(f"{name}.{key}") for key in ("running_mean", "running_var", "weight", "bias"))
+            x, mean, variance, self.state.get(f"{name}.weight"), self.state.get(f"{name}.bias")
         )
 
     def prelu(self, name: str, x: Tensor) -> Tensor:
