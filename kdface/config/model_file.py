@@ -126,7 +126,8 @@ def backbone_of(weights: Mapping[str, Any], about: Mapping[str, Any], path: Path
 
     Raises `UserError` if that is not all.
     """
-    node = {**(inferred(weights) or {}), **(about.get("backbone") or {})}
+    read, told = inferred(weights) or {}, about.get("backbone") or {}
+    node = {**(read if told.get("_target_", read.get("_target_")) == read.get("_target_") else {}), **told}
     if "_target_" not in node:
         raise UserError(
             f"{path} is of no backbone that kdface has ({len(weights)} entries, {', '.join(list(weights)[:3])}, ...).",
