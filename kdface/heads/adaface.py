@@ -9,7 +9,6 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor
 from torch.linalg import vector_norm
-from torch.nn.functional import cross_entropy
 
 from kdface.heads.frame import (
     Classifier,
@@ -89,12 +88,12 @@ class AdaFace(Classifier):
         if self.training:
             self._move(length)
         z = (self.concentration * (length - self.mean) / (self.std + _EPS)).clamp(-1.0, 1.0)
-        cosine = direction @ self.unit_weight(embedding.dtype).T
-        target = label[:, None]
-        theta = (angle(cosine.gather(1, target)) - self.margin * z).clamp(0.0, math.pi)
-        psi = torch.cos(theta) - self.margin * (1.0 + z)
-        logits = self.scale * cosine.scatter(1, target, psi)
-        return HeadOutput(cross_entropy(logits, label), logits, cosine.detach())
+
+        def psi(own: Tensor) -> Tensor:
+            theta = (angle(own) - self.margin * z).clamp(0.0, math.pi)
+            return torch.cos(theta) - self.margin * (1.0 + z)
+
+        return self.margin_softmax(direction, label, self.scale, psi)
 
     def _move(self, length: Tensor) -> None:
         """Take a batch's norms (N, 1) into the moving averages. One image has no standard deviation: it is left out."""

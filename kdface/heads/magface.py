@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
-from torch.nn.functional import cross_entropy
 
 from kdface.heads.frame import (
     Classifier,
@@ -89,12 +88,13 @@ class MagFace(Classifier):
         (low, high), (least, most) = self.norms, self.margins
         length = norm.clamp(low, high)
         margin = least + (most - least) * (length - low) / (high - low)
-        cosine = direction @ self.unit_weight(embedding.dtype).T
-        target = label[:, None]
-        own = cosine.gather(1, target)
-        psi = torch.cos(angle(own if self.gradient == "exact" else own.detach()) + margin)
-        if self.gradient == "detached":
-            psi = psi + (own - own.detach())
-        logits = self.scale * cosine.scatter(1, target, torch.where(own > 0, psi, own))
+
+        def psi(own: Tensor) -> Tensor:
+            shifted = torch.cos(angle(own if self.gradient == "exact" else own.detach()) + margin)
+            if self.gradient == "detached":
+                shifted = shifted + (own - own.detach())
+            return torch.where(own > 0, shifted, own)
+
+        out = self.margin_softmax(direction, label, self.scale, psi)
         penalty = (length / high**2 + 1.0 / length).mean()
-        return HeadOutput(cross_entropy(logits, label) + self.norm_weight * penalty, logits, cosine.detach())
+        return out._replace(loss=out.loss + self.norm_weight * penalty)

@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize, pad
 
 from kdface.heads.frame import HeadOutput, MarginSoftmax, polar, straight_through, without_direction
-from kdface.heads.sphereface import SphereFacePlus
 
 
 class PartialFC(nn.Module):
@@ -48,8 +47,7 @@ class PartialFC(nn.Module):
 
     def __init__(self, head: MarginSoftmax, sample_rate: Annotated[float, Gt(0), Le(1)] = 0.1) -> None:
         super().__init__()
-        margin_softmax = isinstance(head, MarginSoftmax) and type(head).classify is MarginSoftmax.classify
-        if not margin_softmax or isinstance(head, SphereFacePlus):
+        if not isinstance(head, MarginSoftmax) or type(head).classify is not MarginSoftmax.classify:
             raise ValueError(f"{type(head).__name__} cannot be sampled: its loss is not a function of the logits alone")
         if not 0 < sample_rate <= 1:
             raise ValueError(f"PartialFC: sample_rate is {sample_rate}, expected above 0 and at most 1")
@@ -131,7 +129,7 @@ class PartialFC(nn.Module):
         logits = head.under_rule(head.eta, cosine).index_put((row, column), own)
         logits = logits * (norm if head.scale is None else head.scale)
         loss = head.loss_scale * self._cross_entropy(logits, row, column)
-        extra = head.regulariser(norm, self.weight, labels)
+        extra = head.regulariser(norm)
         if extra is not None:  # every rank computes all of it, and the ranks' gradients are summed
             loss = loss + straight_through(extra, extra / self.world)
         start = sum(counts[: self.rank])

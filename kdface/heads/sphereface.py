@@ -7,17 +7,20 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from kdface.heads.frame import (
     AngleFactor,
     EmbeddingSize,
     GradientRule,
+    HeadOutput,
     MarginSoftmax,
     NonNegative,
     NumClasses,
     Positive,
     angle,
     polar,
+    straight_through,
 )
 from kdface.heads.schedules import ScheduledMarginSoftmax, annealed_lambda
 from kdface.signature import checked
@@ -94,15 +97,20 @@ class SphereFacePlus(SphereFace):
         super().__init__(embedding_size, num_classes, scale, margin, gradient)
         self.energy_weight = energy_weight
 
-    def regulariser(self, norm: Tensor, unit_weight: Tensor, label: Tensor) -> Tensor:
-        """The mean of 1 / angle^2 over pairs of the batch's classes, times `energy_weight`."""
+    def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        """SphereFace's, and the energy."""
+        out = super().classify(embedding, label)
+        return out._replace(loss=out.loss + self.energy_weight * self.energy(label))
+
+    def energy(self, label: Tensor) -> Tensor:
+        """The mean of angle^-2 of the classes of labels (N,), a scalar."""
         # Masks instead of torch.unique: sizes that depend on the data would break a compiled graph.
         first = ~(label[:, None] == label).tril(-1).any(1)
         pairs = (first[:, None] & first).triu(1)
-        rows = unit_weight[label]
+        drawn = self.weight[label]
+        rows = straight_through(normalize(drawn.detach()), drawn)
         cosine = (rows @ rows.T).masked_fill(~pairs, 0.0).clamp_max(1.0 - 1e-5)
-        energy = angle(cosine).pow(-2).masked_fill(~pairs, 0.0).sum() / pairs.sum().clamp_min(1)
-        return self.energy_weight * energy
+        return angle(cosine).pow(-2).masked_fill(~pairs, 0.0).sum() / pairs.sum().clamp_min(1)
 
 
 class SphereFace2017(ScheduledMarginSoftmax):

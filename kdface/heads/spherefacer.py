@@ -102,7 +102,7 @@ class SphereFaceR(ScheduledMarginSoftmax):
             return None
         return torch.cos(angle(cosine) / self._current_margin(cosine))
 
-    def regulariser(self, norm: Tensor, unit_weight: Tensor, label: Tensor) -> Tensor | None:
+    def regulariser(self, norm: Tensor) -> Tensor | None:
         """Soft feature normalisation: weight * mean | |x| - t | (l1) or its square; None where the norm is hard or
         free."""
         if self.feature_norm != "soft":

@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
+from kdface.heads import Classifier
 from kdface.losses import embedding_mse
 from kdface.losses.transfer import Computed, Transfer
 from kdface.methods.base import Method, Optimization, Term, Views
@@ -51,6 +52,8 @@ class Distillation(Method):
         transfer: Transfer | None = None,
     ) -> None:
         super().__init__(backbone, head, preprocessing, views, teacher)
+        if isinstance(head, Classifier):
+            head.keeps_logits = transfer is not None and transfer.needs_logits
         self.guidance = guidance
         self.reference_size = reference_size
         self.transfer = transfer
@@ -79,7 +82,7 @@ class Distillation(Method):
         logits: Tensor | None = None
         if self.head is not None:
             output = self.head(embedding, batch.label)
-            logits = output.logits
+            logits = output.kept
             terms["classification"] = Term(output.loss)
             metrics = output.metrics(batch.label)
         weight = self.weight(terms)

@@ -16,6 +16,7 @@ from kdface.datasets.sampling import people_by_images
 from kdface.errors import UserError
 from kdface.evaluation.health import Unhealthy
 from kdface.faces import Preprocessing
+from kdface.heads import Classifier
 from kdface.heads.frame import polar
 from kdface.losses import Miner, Triplets, squared_distances, triplet_hinges
 from kdface.losses.ranking import Kinds, kinds, ranked_once, same_person
@@ -79,6 +80,8 @@ class FaceNet(Method):
         head_weight: Annotated[float, Ge(0)] = 1.0,
     ) -> None:
         super().__init__(backbone, head, preprocessing, views)
+        if isinstance(head, Classifier):
+            head.keeps_logits = False
         self.miner = miner
         self.margin = margin
         self.reduction = reduction

@@ -6,6 +6,7 @@ from torch import nn
 
 from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing
+from kdface.heads import Classifier
 from kdface.methods.base import Method, Term, Views
 
 
@@ -17,6 +18,8 @@ class SphereFaceR(Method):
 
     def __init__(self, backbone: nn.Module, head: nn.Module, preprocessing: Preprocessing, views: Views) -> None:
         super().__init__(backbone, head, preprocessing, views)
+        if isinstance(head, Classifier):
+            head.keeps_logits = False
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         """classification: the loss of the head."""

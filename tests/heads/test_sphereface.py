@@ -100,7 +100,7 @@ def test_the_energy_pushes_classes_apart() -> None:
         head.weight.copy_(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [0.0, 0.0, 1.0]]))
     before = (head.weight[0] / head.weight[0].norm()) @ (head.weight[1] / head.weight[1].norm())
     label = torch.tensor([0, 1])
-    term = head.regulariser(torch.ones(2, 1), head.unit_weight(torch.float64), label)
+    term = head.energy(label)
     (gradient,) = torch.autograd.grad(term, head.weight)
     moved = head.weight.detach() - 1e-3 * gradient
     after = (moved[0] / moved[0].norm()) @ (moved[1] / moved[1].norm())

@@ -1,0 +1,118 @@
+"""The log-sum-exp of very many classes, a chunk of them at a time: what a loss needs of the logits, without these.
+
+The head as it is usually written holds eight matrices of batch x classes at once: cosines, their copies with the
+margin and the scale, the softmax, its logarithm, their gradients. Here one is kept, the cosines. Everything else is
+made of a chunk of them that stays in a core's cache, once on the way forward and once on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.linalg import vector_norm
+
+_NUMBERS = 2**21  # of one chunk: its class weights, and its cosines with the batch
+_TINY = 1e-12  # the shortest class weight, as in torch.nn.functional.normalize
+
+Elementwise = Callable[[Tensor], Tensor]
+
+
+class Tally(NamedTuple):
+    """What a batch of N embeddings finds in C classes.
+
+    Attributes:
+        others: (N,) log of the sum over the classes j that are not the own one of exp(rho eta(cos_j)).
+        own: (N,) cosine with the own class.
+        cosine: (N, C), detached.
+    """
+
+    others: Tensor
+    own: Tensor
+    cosine: Tensor
+
+
+def tally(
+    direction: Tensor, weight: Tensor, label: Tensor, rho: Tensor | float, eta: Elementwise, through_norm: bool
+) -> Tally:
+    """`Tally` of directions (N, D), labels (N,) and class weights (C, D), differentiable in rho (N, 1) too.
+
+    Args:
+        direction: unit vectors, or zeros.
+        weight: class weights of any length; cosines are those of w / |w|.
+        label: int64.
+        rho: the magnitude of the logits.
+        eta: elementwise; differentiated as it stands.
+        through_norm: whether the gradient of w / |w| is that of w / |w|, or of its direction alone: passed unchanged.
+    """
+    factor = rho if isinstance(rho, Tensor) else direction.new_full((1, 1), rho)
+    return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm))  # type: ignore[no-untyped-call]
+
+
+def _chunks(classes: int, row: int) -> list[slice]:
+    step = max(1, _NUMBERS // row)
+    return [slice(start, min(start + step, classes)) for start in range(0, classes, step)]
+
+
+def _members(label: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+    """Places within a chunk's (classes, N) matrix of the own classes it holds."""
+    column = ((label >= chunk.start) & (label < chunk.stop)).nonzero()[:, 0]
+    return label[column] - chunk.start, column
+
+
+class _Tally(torch.autograd.Function):
+    """Matrices are (classes, N), so that a chunk is one piece of memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, direction: Tensor, weight: Tensor, label: Tensor, rho: Tensor, eta: Elementwise, through_norm: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        number, size = direction.shape
+        if not 0 <= int(label.min()) <= int(label.max()) < len(weight):
+            raise IndexError(f"a label is not among the {len(weight)} classes")
+        columns = direction.T.contiguous()
+        length = vector_norm(weight, dim=1, keepdim=True).to(direction.dtype).clamp_min(_TINY)
+        cosine = direction.new_empty(len(weight), number)
+        top, total = direction.new_full((number,), -torch.inf), direction.new_zeros(number)
+        own = torch.empty_like(total)
+        for chunk in _chunks(len(weight), number + size):
+            part = torch.mm(weight[chunk].to(direction.dtype) / length[chunk], columns, out=cosine[chunk])
+            place = _members(label, chunk)
+            own[place[1]] = part[place]
+            logits = eta(part) * rho[:, 0]
+            logits[place] = -torch.inf
+            before, top = top, torch.maximum(top, logits.amax(0).clamp_min(torch.finfo(top.dtype).min))
+            total = total * (before - top).exp_() + logits.sub_(top).exp_().sum(0)
+        others = total.log_().add_(top)
+        ctx.save_for_backward(direction, weight, label, rho, length, cosine, others)
+        ctx.eta, ctx.through_norm = eta, through_norm
+        ctx.mark_non_differentiable(cosine)
+        return others, own, cosine.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_others: Tensor, to_own: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        direction, weight, label, rho, length, cosine, others = ctx.saved_tensors
+        number, size = direction.shape
+        to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
+        to_weight = torch.empty_like(weight)
+        for chunk in _chunks(len(weight), number + size):
+            place = _members(label, chunk)
+            with torch.enable_grad():
+                inputs = cosine[chunk].detach().requires_grad_(), rho.detach().requires_grad_()
+                logits = ctx.eta(inputs[0]) * inputs[1][:, 0]
+            share = (logits.detach() - others).exp_().mul_(to_others)
+            share[place] = 0.0
+            to_cosine, to_factor = torch.autograd.grad(logits, inputs, share)
+            to_cosine[place] = to_own[place[1]]
+            to_rho += to_factor
+            unit = weight[chunk].to(direction.dtype) / length[chunk]
+            to_direction.addmm_(to_cosine.T, unit)
+            to_unit = to_cosine @ direction
+            if ctx.through_norm:
+                to_unit = (to_unit - unit * (to_unit * unit).sum(1, keepdim=True)).div_(length[chunk])
+            to_weight[chunk] = to_unit
+        return to_direction, to_weight, None, to_rho, None, None

@@ -1,0 +1,86 @@
+"""The loss without logits, chunk by chunk, against the one with all of them at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import kdface.heads.chunks
+import kdface.heads.frame
+from kdface.heads import Classifier, CosFace, Head
+from kdface.heads.chunks import tally
+
+CLASSES, SIZE, BATCH = 23, 6, 9
+
+
+@pytest.fixture(autouse=True)
+def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kdface.heads.frame, "MANY_CLASSES", 2)
+    monkeypatch.setattr(kdface.heads.chunks, "_NUMBERS", 5 * (BATCH + SIZE))  # of five classes, the last one of three
+
+
+def _batch() -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    x = 3.0 * torch.randn(BATCH, SIZE, generator=draw, dtype=torch.float64)
+    x[2] = 0.0  # an embedding without direction
+    return x, torch.tensor([0, 4, 5, 22, 20, 7, 7, 4, 13])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_loss_and_gradients_are_those_of_the_logits(make_head: Callable[[int, int], Head], training: bool) -> None:
+    torch.manual_seed(0)
+    head = make_head(SIZE, CLASSES).double().train(training)
+    chunked = isinstance(head, Classifier) and type(head).__name__ not in (
+        "Softmax",
+        "CurricularFace",
+        "SubCenterArcFace",
+    )
+    with torch.no_grad():
+        head.weight.mul_(torch.linspace(0.5, 2.0, len(head.weight))[:, None])
+    other = copy.deepcopy(head)
+    other.keeps_logits = False  # type: ignore[assignment]
+    found = []
+    for each in (head, other):
+        torch.manual_seed(7)
+        x, y = _batch()
+        x.requires_grad_()
+        for _ in range(2):  # the second pass starts on the sphere, and comes before the first one's gradient is asked
+            out = each(x, y)
+        assert (out.kept is None) == (chunked and each is other)
+        gradients = torch.autograd.grad(3.0 * out.loss, [x, *each.parameters()])
+        found.append((out.loss.detach(), out.cosine, out.accuracy(y), *gradients, *each.state_dict().values()))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+
+def test_its_logits_are_not_there() -> None:
+    head = CosFace(SIZE, CLASSES).double()
+    head.keeps_logits = False
+    with pytest.raises(RuntimeError, match="keeps_logits = True"):
+        _ = head(*_batch()).logits
+
+
+def test_it_is_finite_where_exp_is_not() -> None:
+    """Logits of 64,000, own classes among the nearest and the farthest; by hand, in logarithms."""
+    head = CosFace(2, 3, scale=64_000.0, margin=0.0)
+    head.keeps_logits = False
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    x = torch.tensor([[2.0, 0.0], [2.0, 0.0]], requires_grad=True)
+    loss = head(x, torch.tensor([0, 2])).loss
+    assert loss.item() == 64_000.0  # the mean of 0 and of 128,000
+    loss.backward()
+    assert torch.isfinite(x.grad).all() and torch.isfinite(head.weight.grad).all()  # type: ignore[arg-type]
+
+
+def test_a_label_that_is_no_class_is_refused() -> None:
+    x, y = _batch()
+    weight = torch.ones(CLASSES, SIZE, dtype=torch.float64)
+    for label in (-1, CLASSES):
+        y[0] = label
+        with pytest.raises(IndexError, match="23 classes"):
+            tally(x, weight, y, 1.0, lambda cosine: cosine, False)
