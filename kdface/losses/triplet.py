@@ -40,7 +40,7 @@ def squared_distances(embedding: Tensor) -> Tensor:
         raise ValueError(f"embeddings have shape {tuple(embedding.shape)}, expected (N, D)")
     with torch.autocast(embedding.device.type, enabled=False):
         exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
-        return (2 - 2 * exact @ exact.T).clamp(0, 4)
+        return torch.addmm(exact.new_tensor(2.0), exact, exact.T, alpha=-2).clamp_(0, 4)  # in one matrix
 
 
 def triplet_hinges(distances: Tensor, triplets: Triplets, margin: Margin = 0.2) -> Tensor:

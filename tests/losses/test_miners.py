@@ -310,11 +310,13 @@ def test_a_batch_of_1800_is_mined_without_materialising_its_triplets() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("levels", [3, 10_000])
-def test_negatives_in_order_are_those_of_a_loop(dtype: torch.dtype, levels: int) -> None:
+@pytest.mark.parametrize(("levels", "step"), [(3, 1.0), (10_000, 1.0), (10_000, 2.0**-52), (40, 2.0**-46)])
+def test_negatives_in_order_are_those_of_a_loop(dtype: torch.dtype, levels: int, step: float) -> None:
+    """Also of distances that differ in the last bits alone, and of zeros with either sign."""
     draws = torch.Generator().manual_seed(levels)
     labels = torch.randint(6, (40,), generator=draws)
-    distances = torch.randint(levels, (40, 40), generator=draws).to(dtype)
+    distances = (1 + torch.randint(levels, (40, 40), generator=draws) * step).to(dtype)
+    distances[:, ::7] = torch.tensor([0.0, -0.0]).to(dtype).repeat(20)[:, None]
     found = rank_negatives(distances, labels)
     for anchor in range(40):
         others = [row for row in range(40) if labels[row] != labels[anchor]]
