@@ -8,17 +8,18 @@ hardest of each pair among them must be the first's; that is checked. Distances 
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
-from multiprocessing.connection import Connection
-from pathlib import Path
+from importlib.util import find_spec
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.measure import LeftOut, Row, apart, peak, ratios, start_peak
 from kdface.losses import AllSemiHard, SemiHard, squared_distances
 
 PEOPLE, IMAGES, SIZE = 45, 40, 128
@@ -28,49 +29,35 @@ NAMES = ("kdface, hardest", "kdface, every", "pytorch-metric-learning")
 
 
 class Mined(NamedTuple):
-    """Seconds, the peak of memory above the inputs in MiB, and the triplets as sorted numbers (a N + p) N + n."""
+    """Processor seconds, MiB above the inputs at the peak, and the triplets as sorted numbers (a N + p) N + n."""
 
     seconds: float
     peak: float
     codes: Tensor
 
 
-def main() -> None:
-    try:
-        import pytorch_metric_learning  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError:
-        print("mining: needs pytorch-metric-learning (pip install --no-deps pytorch-metric-learning); left out")
-        return
-    print(f"semi-hard triplets of {PEOPLE} x {IMAGES} embeddings of length {SIZE}, {REPEATS} interleaved repeats")
-    print(f"pytorch-metric-learning {pytorch_metric_learning.__version__}, torch {torch.__version__}, one thread")
+def main() -> list[Row | LeftOut]:
+    if find_spec("pytorch_metric_learning") is None:
+        return [LeftOut("semi-hard mining", "pip install --no-deps pytorch-metric-learning")]
     found: dict[str, list[Mined]] = {name: [] for name in NAMES}
     for repeat in range(REPEATS):
         for name in NAMES:
-            found[name].append(_apart(name, repeat))
+            seconds, most, codes = apart(_measure, name, repeat)
+            found[name].append(Mined(seconds, most, torch.from_numpy(codes)))
         _require_equal({name: runs[-1].codes for name, runs in found.items()}, repeat)
-    for name, runs in found.items():
-        seconds, peak = statistics.median(run.seconds for run in runs), statistics.median(run.peak for run in runs)
-        print(f"  {name:<24} {seconds:7.2f} s  {peak:7.0f} MiB above the inputs  {len(runs[0].codes):>9,} triplets")
+    other = found[NAMES[2]]
+    theirs, their_peak = (statistics.median(run[place] for run in other) for place in (0, 1))
+    rows: list[Row | LeftOut] = []
     for name in NAMES[:2]:
-        pairs = list(zip(found[name], found[NAMES[2]], strict=True))
-        faster = statistics.median(other.seconds / ours.seconds for ours, other in pairs)
-        smaller = statistics.median(other.peak / ours.peak for ours, other in pairs)
-        print(f"{name}: {faster:.0f} times faster, {smaller:.0f} times less memory (median ratios)")
+        mine, my_peak = (statistics.median(run[place] for run in found[name]) for place in (0, 1))
+        what = f"semi-hard mining {PEOPLE * IMAGES:,} x {SIZE}, {name.partition(', ')[2]}"
+        faster = ratios([run.seconds for run in found[name]], [run.seconds for run in other])
+        memory = f"{my_peak:.0f} and {their_peak:.0f} MiB"
+        rows.append(Row(what, f"{NAMES[2]}, every", mine, theirs, "s", faster, 60, memory))
+    return rows
 
 
-def _apart(name: str, seed: int) -> Mined:
-    """One miner, measured in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(name, seed, theirs))
-    child.start()
-    theirs.close()
-    seconds, peak, codes = ours.recv()
-    child.join()
-    return Mined(seconds, peak, torch.tensor(codes))
-
-
-def _measure(name: str, seed: int, answer: Connection) -> None:
+def _measure(name: str, seed: int) -> tuple[float, float, NDArray[np.int64]]:
     torch.set_num_threads(1)
     embedding, labels = _batch(seed)
     if name == NAMES[2]:
@@ -82,16 +69,16 @@ def _measure(name: str, seed: int, answer: Connection) -> None:
         )
 
         miner = TripletMarginMiner(margin=MARGIN, type_of_triplets="semihard", distance=LpDistance(power=2))
-        before, start = _start_peak(), time.perf_counter()
+        before, start = start_peak(), time.process_time()
         triplets = miner(embedding, labels)
     else:
         rule = SemiHard() if name == NAMES[0] else AllSemiHard()
-        before, start = _start_peak(), time.perf_counter()
+        before, start = start_peak(), time.process_time()
         triplets = rule(squared_distances(embedding), labels, MARGIN, torch.Generator())
-    seconds, peak = time.perf_counter() - start, _peak() - before
+    seconds, most = time.process_time() - start, peak() - before
     anchor, positive, negative = (each.long() for each in triplets)
     codes = ((anchor * len(labels) + positive) * len(labels) + negative).sort().values
-    answer.send((seconds, peak, codes.numpy()))
+    return seconds, most, codes.numpy()
 
 
 def _batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -101,18 +88,6 @@ def _batch(seed: int) -> tuple[Tensor, Tensor]:
     centres = torch.randn(PEOPLE, SIZE, generator=draws, dtype=torch.float64)
     noise = torch.randn(len(labels), SIZE, generator=draws, dtype=torch.float64)
     return normalize(centres[labels] + 1.3 * noise), labels
-
-
-def _start_peak() -> float:
-    """Forget the peak so far and return what is held now, in MiB (Linux). `ru_maxrss` would start at the parent's."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> float:
-    """The most memory this process has held since `_start_peak`, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
 
 
 def _require_equal(codes: dict[str, Tensor], seed: int) -> None:
@@ -133,4 +108,6 @@ def _require_equal(codes: dict[str, Tensor], seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.measure import table
+
+    print(table(main()))
