@@ -9,6 +9,7 @@ from benchmarks import (
     edc,
     gpu,
     head,
+    loading,
     masking,
     measure,
     mining,
@@ -23,7 +24,7 @@ from benchmarks import (
     training,
 )
 
-TABLED = (head, mining, protocols, roc, steps)
+TABLED = (head, mining, protocols, roc, steps, loading)
 
 if __name__ == "__main__":
     for part in (startup, training, masking, edc, pooled_norm, partial_fc, sweep, report, gpu):

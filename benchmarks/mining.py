@@ -46,15 +46,19 @@ def main() -> list[Row | LeftOut]:
             found[name].append(Mined(seconds, most, torch.from_numpy(codes)))
         _require_equal({name: runs[-1].codes for name, runs in found.items()}, repeat)
     other = found[NAMES[2]]
-    theirs, their_peak = (statistics.median(run[place] for run in other) for place in (0, 1))
+    theirs, their_peak = _medians(other)
     rows: list[Row | LeftOut] = []
     for name in NAMES[:2]:
-        mine, my_peak = (statistics.median(run[place] for run in found[name]) for place in (0, 1))
+        mine, my_peak = _medians(found[name])
         what = f"semi-hard mining {PEOPLE * IMAGES:,} x {SIZE}, {name.partition(', ')[2]}"
         faster = ratios([run.seconds for run in found[name]], [run.seconds for run in other])
         memory = f"{my_peak:.0f} and {their_peak:.0f} MiB"
         rows.append(Row(what, f"{NAMES[2]}, every", mine, theirs, "s", faster, 60, memory))
     return rows
+
+
+def _medians(runs: list[Mined]) -> tuple[float, float]:
+    return statistics.median(run.seconds for run in runs), statistics.median(run.peak for run in runs)
 
 
 def _measure(name: str, seed: int) -> tuple[float, float, NDArray[np.int64]]:

@@ -130,7 +130,7 @@ class Negatives:
 def rank_negatives(distances: Tensor, labels: Tensor) -> Negatives:
     """Sort each row of (N, N) squared distances, images of the anchor's own person left out."""
     distance, index = _rows_in_order(distances.masked_fill(same_person(labels), torch.inf))
-    _, person, images = labels.unique(return_inverse=True, return_counts=True)
+    _, person, images = torch.unique(labels, return_inverse=True, return_counts=True)
     return Negatives(distance, index, len(labels) - images[person])
 
 
