@@ -30,5 +30,5 @@ if __name__ == "__main__":
     for part in (startup, training, masking, edc, pooled_norm, partial_fc, sweep, report, gpu):
         print(f"\n{(part.__doc__ or '').splitlines()[0]}", flush=True)
         part.main()
-    rows = [row for tabled in TABLED for row in tabled.main()]  # type: ignore[attr-defined]
+    rows = [row for tabled in TABLED for row in tabled.main()]
     print(f"\nSeconds are those of a processor, one thread.\n\n{measure.table(rows)}")

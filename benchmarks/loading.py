@@ -20,7 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.measure import LeftOut, Row, peer, ratios, side_by_side
 from kdface.augmentations import Augmentation, Misalignment, Periocular, Standard, SyntheticMask
@@ -120,11 +122,17 @@ def _over(dataset: Any, views: int) -> Callable[[], Any]:
     return work
 
 
+def _rgb(data: NDArray[np.uint8]) -> NDArray[Any]:
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert image is not None
+    return image[..., ::-1].copy()
+
+
 def _maskinv(folder: Path, files: list[Path]) -> Callable[[], Any]:
     mxnet = types.ModuleType("mxnet")
     decoded = types.SimpleNamespace
     mxnet.image = types.SimpleNamespace(  # type: ignore[attr-defined]
-        imdecode=lambda data: decoded(asnumpy=lambda: cv2.imdecode(data, 1)[..., ::-1].copy())
+        imdecode=lambda data: decoded(asnumpy=lambda: _rgb(data))
     )
     mxnet.recordio = types.SimpleNamespace(unpack=lambda data: (decoded(label=0.0), data))  # type: ignore[attr-defined]
     sys.modules["mxnet"] = mxnet
@@ -156,7 +164,7 @@ def _ckd(folder: Path, files: list[Path]) -> Callable[[], Any]:
         for name, size in (("face", (128, 128)), ("periocular", (128, 48))):
             to = root / file.parent.name / name / file.name
             to.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(to), cv2.resize(cv2.imread(str(file)), size), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            PIL.Image.open(file).resize(size).save(to, quality=95)
     kind = importlib.import_module("dataset.face_ocular").train_dataset
     return _over(kind("train", types.SimpleNamespace(dataset_path=str(folder / "official"))), 2)
 

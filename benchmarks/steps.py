@@ -90,9 +90,10 @@ def _arcface() -> Step:
 def _plain() -> Step:
     torch.manual_seed(0)
     network = nn.ModuleDict({"backbone": iresnet18()}).train()
-    network.register_parameter("weight", nn.Parameter(0.01 * torch.randn(CLASSES, 512)))
+    weight = nn.Parameter(0.01 * torch.randn(CLASSES, 512))
+    network.register_parameter("weight", weight)
     pixels, label = _pixels()
-    return _stepped(network, lambda: usual(network["backbone"](pixels), network.weight, label), network)
+    return _stepped(network, lambda: usual(network["backbone"](pixels), weight, label), network)
 
 
 def _maskinv() -> Step:
@@ -113,7 +114,7 @@ def _published(folder: Path) -> Step:
     ).train()
     pixels, label = _pixels()
 
-    def loss() -> Tensor:
+    def loss() -> Any:
         with torch.no_grad():
             target = normalize(teacher(pixels))
         embedding = normalize(parts["student"](pixels))
