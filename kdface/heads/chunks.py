@@ -57,10 +57,14 @@ def _chunks(classes: int, row: int) -> list[slice]:
     return [slice(start, min(start + step, classes)) for start in range(0, classes, step)]
 
 
-def _members(label: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
-    """Places within a chunk's (classes, N) matrix of the own classes it holds."""
-    column = ((label >= chunk.start) & (label < chunk.stop)).nonzero()[:, 0]
-    return label[column] - chunk.start, column
+def _replaced(matrix: Tensor, label: Tensor, chunk: slice, value: Tensor | float) -> Tensor:
+    """A chunk's matrix (classes, N), in place, with a value (N,) where the own class of a column is in it.
+
+    By where and not by which: a device is not asked, and nobody waits for its answer.
+    """
+    row = (label - chunk.start)[None]
+    there = row.clamp(0, len(matrix) - 1)
+    return matrix.scatter_(0, there, torch.where(row == there, value, matrix.gather(0, there)))
 
 
 class _Tally(torch.autograd.Function):
@@ -71,22 +75,17 @@ class _Tally(torch.autograd.Function):
         ctx: Any, direction: Tensor, weight: Tensor, label: Tensor, rho: Tensor, eta: Elementwise, through_norm: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         number, size = direction.shape
-        if not 0 <= int(label.min()) <= int(label.max()) < len(weight):
-            raise IndexError(f"a label is not among the {len(weight)} classes")
         columns = direction.T.contiguous()
         length = vector_norm(weight, dim=1, keepdim=True).to(direction.dtype).clamp_min(_TINY)
         cosine = direction.new_empty(len(weight), number)
         top, total = direction.new_full((number,), -torch.inf), direction.new_zeros(number)
-        own = torch.empty_like(total)
         for chunk in _chunks(len(weight), number + size):
             part = torch.mm(weight[chunk].to(direction.dtype) / length[chunk], columns, out=cosine[chunk])
-            place = _members(label, chunk)
-            own[place[1]] = part[place]
-            logits = eta(part) * rho[:, 0]
-            logits[place] = -torch.inf
+            logits = _replaced(eta(part) * rho[:, 0], label, chunk, -torch.inf)
             before, top = top, torch.maximum(top, logits.amax(0).clamp_min(torch.finfo(top.dtype).min))
             total = total * (before - top).exp_() + logits.sub_(top).exp_().sum(0)
         others = total.log_().add_(top)
+        own = cosine.gather(0, label[None])[0]
         ctx.save_for_backward(direction, weight, label, rho, length, cosine, others)
         ctx.eta, ctx.through_norm = eta, through_norm
         ctx.mark_non_differentiable(cosine)
@@ -100,14 +99,12 @@ class _Tally(torch.autograd.Function):
         to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
         to_weight = torch.empty_like(weight)
         for chunk in _chunks(len(weight), number + size):
-            place = _members(label, chunk)
             with torch.enable_grad():
                 inputs = cosine[chunk].detach().requires_grad_(), rho.detach().requires_grad_()
                 logits = ctx.eta(inputs[0]) * inputs[1][:, 0]
-            share = (logits.detach() - others).exp_().mul_(to_others)
-            share[place] = 0.0
+            share = _replaced((logits.detach() - others).exp_().mul_(to_others), label, chunk, 0.0)
             to_cosine, to_factor = torch.autograd.grad(logits, inputs, share)
-            to_cosine[place] = to_own[place[1]]
+            _replaced(to_cosine, label, chunk, to_own)
             to_rho += to_factor
             unit = weight[chunk].to(direction.dtype) / length[chunk]
             to_direction.addmm_(to_cosine.T, unit)
