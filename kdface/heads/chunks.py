@@ -88,13 +88,16 @@ class _Tally(torch.autograd.Function):
         own = cosine.gather(0, label[None])[0]
         ctx.save_for_backward(direction, weight, label, rho, length, cosine, others)
         ctx.eta, ctx.through_norm = eta, through_norm
-        ctx.mark_non_differentiable(cosine)
-        return others, own, cosine.T
+        found = cosine.T
+        ctx.mark_non_differentiable(found)
+        ctx.set_materialize_grads(False)  # torch would fill one of batch x classes with zeros, for the cosines
+        return others, own, found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_others: Tensor, to_own: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, to_others: Tensor | None, to_own: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         direction, weight, label, rho, length, cosine, others = ctx.saved_tensors
+        to_others, to_own = (torch.zeros_like(others) if each is None else each for each in (to_others, to_own))
         number, size = direction.shape
         to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
         to_weight = torch.empty_like(weight)

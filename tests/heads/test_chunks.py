@@ -50,7 +50,7 @@ def test_loss_and_gradients_are_those_of_the_logits(make_head: Callable[[int, in
         x.requires_grad_()
         for _ in range(2):  # the second pass starts on the sphere, and comes before the first one's gradient is asked
             out = each(x, y)
-        assert (out.kept is None) == (chunked and each is other)
+        assert (out.kept is None) == (chunked and each is other) and not out.cosine.requires_grad
         gradients = torch.autograd.grad(3.0 * out.loss, [x, *each.parameters()])
         found.append((out.loss.detach(), out.cosine, out.accuracy(y), *gradients, *each.state_dict().values()))
     for a, b in zip(*found, strict=True):
