@@ -22,7 +22,8 @@ from kdface.hardware import forward_context
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.folder import RunFolder
 from kdface.runs.job import Job
-from kdface.runs.train import machine, train
+from kdface.runs.train import train
+from kdface.runs.trainer import machine
 
 REPEATS = 7
 STEPS = 24

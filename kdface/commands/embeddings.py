@@ -69,7 +69,7 @@ def evaluate_embedder(
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import shown, tell
     from kdface.runs.folder import write_json
-    from kdface.runs.train import metrics_of, points_of, write_scores
+    from kdface.runs.outcomes import results_of, write_scores
 
     for word in arguments.overrides:
         if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED and not word.startswith("+dataset.size="):
@@ -96,11 +96,7 @@ def evaluate_embedder(
         kind: {"file": str(path.absolute()), "sha256": digest},
         "evaluation": tree["evaluation"],
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
-        "metrics": metrics_of(outcomes),
-        "counts": {name: outcome.counts for name, outcome in outcomes.items()},
-        "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
-        "operating_points": points_of(outcomes),
-        "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
+        **results_of(outcomes),
         "time": round(time.time(), 3),
     }
     write_json(target / "results.json", found)

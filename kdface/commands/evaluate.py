@@ -80,7 +80,8 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         from kdface.runs.environment import environment
         from kdface.runs.folder import write_json
         from kdface.runs.identity import file_digests
-        from kdface.runs.train import evaluate, machine, metrics_of, points_of, write_scores
+        from kdface.runs.outcomes import evaluate, results_of, write_scores
+        from kdface.runs.trainer import machine
         from kdface.teachers.frozen import fingerprint_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -115,11 +116,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         draw_scores(target / "scores", target / "figures")
         found = {
             **about,
-            "metrics": metrics_of(outcomes),
-            "counts": {name: outcome.counts for name, outcome in outcomes.items()},
-            "symptoms": {name: outcome.symptoms for name, outcome in outcomes.items() if outcome.symptoms},
-            "operating_points": points_of(outcomes),
-            "choices": {name: outcome.choices for name, outcome in outcomes.items() if outcome.choices},
+            **results_of(outcomes),
             "environment": environment(profile, threads, world=1),
             "time": round(time.time(), 3),
         }

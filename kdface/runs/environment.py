@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.hardware import Profile, cores
+from kdface.runs.folder import RunFolder, write_json
 
 PACKAGES = (
     "kdface",
@@ -56,6 +58,28 @@ def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
         "world_size": world,
         "git": _git(),
     }
+
+
+def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
+    """Write environment.json at the first start; later, tell what differs, since bits may differ with it, and keep it
+    under `resumed`."""
+    path = folder.root / "environment.json"
+    if not path.is_file():
+        write_json(path, now)
+        return
+    before = folder.read_environment()
+    differ = [
+        key
+        for key in ("packages", "processor", "gpu", "profile", "threads", "world_size")
+        if before.get(key) != now[key]
+    ]
+    if differ:
+        logging.getLogger("kdface").warning(
+            "this run began with other %s: it goes on, but not bit for bit", ", ".join(differ)
+        )
+        later = [*before.get("resumed", []), {key: now[key] for key in differ}]
+        if later[-1:] != later[-2:-1]:
+            write_json(path, {**before, "resumed": later})
 
 
 def _processor() -> str:

@@ -19,7 +19,7 @@ from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.hardware import detect
 from kdface.runs.records import read
-from kdface.runs.train import require_whole_gradients
+from kdface.runs.trainer import require_whole_gradients
 from tests.conftest import TINY, Kdface, command, only_run
 
 _TWO = ["trainer.devices=2", "trainer.strategy=ddp"]

@@ -1,0 +1,108 @@
+"""Lightning's Trainer with a run's arguments, on the machine that it finds."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
+
+from kdface.errors import UserError
+from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
+from kdface.lightning import LocalDDP
+from kdface.runs.checkpoint_io import RunCheckpoints
+from kdface.runs.settings import Settings
+
+# Arguments that training heeds itself: the Trainer must not heed them once more.
+_OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
+
+
+def make_trainer(
+    settings: Settings,
+    profile: Profile,
+    callbacks: list[pl.Callback],
+    loggers: list[Logger],
+    max_epochs: int,
+    validates: bool,
+) -> pl.Trainer:
+    """Lightning's Trainer with the run's arguments.
+
+    Its `max_steps` is not used: with it Lightning takes a checkpoint of the end of an epoch for one of its middle, and
+    goes on with too few steps. `Resume` ends training at the last step.
+    """
+    given = {name: value for name, value in settings.trainer.items() if name not in _OURS}
+    strategy = given.get("strategy", "auto")
+    fixed: dict[str, Any] = {
+        "accelerator": profile.accelerator,
+        "strategy": _strategy(strategy, settings.world),
+        "precision": profile.precision,
+        "max_epochs": max_epochs,
+        "callbacks": callbacks,
+        "plugins": [RunCheckpoints(), *given.pop("plugins", [])],
+        "logger": loggers or False,
+        "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
+        "use_distributed_sampler": False,  # the loader divides each batch over the ranks itself
+    }
+    if not validates:
+        fixed["limit_val_batches"] = 0
+    try:
+        return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
+    except (MisconfigurationException, ValueError, ImportError) as error:
+        raise UserError(
+            f"Lightning's Trainer refuses its arguments: {error}",
+            expected="arguments that fit together and this machine",
+        ) from None
+
+
+def _strategy(name: Any, world: int) -> Any:
+    """Ours in place of Lightning's DDP by name: the same, except where its store listens."""
+    if world > 1 and name in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+        return LocalDDP(find_unused_parameters=name == "ddp_find_unused_parameters_true")
+    return name
+
+
+def machine(settings: Settings) -> tuple[Profile, int]:
+    """The hardware profile and the CPU threads of each rank, which are set."""
+    keep_freed_memory()
+    given = settings.trainer
+    profile = profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision"))
+    threads = settings.hardware.threads or max(1, cores() // settings.devices)
+    torch.set_num_threads(threads)
+    return profile, threads
+
+
+def require_whole_gradients(settings: Settings, profile: Profile) -> None:
+    """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account."""
+    if settings.trainer.get("gradient_clip_val") is not None:
+        raise UserError(
+            "trainer.gradient_clip_val needs the norm of all gradients, and those of class weights are divided over "
+            "the ranks.",
+            fix="trainer.gradient_clip_val=null, or a head that is not divided (kdface list head)",
+        )
+    if profile.precision == "16-mixed":
+        raise UserError(
+            "with precision 16-mixed each rank leaves out steps by its own gradients, and class weights are divided "
+            "over the ranks.",
+            fix="trainer.precision=bf16-mixed",
+        )
+
+
+def quiet_libraries() -> None:
+    """Lightning tells what kdface records itself, and advertises; what matters is raised, not printed."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",
+        "`ckpt_path` .* you might lose ",
+        "LeafSpec",
+        "Total length of `list` across ranks is zero",  # no validation
+        "smaller than the logging interval",
+        "Checkpoint directory .* exists and is not empty",
+        "`srun` command is available",  # a job may run beside SLURM
+        "in eval mode at the start of training",  # frozen and averaged networks
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
