@@ -32,7 +32,7 @@ def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConf
 
     from kdface.config.compose import compose as composed
 
-    return OmegaConf.create(composed(list(overrides), [Path(each) for each in config_dirs]).tree)
+    return OmegaConf.create(composed(list(overrides), [Path(config_dir) for config_dir in config_dirs]).tree)
 
 
 def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:

@@ -1,4 +1,4 @@
-"""The one way a mistake of the user's is told: one message, exit code 2, no traceback."""
+"""The one way a user's mistake is reported: one message, exit code 2, no traceback."""
 
 from __future__ import annotations
 

@@ -117,9 +117,9 @@ class Paired(nn.Module):
         super().train(mode)
         for network in self.networks.values():
             network.train(mode)
-        for each in self.shared.modules():
-            if self.norm == "frozen" and isinstance(each, _BatchNorm):
-                each.eval()
+        for module in self.shared.modules():
+            if self.norm == "frozen" and isinstance(module, _BatchNorm):
+                module.eval()
         return self
 
 
@@ -145,7 +145,7 @@ def lockstep(trunk: nn.Module, roles: list[str]) -> fx.GraphModule:
             after = next(iter(node.users))
             rectified = len(node.users) == 1 and _is_relu(after, layers)
             readers = (after if rectified else node).users
-            owned = all(isinstance(layers.get(str(each.target)), nn.Conv2d) for each in readers)
+            owned = all(isinstance(layers.get(str(reader.target)), nn.Conv2d) for reader in readers)
             norms[node.target] = PooledBatchNorm(layer, rectified, owned=owned)
             together = joint.call_module(node.target, tuple(made[node.args[0]]))
             made[node] = [joint.call_function(operator.getitem, (together, k)) for k in range(len(roles))]
@@ -225,7 +225,7 @@ def _tie(first: Backbone, other: Backbone, names: list[str], role: str, with_nor
         if name.split(".")[0] not in names or (isinstance(layer, _BatchNorm) and not with_norms):
             continue
         donor = first.get_submodule(name)
-        shapes = [[tuple(each.shape) for each in part.parameters()] for part in (donor, layer)]
+        shapes = [[tuple(parameter.shape) for parameter in part.parameters()] for part in (donor, layer)]
         if shapes[0] != shapes[1]:
             raise UserError(
                 f"{name} cannot be shared: its weights have shapes {shapes[0]} for images of {first.image_size[0]}x"

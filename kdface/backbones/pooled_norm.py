@@ -59,7 +59,7 @@ class PooledBatchNorm(nn.Module):
             return normalise_together(norm, maps, self.relu, self.synchronised, self.owned)
         known = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         results = [nn.functional.batch_norm(each, *known, eps=norm.eps) for each in maps]
-        return tuple(each.relu_() if self.relu else each for each in results)
+        return tuple(result.relu_() if self.relu else result for result in results)
 
 
 def normalise_together(
@@ -141,7 +141,7 @@ class _Normalise(torch.autograd.Function):
         ctx.options, ctx.modalities = options, len(maps)
         results = [_aten.native_batch_norm(each, weight, bias, mean, var, False, 0.0, options.eps)[0] for each in maps]
         if options.relu:
-            results = [each.relu_() for each in results]
+            results = [result.relu_() for result in results]
         invstd = torch.rsqrt(var + options.eps)
         ctx.save_for_backward(weight, mean, invstd, count, *maps, *(results if options.relu else ()))
         return tuple(results)

@@ -97,7 +97,7 @@ def _verify(faces: Any) -> int:
     print(f"  broken             {len(found.broken)}")
     _list([f"{each.key}: {each.reason}" for each in found.broken])
     across = [each for each in found.duplicates if each.across_people]
-    inside = [each for each in found.duplicates if not each.across_people]
+    inside = [duplicate for duplicate in found.duplicates if not duplicate.across_people]
     print(f"  one photograph under two names  {len(across)}")
     _list([f"{each.first} = {each.second}{'' if each.exact else ' (nearly)'}" for each in across])
     print(f"  duplicates inside a person      {len(inside)} ({sum(each.exact for each in inside)} exact)")
@@ -164,7 +164,7 @@ def _overlap(first: Any, second: Any) -> int:
     print(f"  people in both       {len(found.people)}")
     _list([one if one == two else f"{one} = {two}" for one, two in found.people])
     print(f"  photographs in both  {len(found.images)}")
-    _list([f"{each.first} = {each.second}" for each in found.images])
+    _list([f"{image.first} = {image.second}" for image in found.images])
     if found.unnamed:
         print(f"  {found.unnamed} people have only a number and could not be compared by name")
     if found.broken:

@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
 
     folder = given.things[0]
     target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")
-    formats(target)  # a format that cannot be written is told before anything is loaded
+    formats(target)  # refuse a format that cannot be written before anything is loaded
     found = embed_folder(recogniser_of(given), folder, target, given.values.get("mirror", True))
     for reason in list(found.broken.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)

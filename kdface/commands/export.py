@@ -84,7 +84,7 @@ def _export(run_path: str, file: Path, kind: str) -> int:
         "preprocessing": preprocessing.to_dict(),
         "embedding_size": int(network.embedding_size),  # type: ignore[arg-type]
         "step": opened.step,
-        "parameters": sum(each.numel() for each in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "resizes": made.resizes,
         "operating_points": results.get("operating_points") or {},
     }

@@ -64,7 +64,7 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
         "preprocessing": made.preprocessing.to_dict(),
         "embedding_size": int(network.embedding_size),  # type: ignore[arg-type]
         "step": opened.step,
-        "parameters": sum(each.numel() for each in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".pack-") as temporary:
         root = Path(temporary) / "pack"

@@ -100,7 +100,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     same = []
     for seed, folder in runs.items():
         print(f"seed {seed}")
-        later = [each for each in metrics if each not in folder.read_results()["metrics"]]
+        later = [metric for metric in metrics if metric not in folder.read_results()["metrics"]]
         same.append(again(folder, data, column.evaluation if later else "", later))
     print(f"{name}: {sum(same)} of {len(same)} runs are identical")
     return all(same)
@@ -150,7 +150,7 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
     records = [list(read(each.metrics)) for each in (first, second)]
     git = [each.get("git") or {} for each in about]
     return [
-        ("config", _values(*({"fingerprint": each} for each in configs)), False),
+        ("config", _values(*({"fingerprint": config} for config in configs)), False),
         ("data", _values(*({name: card.get("fingerprint") for name, card in each.items()} for each in data)), False),
         ("code", _values(*({"commit": each.get("commit"), "uncommitted": each.get("diff")} for each in git)), False),
         ("environment", _values(*(_without(each, ("git",)) for each in about)), False),

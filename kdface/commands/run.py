@@ -68,7 +68,7 @@ def _others(words: Sequence[str]) -> dict[str, int | str]:
         key, _, value = word.partition("=")
         if key not in _OTHER or not (value in _OTHER[key] if _OTHER[key] else value.isdigit()):
             raise UserError(
-                f"{word}: a run goes on as it is configured, but for its ranks and its broken images.",
+                f"{word}: a run goes on as it is configured, except for its ranks and its broken images.",
                 expected=" or ".join(f"{key}={'|'.join(values) or 'N'}" for key, values in _OTHER.items()),
                 origin=f"command line: {word}",
             )

@@ -61,7 +61,9 @@ class Session:
         overrides = self.arguments.overrides
         # Values are checked with each job: they may belong to a choice that is swept.
         choosing = [
-            each for each in overrides if each.lstrip("+~").startswith("hydra") or "." not in each.partition("=")[0]
+            override
+            for override in overrides
+            if override.lstrip("+~").startswith("hydra") or "." not in override.partition("=")[0]
         ]
         fixed = load(self.hydra, [each for each in choosing if not is_swept(each)])
         self.launcher = plugin(fixed, "launcher")
@@ -92,7 +94,11 @@ class Session:
             assert self.grid is not None
             self.run_listed(self.launcher, self.grid, 0)
         else:
-            own = [each for each in self.arguments.overrides if not each.lstrip("+~").startswith(("hydra.", "hydra/"))]
+            own = [
+                override
+                for override in self.arguments.overrides
+                if not override.lstrip("+~").startswith(("hydra.", "hydra/"))
+            ]
             self.sweeper.sweep(own)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -142,7 +148,7 @@ class Session:
     def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
         """Run jobs that are known beforehand. Hydra's sweeper would stop at a failed one and hide the rest, so each
         counts as completed."""
-        trees = [self.compose(each).tree for each in overrides]
+        trees = [self.compose(override).tree for override in overrides]
         jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
@@ -217,7 +223,7 @@ def _texts(tree: Any) -> Iterator[str]:
 
 def launcher_words(overrides: Sequence[str]) -> list[str]:
     """What a command line says of where jobs run."""
-    return [each for each in overrides if each.startswith(("hydra/launcher=", "hydra.launcher."))]
+    return [override for override in overrides if override.startswith(("hydra/launcher=", "hydra.launcher."))]
 
 
 def is_swept(override: str) -> bool:
@@ -241,7 +247,7 @@ def _require_grid(overrides: Sequence[str]) -> None:
 
 
 def _keys(overrides: list[str]) -> list[str]:
-    return [each.lstrip("+").partition("=")[0] for each in overrides if is_swept(each)]
+    return [override.lstrip("+").partition("=")[0] for override in overrides if is_swept(override)]
 
 
 def plugin(config: DictConfig, kind: str) -> Any:

@@ -74,11 +74,11 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     from kdface.sweeps.engine import Job, Listed
     from kdface.sweeps.ledger import State
 
-    failed = [each for each in ledger.entries() if ledger.state(each) is State.FAILED]
+    failed = [entry for entry in ledger.entries() if ledger.state(entry) is State.FAILED]
     print(f"{len(failed)} failed jobs are run once more" if failed else "no job of this sweep failed", flush=True)
     if not failed:
         return 0
-    elsewhere = any(each.startswith("hydra/launcher=") for each in overrides)
+    elsewhere = any(override.startswith("hydra/launcher=") for override in overrides)
     where = [*([] if elsewhere else ledger.launcher), *launcher_words(overrides)]
     if len(launcher_words(overrides)) != len(overrides):
         raise UserError(

@@ -125,7 +125,7 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
         def locate(overrides: Sequence[str]) -> RunFolder:
             return run_folder(compose_in(hydra, list(overrides)))
 
-        collected = collect(definition, locate, extra, [str(each) for each in config_dirs])
+        collected = collect(definition, locate, extra, [str(config_dir) for config_dir in config_dirs])
     return tabulate(definition, collected, beside)
 
 

@@ -20,7 +20,7 @@ def tests_alone(arguments: Arguments) -> bool:
     train, test = (_switch(given.get(name, f"{name}=true")) for name in ("train", "test"))
     if train and "ckpt_path" in given:
         raise UserError(
-            f"{given['ckpt_path']}: training goes on from the last checkpoint of its own run folder by itself.",
+            f"{given['ckpt_path']}: training goes on from the last checkpoint in its run folder by itself.",
             origin=f"command line: {given['ckpt_path']}",
             fix="remove ckpt_path   (kdface run FOLDER goes on with a run, train=false evaluates a checkpoint)",
         )

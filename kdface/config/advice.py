@@ -184,7 +184,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _alike(leaf: str, keys: Iterable[str], cutoff: float) -> list[str]:
-    return difflib.get_close_matches(leaf, {each.rpartition(".")[2]: None for each in keys}, n=3, cutoff=cutoff)
+    return difflib.get_close_matches(leaf, {key.rpartition(".")[2]: None for key in keys}, n=3, cutoff=cutoff)
 
 
 def _place(key: str) -> tuple[int, int, str]:

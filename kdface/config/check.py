@@ -136,7 +136,7 @@ def check_parameters(
 def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
     """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
     ours = [each for each in ALIASES.get(key, ()) if each.rpartition(".")[0] == path and "=" not in each]
-    for near in (*(each.rpartition(".")[2] for each in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
+    for near in (*(name.rpartition(".")[2] for name in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
         if near in valid and fits(valid[near].hint, value):
             return _join(path, near)
     return next((each for each in ALIASES.get(key, ()) if not path and "=" not in each), "")
@@ -329,7 +329,7 @@ def _describe(hint: Any) -> str:
     if kind is typing.Literal:
         return " or ".join(map(str, args))
     if kind in (tuple, list):
-        return f"[{', '.join('...' if each is ... else _describe(each) for each in args)}]"
+        return f"[{', '.join('...' if arg is ... else _describe(arg) for arg in args)}]"
     if hint is type(None):
         return "null"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

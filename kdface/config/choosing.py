@@ -118,7 +118,7 @@ def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Overrid
         takes = signature(target)
     except UserError:  # the check of the tree tells it
         return
-    given = {name for each in values for name in _given(each, path)}
+    given = {name for value in values for name in _given(value, path)}
     plain = OmegaConf.to_container(node)
     assert isinstance(plain, dict)
     kept = {*takes, *FRAMEWORK.get(path, {}), *INSTRUCTIONS, *given}

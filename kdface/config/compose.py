@@ -84,7 +84,7 @@ def compose(
         trains: false: for looking at data. There is no teacher, and the parts need not fit each other.
     """
     with hydra_context(config_dirs or []) as hydra:
-        return compose_in(hydra, [expand_home(each) for each in overrides], around, trains)
+        return compose_in(hydra, [expand_home(override) for override in overrides], around, trains)
 
 
 def compose_in(
@@ -119,7 +119,7 @@ def compose_in(
     try:
         check_tree(tree, Configuration, origins)
     except UnknownKeyError as error:
-        added = [each for each in overrides if not each.startswith("~") and _key_of(each, error.key)]
+        added = [override for override in overrides if not override.startswith("~") and _key_of(override, error.key)]
         if not added:
             raise
         raise unknown_key(added[0], overrides, partial(_keys_of, hydra), partial(_problem, hydra)) from None
@@ -191,8 +191,8 @@ def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
     except (yaml.YAMLError, OSError) as error:
         raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
     origins = made.origins.copy()
-    for each in values:
-        origins.set(each.key_or_group, f"command line: {each.input_line}")
+    for value in values:
+        origins.set(value.key_or_group, f"command line: {value.input_line}")
     for word in choosing:
         if word.lstrip("+").startswith("hydra."):
             origins.set(word.lstrip("+").partition("=")[0], f"command line: {word}")

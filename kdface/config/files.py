@@ -73,5 +73,5 @@ def require_name(name: str) -> None:
         raise UserError(
             f"name = {name!r} leads out of paths.runs, where run folders are named after it.",
             expected="letters, digits and . _ - /, such as name=mine/first",
-            fix=f"name={PurePosixPath(*[each for each in parts if each.strip('./')] or ['mine'])}",
+            fix=f"name={PurePosixPath(*[part for part in parts if part.strip('./')] or ['mine'])}",
         )

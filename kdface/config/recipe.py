@@ -39,10 +39,10 @@ def left_out(loader: Any, defaults: list[Any], chosen: str) -> dict[str, Any]:
 def overrides_of_dataset(overrides: list[str], without: dict[str, Any]) -> list[str]:
     """The overrides that choose the dataset and set its values, without removals of what is left out already."""
     kept = []
-    for each in overrides:
-        key = each.lstrip("+~").split("=")[0]
-        if key.split(".")[0].split("@")[0] == GROUP and not (each.startswith("~") and key in without):
-            kept.append(each)
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        if key.split(".")[0].split("@")[0] == GROUP and not (override.startswith("~") and key in without):
+            kept.append(override)
     return kept
 
 

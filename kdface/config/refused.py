@@ -88,7 +88,9 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
     written = re.compile(rf"\+?{re.escape(group)}(@[^=]*)?={re.escape(choice)}")
     word = next((each for each in overrides if written.fullmatch(each)), "")
     if not word:  # one of a list: callbacks=[a,b]
-        word = next((each for each in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", each)), "")
+        word = next(
+            (override for override in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", override)), ""
+        )
     near, listed = among(choice, list(choices(group, folders)))
     if group not in groups(folders):
         return UserError(
@@ -112,7 +114,7 @@ def _missing_plugin(missing: str, overrides: Sequence[str], options: list[str]) 
     """`hydra/launcher=joblib`: the launcher of ours that does it, and its keys by our names."""
     group, _, choice = missing.rpartition("/")
     known = LAUNCHERS if group == "hydra/launcher" else SWEEPERS
-    options = [each for each in options if each != "basic" or group != "hydra/launcher"]
+    options = [option for option in options if option != "basic" or group != "hydra/launcher"]
     ours = known.get(choice) or nearest(choice, options)
     kind = group.partition("/")[2]
     old, new = [f"{group}={choice}"], [f"{group}={ours}"]
@@ -159,15 +161,15 @@ def bad_override(
         (each for each in overrides if key and each.lstrip("+~").split("=")[0] in (key, key.split("@")[0])), ""
     )
     if not given:
-        for each in overrides:
-            group, _, value = each.partition("=")
+        for override in overrides:
+            group, _, value = override.partition("=")
             if group in groups(folders) and not value.startswith("[") and value not in choices(group, folders):
                 near, listed = among(value, list(choices(group, folders)))
                 return UserError(
                     f"{group} = {value} is not a choice of its group.",
                     expected=f"one of {', '.join(listed)}",
                     nearest=f"{group}={near}" if near else "",
-                    origin=f"command line: {each}",
+                    origin=f"command line: {override}",
                     fix=f"kdface list {group}",
                 )
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
@@ -184,7 +186,7 @@ def unknown_key(
     """An override whose key is not there, and what it is called here."""
     key, _, value = given.lstrip("+~").partition("=")
     try:
-        keys = keys_without([each for each in overrides if each != given])
+        keys = keys_without([override for override in overrides if override != given])
     except UserError as earlier:
         return earlier
     group, _, name = key.partition(".")

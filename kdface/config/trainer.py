@@ -20,8 +20,8 @@ from kdface.runs.settings import num_devices
 
 # argument -> why it is refused, and what serves instead
 _REFUSED = {
-    "logger": "loggers are a group of their own (logger=csv), and metrics.jsonl is always written",
-    "callbacks": "they are a group of their own (callbacks=best, callbacks.NAME._target_=package.Class)",
+    "logger": "loggers have their own group (logger=csv), and metrics.jsonl is always written",
+    "callbacks": "they have their own group (callbacks=best, callbacks.NAME._target_=package.Class)",
     "enable_checkpointing": "a run always writes the checkpoint that it goes on from (resume.every_n_train_steps), and "
     "others are callbacks (callbacks=best)",
     "use_distributed_sampler": "the loader divides each batch over the ranks itself, so that no image is doubled",
@@ -105,7 +105,7 @@ def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None
     from pytorch_lightning.accelerators import AcceleratorRegistry
     from pytorch_lightning.strategies import StrategyRegistry
 
-    strategies = ["auto", *(each for each in StrategyRegistry.available_strategies() if not _COPIES.search(each))]
+    strategies = ["auto", *(name for name in StrategyRegistry.available_strategies() if not _COPIES.search(name))]
     strategy = node.get("strategy", "auto")
     if isinstance(strategy, str) and _COPIES.search(strategy):
         raise UserError(

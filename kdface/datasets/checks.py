@@ -208,7 +208,7 @@ def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -
             usable += 1
         except SizeError as error:
             wrong.append(error)
-        except DataError:  # a broken one is told when it is read
+        except DataError:  # a broken one is reported when it is read
             continue
     if wrong and (on_error == "raise" or not usable):
         first = wrong[0]

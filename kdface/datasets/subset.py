@@ -72,13 +72,13 @@ class HeldOut(Renumbered):
             raise UserError(
                 f"validation holds out {int(held.sum())} of {len(labels)} images of {training_faces.name}: "
                 f"{'none to validate with' if not held.any() else 'too few people are left to train on'}.",
-                fix="validation=none, or validation=NAME with a test set of its own (kdface list validation)",
+                fix="validation=none, or validation=NAME with its own test set (kdface list validation)",
             )
         super().__init__(training_faces, np.flatnonzero(held != rest))
 
 
 class Subset(Renumbered):
-    """So many people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
+    """Some people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
 
     Args:
         dataset: the faces.

@@ -33,7 +33,7 @@ class CKDVerification:
     itself, on the exact curve; people with fewer than k images are left out of it and counted. `eer_official` is
     for comparison with published numbers: the whole matrix of scores, in which one genuine score of k compares an image
     with itself, at the vertex of scikit-learn's curve with the smallest |FPR - FNR|; people with fewer than k images
-    stand in it with one image k times. But for these and for the steps of the curve,
+    stand in it with one image k times. Apart from these and the steps of the curve,
     official <= clean <= k / (k - 1) official. The matrix of p people takes 8 (k p)^2 bytes, its curve several times as
     much.
 

@@ -138,7 +138,7 @@ class Verification:
     Args:
         dataset: the images; with `probes`, of the first image of each pair only.
         pairs: keys of the images to compare; its folds, or ten consecutive blocks.
-        fars: the false-accept rates at which the true-accept rate and VAL are told.
+        fars: the false-accept rates at which the true-accept rate and VAL are reported.
         probes: where the second image of each pair is taken from, such as the same faces with masks
             (`kdface.datasets.Seen`); null: from `dataset` as well.
         official_half_split: for comparison with the published MaskInv code only, whose "mask against no mask" takes

@@ -149,8 +149,8 @@ class TemplateRecognition:
 
     Args:
         dataset: the faces and their lists (`kdface.datasets.IJB`), as they are or shown otherwise (masked).
-        fars: false-accept rates at which the true-accept rate is told.
-        fpirs: false-positive identification rates at which the TPIR is told.
+        fars: false-accept rates at which the true-accept rate is reported.
+        fpirs: false-positive identification rates at which the TPIR is reported.
         detector_score: weight each image by the detector's score, as InsightFace's evaluation and ElasticFace's do;
             OpenSphere's of today does not.
 

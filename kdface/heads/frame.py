@@ -77,7 +77,7 @@ class HeadOutput(NamedTuple):
         return (predicted == label).float().mean()
 
     def metrics(self, label: Tensor) -> dict[str, Tensor]:
-        """What a record tells of it: `accuracy`, or `accuracy_sampled` among the classes that were drawn, which is the
+        """Its name in records: `accuracy`, or `accuracy_sampled` among the classes that were drawn, which is the
         larger one; `target_cosine`, the mean cosine of an embedding and its own
         class, where `cosine` holds all classes; `zero_embeddings`, how many had no direction."""
         told = {"accuracy_sampled" if self.decided_among_some else "accuracy": self.accuracy(label)}

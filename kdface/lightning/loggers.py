@@ -173,7 +173,7 @@ def close(logger: Logger, status: str) -> None:
 
 
 def attempt(action: Callable[[Logger], None], logger: Logger) -> None:
-    """Do something with a logger that may fail, which is told and stops nothing."""
+    """Do something with a logger that may fail: a failure is a warning and stops nothing."""
     try:
         action(logger)
     except Exception as error:

@@ -175,7 +175,9 @@ class AIKD(Method):
         """The quality head, and the backbone's trained parameters with their own settings."""
         student = self.backbone
         assert isinstance(student, Graded)
-        group: dict[str, Any] = {"params": [each for each in student.backbone.parameters() if each.requires_grad]}
+        group: dict[str, Any] = {
+            "params": [parameter for parameter in student.backbone.parameters() if parameter.requires_grad]
+        }
         if self.backbone_group is not None:
             group |= {name: value for name, value in vars(self.backbone_group).items() if value is not None}
         return [each for each in ({"params": list(student.regression.parameters())}, group) if each["params"]]

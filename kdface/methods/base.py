@@ -52,9 +52,9 @@ class Views:
 
 def untouched(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     """The loss, whose gradient with respect to the parameters is 0 and not missing: ranks wait for every gradient."""
-    for each in parameters:
-        if each.requires_grad:
-            loss = loss + 0.0 * each.flatten()[0].to(loss.dtype)
+    for parameter in parameters:
+        if parameter.requires_grad:
+            loss = loss + 0.0 * parameter.flatten()[0].to(loss.dtype)
     return loss
 
 
@@ -229,10 +229,10 @@ class Method(pl.LightningModule, ABC):
 
     def parameter_groups(self) -> list[Any]:
         """What the optimiser moves. A method may return several groups, `lr_scale` being relative to optimizer.lr."""
-        return [each for each in self.parameters() if each.requires_grad]
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def moved_groups(self) -> list[Any]:
-        """`parameter_groups`, divided where parts have learning rates of their own."""
+        """`parameter_groups`, divided if parts have their own learning rates."""
         groups = self.parameter_groups()
         scale = self.optimization.lr_scale
         return in_groups(groups, scales(self, scale)) if scale else groups
@@ -302,7 +302,7 @@ class Method(pl.LightningModule, ABC):
                 nearest=nearest(name, known),
                 fix=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
             )
-        if any(isinstance(each, PartialFC) and each.world > 1 for each in parts[name].modules()):
+        if any(isinstance(module, PartialFC) and module.world > 1 for module in parts[name].modules()):
             raise UserError(
                 f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
                 "the ranks.",
@@ -335,9 +335,9 @@ class Method(pl.LightningModule, ABC):
                 if batch.skipped
                 else "a larger loader.batch_size",
             )
-        for each in self.modules():
-            if isinstance(each, ScheduledMarginSoftmax):
-                each.stand_at(self.trainer.global_step + 1)
+        for module in self.modules():
+            if isinstance(module, ScheduledMarginSoftmax):
+                module.stand_at(self.trainer.global_step + 1)
         seed = derive(self.optimization.seed, "step", self.trainer.global_step, batch_idx, self.global_rank)
         # torch.manual_seed asks every kind of device, and writes the call stack down for those that are not there.
         (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
@@ -444,8 +444,10 @@ class Method(pl.LightningModule, ABC):
         self._convert_sharded(checkpoint, PartialFC.own)
 
     def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:
-        heads = {id(each.weight): each for each in self.modules() if isinstance(each, PartialFC) and each.world > 1}
-        groups = [each["params"] if isinstance(each, dict) else [each] for each in self.moved_groups()]
+        heads = {
+            id(module.weight): module for module in self.modules() if isinstance(module, PartialFC) and module.world > 1
+        }
+        groups = [group["params"] if isinstance(group, dict) else [group] for group in self.moved_groups()]
         for index, parameter in enumerate(each for group in groups for each in group):
             head = heads.get(id(parameter))
             for state in (each["state"] for each in checkpoint.get("optimizer_states", [])):

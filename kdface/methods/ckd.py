@@ -76,7 +76,7 @@ class CKD(Method):
             raise UserError("method.views.teacher is null: CKD trains two networks.", fix="method.views.teacher=face")
         if not any((ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face)):
             raise UserError("all weights of CKD's loss are 0.", expected="at least one term")
-        if any(isinstance(each, PartialFC) for each in heads.values()):
+        if any(isinstance(head, PartialFC) for head in heads.values()):
             raise UserError(
                 "CKD compares the two networks' logits of all classes, and head=partial_fc takes a sample of them.",
                 fix="another head (kdface list head)",

@@ -203,6 +203,6 @@ def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...
         first = str(error).splitlines()[1].strip()
         raise UserError(
             f"the network to start from is of another architecture: {first}",
-            expected="the backbone (and its options, but for the embedding's size) that the run was trained with",
+            expected="the backbone (and its options, except the embedding's size) that the run was trained with",
             fix="backbone=..., or another method.start_from",
         ) from None

@@ -49,7 +49,9 @@ def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale")
     """
     trained = {path: value for path, value in module.named_parameters() if value.requires_grad}
     parts = [
-        path for path, part in module.named_modules() if path and any(each.requires_grad for each in part.parameters())
+        path
+        for path, part in module.named_modules()
+        if path and any(parameter.requires_grad for parameter in part.parameters())
     ]
     for name in scale:
         _require(name, [*parts, *trained], key)

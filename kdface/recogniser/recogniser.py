@@ -103,7 +103,7 @@ class Recogniser:
         self.about = dict(about or {})
         self.device = torch.device("cpu")
         self._grade = grade
-        self._dtype = next((each.dtype for each in network.parameters()), torch.float32)
+        self._dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
         self.to(device)
 
     def __repr__(self) -> str:

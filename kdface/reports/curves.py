@@ -49,5 +49,5 @@ def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
 def band(runs: Sequence[Curve]) -> Band:
     """Mean, lowest and highest run, as far as the shortest of them goes; NaN where one of them is."""
     size = min(map(len, runs))
-    rows = np.array([each[:size] for each in runs])
+    rows = np.array([run[:size] for run in runs])
     return Band(rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

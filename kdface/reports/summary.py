@@ -33,7 +33,7 @@ def summary(folder: RunFolder) -> str:
     here = shown(folder.root)
     lines = tell(results["metrics"], results.get("counts", {}), f"{here}/results.json", untrained)
     for name, symptoms in (results.get("symptoms") or {}).items():
-        lines += [f"warning: {name}: {each}" for each in symptoms]
+        lines += [f"warning: {name}: {symptom}" for symptom in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
     lines += [f"warning: the data was changed during the run: {each}" for each in results.get("changed_during", [])]

@@ -25,7 +25,7 @@ def extend(folder: RunFolder, job: Job) -> None:
     """Begin a run whose folder was just made with what a finished one, that differs in its length alone, ended with.
 
     It then ends with the bytes of a run that was that long from the beginning. The shorter run stays as it is. Where
-    that cannot be, the reason is told.
+    that cannot be, the reason is given.
     """
     shorter = _shorter(folder, job)
     if shorter is None:

@@ -31,7 +31,7 @@ from kdface.metric_names import with_current_names
 from kdface.runs.schemas import Card, Config, Environment, LaterResults, Origin, Results
 from kdface.stored import read_json, read_yaml
 
-# What lies in a run folder; loggers add folders of their own.
+# What lies in a run folder; loggers add their own folders.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # all that a start wrote
 _FILES = (
@@ -286,7 +286,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; a second one is told who holds it. The lock dies with the process."""
+        """Hold the folder for this process; a second one learns who holds it. The lock dies with the process."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.require_own_files()
         with open_own(self.root / ".lock", os.O_RDWR | os.O_CREAT) as lock:

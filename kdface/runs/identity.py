@@ -371,8 +371,8 @@ def step_of(folder: RunFolder) -> int:
 def _write(folder: RunFolder, data: Data) -> None:
     def write(path: Path) -> None:
         with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            for each in data.images:
-                packed.write(json.dumps(each).encode() + b"\n")
+            for image in data.images:
+                packed.write(json.dumps(image).encode() + b"\n")
 
     write_atomic(folder.images, write)
     write_json(folder.root / "data.json", data.cards)

@@ -76,7 +76,7 @@ def watched(
     Args:
         rank, world: this rank, and how many there are.
         leaving: whether the ranks were asked to end.
-        note: is told why this process is about to end.
+        note: receives why this process is about to end.
     """
     over = threading.Event()
 

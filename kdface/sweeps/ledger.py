@@ -81,7 +81,7 @@ class Entry:
 
 def entry(runs: Path, folder: RunFolder, tree: Mapping[str, Any], overrides: list[str], swept: list[str]) -> Entry:
     """The entry of a composed job."""
-    kept = [each for each in overrides if not each.lstrip("+~").startswith(("paths.", "hydra"))]
+    kept = [override for override in overrides if not override.lstrip("+~").startswith(("paths.", "hydra"))]
     values = dict(each.lstrip("+").partition("=")[::2] for each in kept)
     rest: dict[str, Any] = copy.deepcopy(dict(tree))
     for key in swept:
@@ -99,8 +99,8 @@ def _remove(tree: dict[str, Any], key: str) -> None:
     *parents, last = key.split(".")
     if not parents:
         return
-    for each in parents:
-        tree = tree.get(each) or {}
+    for parent in parents:
+        tree = tree.get(parent) or {}
     tree.pop(last, None)
 
 

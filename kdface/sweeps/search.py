@@ -27,8 +27,8 @@ Make = Callable[[int, list[str]], Job]
 
 
 def _name(base: str, objectives: Mapping[str, str], space: Space) -> str:
-    """A study is told by its configuration, its objectives and its space: Optuna refuses trials of another space."""
-    text = repr([base, sorted(objectives.items()), [repr(each) for each in space.dimensions]])
+    """A study is its configuration, its objectives and its space: Optuna refuses trials of another space."""
+    text = repr([base, sorted(objectives.items()), [repr(dimension) for dimension in space.dimensions]])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -96,7 +96,7 @@ class Search:
                 f"{database} cannot be read: {str(error).splitlines()[0]}.",
                 expected="the study of this search; without it the search begins anew, and finished runs are kept",
             ) from None
-        self._distributions = {each.key: _distribution(optuna, each) for each in space.dimensions}
+        self._distributions = {dimension.key: _distribution(optuna, dimension) for dimension in space.dimensions}
         with self._alone():
             known = self.study.get_trials(deepcopy=False)
             self._left = [t for t in known if t.state == optuna.trial.TrialState.RUNNING]
@@ -116,7 +116,9 @@ class Search:
         """
         fail = _optuna().trial.TrialState.FAIL
         while (trial := self._trial()) is not None:
-            values = {each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions}
+            values = {
+                dimension.key: _text(dimension, trial.params[dimension.key]) for dimension in self.space.dimensions
+            }
             try:
                 job = self.make(trial.number, self.space.job(values))
             except UserError as error:
@@ -203,7 +205,7 @@ class Search:
                     fix="kdface list evaluation",
                 )
         values = [metrics[name]["value"] for name in self.objectives]
-        return None if None in values else [float(each) for each in values]
+        return None if None in values else [float(value) for value in values]
 
     def _take_in_retried(self, known: list[Any]) -> None:
         """A trial that failed and whose job was retried since, by hand, counts with what it came to."""
@@ -213,7 +215,9 @@ class Search:
             run = trial.user_attrs.get("run")
             found = None if run is None or run in counted else self.ledger.find(run)
             if found is not None and self.ledger.state(found) is State.DONE:
-                point = {each.key: _text(each, trial.params[each.key]) for each in self.space.dimensions}
+                point = {
+                    dimension.key: _text(dimension, trial.params[dimension.key]) for dimension in self.space.dimensions
+                }
                 job = self.make(trial.number, self.space.job(point))
                 values = self._values(job)
                 if values is not None and job.entry.run == run:

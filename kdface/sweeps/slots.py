@@ -78,7 +78,7 @@ def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
 
 @contextlib.contextmanager
 def claimed_cores(count: int) -> Iterator[list[int]]:
-    """So many processors that no other job of this machine has claimed; where there are too few, shared ones.
+    """Processors that no other job of this machine has claimed; if there are too few, shared ones.
 
     For schedulers that count processors and assign none. A claim is a lock on a file, so it dies with its process.
     """

@@ -112,7 +112,9 @@ class Slurm:
         self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
         self.at_once = n_jobs or SEARCHED_AT_ONCE
         wanted_gpus = int(share(gpus, devices, 1, "hydra.launcher.gpus"))
-        if gpus is None and (any(each.startswith(("gpus", "gres")) for each in options) or not _has_gpus(partition)):
+        if gpus is None and (
+            any(option.startswith(("gpus", "gres")) for option in options) or not _has_gpus(partition)
+        ):
             wanted_gpus = 0
         self.running: dict[str, Job] = {}
         self._asked = 0.0

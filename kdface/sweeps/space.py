@@ -88,12 +88,12 @@ class Space:
     @property
     def keys(self) -> list[str]:
         """The searched keys."""
-        return [each.key.lstrip("+") for each in self.dimensions]
+        return [dimension.key.lstrip("+") for dimension in self.dimensions]
 
     def drawn(self, seed: int, number: int) -> list[str]:
         """Point `number` of a random search, a pure function of (seed, number)."""
         rng = generator(seed, "random search", number)
-        return self.job({each.key: each.draw(rng) for each in self.dimensions})
+        return self.job({dimension.key: dimension.draw(rng) for dimension in self.dimensions})
 
     def job(self, values: dict[str, Any]) -> list[str]:
         """The overrides of one point."""
@@ -105,11 +105,11 @@ class Space:
         points = []
         for i in range(longest):
             values = {}
-            for each in self.dimensions:
-                if each.choices:
-                    values[each.key] = each.choices[i % len(each.choices)]
+            for dimension in self.dimensions:
+                if dimension.choices:
+                    values[dimension.key] = dimension.choices[i % len(dimension.choices)]
                 else:
-                    values[each.key] = each.text(each.high if i % 2 else each.low)
+                    values[dimension.key] = dimension.text(dimension.high if i % 2 else dimension.low)
             points.append(self.job(values))
         return points
 
@@ -131,7 +131,7 @@ def _dimension(key: str, override: Override) -> Dimension:
         values = list(given.range())
         if not values:
             raise UserError(f"{override.input_line}: an empty range.", expected="range(START, STOP, STEP)")
-        integer = all(isinstance(each, int) for each in values)
+        integer = all(isinstance(value, int) for value in values)
         step = abs(float(given.step))
         found = Dimension(key, (), min(values), max(values), step, "log" in given.tags, integer)
     else:

@@ -95,7 +95,7 @@ class Teacher:
         if bad:
             half = f" in {outputs[0].dtype}" if outputs[0].dtype in (torch.float16, torch.bfloat16) else ""
             raise self.unusable(
-                f"its {what} hold {bad} values of {sum(each.numel() for each in outputs)} that are not finite{half}"
+                f"its {what} hold {bad} values of {sum(output.numel() for output in outputs)} that are not finite{half}"
             )
 
     def require_finite(self) -> None:

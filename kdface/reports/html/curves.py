@@ -20,7 +20,7 @@ def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
     bounds = band(seeds)
     first = int(np.argmax(~np.isnan(bounds.mean)))
     found: dict[str, Any] = {"first": first, "n": len(seeds)}
-    for name, values in zip(("tar", "low", "high"), (each[first:] for each in bounds), strict=True):
+    for name, values in zip(("tar", "low", "high"), (bound[first:] for bound in bounds), strict=True):
         found[name] = short(values)
         inside = (values > 0) & (values < 1)
         deviates = np.full(len(values), np.nan)

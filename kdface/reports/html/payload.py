@@ -37,7 +37,7 @@ def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = N
     names = [found[0].group for found in members]
     flats = [_told(found[0].config) for found in members]
     first = flats[0] if flats else {}
-    base = {key: value for key, value in first.items() if all(each.get(key, ...) == value for each in flats)}
+    base = {key: value for key, value in first.items() if all(other.get(key, ...) == value for other in flats)}
     labels = _labels(members, flats, rows or {})
     groups = []
     for number, found in enumerate(members):
@@ -189,7 +189,7 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], r
 
     Choices of groups come first, then values.
 
-    Where it is tested otherwise only, that is told; a configuration is known by what it is trained with.
+    If only its tests differ, these are named; a configuration is known by what it is trained with.
     """
     labels = []
     for found in members:

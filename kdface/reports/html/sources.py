@@ -59,7 +59,7 @@ def later_sources(
 def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """The metrics of a results file. Raises `ValueError` where they are not what a run writes."""
     metrics = results.get("metrics") or {}
-    if not isinstance(metrics, dict) or not all(isinstance(each, dict) for each in metrics.values()):
+    if not isinstance(metrics, dict) or not all(isinstance(metric, dict) for metric in metrics.values()):
         raise ValueError("its results are not metrics with a value each")
     return {current(name): value for name, value in metrics.items()}
 

@@ -65,7 +65,11 @@ class Missing:
     @property
     def arguments(self) -> list[str]:
         """All that follows `kdface`."""
-        return [self.command, *self.words, *(word for each in self.config_dirs for word in ("--config-dir", each))]
+        return [
+            self.command,
+            *self.words,
+            *(word for config_dir in self.config_dirs for word in ("--config-dir", config_dir)),
+        ]
 
     def __str__(self) -> str:
         return shlex.join(["kdface", *self.arguments])
@@ -173,7 +177,7 @@ def _mean(parts: Sequence[Measured]) -> Measured:
     if len(parts) == 1:
         return parts[0]
     values = [each.value for each in parts if each.value is not None]
-    tests = {each.test: each for each in parts}
+    tests = {part.test: part for part in parts}
     return replace(
         parts[0],
         value=fmean(values) if len(values) == len(parts) else None,

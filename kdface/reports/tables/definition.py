@@ -182,14 +182,14 @@ def _check(definition: Definition, path: Path) -> None:
     seen: set[tuple[str, str]] = set()
     for row in definition.rows:
         if (row.group, row.label) in seen:
-            raise UserError(f"{path}: two rows are called {row.label!r}.", expected="a label of its own for each")
+            raise UserError(f"{path}: two rows are called {row.label!r}.", expected="a different label for each")
         seen.add((row.group, row.label))
         for column in definition.columns:
             if "{test}" in "".join(column.metric) and row.overrides is not None and not row.test:
                 raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
     headings = [column.heading for column in definition.columns]
-    if double := {each for each in headings if headings.count(each) > 1}:
-        raise UserError(f"{path}: two columns are called {double.pop()!r}.", expected="a heading of its own for each")
+    if double := {heading for heading in headings if headings.count(heading) > 1}:
+        raise UserError(f"{path}: two columns are called {double.pop()!r}.", expected="a different heading for each")
     if len(set(definition.seeds)) != len(definition.seeds):
         raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
     labels = [row.label for row in definition.rows]

@@ -77,7 +77,7 @@ def _body(table: Table) -> Iterator[str]:
         ("Other differences, each for itself", text.contrasts(table)),
         ("Runs", text.runs(table)),
     ):
-        if items := "".join(f"<li>{escape(each)}</li>" for each in lines):
+        if items := "".join(f"<li>{escape(line)}</li>" for line in lines):
             yield f"<details><summary>{heading}</summary><ul>{items}</ul></details>"
     if commands := list(text.commands(table)):
         listed = escape("\n".join(f"{command}   # {why}" for command, why in commands))
@@ -87,7 +87,7 @@ def _body(table: Table) -> Iterator[str]:
 def _cell(table: Table, cell: Cell, column: Column, seeds: int) -> str:
     word = escape(text.ours(cell, column, seeds))
     if cell.runs:
-        title = escape(", ".join(text.run_name(each.root) for each in cell.runs.values()))
+        title = escape(", ".join(text.run_name(run.root) for run in cell.runs.values()))
         word = f'<span title="{title}">{word}</span>'
     word = f"<b>{word}</b>" if cell.wins else word
     if cell.published is None:

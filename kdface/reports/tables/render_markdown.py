@@ -14,7 +14,7 @@ def markdown(table: Table) -> str:
     groups = any(row.group for row in table.rows)
     heads = [*([""] if groups else []), "", *(column.heading for column in table.columns)]
     lines = [f"# {_plain(definition.title)}", ""]
-    lines.append(_row([_plain(each) for each in heads]))
+    lines.append(_row([_plain(head) for head in heads]))
     lines.append(_row([*(["---"] if groups else []), "---", *("---:" for _ in table.columns)]))
     before = ""
     for row, cells in zip(table.rows, table.cells, strict=True):
@@ -46,7 +46,7 @@ def markdown(table: Table) -> str:
 
 
 def _listed(title: str, lines: Iterable[str]) -> list[str]:
-    found = [f"- {_plain(each)}" for each in lines]
+    found = [f"- {_plain(line)}" for line in lines]
     return ["", f"{title}:", "", *found] if found else []
 
 

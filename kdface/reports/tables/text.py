@@ -87,8 +87,8 @@ def tests(table: Table) -> Iterator[str]:
 
 def contrasts(table: Table) -> Iterator[str]:
     """One line a contrast in a column: the difference, its interval, p, which is not corrected, and n."""
-    for each in table.contrasts:
-        yield _difference(f"{each.row.name} less {each.other.label}", each.column, each.comparison)
+    for contrast in table.contrasts:
+        yield _difference(f"{contrast.row.name} less {contrast.other.label}", contrast.column, contrast.comparison)
 
 
 def _difference(name: str, column: Column, found: Comparison, corrected: str = "") -> str:

@@ -43,7 +43,9 @@ class GraFIQs(Options):
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         network = teacher.network
-        norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d) and each.track_running_stats]
+        norms = [
+            module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+        ]
         if not norms:
             raise UserError(
                 f"GraFIQs needs the running statistics of BatchNorm2d, and {type(network).__name__} has none.",

@@ -32,7 +32,7 @@ class SERFIQ(Options):
     Attributes:
         passes: T.
         dropout: probability that a feature is dropped; None: the network's own, with which it was trained.
-        seed: of the masks, from a generator of their own.
+        seed: of the masks, from their own generator.
 
     Raises:
         UserError: the network has no dropout layer, or was trained without dropout and `dropout` is None.
