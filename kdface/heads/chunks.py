@@ -1,6 +1,6 @@
 """The log-sum-exp of very many classes, a chunk of them at a time: what a loss needs of the logits, without these.
 
-The head as it is usually written holds eight matrices of batch x classes at once: cosines, their copies with the
+The head as it is usually written holds half a dozen matrices of batch x classes at once: cosines, their copies with the
 margin and the scale, the softmax, its logarithm, their gradients. Here one is kept, the cosines. Everything else is
 made of a chunk of them that stays in a core's cache, once on the way forward and once on the way back.
 """

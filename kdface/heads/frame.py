@@ -213,8 +213,8 @@ class Classifier(Head):
 
     Attributes:
         keeps_logits: whether `HeadOutput` holds the logits. Whoever reads none of them sets it to False: from 10,000
-            classes on the loss is then computed without (`kdface.heads.chunks`), in less than half of the time and a
-            quarter of the memory. The values are the same but for rounding.
+            classes on the loss is then computed without (`kdface.heads.chunks`), in about half of the time and memory.
+            The values are the same but for rounding.
     """
 
     keeps_logits: bool = True
