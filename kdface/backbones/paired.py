@@ -79,6 +79,8 @@ class Paired(nn.Module):
         if norm == "pooled" and names:
             trunk = nn.Sequential(OrderedDict((name, first.get_submodule(name)) for name in names))
             self._trunk.append(lockstep(trunk, list(self.networks)))
+            if len({network.image_size for network in self.networks.values()}) == 1:
+                self._trunk.append(lockstep(trunk, [next(iter(self.networks))], copies=len(self.networks)))
         self.train(self.training)
         if synchronised:
             synchronise(self)
@@ -94,6 +96,8 @@ class Paired(nn.Module):
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """role -> (N, 3, H, W) normalised images of that role's size, to role -> (N, D) embeddings, not normalised.
 
+        Where all roles are given one and the same tensor, a pooled trunk runs once, with the same results.
+
         Raises `ValueError` where images are not of the size their network was built for.
         """
         if not (self._trunk and self.training):
@@ -104,7 +108,11 @@ class Paired(nn.Module):
                     f"{role}: built for images of shape (N, 3, {network.image_size[0]}, {network.image_size[1]}); "
                     f"got {tuple(images[role].shape)}"
                 )
-        maps = self._trunk[0](*(images[role] for role in self.networks))
+        one = next(iter(images.values()))
+        if all(each is one for each in images.values()):
+            maps = self._trunk[1](one) * len(self.networks)
+        else:
+            maps = self._trunk[0](*(images[role] for role in self.networks))
         embeddings: dict[str, Tensor] = {}
         for (role, network), features in zip(self.networks.items(), maps, strict=True):
             for name in self._branch_names:
@@ -123,11 +131,12 @@ class Paired(nn.Module):
         return self
 
 
-def lockstep(trunk: nn.Module, roles: list[str]) -> fx.GraphModule:
+def lockstep(trunk: nn.Module, roles: list[str], copies: int = 1) -> fx.GraphModule:
     """`trunk` for several inputs at once: (x_1, ..., x_k) -> (y_1, ..., y_k), batch normalisations pooled.
 
     The trunk is traced once. Every operation is written out for each input, and each batch normalisation becomes one
-    operation on all of them, with the ReLU that alone reads its result. The layers are the trunk's own.
+    operation on all of them, with the ReLU that alone reads its result. The layers are the trunk's own. `copies` is
+    that of `PooledBatchNorm`.
     """
     layers = dict(trunk.named_modules())
     joint = fx.Graph()
@@ -146,7 +155,7 @@ def lockstep(trunk: nn.Module, roles: list[str]) -> fx.GraphModule:
             rectified = len(node.users) == 1 and _is_relu(after, layers)
             readers = (after if rectified else node).users
             owned = all(isinstance(layers.get(str(reader.target)), nn.Conv2d) for reader in readers)
-            norms[node.target] = PooledBatchNorm(layer, rectified, owned=owned)
+            norms[node.target] = PooledBatchNorm(layer, rectified, owned=owned, copies=copies)
             together = joint.call_module(node.target, tuple(made[node.args[0]]))
             made[node] = [joint.call_function(operator.getitem, (together, k)) for k in range(len(roles))]
             if rectified:

@@ -35,9 +35,13 @@ class PooledBatchNorm(nn.Module):
         synchronised: pool over all ranks of the default process group too, which must hold as many modalities each.
         owned: nobody else reads the gradients of the results, so that the backward pass may write into their memory.
             True where convolutions alone read the results. Fresh memory costs a CPU more than the arithmetic.
+        copies: for how many modalities with the same activations each input stands. Their mean and var are those of
+            one; n, and so what the running buffer takes in, counts all.
     """
 
-    def __init__(self, norm: _BatchNorm, relu: bool = False, synchronised: bool = False, owned: bool = False) -> None:
+    def __init__(
+        self, norm: _BatchNorm, relu: bool = False, synchronised: bool = False, owned: bool = False, copies: int = 1
+    ) -> None:
         super().__init__()
         if not (norm.affine and norm.track_running_stats):
             raise ValueError("a pooled batch normalisation needs weight, bias and running statistics")
@@ -45,6 +49,7 @@ class PooledBatchNorm(nn.Module):
         self.relu = relu
         self.synchronised = synchronised  # without a process group there is nothing to synchronise
         self.owned = owned
+        self.copies = copies
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
         """Normalise maps (N_m, C, H_m, W_m) or vectors (N_m, C), one of each modality.
@@ -56,14 +61,19 @@ class PooledBatchNorm(nn.Module):
                 raise ValueError(f"expected (N, {self.norm.num_features}, ...), got {tuple(each.shape)}")
         norm = self.norm
         if norm.training:
-            return normalise_together(norm, maps, self.relu, self.synchronised, self.owned)
+            return normalise_together(norm, maps, self.relu, self.synchronised, self.owned, self.copies)
         known = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         results = [nn.functional.batch_norm(each, *known, eps=norm.eps) for each in maps]
         return tuple(result.relu_() if self.relu else result for result in results)
 
 
 def normalise_together(
-    norm: _BatchNorm, maps: Sequence[Tensor], relu: bool = False, synchronised: bool = False, owned: bool = False
+    norm: _BatchNorm,
+    maps: Sequence[Tensor],
+    relu: bool = False,
+    synchronised: bool = False,
+    owned: bool = False,
+    copies: int = 1,
 ) -> tuple[Tensor, ...]:
     """Training's pass of `PooledBatchNorm`: maps (N_m, C, ...) with the statistics of all, which `norm` takes in."""
     synchronised = synchronised and torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -73,7 +83,8 @@ def normalise_together(
         norm.num_batches_tracked.add_(1)
         rate = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
-        norm.running_var.lerp_((var * count / (count - 1)).to(norm.running_var.dtype), rate)
+        counted = count * copies
+        norm.running_var.lerp_((var * counted / (counted - 1)).to(norm.running_var.dtype), rate)
     options = _Options(norm.eps, relu, synchronised, owned)
     results: tuple[Tensor, ...] = _Normalise.apply(mean, var, count, options, norm.weight, norm.bias, *maps)  # type: ignore[no-untyped-call]
     return results

@@ -147,7 +147,10 @@ class CKD(Method):
         weight."""
         assert self.head is not None and self.views.teacher is not None
         views = {"student": self.views.student, "teacher": self.views.teacher}
-        embeddings = self.backbone({role: self._seen(batch.views[view], role) for role, view in views.items()})
+        seen = {role: self._seen(batch.views[view], role) for role, view in views.items()}
+        if self.views.student == self.views.teacher and self.inputs["student"] == self.inputs["teacher"]:
+            seen["teacher"] = seen["student"]  # one tensor: the shared stages see it once
+        embeddings = self.backbone(seen)
         periocular: HeadOutput = self.head(embeddings["student"], batch.label)
         face: HeadOutput = self.teacher_head(embeddings["teacher"], batch.label)
         terms: dict[str, Term] = {}

@@ -89,6 +89,31 @@ def test_images_of_one_size_are_one_batch(kind: str, side: int) -> None:
     require_equal(pair, pair(given), plain, plainly(plain, given, stages))
 
 
+@pytest.mark.parametrize("kind", ["ckd_resnet18", "iresnet"])
+def test_one_tensor_for_both_passes_the_shared_stages_once(kind: str) -> None:
+    """Equal to images that are equal but not one: embeddings, gradients and running buffers, to 1e-12 of their size."""
+    make, stages = KINDS[kind]
+    torch.manual_seed(0)
+    once = scrambled(Paired({role: make((32, 32)) for role in SIZES}, stages)).double()
+    twice = copy.deepcopy(once)
+    one = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2)).double()
+    passed = []
+    next(each for each in once.shared.modules() if isinstance(each, nn.Conv2d)).register_forward_hook(
+        lambda *_: passed.append(1)
+    )
+    found = [(once, once(dict.fromkeys(SIZES, one))), (twice, twice({role: one.clone() for role in SIZES}))]
+    assert len(passed) == 1
+    values = []
+    for pair, embeddings in found:
+        draws = torch.Generator().manual_seed(3)
+        sums = [(embeddings[role] * torch.randn(3, 8, generator=draws).double()).sum() for role in SIZES]
+        torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
+        gradients = [each.grad for each in pair.parameters() if each.grad is not None]
+        values.append([each.detach() for each in (*embeddings.values(), *gradients, *pair.state_dict().values())])
+    for left, right in zip(*values, strict=True):
+        assert (left - right).abs().max() <= 1e-12 * max(1.0, float(right.abs().max()))
+
+
 def require_equal(pair: Paired, found: dict[str, Tensor], other: Paired, expected: dict[str, Tensor]) -> None:
     for role in SIZES:
         torch.testing.assert_close(found[role], expected[role], rtol=1e-8, atol=1e-9)

@@ -257,7 +257,11 @@ def test_two_eyes_on_one_trunk() -> None:
     same = {"student": PERIOCULAR, "teacher": PERIOCULAR}
     method, given = ckd(inputs=same), batch()
     method.views = Views("periocular", "periocular")
+    passed: list[int] = []
+    stem = next(each for each in method.pair.shared.modules() if isinstance(each, nn.Conv2d))
+    stem.register_forward_hook(lambda *_: passed.append(1))
     assert set(method.terms(given)) == set(TERMS)
+    assert len(passed) == 1
     method.eval()
     with torch.no_grad():
         pixels = (given.views["periocular"].permute(0, 3, 1, 2).contiguous().float() - 127.5) / 127.5
