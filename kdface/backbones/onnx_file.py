@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +26,7 @@ class OnnxNetwork(nn.Module):
 
     Args:
         session: an onnxruntime.InferenceSession with one input and one output, (N, 3, H, W) -> (N, D).
+        path: of its file, for messages.
         fingerprint: SHA-256 of its file.
 
     Attributes:
@@ -30,9 +34,10 @@ class OnnxNetwork(nn.Module):
         image_size: (height, width); null: the file does not fix it.
     """
 
-    def __init__(self, session: Any, fingerprint: str) -> None:
+    def __init__(self, session: Any, path: Path, fingerprint: str) -> None:
         super().__init__()
         self.session = session
+        self.path = path
         self.fingerprint = fingerprint
         self.input = session.get_inputs()[0].name
         batch, _, *size = session.get_inputs()[0].shape
@@ -42,7 +47,10 @@ class OnnxNetwork(nn.Module):
         self.embedding_size = last if isinstance(last, int) else 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D), on the device of the images."""
+        """(N, 3, H, W) -> (N, D), on the device of the images.
+
+        Raises `UserError` for a file whose network does not compute what it says.
+        """
         given = images.float().cpu()
         if not self.batch:
             return self._run(given).to(images.device)
@@ -54,7 +62,16 @@ class OnnxNetwork(nn.Module):
         return torch.cat(parts).to(images.device)
 
     def _run(self, images: Tensor) -> Tensor:
-        (found,) = self.session.run(None, {self.input: images.numpy()})
+        try:
+            (found,) = self.session.run(None, {self.input: images.numpy()})
+        except Exception as error:  # of onnxruntime's own kinds
+            raise UserError(f"{self.path} cannot be computed: {str(error).splitlines()[0]}") from None
+        if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape[:-1] != (len(images),):
+            raise UserError(
+                f"{self.path} gives {getattr(found, 'dtype', type(found).__name__)} {getattr(found, 'shape', '')} of "
+                f"{len(images)} images.",
+                expected="float32 embeddings (images, size)",
+            )
         return torch.from_numpy(found)
 
 
@@ -80,8 +97,12 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
     providers = [each for each in (*wanted, "CPUExecutionProvider") if each in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
+    # Should a file name another one in a way that is not seen here, that is not looked for in the current folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
+        with contextlib.redirect_stdout(None):  # where it tries again, it prints
+            session = onnxruntime.InferenceSession(content, options, providers=providers)
+        told: str | None = session.get_modelmeta().custom_metadata_map.get("kdface")
     except Exception as error:  # of onnxruntime's own kinds
         raise UserError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -91,5 +112,4 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
             f"{path}: its inputs and outputs are {', '.join(str(shape) for shape in shapes)}.",
             expected="one input of images (N, 3, height, width) and one output of embeddings (N, D)",
         )
-    told: str | None = session.get_modelmeta().custom_metadata_map.get("kdface")
-    return OnnxNetwork(session, hashlib.sha256(content).hexdigest()), told
+    return OnnxNetwork(session, path, hashlib.sha256(content).hexdigest()), told
