@@ -14,6 +14,7 @@ from kdface.errors import UserError
 from kdface.hardware import Profile, detect, detect_by_system, profile_for
 from kdface.startup import without_collection
 from kdface.sweeps import slots
+from tests.conftest import UNTESTED, Kdface
 
 _FLAGS = "processor\t: 0\nflags\t\t: fpu sse2 avx512f{more}\n"
 
@@ -86,6 +87,23 @@ def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None
         assert not gc.isenabled()
         raise ValueError("told")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("trainer.accelerator=gpu", "torch sees no GPU"),
+        ("trainer.accelerator=tpu", "Lightning's Trainer refuses"),
+        ("trainer.precision=transformer-engine", "Lightning's Trainer refuses"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_before_a_run_folder_is_made(
+    word: str, told: str, kdface: Kdface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "_sees_gpu", lambda: False)
+    said = kdface("train", *UNTESTED, word)
+    assert said.code == 2 and told in said.err, said.err
+    assert not Path("runs").exists()
 
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def _train_one(arguments: Arguments) -> int:
         from kdface.datasets.checks import require_aligned
         from kdface.runs.extension import extend
         from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
+        from kdface.runs.trainer import require_trainable
 
     if launched_world() > 1:
         require_launched(settings_of(composed.tree))
@@ -77,6 +78,7 @@ def _train_one(arguments: Arguments) -> int:
     if not folder.done:
         is_new = not folder.config.is_file()
         job = assemble(composed.tree)  # missing data is reported before a folder is made
+        require_trainable(job.settings)
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(composed, arguments)
         if is_new and launched_world() == 1:

@@ -65,6 +65,13 @@ def _strategy(name: Any, world: int) -> Any:
     return name
 
 
+def require_trainable(settings: Settings) -> None:
+    """Raise `UserError` for arguments that do not fit together or this machine: an accelerator, a number of devices or
+    a precision that is not there."""
+    quiet_libraries()
+    make_trainer(settings, machine(settings)[0], [], [], 1, False)
+
+
 def machine(settings: Settings) -> tuple[Profile, int]:
     """The hardware profile and the CPU threads of each rank, which are set."""
     keep_freed_memory()
