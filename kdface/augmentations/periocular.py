@@ -120,7 +120,7 @@ class Periocular:
             raise UserError(
                 f"face_size={self.face_size} would distort faces of {given} (height, width).",
                 expected="the same shape: a multiple or a fraction of both sides",
-                fix="face_size=null leaves the faces as they are",
+                fix="augmentation.face_size=null leaves the faces as they are",
             )
         return self.face_size
 
@@ -181,7 +181,8 @@ class StoredPeriocular:
         if not isinstance(sample, PairedSample) or sample.periocular is None:
             raise UserError(
                 f"{sample.key}: the dataset stores no periocular image of it.",
-                fix="augmentation=periocular crops it from the face; dataset=ckd_folders has stored ones",
+                fix="augmentation=periocular crops it from the face; or dataset=ckd_folders dataset.root=FOLDER with "
+                "stored ones",
             )
         views = {"face": sample.image, "periocular": resized(sample.periocular, self.size)}
         return self.standard.together(views, rng) if self.standard is not None else views

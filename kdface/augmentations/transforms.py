@@ -45,7 +45,7 @@ def _landmarks(data: dict[str, Any], shape: tuple[int, ...]) -> Points:
         raise DataError(
             f"{len(found)} keypoints are no landmarks of a face.",
             expected="five: left eye, right eye, nose, left and right mouth corner",
-            fix='keypoint_params=A.KeypointParams("xy", remove_invisible=False)',
+            fix="KeypointParams(remove_invisible=False) keeps them, given to Compose as its keypoint_params",
         )
     return as_seen(np.asarray(found, dtype=np.float32)[:, :2])
 

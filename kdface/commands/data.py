@@ -9,6 +9,7 @@ licence and fingerprint; preview writes a contact sheet of the views; align cuts
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,12 @@ def _verify(faces: Any) -> int:
     if sizes:
         raise _not_aligned(found.name, faces.preprocessing.size, sizes, found.images)
     if found.broken:
-        raise UserError(
-            f"{len(found.broken)} of {found.images} images of {found.name} cannot be used.",
-            fix="restore or remove them; dataset.on_error=skip trains without them",
-        )
+        raise _broken(found.broken, found.images, found.name)
     if found.implausible:
         raise UserError(
             f"{len(found.implausible)} of {found.images} images of {found.name} have landmarks that no face has.",
             expected="left eye, right eye, nose, left and right mouth corner, as seen in the image, (x, y) in pixels",
-            fix="correct the landmark file; kdface data preview shows the faces as they were aligned",
+            fix="correct the landmark file; kdface data preview DATASET shows the faces as they were aligned",
         )
     print(f"  fingerprint        {fingerprint(faces)}")
     _compare_with_published(faces)
@@ -142,6 +140,13 @@ def _compare_with_published(faces: Any) -> None:
             fix=f"a whole copy ({known.request}), or dataset.name=NAME for a set of your own",
         )
     print(f"  as published       {', '.join(f'{count:,} {key}' for key, count in known.counts.items())}")
+
+
+def _broken(found: Sequence[Any], images: int, name: str) -> UserError:
+    return UserError(
+        f"{len(found)} of {images} images of {name} cannot be used.",
+        fix="restore or remove them; kdface train ... dataset.on_error=skip trains without them",
+    )
 
 
 def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:
@@ -169,7 +174,7 @@ def _overlap(first: Any, second: Any) -> int:
         print(f"  {found.unnamed} people have only a number and could not be compared by name")
     if found.broken:
         _list([f"{each.key}: {each.reason}" for each in found.broken])
-        raise UserError(f"{len(found.broken)} images cannot be used.", fix="kdface data verify DATASET lists them")
+        raise _broken(found.broken, len(first) + len(second), f"{found.first} and {found.second}")
     return 0
 
 

@@ -84,7 +84,8 @@ def evaluate_embedder(
         raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
     shared: dict[str, object] = {}
     protocols = {
-        name: build(node, shared=shared, load_network=load_network) for name, node in tree["evaluation"].items()
+        name: build(node, path=f"evaluation.{name}", shared=shared, load_network=load_network)
+        for name, node in tree["evaluation"].items()
     }
     for faces in sets_of(protocols).values():
         check(faces)

@@ -35,7 +35,9 @@ def run(words: list[str]) -> int:
         return evaluate_stored(Path(stored[-1].removeprefix("embeddings=")).expanduser(), arguments)
     if not given:
         raise UserError(
-            "kdface evaluate needs a run.", expected="run=PATH, or embeddings=FILE", fix="kdface evaluate run=runs/..."
+            "kdface evaluate needs a run.",
+            expected="run=PATH, or embeddings=FILE",
+            fix=" ".join(["kdface evaluate run=FOLDER", *words]),
         )
     checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
     arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]

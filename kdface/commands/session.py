@@ -242,7 +242,7 @@ def _require_grid(overrides: Sequence[str]) -> None:
                 f"{word}: an interval is searched, and a grid lists its values.",
                 expected=f"values: {word.partition('=')[0]}=0.1,0.2",
                 origin=f"command line: {word}",
-                fix="hydra/sweeper=random, or hydra/sweeper=optuna",
+                fix="hydra/sweeper=random, or hydra/sweeper=optuna 'hydra.sweeper.objectives={TEST/METRIC: maximize}'",
             )
 
 
@@ -266,7 +266,7 @@ def plugin(config: DictConfig, kind: str) -> Any:
                 f"hydra.{kind} has no {key!r}: it is {name}.",
                 expected=f"one of {', '.join(takes)}",
                 nearest=f"hydra.{kind}.{near}" if near else "",
-                fix=f"remove hydra.{kind}.{key}, or hydra/{kind}={valid}",
+                fix=f"remove hydra.{kind}.{key}, or choose another {kind}: {valid}",
             )
     for key, parameter in takes.items():
         if key not in node:

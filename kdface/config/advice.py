@@ -102,7 +102,8 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
         value: as it was typed.
         keys: what is there, groups included.
     """
-    known = [each for each in dict.fromkeys(keys) if not each.startswith("hydra")]
+    of_hydra = key.startswith("hydra")
+    known = [each for each in dict.fromkeys(keys) if each.startswith("hydra") == of_hydra]
     parent, _, leaf = key.rpartition(".")
     if key in known:  # given with a + that it must not have
         yield f"{key}={value}"

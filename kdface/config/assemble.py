@@ -127,7 +127,7 @@ def build_protocols(
     protocols: dict[str, EvaluationProtocol] = {}
     shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
     for name, node in (tree.get(group) or {}).items():
-        made = build(node, shared=shared, load_network=load_network, training_faces=training)
+        made = build(node, path=f"{group}.{name}", shared=shared, load_network=load_network, training_faces=training)
         protocols[name] = made
         require_fits(made, method, f"{group}.{name}")
         for faces in made.datasets:

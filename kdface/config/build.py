@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
 from kdface.config.locate import locate, parameters
+from kdface.config.paths import groups
 from kdface.config.renamed import WITHOUT_EFFECT
 from kdface.errors import UserError
 
 
-def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | None = None, **known: Any) -> Any:
+def build(
+    node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | None = None, path: str = "", **known: Any
+) -> Any:
     """Build a part and the parts nested in it.
 
     Args:
         node: a mapping with a `_target_`.
         group: the config group it belongs to, for the keys that are the framework's own.
         shared: nested nodes that were built before, by their text: equal nodes become one object.
+        path: its key, where that is not the group.
         known: what the framework knows (`num_classes`, `image_size`, ...); a part is given those it has parameters for.
     """
     part = locate(node["_target_"])
@@ -27,31 +32,47 @@ def build(node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | Non
     skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
     anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
     hints = {name: each.hint for name, each in takes.items()}
+    path = path or group
     values = {
-        key: _value(hints.get(key, Any), value, shared, anywhere) for key, value in node.items() if key not in skip
+        key: _value(hints.get(key, Any), value, shared, anywhere, path and f"{path}.{key}")
+        for key, value in node.items()
+        if key not in skip
     }
+    own = list(values)
     values |= {name: value for name, value in known.items() if name in takes}
-    place = [_value(Any, each, shared, anywhere) for each in node.get("_args_", ())]
+    place = [_value(Any, each, shared, anywhere, "") for each in node.get("_args_", ())]
     if node.get("_partial_"):
         return functools.partial(part, *place, **values)
     try:
         return part(*place, **values)
+    except UserError as error:
+        if path:
+            error.fix = _by_full_keys(error.fix, path, own)
+        raise
     except (ValueError, TypeError) as error:  # two values that do not go together; a UserError is none
         raise UserError(
             f"{group or node['_target_']} cannot be built: {error}.", fix=f"kdface config why {group}" if group else ""
         ) from None
 
 
-def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any]) -> Any:
+def _by_full_keys(fix: str, path: str, own: Iterable[str]) -> str:
+    """A part names its own arguments in a fix; on the command line the part's key stands before them."""
+    names = "|".join(name for name in own if name not in groups())
+    return re.sub(rf"(?<![\w.,{{])({names})(?==)", rf"{path}.\1", fix) if names else fix
+
+
+def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any], path: str) -> Any:
     if not isinstance(value, Mapping):
         return convert(hint, value)
     if "_target_" not in value:
         if any(isinstance(each, Mapping) and "_target_" in each for each in value.values()):
-            return {name: _value(Any, each, shared, anywhere) for name, each in value.items()}
+            return {
+                name: _value(Any, each, shared, anywhere, path and f"{path}.{name}") for name, each in value.items()
+            }
         return convert(hint, value)
     if shared is None:
-        return build(value, **anywhere)
+        return build(value, path=path, **anywhere)
     text = json.dumps(value, sort_keys=True)
     if text not in shared:
-        shared[text] = build(value, shared=shared, **anywhere)
+        shared[text] = build(value, shared=shared, path=path, **anywhere)
     return shared[text]

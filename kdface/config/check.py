@@ -129,7 +129,7 @@ def check_parameters(
         raise UserError(
             f"{_join(path, missing[0])} has no value, and {path or 'the configuration'} needs one.",
             expected=_describe(known[missing[0]].hint),
-            fix=f"add {_join(path, missing[0])}=...",
+            fix=f"add +{_join(path, missing[0])}=...",
         )
 
 
@@ -174,7 +174,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
         raise UserError(
             f"{path} follows a group that is none.",
             origin=origins.of(path),
-            fix="teacher=run teacher.run=FOLDER   (kdface list teacher)",
+            fix="method=distillation teacher.run=FOLDER, or another test (kdface list evaluation)",
         )
     if hint is TrainerArguments:
         check_parameters(arguments(), usable(value, path, origins), path, origins, injected=())

@@ -80,7 +80,7 @@ def _require_fit(teacher: Teacher, view: Preprocessing | None, views: Views, aug
     as it is, the first view."""
     if view is None:
         raise UserError(
-            "a teacher is given, and method.views.teacher = null.", fix="method.views.teacher=VIEW, or teacher=none"
+            "a teacher is given, and method.views.teacher = null.", fix=f"method.views.teacher={augmentation.views[0]}"
         )
     teacher.require_sees(view, f"the view {views.teacher}")
     first = augmentation.views[0]

@@ -38,7 +38,7 @@ def build_head(tree: Tree, network: Any, num_classes: int) -> torch.nn.Module | 
     if num_classes < 2:
         raise UserError(
             f"the head needs classes to tell apart, and the dataset has {num_classes} person.",
-            fix="give a dataset with two people or more, or head=none",
+            fix="give a dataset with two people or more",
         )
     head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
     assert isinstance(head, torch.nn.Module)

@@ -120,7 +120,7 @@ def named_checkpoint(run: Path, name: str) -> Path:
         name = found[0]
     if name.removesuffix(".ckpt") not in there:
         raise UserError(
-            f"{folder.root} has no checkpoint {name}.",
+            f"{folder.root} has no checkpoint {name!r}.",
             expected=f"one of {', '.join(there)}, or best",
             nearest=nearest(name, there),
         )

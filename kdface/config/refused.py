@@ -192,6 +192,12 @@ def unknown_key(
     group, _, name = key.partition(".")
     if name in INJECTED.get(group, ()):
         return given_by_framework(key, value, f"command line: {given}")
+    if name and group in keys and not given.startswith("~") and not any(each.startswith(f"{group}.") for each in keys):
+        return UserError(
+            f"{key} is set, and {group} is none.",
+            origin=f"command line: {given}",
+            fix=f"remove {key}, or choose one (kdface list {group})",
+        )
     if given.startswith("~"):
         near = nearest(key, keys)
         return UserError(

@@ -42,8 +42,8 @@ def missing(path: Path, contents: str) -> UserError:
     return UserError(
         problem,
         expected=contents,
-        fix="point paths.data to the folder that holds your datasets: paths.data=FOLDER on the command line, or "
-        f"KDFACE_DATA=FOLDER in the environment (now {variable or 'not set'})",
+        fix="name the folder that holds your datasets: paths.data=FOLDER on the command line, or for all commands "
+        f"export KDFACE_DATA=FOLDER (now {variable or 'not set'})",
     )
 
 

@@ -49,6 +49,6 @@ class ImagesPerPerson(Rows):
             most = int(np.bincount(labels).max(initial=0))
             raise UserError(
                 f"number = {number} leaves nobody of {dataset.name} an image to hold out: nobody has more than {most}.",
-                fix=f"number={max(1, most - held_out)}",
+                fix=f"number={max(1, most - held_out)}" if most > 1 else "",
             )
         super().__init__(dataset, taken)

@@ -86,7 +86,9 @@ def collate(items: list[Any]) -> Batch | UserError:
     skipped = [item for item in items if isinstance(item, str)]
     kept = [item for item in items if not isinstance(item, str)]
     if not kept:
-        return DataError(f"every image of a batch is broken, the first one {skipped[0]}", fix="kdface data verify")
+        return DataError(
+            f"every image of a batch is broken, the first one {skipped[0]}", fix="kdface data verify DATASET"
+        )
     names = kept[0][0].keys()
     try:
         views = {name: shared(torch.from_numpy(np.stack([views[name] for views, _, _ in kept]))) for name in names}

@@ -142,7 +142,7 @@ def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
     try:
         lines = read_bytes(Path(path)).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path}: the list of pairs is not UTF-8 text.", fix="save it as UTF-8") from None
+        raise DataError(f"{path}: the list of pairs is not UTF-8 text.", fix=f"save {path} as UTF-8") from None
     return [(number, _fields(line.strip())) for number, line in enumerate(lines, 1) if line.strip()]
 
 

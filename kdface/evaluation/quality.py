@@ -152,7 +152,7 @@ class QualityEDC:
         if self.grader is None and not network.grades:
             raise UserError(
                 f"{where} tests face-image quality, and the run's network gives none.",
-                fix=f"method=aikd, head=magface, head=crfiqa, or a source: {where}.grader=...",
+                fix=f"method=aikd teacher.run=FOLDER, head=magface, head=crfiqa, or a source: {where}.grader=...",
             )
 
     def leave_out(self, broken: Sequence[set[str]]) -> None:

@@ -58,7 +58,7 @@ class Health(pl.Callback):
             raise UserError(
                 f"the loss is {float(loss)} at step {step}: training has diverged.",
                 fix=f"a smaller optimizer.lr (now {trainer.optimizers[0].param_groups[0]['lr']:g}), a longer warm-up, "
-                "a smaller margin, or trainer.gradient_clip_val=5",
+                "a smaller margin, or clipped gradients (trainer.gradient_clip_val)",
             )
         if trainer.is_global_zero:
             self._warn(step, float(metrics.get("train/target_cosine", 0.0)))

@@ -95,7 +95,8 @@ class AIKD(Method):
                 f"the embedding of the student has {backbone.embedding_size} numbers, its teacher's "
                 f"{teacher.embedding_size}.",
                 expected="equal sizes: their cosine is a term of the loss",
-                fix=f"backbone.embedding_size={teacher.embedding_size}, or method.representation_weight=0",
+                fix=f"backbone.embedding_size={teacher.embedding_size}"
+                + (", or method.representation_weight=0" if quality_weight else ""),
             )
         super().__init__(Graded(backbone, hidden), None, preprocessing, views, teacher)
         self.representation_weight = representation_weight

@@ -179,7 +179,7 @@ class Method(pl.LightningModule, ABC):
         if grade is None:
             raise UserError(
                 "this network gives no face-image quality.",
-                fix="a run of method=aikd, or of a head that grades (head=magface, head=crfiqa)",
+                fix="take a run whose method or head grades: aikd, magface or crfiqa",
             )
         score: Tensor = grade(self.embedder(self.pixels(images)))
         return score
@@ -206,7 +206,7 @@ class Method(pl.LightningModule, ABC):
             raise UserError(
                 f"this network gives no logits of people: its head is {type(head).__name__}.",
                 expected="a softmax over all classes",
-                fix="a run of head=softmax or of a margin softmax (kdface list head)",
+                fix="take a run with a softmax or a margin softmax for its head",
             )
         return head.logits(self.embed(images, preprocessing))
 
@@ -331,7 +331,7 @@ class Method(pl.LightningModule, ABC):
             left = f", for others are broken ({batch.skipped[0]})" if batch.skipped else ""
             raise UserError(
                 f"one image is left of this part of a batch{left}: batch normalisation needs two.",
-                fix="repair the data (kdface data verify), and the same command goes on"
+                fix="repair the data (kdface data verify DATASET), and the same command goes on"
                 if batch.skipped
                 else "a larger loader.batch_size",
             )

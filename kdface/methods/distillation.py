@@ -125,13 +125,15 @@ class Distillation(Method):
     def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
         """Check that both networks compute what is compared, and make what the comparison trains."""
         if transfer.needs_logits:
-            classes = [getattr(each, "num_classes", None) for each in (self.head, teacher.head)]
-            if None in classes or classes[0] != classes[1]:
+            own, its = (getattr(each, "num_classes", None) for each in (self.head, teacher.head))
+            if own is None or own != its:
                 raise UserError(
-                    f"{type(transfer).__name__} compares logits, and student and teacher have {classes[0]} and "
-                    f"{classes[1]} classes.",
+                    f"{type(transfer).__name__} compares logits, and student and teacher have {own or 'no'} and "
+                    f"{its or 'no'} classes.",
                     expected="a head each, for the same people",
-                    fix="a head, and a teacher that another run trained on these people (teacher=run)",
+                    fix="head=softmax, or a margin softmax (kdface list head)"
+                    if own is None
+                    else "teacher=run teacher.run=FOLDER of a run with a head, trained on these people",
                 )
         if transfer.stages and isinstance(teacher, StoredTeacher):
             raise UserError(

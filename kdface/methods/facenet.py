@@ -156,7 +156,7 @@ class FaceNet(Method):
             raise UserError(
                 f"{batch.skipped[0]}: a broken image leaves the ranks with batches of different sizes, and triplets "
                 "are mined from all ranks together.",
-                fix="repair the data (kdface data verify), or train on one rank",
+                fix="repair the data (kdface data verify DATASET), or train on one rank",
             )
         whole, label = self.all_gather(unit, sync_grads=True), self.all_gather(batch.label)
         assert isinstance(whole, Tensor) and isinstance(label, Tensor)
@@ -167,7 +167,7 @@ class FaceNet(Method):
         if not torch.isfinite(distances.amax()):  # NaN where any is
             raise Unhealthy(
                 "the embeddings hold NaN or infinity: training has diverged.",
-                fix="a smaller optimizer.lr, a longer warm-up, or trainer.gradient_clip_val=5",
+                fix="a smaller optimizer.lr, a longer warm-up, or clipped gradients (trainer.gradient_clip_val)",
             )
         other = ~same_person(label)
         near = ((distances < _ONE_POINT) & other).sum() / other.sum()

@@ -118,8 +118,9 @@ def _claim(node: dict[str, Any], place: int, path: Path) -> Claim:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         known = Claim.model_fields if first["type"] == "extra_forbidden" else ()
+        what = f"unknown key {key!r}" if known else f"{f'{key}: ' if key else ''}{first['msg']}"
         raise UserError(
-            f"{path}: claim {place + 1}: {f'{key}: ' if key else ''}{first['msg']}.",
+            f"{path}: claim {place + 1}: {what}.",
             expected=f"keys {', '.join(known)}" if known else "",
             nearest=nearest(key, known),
         ) from None

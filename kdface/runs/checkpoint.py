@@ -20,7 +20,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content. Raises `UserError` if it is missing, broken (a bit suffices), holds objects, or is not
     kdface's."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint.", fix="kdface train with the run's command makes it")
+        raise UserError(f"{path}: there is no such checkpoint.", fix="the run's own command makes it")
     if path.suffix == ".safetensors":
         return _read_packed(path)
     try:

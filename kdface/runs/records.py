@@ -36,6 +36,8 @@ class Records:
         """Drop what lies after a checkpoint's step, the evaluation after the last of `total` steps, and a half-written
         last line: the resumed run writes them again."""
         if not self.path.is_file():
+            if step >= 0:  # the file was lost: it begins anew here
+                write_text(self.path, "")
             return
         kept = [
             record

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 
 from kdface.cli import main
-from tests.advice.harness import Row, tiny
-from tests.conftest import UNTESTED
-
-_WORDS = [word for word in UNTESTED if not word.startswith("dataset")]
-FOLDER = ["train", *_WORDS, "dataset=image_folder", "dataset.root=faces", "dataset.size=[32,32]", "trainer.max_steps=1"]
-
-
-def _picture(folder: Path, name: str) -> None:
-    path = folder / "faces" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(len(name)).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+from tests.advice.fixtures import BARE, FOLDER, broken, faces, picture, text
+from tests.advice.harness import Row, copied, tiny
+from tests.conftest import UNTESTED, only_run
+from tests.fuzz.data_kinds import _landmarks
 
 
 def _other_data(folder: Path) -> None:
     """A finished run, and one person more than it was trained on."""
-    for place in range(16):
-        _picture(folder, f"p{place % 4}/{'x' * (place + 1)}.png")
+    faces(folder)
     assert main(FOLDER) == 0
-    _picture(folder, "new/x.png")
+    picture(folder / "faces", "new/x.png")
 
 
 def _edited(folder: Path) -> None:
@@ -46,6 +37,44 @@ def _teachers(folder: Path) -> None:
     torch.save(network.state_dict(), folder / "broken.pt")
 
 
+def _finished(folder: Path) -> Path:
+    faces(folder)
+    assert main(FOLDER) == 0
+    return only_run(folder / "runs")
+
+
+def _without_configuration(folder: Path) -> None:
+    run = _finished(folder)
+    for name in ("config.yaml", "DONE"):
+        (run / name).unlink()
+
+
+def _linked(folder: Path) -> None:
+    """An unfinished run whose record is a link to a file elsewhere."""
+    run = _finished(folder)
+    (run / "DONE").unlink()
+    (run / "metrics.jsonl").rename(folder / "elsewhere")
+    (run / "metrics.jsonl").symlink_to(folder / "elsewhere")
+
+
+def _of_another_run(folder: Path) -> None:
+    copied(folder)
+    _finished(folder)
+    shutil.copy(only_run(folder / "runs") / "checkpoints" / "last.ckpt", folder / "run" / "checkpoints" / "last.ckpt")
+
+
+def _halves(folder: Path) -> None:
+    for place in range(16):
+        for half, width in (("face", 32), ("periocular", 96)):
+            picture(folder / "ckd" / "train", f"p{place % 4}/{half}/{'x' * (place + 1)}.png", 32, width)
+    picture(folder / "ckd" / "train", "p0/face/alone.png")
+
+
+_TESTED = (
+    "{_target_:kdface.evaluation.random_verification,folds:2,pairs_per_fold:4,fars:[0.5],"
+    "dataset:{_target_:kdface.datasets.ImageFolder,root:faces,size:[32,32]}}"
+)
+_TOY = ("train", *UNTESTED, "trainer.max_steps=1")
 PUBLISHED = [
     "teacher.backbone._target_=kdface.backbones.iresnet_nano",
     "+teacher.backbone.embedding_size=8",
@@ -67,6 +96,65 @@ ROWS = [
         set_up=_teachers,
         fill={"FILE": "good.pt"},
         run=True,
+    ),
+    # where runs and data lie
+    Row(tuple(FOLDER), "is not a run of kdface", set_up=_without_configuration, run=True, fill={"ANOTHER_FOLDER": "b"}),
+    Row(_TOY, "paths.runs", set_up=text("runs", ""), run=True, fill={"ANOTHER_FOLDER": "b"}),
+    Row(tuple(FOLDER), "is a link that leads out", set_up=_linked, run=True),
+    Row(("export", "run=run", "a.pt"), "is not of the run in its folder", set_up=_of_another_run),
+    Row(
+        tuple(word.replace("root=faces", "root=facs") for word in FOLDER),
+        "which does not exist",
+        set_up=faces,
+        build=True,
+    ),
+    Row(
+        tuple(word.replace("root=faces", "root=${paths.data}/faces") for word in FOLDER),
+        "looked for at",
+        set_up=lambda folder: faces(folder / "sets"),
+        build=True,
+        fill={"FOLDER": "sets"},
+    ),
+    # broken images
+    Row(tuple(FOLDER), "of a known format", set_up=broken, run=True),
+    Row(
+        (*FOLDER, f"+evaluation.mine={_TESTED}"),
+        "evaluation.mine",
+        set_up=broken,
+        run=True,
+    ),
+    Row(
+        (*FOLDER, "dataset.on_error=skip", "loader.batch_size=2", "trainer.max_steps=8"),
+        "one image is left",
+        set_up=broken,
+        run=True,
+        fill={"DATASET": "image_folder dataset.root=faces dataset.size=[32,32]"},
+    ),
+    Row(
+        (
+            *("train", *BARE, "trainer.max_steps=1", "dataset=ckd_folders", "dataset.root=ckd", "dataset.size=[32,32]"),
+            *("augmentation=stored_periocular", "augmentation.size=[32,96]", "method.views.student=face"),
+        ),
+        "no other half",
+        set_up=_halves,
+        build=True,
+    ),
+    Row(
+        (
+            *("train", *BARE, "trainer.max_steps=1", "dataset=raw_folder", "dataset.root=raw", "loader.batch_size=2"),
+            *("dataset.landmarks=points.csv", "dataset.size=[32,32]", "dataset.keys=[p0/1.jpg,p1/1.jpg,p9/1.jpg]"),
+        ),
+        "has 'p9/1.jpg'",
+        set_up=_landmarks,
+        build=True,
+    ),
+    *([] if torch.cuda.is_available() else [Row((*_TOY, "trainer.accelerator=gpu"), "torch sees no GPU", run=True)]),
+    Row((*_TOY, "optimizer.nesterov=true", "optimizer.momentum=0.0"), "cannot be built", build=True),
+    Row(
+        ("train", *UNTESTED[:-1], "evaluation=toy_harmonic"),
+        "follows a group that is none",
+        set_up=copied,
+        fill={"FOLDER": "run"},
     ),
     tiny("name=/abs", told="leads out of paths.runs"),
     tiny("name=../..", told="leads out of paths.runs"),

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from kdface.cli import main
-from tests.advice.harness import Row
-from tests.conftest import UNTESTED, only_run
-
-_WORDS = [word for word in UNTESTED if not word.startswith("dataset")]
-
-
-@functools.cache
-def _trained() -> Path:
-    """A run of one step, made once for all rows."""
-    runs = Path(tempfile.mkdtemp(prefix="kdface-advice-"))
-    assert main(["train", *UNTESTED, "trainer.max_steps=1", f"paths.runs={runs}"]) == 0
-    return only_run(runs)
+from tests.advice.fixtures import BARE, picture
+from tests.advice.harness import Row, copied
 
 
 def _pictures(folder: Path, height: int = 32, width: int = 32) -> None:
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(len(name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / name), noise)
+        picture(folder, name, height, width)
 
 
 def _ready(*more: Callable[[Path], None]) -> Callable[[Path], None]:
     """The run in run/ and crops in faces/, and what a row needs besides."""
 
     def set_up(folder: Path) -> None:
-        shutil.copytree(_trained(), folder / "run")
+        copied(folder)
         _pictures(folder / "faces")
         for step in more:
             step(folder)
@@ -80,7 +64,7 @@ ROWS = [
         set_up=_ready(lambda folder: _pictures(folder / "photos", 60, 80)),
     ),
     Row(
-        ("train", *_WORDS, *_PHOTOS),
+        ("train", *BARE, *_PHOTOS),
         "are not aligned crops",
         set_up=lambda folder: _pictures(folder / "photos", 64, 96),
         run=True,

@@ -42,7 +42,7 @@ class Occluder(ABC):
             raise DataError(
                 f"{sample.key}: the face's landmarks lie outside the image, and so would what is to cover it.",
                 expected=f"(x, y) in pixels, within {width} x {height}",
-                fix="kdface data verify lists landmarks that cannot be right",
+                fix="kdface data verify DATASET lists landmarks that cannot be right",
             )
         masked = self.cover(sample.image, landmarks, rng) if covered else sample.image.copy()
         views = {"clean": sample.image, "masked": masked}

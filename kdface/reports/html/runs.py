@@ -74,7 +74,9 @@ def run_folders(root: Path) -> list[RunFolder]:
     Raises `UserError` where the path is that of a file.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is not a folder.", fix="kdface report runs")
+        raise UserError(
+            f"{root} is not a folder.", expected="the folder that holds the runs", fix="kdface report FOLDER"
+        )
     found = sorted(each.parent for each in root.rglob("origin.json") if (each.parent / "config.yaml").is_file())
     return [RunFolder(each) for each in found]
 

@@ -166,7 +166,7 @@ def read_definition(path: Path) -> Definition:
         if path.exists():
             raise
         raise UserError(
-            f"there is no table definition {path}.",
+            f"there is no table definition {str(path)!r}.",
             expected="a YAML file such as experiments/PAPER/TABLE.yaml",
             nearest=nearest(str(path), [str(each) for each in sorted(path.parent.glob("*.yaml"))]),
         ) from None

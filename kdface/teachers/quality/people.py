@@ -31,7 +31,7 @@ def require_mates(people: list[Rows], faces: FaceSet, source: str, others: bool)
             f"{source} compares each image with others of the same person, and {len(faces) - paired} of the "
             f"{len(faces)} images of {faces.name} have none.",
             expected="two or more images of each person, and everybody named",
-            fix="leave out the people with one image (image_folder: dataset.min_images=2), or take a source that "
+            fix="leave out the people with one image: dataset.min_images=2 (of image_folder); or take a source that "
             "needs no identities: serfiq, faceqan, froq, grafiqs, embedding_norm",
         )
     if others and len(people) < 2:

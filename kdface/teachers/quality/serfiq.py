@@ -54,8 +54,8 @@ class SERFIQ(Options):
             raise UserError(
                 f"SER-FIQ compares embeddings under dropout, and this {type(teacher.network).__name__} was trained "
                 "without it (p = 0): all of them would be equal.",
-                fix="take a teacher trained with backbone.dropout=0.4, or impose a rate that it has not learnt to "
-                "bear with teacher.quality.dropout=0.4",
+                fix="take a teacher that was trained with dropout, or impose a rate that it has not learnt to bear: "
+                "teacher.quality.dropout=0.4",
             )
         masks: Tensor | None = None
         found = np.empty(len(faces))
