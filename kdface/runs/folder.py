@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import stat
@@ -31,6 +32,7 @@ from kdface.metric_names import with_current_names
 from kdface.runs.schemas import Card, Config, Environment, LaterResults, Origin, Results
 from kdface.stored import read_json, read_yaml
 
+_LOOKED_THROUGH = 2_000  # folders, for a run
 # What lies in a run folder; loggers add their own folders.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # all that a start wrote
@@ -361,6 +363,16 @@ def config_text(tree: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(tree), sort_keys=True, allow_unicode=True)
 
 
+def _runs_below(root: Path) -> list[Path]:
+    """The run folders of a folder, which may be any: no more than its first folders are looked through."""
+    found = []
+    for folder, below, files in itertools.islice(os.walk(root), _LOOKED_THROUGH):
+        if "origin.json" in files:
+            found.append(Path(folder))
+            below.clear()
+    return sorted(found)
+
+
 def find_run(path: str | Path) -> RunFolder:
     """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run; or
     from a pack of one (`kdface.runs.pack`).
@@ -378,7 +390,7 @@ def find_run(path: str | Path) -> RunFolder:
         for candidate in (given, *given.parents) if given.exists() else ():
             if (candidate / "config.yaml").is_file() and (candidate / "origin.json").is_file():
                 return RunFolder(candidate)
-        runs = sorted(each.parent for each in given.rglob("origin.json")) if given.is_dir() else []
+        runs = _runs_below(given) if given.is_dir() else []
     except OSError as error:
         raise UserError(f"run={path}: {error.strerror}.") from None
     if len(runs) == 1:

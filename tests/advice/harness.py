@@ -231,8 +231,8 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             old = old if any(old in word for word in words) else Path(old).name
             if any(old in word for word in words):
                 return tuple(word.replace(old, new) for word in words)
-            for file in (each for each in sorted(Path().rglob("*")) if each.suffix in (".yaml", ".csv", ".txt")):
-                file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            for text in (each for each in sorted(Path().rglob("*")) if each.suffix in (".yaml", ".csv", ".txt")):
+                text.write_text(text.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
             return words
         case Suggestion("rm", goes_on, paths):
             for path in map(Path, _split(paths)):

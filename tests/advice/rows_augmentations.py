@@ -10,8 +10,8 @@ ROWS = [
     tiny(*MASKED, f"augmentation.after.maskd={NOISE}", told="makes no such view", run=True),
     tiny("augmentation.before=[{_target_:albumentations.GausNoise}]", told="exports no 'GausNoise'", run=True),
     tiny(
-        "augmentation.before=[{_target_:albumentations.GaussNoise,std_rnge:0.1}]",
-        told="no argument 'std_rnge'",
+        "augmentation.before=[{_target_:albumentations.GaussNoise,per_chanel:true}]",
+        told="no argument 'per_chanel'",
         run=True,
     ),
     tiny("augmentation.before=[{_target_:albumentations.Mosaic}]", told="brings in other images", run=True),

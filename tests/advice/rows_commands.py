@@ -92,7 +92,7 @@ ROWS = [
     Row(
         ("data", "verify", "raw_folder", "dataset.root=raw", "dataset.landmarks=points.csv", "dataset.size=[32,32]"),
         "landmarks that no face has",
-        set_up=lambda folder: (_landmarks(folder), _mirror(folder / "points.csv"))[1],
+        set_up=both(_landmarks, lambda folder: _mirror(folder / "points.csv")),
         fill={"DATASET": "raw_folder dataset.root=raw dataset.landmarks=points.csv dataset.size=[32,32]"},
     ),
     # evaluate, export, quality

@@ -66,7 +66,12 @@ ROWS = [
         told="asks a network about images",
     ),
     _row("method=distillation", "head=magface", "evaluation=toy_quality", told="they are of the aligned images"),
-    Row(("evaluate", "embeddings=e.npz"), "nothing to evaluate", set_up=_embeddings, fill={"CHOICE": "toy_pairs"}),
+    Row(
+        ("evaluate", "embeddings=e.npz", "evaluation=none"),
+        "nothing to evaluate",
+        set_up=_embeddings,
+        fill={"CHOICE": "toy_pairs"},
+    ),
     Row(
         ("evaluate", "embeddings=e.npz", "evaluation=toy_pairs", "evaluation.toy_pairs.dataset.people=61"),
         told="have no embedding",

@@ -33,7 +33,9 @@ def network(changed: str = "", location: str = "") -> onnx.ModelProto:
     """
     matrix = numpy_helper.from_array(np.random.default_rng(0).normal(size=(3, _SIZE)).astype(np.float32), "matrix")
     if location:
-        matrix = TensorProto(name="matrix", data_type=TensorProto.FLOAT, dims=[3, _SIZE], data_location=1)
+        matrix = TensorProto(
+            name="matrix", data_type=TensorProto.FLOAT, dims=[3, _SIZE], data_location=TensorProto.EXTERNAL
+        )
         for key, value in {"location": location, "offset": "0", "length": str(3 * _SIZE * 4)}.items():
             matrix.external_data.add(key=key, value=value)
     if changed == "huge matrix":

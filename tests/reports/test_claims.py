@@ -73,7 +73,7 @@ def test_an_effect_is_the_paired_t_interval_in_points(tmp_path: Path, capsys: py
     [
         ({"row": "aa"}, "has no row 'aa'"),
         ({"column": "xx"}, "has no column 'xx'"),
-        ({"rows": "a"}, "claim 1: rows"),
+        ({"rows": "a"}, "claim 1: unknown key 'rows'"),
         ({"states": "no loss"}, "a margin above 0"),
         ({"not_testable": "why"}, "a claim has results"),
         ({"results": "none.csv"}, "none.csv"),

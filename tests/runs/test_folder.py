@@ -264,3 +264,14 @@ def test_a_run_may_be_named_without_its_fingerprint(finished: Path, tmp_path: Pa
     shutil.copytree(finished, runs / "seed0-5e6f7a8b")
     with pytest.raises(UserError, match="there is no run there"):
         find_run(runs / "seed0")  # two are meant
+
+
+def test_a_run_is_looked_for_in_so_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any folder may be given for a run, the root of the file system too."""
+    monkeypatch.setattr("kdface.runs.folder._LOOKED_THROUGH", 4)
+    (tmp_path / "a" / "b" / "run").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "run" / "origin.json").write_text("{}")
+    assert find_run(tmp_path).root == tmp_path / "a" / "b" / "run"
+    monkeypatch.setattr("kdface.runs.folder._LOOKED_THROUGH", 3)
+    with pytest.raises(UserError, match="there is no run there"):
+        find_run(tmp_path)
