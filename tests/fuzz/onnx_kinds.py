@@ -1,9 +1,8 @@
-"""ONNX files: as networks that onnxruntime computes, and as detectors that OpenCV computes."""
+"""ONNX files, as networks that onnxruntime computes."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -78,7 +77,7 @@ def network(changed: str = "", location: str = "") -> onnx.ModelProto:
     return model
 
 
-def _make(folder: Path) -> None:
+def _make_onnx(folder: Path) -> None:
     (folder / "given").mkdir()
     (folder / "given" / "network.onnx").write_bytes(network().SerializeToString())
     for place in (folder, folder / "given"):
@@ -110,13 +109,6 @@ def _embeddings(folder: Path) -> object:
     return tried(lambda: kdface.load(folder / "given" / "network.onnx", "cpu").embed(pixels))
 
 
-def _detector(folder: Path) -> object:
-    from kdface.datasets.detector import YuNet
-
-    return tried(partial(YuNet, folder / "given" / "network.onnx"))
-
-
 KINDS = [
-    Kind("onnx", _make, ("given/*.onnx",), _embeddings, spoil=_spoil, share=2),
-    Kind("detector", _make, ("given/*.onnx",), _detector, spoil=_spoil),
+    Kind("onnx", _make_onnx, ("given/*.onnx",), _embeddings, spoil=_spoil, share=2),
 ]
