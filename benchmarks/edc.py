@@ -45,7 +45,7 @@ def main() -> None:
         bootstrap_error_discard(scores, same, quality, policy, resamples=RESAMPLES)
         resample = (time.perf_counter() - start) / RESAMPLES
         exact = statistics.median(ours)
-        per_point = statistics.median(each / len(FRACTIONS) for each in theirs)
+        per_point = statistics.median(their / len(FRACTIONS) for their in theirs)
         print(
             f"  {threshold:<12} {discard:<5} {tie:<5}  {1000 * exact:6.1f} ms for {len(curve.errors):>7,} steps"
             f"   usual way {1000 * per_point:5.1f} ms a fraction   bootstrap {1000 * resample:6.1f} ms a resample"

@@ -86,7 +86,7 @@ def _written(folder: Path) -> list[Path]:
 
 def _decoded(files: list[Path]) -> float:
     """Images a second of decoding alone."""
-    spent = side_by_side(lambda: [cv2.imdecode(np.fromfile(each, np.uint8), 1) for each in files], lambda: None, 3)[0]
+    spent = side_by_side(lambda: [cv2.imdecode(np.fromfile(file, np.uint8), 1) for file in files], lambda: None, 3)[0]
     return len(files) / statistics.median(spent)
 
 

@@ -89,7 +89,7 @@ def _measure(name: str, seed: int) -> tuple[float, float, NDArray[np.int64]]:
     start = time.process_time()
     triplets = mine()
     seconds, most = time.process_time() - start, peak() - before
-    anchor, positive, negative = (each.long() for each in triplets)
+    anchor, positive, negative = (triplet.long() for triplet in triplets)
     codes = ((anchor * len(labels) + positive) * len(labels) + negative).sort().values
     return seconds, most, codes.numpy()
 

@@ -58,10 +58,10 @@ class SideBySide(nn.Module):
         self.relu = relu
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
-        flat = self.norm(torch.cat([each.flatten(2)[:, :, None] for each in maps], dim=3))
-        parts = flat.split([each.shape[2] * each.shape[3] for each in maps], dim=3)
+        flat = self.norm(torch.cat([features.flatten(2)[:, :, None] for features in maps], dim=3))
+        parts = flat.split([features.shape[2] * features.shape[3] for features in maps], dim=3)
         results = [part.reshape(each.shape) for part, each in zip(parts, maps, strict=True)]
-        return tuple(each.relu() if self.relu else each for each in results)
+        return tuple(result.relu() if self.relu else result for result in results)
 
 
 class Trainer:
@@ -122,8 +122,8 @@ def main() -> None:
 def _compare(threads: int, kept: bool) -> None:
     print("freed memory kept, as in kdface train:" if kept else "freed memory given back:")
     trainers = {way: Trainer(way, SIZES) for way in WAYS}
-    for each in trainers.values():
-        each.step()  # what is allocated once
+    for trainer in trainers.values():
+        trainer.step()  # what is allocated once
     seconds: dict[Way, list[float]] = {way: [] for way in WAYS}
     for repeat in range(REPEATS):
         for way in WAYS if repeat % 2 else WAYS[::-1]:
@@ -144,9 +144,9 @@ def _compare(threads: int, kept: bool) -> None:
 def _require_equal() -> None:
     """One step moves all weights alike: in float64, where rounding hides nothing, on small images."""
     trainers = [Trainer(way, SMALL, torch.float64) for way in WAYS]
-    for each in trainers:
-        each.step()
-    first, *others = (each.all.state_dict() for each in trainers)
+    for trainer in trainers:
+        trainer.step()
+    first, *others = (trainer.all.state_dict() for trainer in trainers)
     for key, value in first.items():
         for way, state in zip(WAYS[1:], others, strict=True):
             difference = float((state[key] - value).abs().max() / value.abs().max().clamp_min(1e-6))

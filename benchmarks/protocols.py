@@ -90,7 +90,7 @@ def _discard(folder: Path) -> list[Row]:
         # Its distances are angles: of equal order as cosines.
         scores = 1 - squared_distances(left, right) / 2
         curves = [error_discard(scores, same, quality, policy) for policy in policies]
-        return [each.pauc(LIMIT) for each in curves], [each.at(np.arange(0, 0.98, 0.05)) for each in curves]
+        return [curve.pauc(LIMIT) for curve in curves], [curve.at(np.arange(0, 0.98, 0.05)) for curve in curves]
 
     def intervals() -> Any:
         scores = 1 - squared_distances(left, right) / 2

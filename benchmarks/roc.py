@@ -44,7 +44,7 @@ def _row(number: int, bits: int) -> Row:
         mine,
         other,
         "s",
-        ratios([each[0] for each in ours], [each[0] for each in theirs]),
+        ratios([our[0] for our in ours], [their[0] for their in theirs]),
         5,
         f"{memory:.0f} and {their_memory:.0f} MiB above the scores",
         f"one numpy.sort, {sort:.2f} s: {sort / mine:.0%}",

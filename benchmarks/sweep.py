@@ -48,7 +48,7 @@ def main() -> None:
         spent = time.perf_counter() - began
         results = [json.loads(file.read_text()) for file in (here / "runs").rglob("seed*/results.json")]
         assert len(results) == JOBS
-        trained = [each["train_seconds"] for each in results]
+        trained = [result["train_seconds"] for result in results]
         allowed = JOBS * SECONDS + JOBS * ALLOWED / n_jobs
         start = (spent * n_jobs - sum(trained)) / JOBS
         print(

@@ -75,6 +75,6 @@ def _transform(node: Any, where: str) -> Any:
 def _value(value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _transform(value, where)
-    if isinstance(value, list) and any(isinstance(each, Mapping) and "_target_" in each for each in value):
+    if isinstance(value, list) and any(isinstance(item, Mapping) and "_target_" in item for item in value):
         return [_transform(each, f"{where}.{place}") for place, each in enumerate(value)]
     return value

@@ -129,7 +129,7 @@ def _insightface_mobile(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
 def _sfnet(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     from kdface.backbones.sfnet import UNITS
 
-    units = [each - 1 for each in _blocks(weights)]
+    units = [block - 1 for block in _blocks(weights)]
     depth = next((depth for depth, known in UNITS.items() if list(known) == units), None)
     if depth is None:
         return None

@@ -109,7 +109,7 @@ class Paired(nn.Module):
                     f"got {tuple(images[role].shape)}"
                 )
         one = next(iter(images.values()))
-        if all(each is one for each in images.values()):
+        if all(image is one for image in images.values()):
             maps = self._trunk[1](one) * len(self.networks)
         else:
             maps = self._trunk[0](*(images[role] for role in self.networks))

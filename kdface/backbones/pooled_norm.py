@@ -56,14 +56,14 @@ class PooledBatchNorm(nn.Module):
 
         Raises `ValueError` where they have other numbers of channels than the normalisation, or hold one value only.
         """
-        for each in maps:
-            if each.dim() < 2 or each.shape[1] != self.norm.num_features:
-                raise ValueError(f"expected (N, {self.norm.num_features}, ...), got {tuple(each.shape)}")
+        for features in maps:
+            if features.dim() < 2 or features.shape[1] != self.norm.num_features:
+                raise ValueError(f"expected (N, {self.norm.num_features}, ...), got {tuple(features.shape)}")
         norm = self.norm
         if norm.training:
             return normalise_together(norm, maps, self.relu, self.synchronised, self.owned, self.copies)
         known = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        results = [nn.functional.batch_norm(each, *known, eps=norm.eps) for each in maps]
+        results = [nn.functional.batch_norm(features, *known, eps=norm.eps) for features in maps]
         return tuple(result.relu_() if self.relu else result for result in results)
 
 
@@ -96,12 +96,12 @@ def pooled_statistics(maps: Sequence[Tensor], synchronised: bool = False) -> tup
     Each map is read once; the parts are put together by the law of total variance,
     var = sum_m n_m / n (var_m + (mean_m - mean)^2), which does not cancel as the mean square less the squared mean.
     """
-    rows = torch.stack([_row(each.detach()) for each in maps])
+    rows = torch.stack([_row(features.detach()) for features in maps])
     if synchronised:
         gathered = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather(gathered, rows)
         rows = torch.cat(gathered)
-    elif sum(each.numel() for each in maps) == maps[0].shape[1]:
+    elif sum(features.numel() for features in maps) == maps[0].shape[1]:
         raise ValueError("batch normalisation in training needs more than one value per channel")
     channels = maps[0].shape[1]
     counts, means, variances = rows[:, :1], rows[:, 1 : 1 + channels], rows[:, 1 + channels :]
@@ -150,7 +150,9 @@ class _Normalise(torch.autograd.Function):
         *maps: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.options, ctx.modalities = options, len(maps)
-        results = [_aten.native_batch_norm(each, weight, bias, mean, var, False, 0.0, options.eps)[0] for each in maps]
+        results = [
+            _aten.native_batch_norm(features, weight, bias, mean, var, False, 0.0, options.eps)[0] for features in maps
+        ]
         if options.relu:
             results = [result.relu_() for result in results]
         invstd = torch.rsqrt(var + options.eps)
@@ -203,7 +205,7 @@ def _masked(gradient: Tensor, rectified: Tensor, in_place: bool) -> Tensor:
 def _affine(scale: Tensor, gradient: Tensor, slope: Tensor, features: Tensor, offset: Tensor, in_place: bool) -> Tensor:
     """scale g + slope a + offset, channel by channel, in the gradient's memory or in new memory."""
     shape = (1, -1, *[1] * (features.dim() - 2))
-    scale, slope, offset = (each.to(gradient.dtype).view(shape) for each in (scale, slope, offset))
+    scale, slope, offset = (tensor.to(gradient.dtype).view(shape) for tensor in (scale, slope, offset))
     if in_place:
         torch.addcmul(offset, gradient, scale, out=gradient)
     else:

@@ -96,19 +96,19 @@ def _verify(faces: Any) -> int:
     print(f"{found.name}: {found.images} images of {found.people} people")
     print(f"  images per person  {spread.minimum} to {spread.maximum}, median {spread.median:g}")
     print(f"  broken             {len(found.broken)}")
-    _list([f"{each.key}: {each.reason}" for each in found.broken])
-    across = [each for each in found.duplicates if each.across_people]
+    _list([f"{image.key}: {image.reason}" for image in found.broken])
+    across = [duplicate for duplicate in found.duplicates if duplicate.across_people]
     inside = [duplicate for duplicate in found.duplicates if not duplicate.across_people]
     print(f"  one photograph under two names  {len(across)}")
-    _list([f"{each.first} = {each.second}{'' if each.exact else ' (nearly)'}" for each in across])
-    print(f"  duplicates inside a person      {len(inside)} ({sum(each.exact for each in inside)} exact)")
-    _list([f"{each.first} = {each.second}{'' if each.exact else ' (nearly)'}" for each in inside])
+    _list([f"{pair.first} = {pair.second}{'' if pair.exact else ' (nearly)'}" for pair in across])
+    print(f"  duplicates inside a person      {len(inside)} ({sum(pair.exact for pair in inside)} exact)")
+    _list([f"{pair.first} = {pair.second}{'' if pair.exact else ' (nearly)'}" for pair in inside])
     if found.passed_over:
         print(f"  files passed over  {len(found.passed_over)}")
         _list(list(found.passed_over))
     print(f"  implausible landmarks  {len(found.implausible)}")
-    _list([f"{each.key}: {each.reason}" for each in found.implausible])
-    sizes = Counter(each.size for each in found.broken if each.size)
+    _list([f"{image.key}: {image.reason}" for image in found.implausible])
+    sizes = Counter(image.size for image in found.broken if image.size)
     if sizes:
         raise _not_aligned(found.name, faces.preprocessing.size, sizes, found.images)
     if found.broken:
@@ -173,7 +173,7 @@ def _overlap(first: Any, second: Any) -> int:
     if found.unnamed:
         print(f"  {found.unnamed} people have only a number and could not be compared by name")
     if found.broken:
-        _list([f"{each.key}: {each.reason}" for each in found.broken])
+        _list([f"{image.key}: {image.reason}" for image in found.broken])
         raise _broken(found.broken, len(first) + len(second), f"{found.first} and {found.second}")
     return 0
 

@@ -43,12 +43,12 @@ def run(arguments: list[str]) -> int:
     whence = "$KDFACE_DATA" if "KDFACE_DATA" in os.environ else "the default; set $KDFACE_DATA or paths.data"
     print(f"  paths.data               {data.absolute()}  ({whence})")
     if data.is_dir():
-        print(f"    holds                  {', '.join(sorted(each.name for each in data.iterdir())[:12]) or 'nothing'}")
+        print(f"    holds                  {', '.join(sorted(path.name for path in data.iterdir())[:12]) or 'nothing'}")
     else:
         print("    is not there: generated faces (dataset=toy_faces) need none")
         if "KDFACE_DATA" in os.environ:
             wrong.append(f"$KDFACE_DATA names {data}, which is not there")
-    print("\n".join(["", "fix:", *(f"  {each}" for each in wrong)]) if wrong else "\nnothing is wrong")
+    print("\n".join(["", "fix:", *(f"  {line}" for line in wrong)]) if wrong else "\nnothing is wrong")
     return 2 if wrong else 0
 
 

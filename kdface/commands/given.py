@@ -101,7 +101,7 @@ def read(
 
 def _plain(text: str) -> Any:
     """Lists are written [112,112]; all else is text that its type reads."""
-    return [each.strip() for each in text[1:-1].split(",")] if text[:1] == "[" and text[-1:] == "]" else text
+    return [part.strip() for part in text[1:-1].split(",")] if text[:1] == "[" and text[-1:] == "]" else text
 
 
 def recogniser_of(given: Given) -> Recogniser:

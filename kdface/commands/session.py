@@ -132,7 +132,7 @@ class Session:
 
     def _ledger(self) -> Ledger:
         if self.ledger is None:
-            known = [each.tree for each in self._composed.values()]
+            known = [composed.tree for composed in self._composed.values()]
             if len({tree["paths"]["runs"] for tree in known}) > 1:
                 raise UserError("paths.runs cannot be swept over: a sweep lies in one folder.", fix="paths.runs=FOLDER")
             runs = Path(known[0]["paths"]["runs"])
@@ -140,7 +140,7 @@ class Session:
             if self.name:
                 names = [self.name]
             elif not self.swept:  # the run itself: what is swept tells it from no other
-                names = [run_folder(each).root.relative_to(runs).as_posix() for each in self._composed.values()]
+                names = [run_folder(composed).root.relative_to(runs).as_posix() for composed in self._composed.values()]
             self.ledger = Ledger.of(runs, names, self.swept)
             self.ledger.note_launcher(launcher_words(self.arguments.overrides))
         return self.ledger
@@ -185,7 +185,7 @@ class Session:
         done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
         require_same_teachers(job.folder for job in jobs)
         print(f"{total} jobs, {done} of them finished already; ledger {shown(self.ledger.root)}", flush=True)
-        devices = max((num_devices(each.tree["trainer"]) for each in self._composed.values()), default=1)
+        devices = max((num_devices(composed.tree["trainer"]) for composed in self._composed.values()), default=1)
         watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
         self.failed += watcher.failed
         self.unfinished += watcher.unfinished
@@ -217,8 +217,8 @@ def _texts(tree: Any) -> Iterator[str]:
     if isinstance(tree, str):
         yield tree
     elif isinstance(tree, Mapping | list):
-        for each in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _texts(each)
+        for node in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _texts(node)
 
 
 def launcher_words(overrides: Sequence[str]) -> list[str]:

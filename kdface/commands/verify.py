@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     print(f"score  {score:.4f}")
     for name, points in recogniser.points.items():
         for point in points if test in (None, name) else ():
-            low, high = ("?" if each is None else f"{each:.4f}" for each in (point.low, point.high))
+            low, high = ("?" if end is None else f"{end:.4f}" for end in (point.low, point.high))
             said = "same person" if score >= point.threshold else "different people"
             print(f"{name}  far={rate(point.far)}  threshold {point.threshold:.4f} ({low} to {high})  {said}")
     if not recogniser.points:

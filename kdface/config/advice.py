@@ -103,7 +103,7 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
         keys: what is there, groups included.
     """
     of_hydra = key.startswith("hydra")
-    known = [each for each in dict.fromkeys(keys) if each.startswith("hydra") == of_hydra]
+    known = [other for other in dict.fromkeys(keys) if other.startswith("hydra") == of_hydra]
     parent, _, leaf = key.rpartition(".")
     if key in known:  # given with a + that it must not have
         yield f"{key}={value}"
@@ -113,11 +113,11 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
     ratios = [difflib.SequenceMatcher(None, value, choice).ratio() for _, choice in there]
     if ratios and max(ratios) > 0.7:  # a group, whose choice has another name too
         yield "=".join(there[ratios.index(max(ratios))])
-    siblings = [each for each in known if each.rpartition(".")[0] == parent]
+    siblings = [key for key in known if key.rpartition(".")[0] == parent]
     yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
     same = [each for each in known if each.rpartition(".")[2] == leaf and each != key]
     yield from (f"{each}={value}" for each in sorted(same, key=_place))
-    yield from (f"{each}={value}" for each in difflib.get_close_matches(key, known, n=4, cutoff=0.75))
+    yield from (f"{match}={value}" for match in difflib.get_close_matches(key, known, n=4, cutoff=0.75))
     for near in _alike(leaf, known, 0.8):
         yield from (f"{each}={value}" for each in sorted(known, key=_place) if each.rpartition(".")[2] == near)
 
@@ -170,7 +170,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
     if _CHOICES.get(choice.lower()) in listed:
         return _CHOICES[choice.lower()], list(listed)
     for folder in (choice, choice.rpartition("/")[0]):
-        inside = [each for each in listed if folder and each.startswith(f"{folder}/")]
+        inside = [entry for entry in listed if folder and entry.startswith(f"{folder}/")]
         if inside:
             near = difflib.get_close_matches(choice, inside, n=1, cutoff=0.5)
             return (near[0] if near else ""), inside
@@ -180,7 +180,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
         close = [parts[part] for part in difflib.get_close_matches(choice, parts, n=5, cutoff=0.6)]
     if len(listed) <= _LISTED:
         return (close[0] if close else ""), list(listed)
-    names = dict.fromkeys(each.partition("/")[0] + "/..." * ("/" in each) for each in listed)
+    names = dict.fromkeys(entry.partition("/")[0] + "/..." * ("/" in entry) for entry in listed)
     return (close[0] if close else ""), list(dict.fromkeys([*close, *names]))
 
 

@@ -65,7 +65,7 @@ def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[
     if not isinstance(value, Mapping):
         return convert(hint, value)
     if "_target_" not in value:
-        if any(isinstance(each, Mapping) and "_target_" in each for each in value.values()):
+        if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
             return {
                 name: _value(Any, each, shared, anywhere, path and f"{path}.{name}") for name, each in value.items()
             }

@@ -187,7 +187,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if _is_part(hint):
         if isinstance(value, Mapping) and not value:
             return  # an empty group: the choice `none`
-        if isinstance(value, Mapping) and any(typing.get_origin(each) is dict for each in _members(hint)):
+        if isinstance(value, Mapping) and any(typing.get_origin(member) is dict for member in _members(hint)):
             for name, child in value.items():
                 if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
                     raise UserError(
@@ -212,7 +212,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
 def _without_target(name: str, path: str, names: list[str], origins: Origins) -> UserError:
     """`logger.wandb.group=x` without logger=wandb: values of a part that was not chosen."""
     known = choices(path)
-    chosen = [each for each in names if each in known]
+    chosen = [name for name in names if name in known]
     near = among(name, list(known))[0]
     own = f"{path}.{name}._target_=package.Class"
     return UserError(
@@ -279,9 +279,9 @@ def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         said = str(first["msg"]).removeprefix("Input should be ")
-        valid = [str(each) for each in typing.get_args(_plain(hint)) if isinstance(each, str)]
+        valid = [str(arg) for arg in typing.get_args(_plain(hint)) if isinstance(arg, str)]
         near = nearest(str(value), valid) if valid else ""
-        inner = ".".join(str(each) for each in first["loc"] if isinstance(each, int))
+        inner = ".".join(str(place) for place in first["loc"] if isinstance(place, int))
         other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
         key = path if near else other
         raise UserError(
@@ -305,14 +305,14 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    for each in _members(hint):
-        if dataclasses.is_dataclass(each) and isinstance(each, type):
-            return each
+    for member in _members(hint):
+        if dataclasses.is_dataclass(member) and isinstance(member, type):
+            return member
     return None
 
 
 def _is_part(hint: Any) -> bool:
-    return any(each is Part or Part in typing.get_args(each) for each in _members(hint))
+    return any(member is Part or Part in typing.get_args(member) for member in _members(hint))
 
 
 _SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))  # attributes of the bounds of annotated_types
@@ -322,10 +322,10 @@ def _describe(hint: Any) -> str:
     """A type as one would say what to write: `float > 0 or [float > 0, float > 0]`."""
     kind, args = typing.get_origin(hint), typing.get_args(hint)
     if kind is typing.Annotated:
-        bounds = [f"{sign} {getattr(each, name)}" for each in args[1:] for name, sign in _SIGNS if hasattr(each, name)]
+        bounds = [f"{sign} {getattr(arg, name)}" for arg in args[1:] for name, sign in _SIGNS if hasattr(arg, name)]
         return " ".join([_describe(args[0]), *bounds])
     if kind in (typing.Union, types.UnionType):
-        return " or ".join(_describe(each) for each in args)
+        return " or ".join(_describe(arg) for arg in args)
     if kind is typing.Literal:
         return " or ".join(map(str, args))
     if kind in (tuple, list):

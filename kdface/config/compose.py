@@ -100,7 +100,7 @@ def compose_in(
     }
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    if any(each.lstrip("+").startswith("dataset=") for each in overrides) and chosen.get("experiment"):
+    if any(override.lstrip("+").startswith("dataset=") for override in overrides) and chosen.get("experiment"):
         _use_own_dataset(hydra, config, overrides, chosen, origins)
     for key, value in (around or {}).items():
         if key not in _OWN_OF_AN_EVALUATION:

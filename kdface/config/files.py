@@ -63,7 +63,7 @@ def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) ->
 
 
 def _names_path(hint: Any) -> bool:
-    return hint is Path or any(_names_path(each) for each in typing.get_args(hint))
+    return hint is Path or any(_names_path(arg) for arg in typing.get_args(hint))
 
 
 def require_name(name: str) -> None:

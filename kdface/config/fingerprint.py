@@ -114,7 +114,7 @@ def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
     if isinstance(tree, Mapping):
         return {key: portable(value, paths) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [portable(each, paths) for each in tree]
+        return [portable(item, paths) for item in tree]
     if isinstance(tree, str):
         key, equals, value = tree.rpartition("=")
         for root, name in roots:  # the longer one first: one may lie in the other
@@ -126,7 +126,7 @@ def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
 def _as_before(node: Any) -> Any:
     """A value as it was written when its parts had fewer keys, so that runs of before keep their name."""
     if isinstance(node, list):
-        return [_as_before(each) for each in node]
+        return [_as_before(item) for item in node]
     if not isinstance(node, Mapping):
         return node
     later = _later(str(node.get("_target_", "")))

@@ -193,7 +193,7 @@ def _exported(module: ModuleType) -> list[str]:
     bases = next((ECOSYSTEM[package] for package in ECOSYSTEM if _within(name, [package])), ())
     kinds = tuple(_resolved(base) for base in bases)
     classes = [each for each, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kinds)]
-    return classes + [each.rpartition(".")[2] for each in FUNCTIONS if each.rpartition(".")[0] == name]
+    return classes + [function.rpartition(".")[2] for function in FUNCTIONS if function.rpartition(".")[0] == name]
 
 
 def _resolved(name: str) -> type:

@@ -47,7 +47,7 @@ class Origins:
     def take(self, key: str, other: Origins) -> None:
         """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
         prefix = f"{key}."
-        for each in [each for each in self.where if each.startswith(prefix)]:
+        for each in [key for key in self.where if key.startswith(prefix)]:
             del self.where[each]
             self.earlier.pop(each, None)
         self.where.update({each: origin for each, origin in other.where.items() if each.startswith(prefix)})

@@ -97,7 +97,7 @@ def build_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     def made(value: Any) -> Any:
         if isinstance(value, Mapping) and "_target_" in value:
             return build(value, "trainer")
-        return [made(each) for each in value] if isinstance(value, list) else value
+        return [made(item) for item in value] if isinstance(value, list) else value
 
     return {name: made(value) for name, value in trainer.items()}
 

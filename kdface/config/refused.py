@@ -86,7 +86,7 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
         return _missing_plugin(missing, overrides, list(error.options or ()))
     group, _, choice = missing.partition("/")
     written = re.compile(rf"\+?{re.escape(group)}(@[^=]*)?={re.escape(choice)}")
-    word = next((each for each in overrides if written.fullmatch(each)), "")
+    word = next((override for override in overrides if written.fullmatch(override)), "")
     if not word:  # one of a list: callbacks=[a,b]
         word = next(
             (override for override in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", override)), ""
@@ -156,9 +156,10 @@ def bad_override(
     named = re.search(
         r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=|at '([\w./@]+)'|'([\w.]+)' does", text
     )
-    key = next((each for each in named.groups() if each), "") if named else ""
+    key = next((group for group in named.groups() if group), "") if named else ""
     given = next(
-        (each for each in overrides if key and each.lstrip("+~").split("=")[0] in (key, key.split("@")[0])), ""
+        (override for override in overrides if key and override.lstrip("+~").split("=")[0] in (key, key.split("@")[0])),
+        "",
     )
     if not given:
         for override in overrides:
@@ -192,7 +193,7 @@ def unknown_key(
     group, _, name = key.partition(".")
     if name in INJECTED.get(group, ()):
         return given_by_framework(key, value, f"command line: {given}")
-    if name and group in keys and not given.startswith("~") and not any(each.startswith(f"{group}.") for each in keys):
+    if name and group in keys and not given.startswith("~") and not any(key.startswith(f"{group}.") for key in keys):
         return UserError(
             f"{key} is set, and {group} is none.",
             origin=f"command line: {given}",

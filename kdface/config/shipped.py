@@ -134,5 +134,5 @@ def build_exported(
 def is_resized(node: Mapping[str, Any]) -> bool:
     """Whether a dataset is a `kdface.datasets.Resized` one, or is made of one."""
     return node.get("_target_") == "kdface.datasets.Resized" or any(
-        is_resized(each) for each in node.values() if isinstance(each, Mapping) and "_target_" in each
+        is_resized(item) for item in node.values() if isinstance(item, Mapping) and "_target_" in item
     )

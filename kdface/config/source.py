@@ -126,8 +126,8 @@ def _names(module: str) -> Mapping[str, ast.AST]:
                 assert node.value is not None
                 found[name] = node.value
             case ast.Import() | ast.ImportFrom():
-                for each in node.names:
-                    found[each.asname or each.name.partition(".")[0]] = node
+                for alias in node.names:
+                    found[alias.asname or alias.name.partition(".")[0]] = node
     return found
 
 
@@ -158,7 +158,7 @@ def _definition(module: str, name: str) -> _Found:
             raise UnreadableError(f"{module}.{name}") from None
         return _Found(f"{module}.{name}", ast.Module([], []))
     if isinstance(node, ast.ImportFrom):
-        real = next(each.name for each in node.names if (each.asname or each.name) == name)
+        real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         return _definition(_absolute(module, node), real)
     if isinstance(node, ast.Import):
         raise UnreadableError(f"{module}.{name}")
@@ -181,15 +181,15 @@ def _parameters(found: _Found) -> Parameters:
         return _of_function(node, found.module, skip=0)
     if not isinstance(node, ast.ClassDef):
         raise UnreadableError(found.module)
-    decorators = [_last_name(each) for each in node.decorator_list]
+    decorators = [_last_name(decorator) for decorator in node.decorator_list]
     if "dataclass" in decorators:
-        return Parameters({each.name: each for each in _fields(found)}, any_key=False)
+        return Parameters({field.name: field for field in _fields(found)}, any_key=False)
     if set(decorators) - set(_KEEP_SIGNATURE):
         raise UnreadableError(f"{found.module}.{node.name}")
-    for each in node.body:
-        if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-            _require_plain(each)
-            return _of_function(each, found.module, skip=1)
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            _require_plain(statement)
+            return _of_function(statement, found.module, skip=1)
     for base in node.bases:
         name = _last_name(base)
         if name not in _PLAIN_BASES:
@@ -198,7 +198,7 @@ def _parameters(found: _Found) -> Parameters:
 
 
 def _require_plain(node: ast.FunctionDef) -> None:
-    if {_last_name(each) for each in node.decorator_list} - set(_KEEP_SIGNATURE):
+    if {_last_name(decorator) for decorator in node.decorator_list} - set(_KEEP_SIGNATURE):
         raise UnreadableError(node.name)
 
 
@@ -214,10 +214,10 @@ def _base(node: ast.expr, module: str) -> _Found:
 def _module_named(module: str, name: str) -> str:
     node = _names(module).get(name)
     if isinstance(node, ast.Import):
-        each = next(each for each in node.names if (each.asname or each.name.partition(".")[0]) == name)
+        each = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
         return each.name if each.asname else name
     if isinstance(node, ast.ImportFrom):
-        real = next(each.name for each in node.names if (each.asname or each.name) == name)
+        real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         return f"{_absolute(module, node)}.{real}"
     raise UnreadableError(f"{module}.{name}")
 
@@ -250,13 +250,13 @@ def _fields(found: _Found) -> list[Parameter]:
             is_dataclass = isinstance(of_base.node, ast.ClassDef) and "dataclass" in map(
                 _last_name, of_base.node.decorator_list
             )
-            fields.update({each.name: each for each in (_fields(of_base) if is_dataclass else ())})
-    for each in node.body:
-        if not isinstance(each, ast.AnnAssign) or not isinstance(each.target, ast.Name):
+            fields.update({field.name: field for field in (_fields(of_base) if is_dataclass else ())})
+    for statement in node.body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
-        if "ClassVar" in ast.unparse(each.annotation):
+        if "ClassVar" in ast.unparse(statement.annotation):
             continue
-        name, default = each.target.id, each.value
+        name, default = statement.target.id, statement.value
         options = (
             {key.arg: key.value for key in default.keywords}
             if isinstance(default, ast.Call) and _last_name(default.func) == "field"
@@ -267,7 +267,7 @@ def _fields(found: _Found) -> list[Parameter]:
                 continue
             default = options.get("default", options.get("default_factory"))
         value = None if default is None or (options and "default_factory" in options) else _literal(default)
-        fields[name] = Parameter(name, _hint(each.annotation, found.module), default is None, value)
+        fields[name] = Parameter(name, _hint(statement.annotation, found.module), default is None, value)
     return list(fields.values())
 
 
@@ -275,13 +275,13 @@ def _attribute(found: _Found, name: str, inherited: bool) -> tuple[Any] | None:
     node = found.node
     if not isinstance(node, ast.ClassDef):
         return None
-    for each in node.body:
-        match each:
+    for statement in node.body:
+        match statement:
             case ast.AnnAssign(target=ast.Name(id=given), value=ast.expr()) if given == name:
-                assert each.value is not None
-                return (ast.literal_eval(each.value),)
+                assert statement.value is not None
+                return (ast.literal_eval(statement.value),)
             case ast.Assign(targets=[ast.Name(id=given)]) if given == name:
-                return (ast.literal_eval(each.value),)
+                return (ast.literal_eval(statement.value),)
             case ast.FunctionDef(name=given) if given == name:
                 raise UnreadableError(name)
     for base in node.bases if inherited else ():
@@ -330,7 +330,7 @@ def _of_name(module: str, name: str) -> Any:
             return _Package(_module_named(module, name))
         if isinstance(node, ast.ImportFrom):
             source = _absolute(module, node)
-            real = next(each.name for each in node.names if (each.asname or each.name) == name)
+            real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
             return _of_attribute(source, real)
         return _of_definition(_definition(module, name), name)
     except UnreadableError:
@@ -356,7 +356,7 @@ def _of_definition(found: _Found, name: str) -> Any:
     if isinstance(node, ast.Module):
         return _Package(found.module)
     if isinstance(node, ast.ClassDef):
-        decorators = [_last_name(each) for each in node.decorator_list]
+        decorators = [_last_name(decorator) for decorator in node.decorator_list]
         if "dataclass" in decorators and found.module.startswith("kdface."):
             return _as_dataclass(found.module, name)
         return _opaque(f"{found.module}.{name}")
@@ -369,10 +369,10 @@ def _of_definition(found: _Found, name: str) -> Any:
 def _as_dataclass(module: str, name: str) -> type:
     """A dataclass with the fields of one that is not imported."""
     fields = [
-        (each.name, each.hint)
-        if each.required
-        else (each.name, each.hint, dataclasses.field(default_factory=functools.partial(_same, each.default)))
-        for each in _fields(_definition(module, name))
+        (field.name, field.hint)
+        if field.required
+        else (field.name, field.hint, dataclasses.field(default_factory=functools.partial(_same, field.default)))
+        for field in _fields(_definition(module, name))
     ]
     return dataclasses.make_dataclass(name, fields, frozen=True)
 
@@ -411,10 +411,10 @@ def _hint(node: ast.expr, module: str) -> Any:
         *(ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.BitOr, ast.Constant, ast.Tuple, ast.List),
         *(ast.Load, ast.Call, ast.keyword, ast.UnaryOp, ast.USub),
     )
-    for each in ast.walk(node):
-        if not isinstance(each, allowed):
+    for inner in ast.walk(node):
+        if not isinstance(inner, allowed):
             return Any
-        if isinstance(each, ast.Call) and not _is_bound(each, module):
+        if isinstance(inner, ast.Call) and not _is_bound(inner, module):
             return Any
     try:
         return eval(compile(ast.Expression(node), "<hint>", "eval"), _Namespace(module))

@@ -152,9 +152,9 @@ def _scan(root: Path, modality: str) -> tuple[dict[str, list[str]], list[str], l
             if (root / person / kind).is_dir():
                 within, found, others = image_entries(root / person / kind)
                 images[kind] = set(found)
-                passed_over += [f"{person}/{kind}/{each}" for each in (*(f"{each}/" for each in within), *others)]
+                passed_over += [f"{person}/{kind}/{other}" for other in (*(f"{entry}/" for entry in within), *others)]
         whole = set.intersection(*images.values())
-        alone += [f"{person}/{kind}/{each}" for kind in kinds for each in sorted(images[kind] - whole)]
+        alone += [f"{person}/{kind}/{image}" for kind in kinds for image in sorted(images[kind] - whole)]
         if whole:
             files[person] = sorted(whole)
         elif not any(images.values()):

@@ -66,7 +66,7 @@ def scan(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         within, files, others = image_entries(root / person)
         if files:
             people[person] = files
-            passed_over += [f"{person}/{other}" for other in (*(f"{each}/" for each in within), *others)]
+            passed_over += [f"{person}/{other}" for other in (*(f"{entry}/" for entry in within), *others)]
         else:
             passed_over.append(f"{person}/")
     if not people:

@@ -107,10 +107,10 @@ class IJB:
         for each in (*compared, self.same):
             digest.update(np.ascontiguousarray(each).tobytes())
         self._lists = digest.digest()
-        names = [self.subject.get(each, f"template {each}") for each in self.template.tolist()]
+        names = [self.subject.get(template, f"template {template}") for template in self.template.tolist()]
         self.people = sorted(set(names))
         number = {person: label for label, person in enumerate(self.people)}
-        self.labels = np.array([number[each] for each in names], dtype=np.int64)
+        self.labels = np.array([number[name] for name in names], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.keys)

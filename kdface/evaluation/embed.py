@@ -206,10 +206,10 @@ class Embedder:
     def _compute(self, tasks: Sequence[Task], dataset: FaceSet, rows: list[int]) -> list[NDArray[np.float32]]:
         size, count = self.batch_size, len(rows)
         chunks = [range(start, min(start + size, count)) for start in range(0, count, size)][self.rank :: self.world]
-        mine = [each for chunk in chunks for each in chunk]
+        mine = [key for chunk in chunks for key in chunk]
         found: list[list[NDArray[np.float32]]] = [[] for _ in tasks]
         for chunk in track(chunks, f"embedding {dataset.name}", unit=size, total=len(mine)):
-            images = torch.from_numpy(np.stack([dataset[rows[each]].image for each in chunk])).to(self.device)
+            images = torch.from_numpy(np.stack([dataset[rows[key]].image for key in chunk])).to(self.device)
             with torch.inference_mode():
                 for task, parts in zip(tasks, found, strict=True):
                     parts.append(task(images, dataset).cpu().numpy())
@@ -220,7 +220,7 @@ class Embedder:
         """Put the ranks' parts together by row; every row exactly once."""
         parts: list[tuple[list[int], NDArray[np.float32]] | None] = [None] * self.world
         torch.distributed.all_gather_object(parts, (mine, part))
-        filled = [each for each in parts if each is not None and len(each[0])]
+        filled = [part for part in parts if part is not None and len(part[0])]
         order = np.concatenate([np.asarray(rows) for rows, _ in filled])
         if sorted(order.tolist()) != list(range(expected)):
             raise RuntimeError(f"evaluation is incomplete: {len(set(order.tolist()))} of {expected} images embedded")

@@ -64,7 +64,7 @@ class PairList:
         fold = np.zeros(len(self), dtype=np.int64) if self.fold is None else self.fold
         kept = PairList(tuple(left), tuple(right), self.same[keep], None if self.fold is None else fold[keep])
         folds = [fold[keep] == each for each in np.unique(fold)]
-        if any(len(set(kept.same[each].tolist())) < 2 for each in folds):
+        if any(len(set(kept.same[fold].tolist())) < 2 for fold in folds):
             raise DataError(
                 f"without the broken images {len(kept)} of {len(self)} pairs are left, and a fold has none of a kind.",
                 fix="repair the images",
@@ -147,7 +147,7 @@ def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
 
 
 def _fields(line: str) -> list[str]:
-    return [field for each in line.split("\t") if (field := each.strip())] if "\t" in line else line.split()
+    return [field for part in line.split("\t") if (field := part.strip())] if "\t" in line else line.split()
 
 
 def _is_count(text: str) -> bool:

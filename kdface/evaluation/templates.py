@@ -173,9 +173,9 @@ class TemplateRecognition:
                 f"{dataset.name} brings no templates along.",
                 expected="a kdface.datasets.IJB, or made of one",
             )
-        sought = {beneath.subject[each] for each in beneath.probes.tolist()}
+        sought = {beneath.subject[template] for template in beneath.probes.tolist()}
         for which, gallery in zip(("first", "second"), beneath.galleries, strict=True):
-            if sought.isdisjoint(beneath.subject[each] for each in gallery.tolist()):
+            if sought.isdisjoint(beneath.subject[template] for template in gallery.tolist()):
                 raise UserError(f"{dataset.name}: no probe shows anyone of the {which} gallery.")
         self.dataset = dataset
         self.lists = beneath
@@ -204,7 +204,7 @@ class TemplateRecognition:
         templates, rows = pooled(embeddings, faces.template, faces.medium, weight)
         del embeddings  # the largest of all, a gigabyte of IJB-C
         shown = dict(zip(faces.template.tolist(), people, strict=True))
-        people = [shown[each] for each in templates.tolist()]
+        people = [shown[template] for template in templates.tolist()]
         metrics = self._verify(templates, rows)
         curve = self._identify(templates, rows, metrics)
         symptoms = symptoms_of(rows, people)
@@ -229,7 +229,7 @@ class TemplateRecognition:
         faces = self.lists
 
         def side(listed: Numbers) -> tuple[NDArray[np.float64], list[str]]:
-            return rows[np.searchsorted(templates, listed)], [faces.subject[each] for each in listed.tolist()]
+            return rows[np.searchsorted(templates, listed)], [faces.subject[template] for template in listed.tolist()]
 
         probe, probe_people = side(faces.probes)
         curves, tpirs = [], []

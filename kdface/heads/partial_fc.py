@@ -188,7 +188,7 @@ class PartialFC(nn.Module):
             return [count]
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.world)]
         torch.distributed.all_gather(counts, torch.tensor([count], device=device))
-        return [int(each) for each in counts]
+        return [int(count) for count in counts]
 
     def _gathered(self, rows: Tensor, counts: list[int]) -> Tensor:
         """(n, ...) of each rank -> (N, ...), rank after rank."""
@@ -224,8 +224,8 @@ class PartialFC(nn.Module):
 def shard_heads(module: nn.Module, rank: int, world: int) -> list[PartialFC]:
     """Divide the class weights in a module over the ranks, and have data-parallel training leave them alone."""
     heads = {name: each for name, each in module.named_modules() if isinstance(each, PartialFC)}
-    for each in heads.values():
-        each.shard(rank, world)
+    for head in heads.values():
+        head.shard(rank, world)
     if heads:
         ignored = [f"{name}.weight" if name else "weight" for name in heads]
         mark = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model

@@ -150,7 +150,7 @@ def _replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, dict):
         return {_replaced(key, old, new): _replaced(each, old, new) for key, each in value.items()}
     if isinstance(value, list):
-        return [_replaced(each, old, new) for each in value]
+        return [_replaced(item, old, new) for item in value]
     if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
         return new + value[len(old) :]
     return value

@@ -34,7 +34,7 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: Annotated[float, Ge(
     """
     one_batch(student, teacher, 1)
     student, teacher = same_extent(*exact(student, teacher))
-    maps = [direction(each.abs().pow(p).sum(dim=1).flatten(1)) for each in (student, teacher)]
+    maps = [direction(side.abs().pow(p).sum(dim=1).flatten(1)) for side in (student, teacher)]
     return (maps[0] - maps[1]).square().mean()
 
 
@@ -106,10 +106,10 @@ class VariationalInformation(nn.Module):
 
 def same_extent(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both as maps (N, C, H, W) of the smaller height and the smaller width; see the module."""
-    maps = [each[:, :, None, None] if each.ndim == 2 else each for each in (student, teacher)]
-    if any(each.ndim != 4 for each in maps):
+    maps = [side[:, :, None, None] if side.ndim == 2 else side for side in (student, teacher)]
+    if any(features.ndim != 4 for features in maps):
         raise ValueError(f"feature maps are (N, C, H, W) or (N, C), got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    height, width = (min(each.shape[axis] for each in maps) for axis in (2, 3))
+    height, width = (min(features.shape[axis] for features in maps) for axis in (2, 3))
     return _pooled(maps[0], height, width), _pooled(maps[1], height, width)
 
 

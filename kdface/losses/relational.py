@@ -64,7 +64,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """
     count = one_batch(student, teacher, 1)
     student, teacher = exact(student, teacher)
-    rows = [direction(products(each.flatten(1))) for each in (student, teacher)]
+    rows = [direction(products(side.flatten(1))) for side in (student, teacher)]
     return (rows[0] - rows[1]).square().sum() / count**2
 
 

@@ -295,7 +295,7 @@ class Method(pl.LightningModule, ABC):
         parts = dict(self.named_modules())
         known = [each for each, part in parts.items() if each and any(True for _ in part.parameters())]
         if name not in known:
-            short = [each for each in known if "." not in each]
+            short = [key for key in known if "." not in key]
             raise UserError(
                 f"gradient_clip names {name!r}, and {type(self).__name__} has no such part.",
                 expected=f"one of {', '.join(short)}, or a part of these such as {max(known[:9], key=len)}",

@@ -65,10 +65,10 @@ def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale")
 def in_groups(groups: Iterable[Any], scale: Mapping[int, float]) -> list[Any]:
     """Parameter groups, each divided by the scale of its parameters, which stands in them as `lr_scale`."""
     divided: list[Any] = []
-    bare = {"params": [each for each in groups if not isinstance(each, dict)]}
-    for group in (each for each in (bare, *(each for each in groups if isinstance(each, dict))) if each["params"]):
-        for factor in dict.fromkeys(scale[id(each)] for each in group["params"]):
-            chosen = [each for each in group["params"] if scale[id(each)] == factor]
+    bare = {"params": [group for group in groups if not isinstance(group, dict)]}
+    for group in (each for each in (bare, *(group for group in groups if isinstance(group, dict))) if each["params"]):
+        for factor in dict.fromkeys(scale[id(parameter)] for parameter in group["params"]):
+            chosen = [parameter for parameter in group["params"] if scale[id(parameter)] == factor]
             divided.append({**group, "params": chosen, "lr_scale": group.get("lr_scale", 1.0) * factor})
     return divided
 

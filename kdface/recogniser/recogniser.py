@@ -235,8 +235,8 @@ class Recogniser:
         people = {str(name): listed(crops) for name, crops in gallery_of(gallery).items()}
         limit = None if far is None and threshold is None else self._threshold(far, threshold, test)
         names = list(people)
-        owner = np.repeat(np.arange(len(names)), [len(each) for each in people.values()])
-        rows = unit(self.embed([entry for each in people.values() for entry in each]))
+        owner = np.repeat(np.arange(len(names)), [len(images) for images in people.values()])
+        rows = unit(self.embed([entry for images in people.values() for entry in images]))
         entries = listed(probes)
         asked = unit(self.embed(entries))
         starts = np.flatnonzero(np.diff(owner, prepend=-1))

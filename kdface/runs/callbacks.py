@@ -77,7 +77,9 @@ def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
 
 def skipped_images(folder: RunFolder) -> list[str]:
     """The broken images that training left out, each once, "key: reason"."""
-    return sorted({each for record in read(folder.metrics) if record["kind"] == "skipped" for each in record["images"]})
+    return sorted(
+        {image for record in read(folder.metrics) if record["kind"] == "skipped" for image in record["images"]}
+    )
 
 
 class SameConfiguration(pl.Callback):

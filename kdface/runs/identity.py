@@ -115,7 +115,7 @@ def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
         yield path.name, path.stat()
     seen = set()
     for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
             folders.clear()
             continue
@@ -330,15 +330,15 @@ def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
         for part in itertools.islice(order, None if epoch < epochs else rest):
             np.add.at(times, [index for _, index in part], 1)
     left_out = [
-        each
+        image
         for record in read(folder.metrics)
         if record["kind"] == "skipped" and int(record["step"]) <= int(about["step"])
-        for each in record["images"]
+        for image in record["images"]
     ]
     if left_out:
         rows_of = {key: row for row, key in enumerate(faces.keys)}
-        for each in left_out:  # "key: reason", and a key may hold a colon
-            parts = each.split(": ")
+        for image in left_out:  # "key: reason", and a key may hold a colon
+            parts = image.split(": ")
             key = next((key for end in range(len(parts)) if (key := ": ".join(parts[:end])) in rows_of), None)
             if key is not None:
                 times[rows_of[key]] -= 1
@@ -348,7 +348,7 @@ def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
 def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
     name = str(folder.read_config()["name"])
     runs = folder.root.parents[len(Path(name).parts)]
-    number = next(each for each in range(2, 1 << 30) if not (runs / f"{name}_{each}").exists())
+    number = next(number for number in range(2, 1 << 30) if not (runs / f"{name}_{number}").exists())
     beside = command_again(folder, f"name={name}_{number}")
     if how:
         return UserError(

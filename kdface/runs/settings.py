@@ -126,7 +126,7 @@ def num_devices(trainer: Mapping[str, Any]) -> int:
         import torch
 
         return max(1, torch.cuda.device_count()) if trainer.get("accelerator", "auto") != "cpu" else 1
-    if isinstance(given, str) and all(each.strip().isdigit() for each in given.split(",")):
+    if isinstance(given, str) and all(part.strip().isdigit() for part in given.split(",")):
         return len(given.split(","))
     raise UserError(
         f"trainer.devices = {given!r} names no devices.",

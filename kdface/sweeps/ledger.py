@@ -146,10 +146,10 @@ class Ledger:
         given = Path(path).expanduser()
         if (given / "sweep.json").is_file():
             return cls(given.resolve())
-        below = sorted(each.parent for each in given.rglob("sweep.json")) if given.is_dir() else []
+        below = sorted(path.parent for path in given.rglob("sweep.json")) if given.is_dir() else []
         if len(below) == 1:
             return cls(below[0].resolve())
-        beside = [str(each.parent) for each in given.parent.glob("*/sweep.json")] if given.parent.is_dir() else []
+        beside = [str(path.parent) for path in given.parent.glob("*/sweep.json")] if given.parent.is_dir() else []
         raise UserError(
             f"{path}: there {f'are {len(below)} sweeps' if below else 'is no sweep'} there.",
             expected="the folder of one sweep, that kdface train -m wrote",
@@ -216,7 +216,7 @@ class Ledger:
             return []
         groups = [key for key in swept if "." not in key and key != "seed"]
         others = [each for each in self.entries() if all(each.point.get(g) == new.point.get(g) for g in groups)]
-        if not others or any(each.base == new.base for each in others):
+        if not others or any(other.base == new.base for other in others):
             return []
         for other in others:
             folder = self.folder(other)

@@ -50,4 +50,4 @@ def said(code: int) -> str:
 
 def was_stopped(code: int) -> bool:
     """Whether an exit code means that a job was interrupted, not that it failed."""
-    return -code in STOPPED_BY or code in {128 + int(each) for each in STOPPED_BY}
+    return -code in STOPPED_BY or code in {128 + int(number) for number in STOPPED_BY}

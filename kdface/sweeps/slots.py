@@ -119,12 +119,12 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [each.strip() for each in given.split(",") if each.strip() and each.strip() != "-1"]
+        return [part.strip() for part in given.split(",") if part.strip() and part.strip() != "-1"]
     if not may_have_gpu():  # a sweep of processors alone need not import torch to count none
         return []
     import torch
 
-    return [str(each) for each in range(torch.cuda.device_count())]
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def free_port() -> int:

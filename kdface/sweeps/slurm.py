@@ -145,7 +145,7 @@ class Slurm:
                 submitted = [self._executor.submit(Task(str(job.folder.root), self._saving)) for job in jobs]
         except Exception as error:
             raise UserError(f"sbatch refused the jobs: {_last_line(error)}", fix="see hydra.launcher.*") from None
-        tickets = [each.job_id for each in submitted]
+        tickets = [task.job_id for task in submitted]
         for job, ticket in zip(jobs, tickets, strict=True):
             self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
             self.running[ticket] = job

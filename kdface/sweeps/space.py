@@ -101,7 +101,7 @@ class Space:
 
     def corners(self) -> list[list[str]]:
         """Few points that between them hold every end and every choice, to be checked before the first job starts."""
-        longest = max(len(each.choices) or 2 for each in self.dimensions)
+        longest = max(len(dimension.choices) or 2 for dimension in self.dimensions)
         points = []
         for i in range(longest):
             values = {}

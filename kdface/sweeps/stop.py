@@ -44,12 +44,12 @@ def stop(ledger: Ledger) -> str:
 
 
 def _running(ledger: Ledger) -> list[Entry]:
-    return [each for each in ledger.entries(log.warning) if ledger.state(each) is State.RUNNING]
+    return [entry for entry in ledger.entries(log.warning) if ledger.state(entry) is State.RUNNING]
 
 
 def _queued(ledger: Ledger) -> list[str]:
     """The tickets of this sweep that SLURM still has."""
-    tickets = {each.ticket for each in ledger.entries(log.warning) if each.ticket}
+    tickets = {entry.ticket for entry in ledger.entries(log.warning) if entry.ticket}
     if not tickets or shutil.which("squeue") is None:
         return []
     from kdface.sweeps.slurm import queued

@@ -91,7 +91,7 @@ class Teacher:
         if not self._unchecked:
             return
         self._unchecked = False
-        bad = sum(int((~each.isfinite()).sum()) for each in outputs)
+        bad = sum(int((~output.isfinite()).sum()) for output in outputs)
         if bad:
             half = f" in {outputs[0].dtype}" if outputs[0].dtype in (torch.float16, torch.bfloat16) else ""
             raise self.unusable(

@@ -236,5 +236,5 @@ def _told(config: dict[str, Any]) -> dict[str, Any]:
 def _json(value: Any) -> Any:
     """A value of a configuration as JSON has it: `.nan` and `.inf` of YAML by their names."""
     if isinstance(value, list):
-        return [_json(each) for each in value]
+        return [_json(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

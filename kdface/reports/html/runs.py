@@ -77,7 +77,7 @@ def run_folders(root: Path) -> list[RunFolder]:
         raise UserError(
             f"{root} is not a folder.", expected="the folder that holds the runs", fix="kdface report FOLDER"
         )
-    found = sorted(each.parent for each in root.rglob("origin.json") if (each.parent / "config.yaml").is_file())
+    found = sorted(path.parent for path in root.rglob("origin.json") if (path.parent / "config.yaml").is_file())
     return [RunFolder(each) for each in found]
 
 

@@ -99,7 +99,7 @@ def collect(
     """
     found = Collected()
     folders = tuple(config_dirs)
-    elsewhere = [each for each in extra if each.startswith("paths.data=")]  # an evaluation takes none of a run's others
+    elsewhere = [key for key in extra if key.startswith("paths.data=")]  # an evaluation takes none of a run's others
 
     def require(overrides: Sequence[str], what: str) -> RunFolder | None:
         """The finished run of these overrides; where there is none, that is noted."""
@@ -135,7 +135,7 @@ def collect(
                 why = "; ".join(problems) or "not evaluated"
                 found.missing.append(Missing(what, why, "evaluate", words, folders))
     for c, column in enumerate(definition.columns):
-        cells = [each for (_, place), seeds in sorted(found.values.items()) if place == c for each in seeds.values()]
+        cells = [run for (_, place), seeds in sorted(found.values.items()) if place == c for run in seeds.values()]
         check_shared(column, cells)
     return found
 
@@ -158,7 +158,7 @@ def _read_run(
         parts: list[Measured] = []
         lacking = ""
         for metric in metrics:
-            source = next((each for each in sources if metric in each.metrics and each.holds(metric)), None)
+            source = next((source for source in sources if metric in source.metrics and source.holds(metric)), None)
             if source is None:
                 lacking = lacking or metric
             else:
@@ -176,15 +176,15 @@ def _mean(parts: Sequence[Measured]) -> Measured:
     """The mean of several numbers of one run; it shares a column where all its parts do."""
     if len(parts) == 1:
         return parts[0]
-    values = [each.value for each in parts if each.value is not None]
+    values = [part.value for part in parts if part.value is not None]
     tests = {part.test: part for part in parts}
     return replace(
         parts[0],
         value=fmean(values) if len(values) == len(parts) else None,
         test="+".join(tests),
         protocol={test: each.protocol for test, each in tests.items()},
-        test_data="; ".join(each.test_data for each in tests.values()),
-        recogniser="; ".join(each.recogniser for each in tests.values()),
+        test_data="; ".join(outcome.test_data for outcome in tests.values()),
+        recogniser="; ".join(outcome.recogniser for outcome in tests.values()),
     )
 
 

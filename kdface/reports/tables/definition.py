@@ -203,15 +203,15 @@ def _check(definition: Definition, path: Path) -> None:
                 nearest=nearest(label, labels),
             )
     if definition.published is None:
-        named = [each.label for each in definition.rows if each.published]
-        named += [each.label for each in definition.columns if each.published]
+        named = [row.label for row in definition.rows if row.published]
+        named += [column.label for column in definition.columns if column.published]
         if named:
             raise UserError(f"{path}: {named[0]!r} names published numbers, but there is no `published:`.")
 
 
 def _told(error: ValidationError, path: Path) -> UserError:
     first: Any = error.errors()[0]
-    key = ".".join(str(each) for each in first["loc"]) or "the file"
+    key = ".".join(str(place) for place in first["loc"]) or "the file"
     owner: type[BaseModel] = Definition
     for name, kind in (("rows", Row), ("columns", Column), ("published", PublishedFile)):
         if first["loc"] and first["loc"][0] == name and len(first["loc"]) > 1:

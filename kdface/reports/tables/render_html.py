@@ -69,7 +69,7 @@ def _body(table: Table) -> Iterator[str]:
         cells = "".join(_cell(table, cell, column, seeds) for cell, column in zip(found, table.columns, strict=True))
         yield f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>'
     yield "</tbody></table></div>"
-    yield "".join(f"<p>{escape(each)}</p>" for each in text.legend(table))
+    yield "".join(f"<p>{escape(sentence)}</p>" for sentence in text.legend(table))
     if definition.note:
         yield f"<p>{escape(definition.note)}</p>"
     for heading, lines in (

@@ -31,7 +31,7 @@ def markdown(table: Table) -> str:
                 word = small if not cell.expected else f"{word}<br>{small}"
             words.append(word)
         lines.append(_row(words))
-    lines += ["", *(f"{_plain(each)}  " for each in text.legend(table))]
+    lines += ["", *(f"{_plain(sentence)}  " for sentence in text.legend(table))]
     if definition.note:
         lines += ["", _plain(definition.note)]
     lines += _listed("Differences from the baseline, with their 95 % t-intervals", text.tests(table))

@@ -96,7 +96,7 @@ def _difference(name: str, column: Column, found: Comparison, corrected: str = "
     if found.low is None or found.high is None or found.p is None:
         why = "one seed" if found.n == 1 else "all differences equal"
         return f"{text} (n={found.n}, no test: {why})"
-    low, high = (number(each, column, signed=True) for each in (found.low, found.high))
+    low, high = (number(end, column, signed=True) for end in (found.low, found.high))
     return f"{text} [{low}, {high}], p={found.p:.3g}{corrected}, n={found.n}"
 
 

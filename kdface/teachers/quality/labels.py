@@ -188,7 +188,7 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
     kind = type(quality)
     about: dict[str, object] = {
         "taught_by": _taught_by(quality, teacher),
-        "code": [_sha256(Path(inspect.getfile(each)).read_bytes()) for each in (kind, source, people)],
+        "code": [_sha256(Path(inspect.getfile(part)).read_bytes()) for part in (kind, source, people)],
         "preprocessing": teacher.preprocessing.to_dict(),
         "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
     }
