@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,14 @@ _SIDES = (
     1280,
 )  # longest side in pixels that a photograph is looked at with: YuNet finds faces of 10 to 300 pixels
 _SCORE = 0.7  # of a detection, 0 to 1
+# OpenCV may end the process that it reads a damaged ONNX file in, so another one reads it first.
+_TRIAL = """
+import sys, cv2, numpy
+net = cv2.FaceDetectorYN.create(sys.argv[1], "", (320, 320))
+net.setInputSize((64, 64))
+net.detect(numpy.zeros((64, 64, 3), numpy.uint8))
+"""
+_TRIAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,12 @@ class YuNet:
                 f"detector={model}: there is no such file.",
                 expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
             )
-        try:
-            self._net: Any = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _SCORE)
-            self(np.zeros((64, 64, 3), np.uint8))
-        except cv2.error as error:
+        if reason := _trial(model):
             raise UserError(
-                f"detector={model} is no YuNet: {str(error).strip().splitlines()[-1]}",
+                f"detector={model} is no YuNet: {reason}",
                 expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
-            ) from None
+            )
+        self._net: Any = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _SCORE)
 
     def __call__(self, image: Image) -> list[Face]:
         height, width = image.shape[:2]
@@ -79,6 +87,19 @@ class YuNet:
             if max(height, width) <= side:
                 break
         return []
+
+
+def _trial(model: Path) -> str:
+    """Why a file is no detector; empty if it finds faces."""
+    command = [sys.executable, "-P", "-c", _TRIAL, str(model)]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"OpenCV has not answered for {_TRIAL_SECONDS:g} s."
+    if said.returncode < 0:
+        return "OpenCV crashes on it."
+    lines = said.stderr.strip().splitlines()
+    return lines[-1] if said.returncode and lines else ""
 
 
 def _face(row: Any, across: float, down: float) -> Face:

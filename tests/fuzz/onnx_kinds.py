@@ -1,8 +1,9 @@
-"""ONNX files, as networks that onnxruntime computes."""
+"""ONNX files: as networks that onnxruntime computes, and as detectors that OpenCV computes."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,6 +110,17 @@ def _embeddings(folder: Path) -> object:
     return tried(lambda: kdface.load(folder / "given" / "network.onnx", "cpu").embed(pixels))
 
 
+def _make_detector(folder: Path) -> None:
+    _make_onnx(folder)
+
+
+def _detector(folder: Path) -> object:
+    from kdface.datasets.detector import YuNet
+
+    return tried(partial(YuNet, folder / "given" / "network.onnx"))
+
+
 KINDS = [
+    Kind("detector", _make_detector, ("given/*.onnx",), _detector, spoil=_spoil),
     Kind("onnx", _make_onnx, ("given/*.onnx",), _embeddings, spoil=_spoil, share=2),
 ]
