@@ -42,7 +42,7 @@ bench: $(STAMP) ## measure speed side by side, as ratios
 
 tables: $(STAMP) ## train and write the small tables and report of experiments/ (KDFACE_DATA=FOLDER; 3 hours on two cores, resumable)
 	$(BIN)/kdface table $(PAPERS:%=experiments/%/small.yaml) --run --figures hydra.launcher.n_jobs=$(shell nproc)
-	$(BIN)/kdface report runs $(PAPERS:%=experiments/%/small.yaml) -o experiments/report.html
+	$(BIN)/kdface report runs $(PAPERS:%=experiments/%/small.yaml) -o runs/report.html
 
 docs: $(STAMP) ## build the documentation site in build/site; a broken link is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt

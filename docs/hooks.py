@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Shown as they are, where they lie.
-ELSEWHERE = ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "experiments/report.html")
+ELSEWHERE = ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 _LINK = re.compile(r"(\]\()((?:\.\./)+[^)#]+)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', flags=re.DOTALL)
 

@@ -11,7 +11,7 @@ from tests.advice import harness
 from tests.advice.harness import Row, Suggestion, Tried, attempt, suggestions
 
 # No more places than this may make a message whose fix a machine can apply and no row tries: a new message comes with
-# its row. What is left needs ranks, a cluster or a GPU, or a whole table's runs.
+# its row. Some of what is left needs ranks, a cluster, a GPU or a table's runs.
 UNTRIED_AT_MOST = 33
 
 ROWS: list[Row] = [
