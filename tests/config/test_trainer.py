@@ -40,8 +40,8 @@ TAKEN = [
     "trainer=mps",
 ]
 REFUSED = {
-    "trainer.logger=false": ["a group of their own", "logger=csv"],
-    "trainer.callbacks=[]": ["a group of their own", "callbacks=best"],
+    "trainer.logger=false": ["their own group", "logger=csv"],
+    "trainer.callbacks=[]": ["their own group", "callbacks=best"],
     "trainer.enable_checkpointing=false": ["the checkpoint that it goes on from"],
     "trainer.use_distributed_sampler=true": ["divides each batch over the ranks itself"],
     "trainer.reload_dataloaders_every_n_epochs=1": ["goes on in the middle of its loader"],
