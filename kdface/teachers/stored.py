@@ -23,7 +23,7 @@ class StoredTeacher(Teacher):
 
     Attributes:
         file: the embeddings.
-        fingerprint: SHA-256 of the file.
+        fingerprint: SHA-256 of the file, and whether embeddings are centred.
     """
 
     def __init__(self, file: EmbeddingFile, quality: QualitySource | None = None, center: bool = False) -> None:
@@ -31,7 +31,8 @@ class StoredTeacher(Teacher):
         super().__init__(_NoNetwork(file.rows.shape[1]), Preprocessing(), quality)
         self.file = file
         self.mean = file.rows.mean(axis=0, dtype=np.float64).astype(np.float32) if center else None
-        self.fingerprint = file.fingerprint
+        # Labels that were computed from other embeddings are not these embeddings' labels.
+        self.fingerprint = f"{file.fingerprint}{' centred' if center else ''}"
         self.device = torch.device("cpu")
 
     def embed(self, images: Tensor) -> Tensor:

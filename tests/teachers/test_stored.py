@@ -61,6 +61,7 @@ def test_it_teaches_what_the_network_would(tmp_path: Path, size: int, options: d
 def test_centred_embeddings_forget_a_common_shift(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(5, 8))
     shifted = _stored(tmp_path, list("abcde"), (rows + 100).astype(np.float64), center=True)
+    assert shifted.fingerprint != from_embeddings(tmp_path / "e.npz").fingerprint  # labels of one are not the other's
     expected = rows - rows.mean(axis=0)
     found = shifted.embed_view(torch.empty(0), ["d", "a"]).numpy()
     np.testing.assert_allclose(found, expected[[3, 0]], atol=1e-4)  # float32 of numbers about 100
