@@ -40,7 +40,7 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     """Every record in its order, the configuration and the figures. Unlike in training, a logger that fails is an
     error here: nothing else is lost."""
     from kdface.config.build import build
-    from kdface.lightning.loggers import close, finish, placed, replay, started
+    from kdface.lightning.loggers import close, finish, placed, replay, started, with_allowed_names
     from kdface.runs.records import read
 
     if not folder.metrics.is_file():
@@ -50,7 +50,8 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     count, metrics = 0, folder.read_results()["metrics"] if folder.results.is_file() else {}
     for node in nodes.values():
         try:
-            logger = build({**node, **placed(node["_target_"], node, folder.root, folder.name)}, "logger")
+            placement = placed(node["_target_"], node, folder.root, folder.name)
+            logger = with_allowed_names(build({**node, **placement}, "logger"))
             started(logger, folder.root)
             logger.log_hyperparams(folder.read_config())
             count = replay(logger, read(folder.metrics))

@@ -72,7 +72,7 @@ def build_callbacks(tree: Mapping[str, Any], folder: RunFolder) -> list[pl.Callb
 
 def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
     """The loggers of a configuration. One that cannot start is left out, with a warning, unless the user can fix it."""
-    from kdface.lightning.loggers import guarded, placed
+    from kdface.lightning.loggers import guarded, placed, with_allowed_names
 
     made = []
     for name, node in (tree.get("logger") or {}).items():
@@ -87,7 +87,7 @@ def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
         except Exception as error:  # every logger raises its own errors
             log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
             continue
-        made.append(guarded(logger))
+        made.append(guarded(with_allowed_names(logger)))
     return made
 
 

@@ -57,6 +57,16 @@ def started(logger: Logger, folder: Path) -> None:
         write_text(folder / "mlflow.run", f"{logger.run_id}\n")  # type: ignore[attr-defined]
 
 
+def with_allowed_names(logger: Logger) -> Logger:
+    """The logger, which writes `tar@far=1e-3` as `tar at far 1e-3` if it is MLflow's, which allows neither sign."""
+    if type(logger).__name__ == "MLFlowLogger":
+        stock = logger.log_metrics
+        logger.log_metrics = lambda metrics, step=None: stock(  # type: ignore[method-assign]
+            {name.replace("@", " at ").replace("=", " "): value for name, value in metrics.items()}, step
+        )
+    return logger
+
+
 def guarded(logger: Logger) -> Logger:
     """The logger, whose failures are told once and never stop training."""
     failed: list[str] = []
