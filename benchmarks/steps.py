@@ -27,7 +27,8 @@ from kdface.faces import Preprocessing
 from kdface.hardware import keep_freed_memory
 from kdface.heads import ArcFace, ElasticFaceArc
 from kdface.methods import MaskInv, SphereFaceR
-from kdface.methods.base import Method, Views
+from kdface.methods.base import Method
+from kdface.methods.networks import Views
 from kdface.teachers import Teacher
 
 BATCH, CLASSES, REPEATS = 16, 10_000, 4

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.evaluation.bootstrap import resamples_of
-from kdface.evaluation.scores import Same, Scores, Values, as_array, checked
+from kdface.evaluation.scores import Same, Scores, Values, as_array, checked, largest_within
 from kdface.randomness import generator
 
 Counts = NDArray[np.int64]
@@ -284,7 +284,7 @@ def _highest_rejected(
 ) -> NDArray[np.float64]:
     """(steps,) the score that the threshold lies just above, set on the pairs that are left."""
     left = len(other) - other_gone
-    place = _allowed(left, policy.fmr)
+    place = largest_within(policy.fmr, left)
     if policy.fmr_rule == "at_most" and len(left) == 1 and other_gone[0] == 0:
         return np.partition(other, len(other) - 1 - place)[len(other) - 1 - place]
     impostors = _Suffixes(other)
@@ -298,13 +298,6 @@ def _highest_rejected(
     nearer = np.abs(more / left - policy.fmr) <= np.abs(fewer / left - policy.fmr)
     lower = np.where(more < left, impostors.largest(other_gone, np.minimum(more, left - 1)), -np.inf)
     return np.where(nearer | ~lies_above, lower, highest)
-
-
-def _allowed(impostors: NDArray[np.integer[Any]], fmr: float) -> Counts:
-    """The largest m with m / impostors <= fmr; the floor of a product of floats can miss it by one."""
-    m = np.floor(fmr * impostors).astype(np.int64)
-    m = m + ((m + 1) / impostors <= fmr)
-    return np.asarray(m - (m / impostors > fmr), dtype=np.int64)
 
 
 class _Suffixes:

@@ -21,7 +21,7 @@ from kdface.evaluation.protocol import Measured, Outcome, Verification
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet
 from kdface.teachers import Teacher
-from kdface.teachers.quality.people import require_mates, rows_of_people
+from kdface.teachers.quality.mates import require_mates, rows_of_people
 
 Quality = NDArray[np.float64]  # (images,), higher is better
 Limit = Annotated[float, Gt(0), Le(1)]

@@ -174,6 +174,13 @@ def require_rates(values: NDArray[np.floating[Any]], mated: Same) -> None:
         )
 
 
+def largest_within(rate: float, n: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The largest m with m / n <= rate, by n; the floor of a product of floats can miss it by one."""
+    m = np.floor(rate * n).astype(np.int64)
+    m = m + ((m + 1) / n <= rate)
+    return np.asarray(m - (m / n > rate), dtype=np.int64)
+
+
 def last_of_equals(ranked: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """Of a sorted array, where each run of equal numbers ends: thresholds cannot part a run."""
     return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)

@@ -20,7 +20,7 @@ from kdface.evaluation.health import symptoms_of, without_direction
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.evaluation.people import sample_of_people
 from kdface.evaluation.protocol import FAR, Measured, Outcome
-from kdface.evaluation.scores import Embeddings, unit
+from kdface.evaluation.scores import Embeddings, largest_within, unit
 from kdface.faces import FaceSet
 from kdface.metric_names import rate
 
@@ -86,7 +86,7 @@ class Searches:
         """
         mated = np.isfinite(self.mate)
         strangers = np.sort(self.other[~mated])[::-1]
-        allowed = math.floor(fpir * len(strangers) + 1e-9)
+        allowed = int(largest_within(fpir, np.array(len(strangers))))
         if not allowed or not mated.any():
             return None
         return float((self.first & (self.mate > strangers[allowed]))[mated].mean())

@@ -18,7 +18,8 @@ from kdface.datasets.readable import Readable
 from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing
 from kdface.losses import cosine_consistency
-from kdface.methods.base import Method, Term, Views
+from kdface.methods.base import Method, Term
+from kdface.methods.networks import Views
 from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.quality.labels import quality_labels
 

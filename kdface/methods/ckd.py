@@ -17,7 +17,8 @@ from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.heads import HeadOutput, PartialFC
 from kdface.losses import tempered_kl
-from kdface.methods.base import Method, Term, Views
+from kdface.methods.base import Method, Term
+from kdface.methods.networks import Views
 from kdface.pixels import normalised
 
 Weight = Annotated[float, Ge(0)]

@@ -16,7 +16,9 @@ from kdface.faces import Preprocessing
 from kdface.heads import Classifier
 from kdface.losses import embedding_mse
 from kdface.losses.transfer import Computed, Transfer
-from kdface.methods.base import Method, Optimization, Term, Views
+from kdface.methods.base import Method, Term
+from kdface.methods.networks import Views
+from kdface.methods.optimization import Optimization
 from kdface.teachers import StoredTeacher, Teacher
 
 

@@ -21,7 +21,8 @@ from kdface.heads.frame import polar
 from kdface.losses import Miner, Triplets, squared_distances, triplet_hinges
 from kdface.losses.ranking import Kinds, kinds, ranked_once, same_person
 from kdface.losses.triplet import Margin, Reduction, reduced
-from kdface.methods.base import Method, Term, Views
+from kdface.methods.base import Method, Term
+from kdface.methods.networks import Views
 from kdface.randomness import derive
 
 log = logging.getLogger("kdface")

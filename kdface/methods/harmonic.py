@@ -16,8 +16,10 @@ from kdface.errors import UserError, nearest
 from kdface.faces import Preprocessing
 from kdface.losses import Miner, Triplets
 from kdface.losses.triplet import Margin, Reduction
-from kdface.methods.base import Optimization, Term, Views, untouched
+from kdface.methods.base import Term, untouched
 from kdface.methods.facenet import FaceNet, direction
+from kdface.methods.networks import Views
+from kdface.methods.optimization import Optimization
 from kdface.teachers import Teacher
 from kdface.teachers.frozen import LoadNetwork
 

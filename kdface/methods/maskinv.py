@@ -12,8 +12,10 @@ from torch.optim import Optimizer
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.methods.base import Optimization, Term, Views, untouched
+from kdface.methods.base import Term, untouched
 from kdface.methods.distillation import Distillation
+from kdface.methods.networks import Views
+from kdface.methods.optimization import Optimization
 from kdface.teachers import Teacher
 
 

@@ -7,7 +7,8 @@ from torch import nn
 from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing
 from kdface.heads import Classifier
-from kdface.methods.base import Method, Term, Views
+from kdface.methods.base import Method, Term
+from kdface.methods.networks import Views
 
 
 class SphereFaceR(Method):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ Curve = NDArray[np.float64]
 
 FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
 DISCARD_GRID = np.linspace(0.0, 0.3, 121)  # up to the largest discard limit that papers give a pAUC for
+
+probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])  # the axes of a DET
 
 
 class Band(NamedTuple):

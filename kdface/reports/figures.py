@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Literal
 
 import matplotlib.style
@@ -24,6 +23,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from kdface.errors import UserError, nearest
+from kdface.reports.curves import probit
 
 Rates = NDArray[np.floating[Any]]
 Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
@@ -72,7 +72,6 @@ _INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 lie beyond the axes of any DET
 _INSIDE = 3  # names for which there is room between the curves
 _NAME = 25  # letters of a name beside another
 _LEGEND_LINE = 0.135  # inches
-_probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
 
 
 def roc_figure(
@@ -145,24 +144,24 @@ def det_figure(
     most = 0.5 if worst < 0.1 else 0.8 if worst < 0.3 else 0.98  # weak runs need room
     within = [rates[:, (rates <= most).all(axis=0)] for rates in map(np.array, shown.values())]
     least = min((float(rates.min()) for rates in within if rates.size), default=0.001)
-    low, high = float(_probit(min(least, 0.05))) - 0.05, float(_probit(most))
+    low, high = float(probit(min(least, 0.05))) - 0.05, float(probit(most))
     ticks: list[float] = []
     for tick in _DET_TICKS:
-        if least <= tick < most and (not ticks or _probit(tick) - _probit(ticks[-1]) > 0.11 * (high - low)):
+        if least <= tick < most and (not ticks or probit(tick) - probit(ticks[-1]) > 0.11 * (high - low)):
             ticks.append(tick)
     with style():
         figure, axes = new_axes(3.2)
         axes.plot([low, high], [low, high], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)))
-        drawn = {name: (_probit(fmr), _probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
+        drawn = {name: (probit(fmr), probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
         lines = draw_lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
         areas = {}
         for name, band in (bands or {}).items():
             inside = (band[0] > 0) & (band[0] < 1)
-            fmr, lowest, highest = (_probit(np.clip(rates[inside], *_INNER)) for rates in band)
+            fmr, lowest, highest = (probit(np.clip(rates[inside], *_INNER)) for rates in band)
             areas[name] = (fmr, lowest, highest)
         draw_bands(axes, lines, areas)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(FixedLocator(_probit(ticks).tolist()))
+            axis.set_major_locator(FixedLocator(probit(ticks).tolist()))
             axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
         axes.set(xlim=(low, high), xlabel="False match rate", ylim=(low, high), ylabel="False non-match rate")
         axes.set_aspect("equal")

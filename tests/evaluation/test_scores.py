@@ -22,6 +22,7 @@ from kdface.evaluation.scores import (
     all_pair_scores,
     all_pair_scores_with_self,
     cosine_scores,
+    largest_within,
     score_statistics,
     squared_distances,
 )
@@ -179,3 +180,11 @@ def test_many_pairs_are_scored_as_each_alone() -> None:
         a, b = (side[row].astype(np.float64) / np.linalg.norm(side[row].astype(np.float64)) for side in (left, right))
         assert distances[row] == pytest.approx(((a - b) ** 2).sum(), rel=1e-13)
         assert cosines[row] == pytest.approx(float(a @ b), abs=1e-15)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.07, 0.29, 0.3, 0.57, 1.0])
+def test_largest_count_within_a_rate_is_that_of_a_search(rate: float) -> None:
+    sizes = np.arange(1, 301)
+    slow = [max(m for m in range(n + 1) if m / n <= rate) for n in sizes.tolist()]
+    assert largest_within(rate, sizes).tolist() == slow
+    assert int(largest_within(0.29, np.array(100))) == 29  # 0.29 * 100 is 28.999...

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.reports.curves import Curve, band
-
-probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])
+from kdface.reports.curves import Curve, band, probit
 
 
 def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:

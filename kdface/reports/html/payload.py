@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from kdface.config.fingerprint import flatten, portable
-from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Curve
-from kdface.reports.html.curves import plain_band, probit, roc_band, short
+from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Curve, probit
+from kdface.reports.html.curves import plain_band, roc_band, short
 from kdface.reports.html.direction import lower_wins
 from kdface.reports.html.gains import twins
 from kdface.reports.html.overview import as_json, by_seed, metric_names, papers

@@ -37,7 +37,7 @@ class Run:
     tests: test -> the node of the configuration that it is made of; those of `kdface evaluate` on the last checkpoint
         count too.
     scores: test -> the file of its arrays.
-    curves: kind -> test -> values (`kdface.reports.html.curves.curves_of`).
+    curves: kind -> test -> values (`kdface.reports.curves.curves_of`).
     times: when its first and last record were written, seconds since 1970.
     root: its folder.
     problem: what could not be read.

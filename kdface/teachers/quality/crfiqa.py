@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.teachers.frozen import Teacher
-from kdface.teachers.quality.people import require_mates, rows_of_people
+from kdface.teachers.quality.mates import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
 
 EPS = 1e-9  # of the paper

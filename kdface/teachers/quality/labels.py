@@ -23,8 +23,8 @@ from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.stored import arrays_in
 from kdface.teachers.frozen import QualitySource, Teacher, fingerprint_of
-from kdface.teachers.quality import people, source
-from kdface.teachers.quality.people import mated_cosine, rows_of_people
+from kdface.teachers.quality import mates, source
+from kdface.teachers.quality.mates import mated_cosine, rows_of_people
 from kdface.teachers.quality.source import embedding_once, unit_embeddings
 
 log = logging.getLogger("kdface")
@@ -188,7 +188,7 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
     kind = type(quality)
     about: dict[str, object] = {
         "taught_by": _taught_by(quality, teacher),
-        "code": [_sha256(Path(inspect.getfile(part)).read_bytes()) for part in (kind, source, people)],
+        "code": [_sha256(Path(inspect.getfile(part)).read_bytes()) for part in (kind, source, mates)],
         "preprocessing": teacher.preprocessing.to_dict(),
         "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
     }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kdface.faces import FaceSet
 from kdface.teachers.frozen import Teacher
-from kdface.teachers.quality.people import mated_cosine, require_mates, rows_of_people
+from kdface.teachers.quality.mates import mated_cosine, require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
 
 

@@ -14,7 +14,7 @@ from kdface.faces import FaceSet
 from kdface.progress import track
 from kdface.randomness import generator
 from kdface.teachers.frozen import Teacher
-from kdface.teachers.quality.people import require_mates, rows_of_people
+from kdface.teachers.quality.mates import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
 
 
