@@ -76,5 +76,5 @@ def _value(value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _transform(value, where)
     if isinstance(value, list) and any(isinstance(item, Mapping) and "_target_" in item for item in value):
-        return [_transform(each, f"{where}.{place}") for place, each in enumerate(value)]
+        return [_transform(part, f"{where}.{place}") for place, part in enumerate(value)]
     return value

@@ -37,7 +37,7 @@ def inferred(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     alike = {name: known for name, known in _public().items() if known.keys() == found.keys()}
     if not alike:
         return None
-    name = max(alike, key=lambda each: len(alike[each].items() & found.items()))
+    name = max(alike, key=lambda like: len(alike[like].items() & found.items()))
     return _part(name, embedding_size=_embedding_size(weights))
 
 
@@ -109,7 +109,7 @@ def _adaface(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if set(widths) != set(CHANNELS) or "output_layer.3.weight" not in weights:
         return None  # its deepest networks are of bottlenecks
     gated = any(".se_block." in key for key in weights)
-    return _of_depth([widths[each] for each in CHANNELS], len(weights["output_layer.3.weight"]), gated)
+    return _of_depth([widths[channels] for channels in CHANNELS], len(weights["output_layer.3.weight"]), gated)
 
 
 def _insightface_mobile(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -140,7 +140,7 @@ def _sfnet(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 def _blocks(weights: Mapping[str, Tensor]) -> list[int]:
     found = {(int(match[1]), int(match[2])) for key in weights if (match := _BLOCK.match(key))}
-    return [sum(1 for layer, _ in found if layer == each) for each in (1, 2, 3, 4)]
+    return [sum(1 for layer, _ in found if layer == stage) for stage in (1, 2, 3, 4)]
 
 
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:

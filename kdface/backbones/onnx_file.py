@@ -42,7 +42,7 @@ class OnnxNetwork(nn.Module):
         self.input = session.get_inputs()[0].name
         batch, _, *size = session.get_inputs()[0].shape
         self.batch = batch if isinstance(batch, int) else 0
-        self.image_size = (size[0], size[1]) if all(isinstance(each, int) for each in size) else None
+        self.image_size = (size[0], size[1]) if all(isinstance(side, int) for side in size) else None
         last = session.get_outputs()[0].shape[-1]
         self.embedding_size = last if isinstance(last, int) else 0
 
@@ -94,7 +94,9 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
             expected="an ONNX file that holds its weights: torch.onnx.export(..., external_data=False)",
         )
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    providers = [each for each in (*wanted, "CPUExecutionProvider") if each in onnxruntime.get_available_providers()]
+    providers = [
+        provider for provider in (*wanted, "CPUExecutionProvider") if provider in onnxruntime.get_available_providers()
+    ]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     # Should a file name another one in a way that is not seen here, that is not looked for in the current folder.
@@ -106,7 +108,7 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
     except Exception as error:  # of onnxruntime's own kinds
         raise UserError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    shapes = [each.shape for each in (*inputs, *outputs)]
+    shapes = [value.shape for value in (*inputs, *outputs)]
     if len(shapes) != 2 or len(shapes[0]) != 4 or shapes[0][1] != 3 or len(shapes[1]) != 2:
         raise UserError(
             f"{path}: its inputs and outputs are {', '.join(str(shape) for shape in shapes)}.",

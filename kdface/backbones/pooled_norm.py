@@ -164,7 +164,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, mean, invstd, count, *saved = ctx.saved_tensors
         maps, results = saved[: ctx.modalities], saved[ctx.modalities :]
-        incoming = [_laid_out_as(gradient, each) for gradient, each in zip(gradients, maps, strict=True)]
+        incoming = [_laid_out_as(gradient, like) for gradient, like in zip(gradients, maps, strict=True)]
         if results:
             incoming = [_masked(g, b, ctx.options.owned) for g, b in zip(incoming, results, strict=True)]
         sums = torch.stack([_sums(g, a, weight, mean, invstd) for g, a in zip(incoming, maps, strict=True)]).sum(0)

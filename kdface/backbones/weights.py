@@ -117,7 +117,7 @@ def stripped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Raises `UserError` if they are no dense tensors.
     """
-    within = next((each for each in INSIDE if each in state), None)
+    within = next((wrapper for wrapper in INSIDE if wrapper in state), None)
     inner = state if within is None else state[within]
     if not isinstance(inner, Mapping):
         raise UserError(f"'{within}' is a {type(inner).__name__}.", expected="a mapping of key to tensor")

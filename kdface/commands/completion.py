@@ -39,7 +39,7 @@ def answers(line: str) -> list[str]:
             return [f"{name} " for name in choices(group) if name.startswith(start)]
         return []
     found = [f"{name}=" for name in (*root_groups(), *_keys())]
-    return sorted({each for each in found if each.startswith(word)})
+    return sorted({option for option in found if option.startswith(word)})
 
 
 def _keys() -> list[str]:
@@ -65,5 +65,5 @@ def _keys_of(file: Path, prefix: str) -> list[str]:
             stack.pop()
         stack.append((indent, key))
         if stack[0][1] not in ("defaults", "_target_", "hydra"):
-            found.append(prefix + ".".join(each for _, each in stack))
+            found.append(prefix + ".".join(name for _, name in stack))
     return found

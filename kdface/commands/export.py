@@ -208,7 +208,7 @@ def _require_close(ours: Any, theirs: Any, kind: str) -> None:
     """Tell how far the embeddings of a file that was read back differ. Raises `UserError` if that is too far."""
     import numpy as np
 
-    rows = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (ours, theirs)]
+    rows = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs)]
     difference = float(np.abs(rows[0] - rows[1]).max())
     if not difference <= _DIFFERENCE:
         raise UserError(

@@ -33,13 +33,13 @@ def run(words: list[str]) -> int:
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["probe", "rank", "name", "score", "known"])
-    for each in found:
-        for rank, candidate in enumerate(each.candidates, 1):
-            known = "" if each.known is None else str(candidate.score >= (each.threshold or 0)).lower()
-            rows.writerow([each.probe, rank, candidate.name, f"{candidate.score:.6f}", known])
+    for probe in found:
+        for rank, candidate in enumerate(probe.candidates, 1):
+            known = "" if probe.known is None else str(candidate.score >= (probe.threshold or 0)).lower()
+            rows.writerow([probe.probe, rank, candidate.name, f"{candidate.score:.6f}", known])
             if given.output is None:
                 mark = "  unknown" if known == "false" else ""
-                print(f"{each.probe}  {rank}  {candidate.score:.4f}  {candidate.name}{mark}")
+                print(f"{probe.probe}  {rank}  {candidate.score:.4f}  {candidate.name}{mark}")
     if given.output is not None:
         write_text(given.output, text.getvalue())
         print(f"written  {shown(given.output)}  ({len(found)} probes)")

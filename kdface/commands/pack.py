@@ -53,7 +53,7 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
     made = shipped(opened)
     network = made.network
     config = portable(opened.config, paths)
-    elsewhere = {key: f"<elsewhere>/{Path(each).name}" for key, each in paths_in(config) if not each.startswith("<")}
+    elsewhere = {key: f"<elsewhere>/{Path(place).name}" for key, place in paths_in(config) if not place.startswith("<")}
     config = replace_paths(config, elsewhere)
     results = folder.read_all_results()
     environment = {key: value for key, value in folder.read_environment().items() if key != "git"}

@@ -94,16 +94,16 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
             f"{run_path} gives {int((~np.isfinite(scores)).sum())} of {len(scores)} images no finite quality.",
             fix="take another run: the training of this one has probably diverged",
         )
-    ranked = sorted(zip(scores, graded, strict=True), key=lambda each: (-each[0], str(each[1])))
-    rows = [["key", "quality"], *([each.relative_to(folder).as_posix(), f"{score:.6f}"] for score, each in ranked)]
+    ranked = sorted(zip(scores, graded, strict=True), key=lambda pair: (-pair[0], str(pair[1])))
+    rows = [["key", "quality"], *([file.relative_to(folder).as_posix(), f"{score:.6f}"] for score, file in ranked)]
     stem = f"quality_{folder.resolve().name}"
     table, sheet = output / f"{stem}.csv", output / f"{stem}.png"
     write_text(table, csv_text(rows))
     rows_shown = spread(np.asarray(scores))  # read again: a folder may be larger than the memory
     images = [pixels(graded[row], size, resizes)[0] for row in rows_shown]
     save(quality_sheet(images, np.asarray(scores)[rows_shown]), sheet)
-    for score, each in ranked if len(ranked) <= 6 else (*ranked[:3], *ranked[-3:]):
-        print(f"{score:8.4f}  {each.relative_to(folder)}")
+    for score, path in ranked if len(ranked) <= 6 else (*ranked[:3], *ranked[-3:]):
+        print(f"{score:8.4f}  {path.relative_to(folder)}")
     if resized:
         print(f"resized  {resized} images to {size[0]}x{size[1]}, as the run's training images were")
     for reason in broken:

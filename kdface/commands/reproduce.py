@@ -63,9 +63,7 @@ def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Seq
     if evaluation:
         where = f"paths.data={tree['paths']['data']}"
         _call(second.root, "evaluate", f"run={second.root}", f"evaluation={evaluation}", where, origin=str(first.root))
-        rows.append(
-            (f"evaluation {evaluation}", _values(*(_measured(each, metrics) for each in (first, second))), True)
-        )
+        rows.append((f"evaluation {evaluation}", _values(*(_measured(run, metrics) for run in (first, second))), True))
     same = True
     for what, difference, decides in rows:
         print(f"{what:<13} {difference or 'identical'}")
@@ -92,8 +90,8 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     (row,), (column,) = definition.rows, definition.columns
     table = tabulated(definition, path.parent, overrides, [])
     runs = table.cells[0][0].runs
-    for each in table.missing:
-        print(f"{each.what} is {each.why}: {each}", file=sys.stderr)
+    for cell in table.missing:
+        print(f"{cell.what} is {cell.why}: {cell}", file=sys.stderr)
     if not runs:
         raise UserError(f"{name}: there is no run behind this cell.", fix=str(table.missing[0]))
     metrics = column.metrics_of(row)
@@ -144,16 +142,16 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
     one, two = first.read_config(), second.read_config()
     two["paths"] = {**two["paths"], "runs": one["paths"]["runs"]}  # where a teacher lies stays what it was
     configs = [fingerprint(one), fingerprint(two)]
-    data = [each.read_data() for each in (first, second)]
-    about = [each.read_environment() for each in (first, second)]
-    results = [_without(each.read_results(), _NOT_RESULTS) for each in (first, second)]
-    records = [list(read(each.metrics)) for each in (first, second)]
-    git = [each.get("git") or {} for each in about]
+    data = [folder.read_data() for folder in (first, second)]
+    about = [folder.read_environment() for folder in (first, second)]
+    results = [_without(folder.read_results(), _NOT_RESULTS) for folder in (first, second)]
+    records = [list(read(folder.metrics)) for folder in (first, second)]
+    git = [environment.get("git") or {} for environment in about]
     return [
         ("config", _values(*({"fingerprint": config} for config in configs)), False),
-        ("data", _values(*({name: card.get("fingerprint") for name, card in each.items()} for each in data)), False),
-        ("code", _values(*({"commit": each.get("commit"), "uncommitted": each.get("diff")} for each in git)), False),
-        ("environment", _values(*(_without(each, ("git",)) for each in about)), False),
+        ("data", _values(*({name: card.get("fingerprint") for name, card in cards.items()} for cards in data)), False),
+        ("code", _values(*({"commit": found.get("commit"), "uncommitted": found.get("diff")} for found in git)), False),
+        ("environment", _values(*(_without(environment, ("git",)) for environment in about)), False),
         ("metrics", first_record(*records), True),
         ("results", _values(*results), True),
     ]

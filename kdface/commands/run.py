@@ -176,7 +176,7 @@ def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
     from kdface.runs.test_sets import check_test_sets
 
     on_error = tree["dataset"]["on_error"]
-    protocols = {f"{group}.{name}": each for group, found in groups.items() for name, each in found.items()}
+    protocols = {f"{group}.{name}": protocol for group, found in groups.items() for name, protocol in found.items()}
     if on_error == "skip" or launched_rank() == 0:
         check_test_sets(protocols, on_error, (tree.get("data") or {}).get("verify") == "full")
 
@@ -192,7 +192,7 @@ def _warn_of_shared_people(job: Any) -> None:
     from kdface.datasets.checks import shared_people
     from kdface.evaluation import Calibration
 
-    strangers = {name: each for name, each in job.protocols.items() if not isinstance(each, Calibration)}
+    strangers = {name: protocol for name, protocol in job.protocols.items() if not isinstance(protocol, Calibration)}
     for name, faces in sets_of(strangers).items():  # people of the training set are what Calibration is about
         if shared := shared_people(job.data.training.faces, faces):
             logging.getLogger("kdface").warning(

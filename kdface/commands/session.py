@@ -65,7 +65,7 @@ class Session:
             for override in overrides
             if override.lstrip("+~").startswith("hydra") or "." not in override.partition("=")[0]
         ]
-        fixed = load(self.hydra, [each for each in choosing if not is_swept(each)])
+        fixed = load(self.hydra, [choice for choice in choosing if not is_swept(choice)])
         self.launcher = plugin(fixed, "launcher")
         self.launcher.setup(hydra_context=None, task_function=self, config=fixed)
         sweeper = fixed.hydra.sweeper
@@ -149,7 +149,7 @@ class Session:
         """Run jobs that are known beforehand. Hydra's sweeper would stop at a failed one and hide the rest, so each
         counts as completed."""
         trees = [self.compose(override).tree for override in overrides]
-        jobs = [self.job(first + number, each) for number, each in enumerate(overrides)]
+        jobs = [self.job(first + number, words) for number, words in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         require_same_data((job.folder, tree) for job, tree in zip(jobs, trees, strict=True))
@@ -161,8 +161,8 @@ class Session:
                 f"these runs wait for one another, so none was started: {names}.", fix="another teacher.run"
             )
         returns = []
-        for job, each in zip(jobs, overrides, strict=True):
-            returned = JobReturn(overrides=each, status=JobStatus.COMPLETED)
+        for job, words in zip(jobs, overrides, strict=True):
+            returned = JobReturn(overrides=words, status=JobStatus.COMPLETED)
             returned.return_value = source.states.get(job.number)
             returns.append(returned)
         return returns
@@ -172,7 +172,7 @@ class Session:
         corner = space.corners()[0]
         ledger = self._ledger()
         base = self._entry(ledger, self.compose(corner), corner).base
-        require_same_teachers(ledger.folder(each) for each in ledger.entries() if each.base == base)
+        require_same_teachers(ledger.folder(entry) for entry in ledger.entries() if entry.base == base)
         search = source(ledger, self.job, base)
         try:
             self._drive(search, launcher, [], search.n_trials)
@@ -209,7 +209,7 @@ def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Wa
 def needed(tree: Mapping[str, Any], job: Job, jobs: Sequence[Job]) -> set[int]:
     """The jobs whose run folders a configuration names, as a whole or up to the seed: a teacher's, for one."""
     named = set(_texts(tree))
-    folders = {each.number: str(each.folder.root) for each in jobs if each.folder != job.folder}
+    folders = {other.number: str(other.folder.root) for other in jobs if other.folder != job.folder}
     return {number for number, folder in folders.items() if {folder, folder.rpartition("-")[0]} & named}
 
 

@@ -89,10 +89,10 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
         launcher = plugin(load(hydra, where), "launcher")
     ledger.note_launcher(where)
     jobs, trees = [], []
-    for number, each in enumerate(failed):
-        folder = ledger.folder(each)
+    for number, entry in enumerate(failed):
+        folder = ledger.folder(entry)
         trees.append(folder.read_config())
-        jobs.append(Job(number, each, folder, lambda: None, num_devices(trees[-1]["trainer"]), retry=True))
+        jobs.append(Job(number, entry, folder, lambda: None, num_devices(trees[-1]["trainer"]), retry=True))
     needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
     backend = launcher.backend(ledger, max(job.devices for job in jobs))
     watcher = drive_in(ledger, Listed(jobs, needs), backend, len(jobs))

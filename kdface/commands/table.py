@@ -58,7 +58,7 @@ def run(words: list[str]) -> int:
         raise UserError(f"two tables would be written to {double[0]}.", fix="one command each, or without -o")
 
     def now() -> list[Table]:
-        return [tabulated(each, path.parent, overrides, given.config_dir) for each, path in definitions]
+        return [tabulated(definition, path.parent, overrides, given.config_dir) for definition, path in definitions]
 
     tables, failed = now(), False
     if given.run:
@@ -154,7 +154,7 @@ def _require_same_teachers(tables: Sequence[Table]) -> None:
 
 def _missing(command: str, tables: Sequence[Table]) -> list[Missing]:
     """What a command fills cells with, each once."""
-    return list({str(each): each for table in tables for each in table.missing if each.command == command}.values())
+    return list({str(cell): cell for table in tables for cell in table.missing if cell.command == command}.values())
 
 
 def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]) -> bool:
@@ -173,7 +173,7 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
             name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         session = Session(hydra, Arguments(list(launcher), config_dirs), name)
         # One table may need what is a row of another, in other words.
-        jobs = {run_folder(session.compose(list(each.words))).root: each.words for each in missing}
+        jobs = {run_folder(session.compose(list(cell.words))).root: cell.words for cell in missing}
         session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()), 0)
     return session.tell() != 0
 

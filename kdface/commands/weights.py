@@ -44,16 +44,16 @@ def _list(names: list[str]) -> int:
         return 0
     found = entries()
     width = max(map(len, found))
-    for name, each in found.items():
-        published = ", ".join(f"{key} {value:.4f}" for key, value in each.get("published", {}).items())
-        print(f"{name:<{width}}  {each['about']}, {each['trained_on']}{f': {published}' if published else ''}")
+    for name, known in found.items():
+        published = ", ".join(f"{key} {value:.4f}" for key, value in known.get("published", {}).items())
+        print(f"{name:<{width}}  {known['about']}, {known['trained_on']}{f': {published}' if published else ''}")
     print("\nkdface weights list NAME shows an entry; in the card of a file, FILE.yaml, name: NAME stands for it")
     return 0
 
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_told(each)}" for key, each in value.items())
+        return ", ".join(f"{key}={_told(item)}" for key, item in value.items())
     return str(value)
 
 

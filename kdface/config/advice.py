@@ -115,11 +115,11 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
         yield "=".join(there[ratios.index(max(ratios))])
     siblings = [key for key in known if key.rpartition(".")[0] == parent]
     yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
-    same = [each for each in known if each.rpartition(".")[2] == leaf and each != key]
-    yield from (f"{each}={value}" for each in sorted(same, key=_place))
+    same = [other for other in known if other.rpartition(".")[2] == leaf and other != key]
+    yield from (f"{other}={value}" for other in sorted(same, key=_place))
     yield from (f"{match}={value}" for match in difflib.get_close_matches(key, known, n=4, cutoff=0.75))
     for near in _alike(leaf, known, 0.8):
-        yield from (f"{each}={value}" for each in sorted(known, key=_place) if each.rpartition(".")[2] == near)
+        yield from (f"{other}={value}" for other in sorted(known, key=_place) if other.rpartition(".")[2] == near)
 
 
 def meant(
@@ -176,7 +176,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
             return (near[0] if near else ""), inside
     close = difflib.get_close_matches(choice, listed, n=5, cutoff=0.5)
     if not close:  # a folder misspelt, or a choice of a folder given without it
-        parts = {part: each for each in reversed(listed) for part in each.split("/")}
+        parts = {part: choice for choice in reversed(listed) for part in choice.split("/")}
         close = [parts[part] for part in difflib.get_close_matches(choice, parts, n=5, cutoff=0.6)]
     if len(listed) <= _LISTED:
         return (close[0] if close else ""), list(listed)

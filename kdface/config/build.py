@@ -31,7 +31,7 @@ def build(
     takes = parameters(part)
     skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
     anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
-    hints = {name: each.hint for name, each in takes.items()}
+    hints = {name: parameter.hint for name, parameter in takes.items()}
     path = path or group
     values = {
         key: _value(hints.get(key, Any), value, shared, anywhere, path and f"{path}.{key}")
@@ -40,7 +40,7 @@ def build(
     }
     own = list(values)
     values |= {name: value for name, value in known.items() if name in takes}
-    place = [_value(Any, each, shared, anywhere, "") for each in node.get("_args_", ())]
+    place = [_value(Any, argument, shared, anywhere, "") for argument in node.get("_args_", ())]
     if node.get("_partial_"):
         return functools.partial(part, *place, **values)
     try:
@@ -67,7 +67,7 @@ def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[
     if "_target_" not in value:
         if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
             return {
-                name: _value(Any, each, shared, anywhere, path and f"{path}.{name}") for name, each in value.items()
+                name: _value(Any, item, shared, anywhere, path and f"{path}.{name}") for name, item in value.items()
             }
         return convert(hint, value)
     if shared is None:

@@ -124,7 +124,9 @@ def check_parameters(
                 fix=_rename(full, near, origins.of(full), value),
             )
         _check_value(known[str(key)].hint, value, full, origins)
-    missing = [name for name, each in known.items() if each.required and name not in node and name not in injected]
+    missing = [
+        name for name, parameter in known.items() if parameter.required and name not in node and name not in injected
+    ]
     if missing:
         raise UserError(
             f"{_join(path, missing[0])} has no value, and {path or 'the configuration'} needs one.",
@@ -135,11 +137,11 @@ def check_parameters(
 
 def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
     """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
-    ours = [each for each in ALIASES.get(key, ()) if each.rpartition(".")[0] == path and "=" not in each]
+    ours = [alias for alias in ALIASES.get(key, ()) if alias.rpartition(".")[0] == path and "=" not in alias]
     for near in (*(name.rpartition(".")[2] for name in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
         if near in valid and fits(valid[near].hint, value):
             return _join(path, near)
-    return next((each for each in ALIASES.get(key, ()) if not path and "=" not in each), "")
+    return next((alias for alias in ALIASES.get(key, ()) if not path and "=" not in alias), "")
 
 
 def fits(hint: Any, value: Any) -> bool:
@@ -230,7 +232,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     _check_instructions(node, path, origins)
     known = {**takes, **FRAMEWORK.get(group, {})}
     if node.get("_partial_") or node.get("_args_"):  # what is not named may be given by position, or later
-        known = {name: replace(each, required=False) for name, each in known.items()}
+        known = {name: replace(parameter, required=False) for name, parameter in known.items()}
     if takes.any_key:
         known |= {str(key): Parameter(str(key), Any, required=False) for key in node if key not in known}
     for name in FILLED_IN.get(path.split(".")[0], ()):
@@ -261,7 +263,7 @@ def convert(hint: Any, value: Any) -> Any:
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)
-        return nested(**{key: convert(hints[key], each) for key, each in value.items()})
+        return nested(**{key: convert(hints[key], item) for key, item in value.items()})
     return adapter(hint).validate_json(json.dumps(value), strict=True)
 
 

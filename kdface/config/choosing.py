@@ -49,14 +49,14 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
     choosing: list[str] = []
     values: list[Override] = []
     parsed = OverridesParser.create().parse_overrides(overrides)
-    own = [word for word, each in zip(overrides, parsed, strict=True) if each.is_hydra_override()]
+    own = [word for word, override in zip(overrides, parsed, strict=True) if override.is_hydra_override()]
     known = _repository(loader, tuple(own), _opened(loader, tuple(own)))
-    for word, each in zip(overrides, parsed, strict=True):
-        special = each.is_hydra_override() or each.is_sweep_override()  # where Hydra looks; what it refuses
-        if special or (known.group_exists(each.key_or_group) and not isinstance(each.value(), dict)):
+    for word, override in zip(overrides, parsed, strict=True):
+        special = override.is_hydra_override() or override.is_sweep_override()  # where Hydra looks; what it refuses
+        if special or (known.group_exists(override.key_or_group) and not isinstance(override.value(), dict)):
             choosing.append(word)
         else:
-            values.append(each)
+            values.append(override)
     return tuple(choosing), values
 
 
@@ -100,12 +100,12 @@ def _own_copies(laid: DictConfig, key: str) -> None:
 def _replaced(values: list[Override]) -> dict[str, str]:
     """Nodes that get another part (`head._target_=pkg.Head`, `head={_target_: pkg.Head}`) -> its name."""
     found: dict[str, str] = {}
-    for each in values:
-        value = each.value()
-        if each.key_or_group.endswith("._target_"):
-            found[each.key_or_group.removesuffix("._target_")] = str(value)
+    for override in values:
+        value = override.value()
+        if override.key_or_group.endswith("._target_"):
+            found[override.key_or_group.removesuffix("._target_")] = str(value)
         elif isinstance(value, dict) and "_target_" in {str(key) for key in value}:
-            found[each.key_or_group] = next(str(name) for key, name in value.items() if str(key) == "_target_")
+            found[override.key_or_group] = next(str(name) for key, name in value.items() if str(key) == "_target_")
     return found
 
 

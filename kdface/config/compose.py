@@ -113,7 +113,7 @@ def compose_in(
         if value == {} and group != "evaluation":
             tree[group] = None
     for key in tree:
-        below = [each for each in origins.under(key) if each != key]
+        below = [other for other in origins.under(key) if other != key]
         require_package_line(key, origins.of(below[0]) if below else "", [*Configuration.__dataclass_fields__])
     require_transfer(tree, chosen, origins)
     try:

@@ -51,12 +51,12 @@ def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) ->
         hints: dict[str, Any] = {}
         if "_target_" in value:
             try:
-                hints = {name: each.hint for name, each in signature(value["_target_"]).items()}
+                hints = {name: parameter.hint for name, parameter in signature(value["_target_"]).items()}
             except UserError:  # the check of the tree tells it
                 return value
-        return {name: _walk(each, hints.get(name, Any), f"{key}.{name}", change) for name, each in value.items()}
+        return {name: _walk(item, hints.get(name, Any), f"{key}.{name}", change) for name, item in value.items()}
     if isinstance(value, list):
-        return [_walk(each, hint, f"{key}.{place}", change) for place, each in enumerate(value)]
+        return [_walk(item, hint, f"{key}.{place}", change) for place, item in enumerate(value)]
     if isinstance(value, str) and value != "???" and _names_path(hint):
         return change(key, value)
     return value

@@ -110,7 +110,7 @@ def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
 
     A value, or that of an override such as teacher.run=FOLDER, is such a folder or begins with it.
     """
-    roots = sorted(((str(paths[name]), name) for name in ("data", "runs")), key=lambda each: -len(each[0]))
+    roots = sorted(((str(paths[name]), name) for name in ("data", "runs")), key=lambda root: -len(root[0]))
     if isinstance(tree, Mapping):
         return {key: portable(value, paths) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -86,7 +86,7 @@ def composed(loader: Any, config_name: str, overrides: Sequence[str]) -> tuple[D
 
 def folders(loader: Any) -> list[Path]:
     """The folders that a config loader searches, in order."""
-    paths = [str(each.path) for each in loader.get_search_path().get_path()]
+    paths = [str(source.path) for source in loader.get_search_path().get_path()]
     return [Path(path.removeprefix("file://")) for path in paths if path.startswith("file://")]
 
 

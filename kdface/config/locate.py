@@ -186,13 +186,15 @@ def _exported(module: ModuleType) -> list[str]:
         return _defined(module)
     if name in PART_ROOMS:
         return [
-            each
-            for each in getattr(module, "__all__", None) or _defined(module)
-            if callable(getattr(module, each, None))
+            attribute
+            for attribute in getattr(module, "__all__", None) or _defined(module)
+            if callable(getattr(module, attribute, None))
         ]
     bases = next((ECOSYSTEM[package] for package in ECOSYSTEM if _within(name, [package])), ())
     kinds = tuple(_resolved(base) for base in bases)
-    classes = [each for each, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kinds)]
+    classes = [
+        class_name for class_name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kinds)
+    ]
     return classes + [function.rpartition(".")[2] for function in FUNCTIONS if function.rpartition(".")[0] == name]
 
 

@@ -47,15 +47,15 @@ class Origins:
     def take(self, key: str, other: Origins) -> None:
         """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
         prefix = f"{key}."
-        for each in [key for key in self.where if key.startswith(prefix)]:
-            del self.where[each]
-            self.earlier.pop(each, None)
-        self.where.update({each: origin for each, origin in other.where.items() if each.startswith(prefix)})
-        self.earlier.update({each: origins for each, origins in other.earlier.items() if each.startswith(prefix)})
+        for place in [key for key in self.where if key.startswith(prefix)]:
+            del self.where[place]
+            self.earlier.pop(place, None)
+        self.where.update({key: origin for key, origin in other.where.items() if key.startswith(prefix)})
+        self.earlier.update({key: origins for key, origins in other.earlier.items() if key.startswith(prefix)})
 
     def under(self, key: str) -> list[str]:
         """The known keys at and below a dotted key."""
-        return sorted(each for each in self.where if each == key or each.startswith(key + "."))
+        return sorted(known for known in self.where if known == key or known.startswith(key + "."))
 
 
 def trace(files: Any, defaults: list[Any]) -> Origins:

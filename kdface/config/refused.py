@@ -238,7 +238,7 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
     """A file's defaults list overrides a group that is none: `override /data: lfw`."""
     name = group.lstrip("/").partition("@")[0]
     known = groups(folders)
-    ours = next((each for each in ALIASES.get(name, ()) if each in known), "") or nearest(name, known)
+    ours = next((alias for alias in ALIASES.get(name, ()) if alias in known), "") or nearest(name, known)
     origin = config
     for folder in folders:
         file = folder / f"{config}.yaml"

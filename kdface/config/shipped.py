@@ -80,7 +80,7 @@ def _grading_head(run: OpenedRun, network: nn.Module, dtype: torch.dtype | None)
         head.to(dtype)
     fill(
         head,
-        {key.removeprefix("head."): each for key, each in run.weights.items() if key[:5] == "head."},
+        {key.removeprefix("head."): weight for key, weight in run.weights.items() if key[:5] == "head."},
         run.checkpoint,
     )
     return head.eval()
@@ -98,7 +98,7 @@ def own_weights(weights: Mapping[str, Tensor], paired: bool) -> dict[str, Tensor
     if not paired:
         return own
     parts = ("shared.", "own.student.")
-    return {key.removeprefix(part): each for part in parts for key, each in own.items() if key.startswith(part)}
+    return {key.removeprefix(part): weight for part in parts for key, weight in own.items() if key.startswith(part)}
 
 
 def build_exported(

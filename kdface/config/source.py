@@ -214,8 +214,8 @@ def _base(node: ast.expr, module: str) -> _Found:
 def _module_named(module: str, name: str) -> str:
     node = _names(module).get(name)
     if isinstance(node, ast.Import):
-        each = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
-        return each.name if each.asname else name
+        imported = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
+        return imported.name if imported.asname else name
     if isinstance(node, ast.ImportFrom):
         real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
         return f"{_absolute(module, node)}.{real}"
@@ -228,13 +228,13 @@ def _of_function(node: ast.FunctionDef, module: str, skip: int) -> Parameters:
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
     found = {
-        each.arg: Parameter(
-            each.arg,
-            Any if each.annotation is None else _hint(each.annotation, module),
+        argument.arg: Parameter(
+            argument.arg,
+            Any if argument.annotation is None else _hint(argument.annotation, module),
             default is None,
             None if default is None else _literal(default),
         )
-        for each, default in pairs
+        for argument, default in pairs
     }
     return Parameters(found, any_key=given.kwarg is not None)
 

@@ -53,8 +53,8 @@ _COPIES = re.compile(r"spawn|fork|notebook")
 def arguments() -> dict[str, Parameter]:
     """The arguments that `trainer` may hold, by name; all have defaults."""
     return {
-        name: replace(each, hint=_NARROWER.get(name, each.hint))
-        for name, each in trusted_signature("pytorch_lightning", "Trainer").items()
+        name: replace(parameter, hint=_NARROWER.get(name, parameter.hint))
+        for name, parameter in trusted_signature("pytorch_lightning", "Trainer").items()
         if name not in _REFUSED
     }
 

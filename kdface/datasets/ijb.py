@@ -97,15 +97,15 @@ class IJB:
         self.probes = self._templates(meta / f"{release}_1N_probe_mixed.csv")
         self.pairs, self.same = self._compared(meta / f"{release}_template_pair_label.txt")
         compared = (self.pairs.ravel(), *self.galleries, self.probes)
-        unknown = np.unique(np.concatenate([each[~np.isin(each, self.template)] for each in compared]))
+        unknown = np.unique(np.concatenate([templates[~np.isin(templates, self.template)] for templates in compared]))
         if len(unknown):
             raise DataError(
                 f"{meta}: {len(unknown)} templates are compared and have no face, the first one {unknown[0]}.",
                 expected=f"templates of {grouped.name}",
             )
         digest = hashlib.sha256()
-        for each in (*compared, self.same):
-            digest.update(np.ascontiguousarray(each).tobytes())
+        for column in (*compared, self.same):
+            digest.update(np.ascontiguousarray(column).tobytes())
         self._lists = digest.digest()
         names = [self.subject.get(template, f"template {template}") for template in self.template.tolist()]
         self.people = sorted(set(names))
@@ -179,7 +179,7 @@ def _require_numbers(path: Path, templates: Numbers) -> None:
 def _two(folder: Path, pattern: str) -> list[Path]:
     found = sorted(folder.glob(pattern))
     if len(found) != 2:
-        names = ", ".join(each.name for each in found) or "nothing"
+        names = ", ".join(path.name for path in found) or "nothing"
         raise UserError(f"{folder}: {names} is there of {pattern}.", expected="the lists of the two galleries")
     return found
 

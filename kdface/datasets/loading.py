@@ -143,7 +143,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         self.parts = accumulate
         self.rank = rank
         self.world = world
-        steps, size = (int(each) for each in order(0).shape)
+        steps, size = (int(length) for length in order(0).shape)
         if size % (accumulate * world):
             raise UserError(
                 f"loader.batch_size = {size} cannot be divided into {accumulate} parts over {world} ranks.",

@@ -28,8 +28,8 @@ def matched(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     found = {}
     for key in wanted:
         if key not in exact and not alike:
-            for each in exact:
-                alike.setdefault(loose(each), []).append(each)
+            for name in exact:
+                alike.setdefault(loose(name), []).append(name)
         near = [] if key in exact else alike.get(loose(key), [])
         found[key] = near[0] if len(near) == 1 else key
     return found

@@ -61,13 +61,13 @@ class HeldOut(Renumbered):
         draw = generator(seed, "held out")
         if by == "people":
             number = max(2, round(share * len(people)))
-            chosen = [people[each] for each in draw.permutation(len(people))[:number].tolist()]
+            chosen = [people[index] for index in draw.permutation(len(people))[:number].tolist()]
             held = np.isin(labels, chosen)
         else:
             for person in people:
                 own = sorted(np.flatnonzero(labels == person).tolist(), key=lambda row: training_faces.keys[row])
                 if len(own) >= 4:
-                    held[[own[each] for each in draw.permutation(len(own))[: max(2, round(share * len(own)))]]] = True
+                    held[[own[index] for index in draw.permutation(len(own))[: max(2, round(share * len(own)))]]] = True
         if not held.any() or len(np.unique(labels[~held])) < 2:
             raise UserError(
                 f"validation holds out {int(held.sum())} of {len(labels)} images of {training_faces.name}: "

@@ -63,7 +63,7 @@ class PairList:
         left, right = ([key for key, kept in zip(side, keep, strict=True) if kept] for side in (self.left, self.right))
         fold = np.zeros(len(self), dtype=np.int64) if self.fold is None else self.fold
         kept = PairList(tuple(left), tuple(right), self.same[keep], None if self.fold is None else fold[keep])
-        folds = [fold[keep] == each for each in np.unique(fold)]
+        folds = [fold[keep] == number for number in np.unique(fold)]
         if any(len(set(kept.same[fold].tolist())) < 2 for fold in folds):
             raise DataError(
                 f"without the broken images {len(kept)} of {len(self)} pairs are left, and a fold has none of a kind.",
@@ -132,7 +132,7 @@ def read_mfr2_pairs(path: str | Path) -> PairList:
     if not rows:
         raise DataError(f"{path}: holds no pairs", expected="lines 'Name i j' and 'Name i Other j'")
     same = [len(fields) == 3 for _, fields in rows]
-    pairs = [_pair(f"{path}, line {number}", each, len(each) == 3, "png") for number, each in rows]
+    pairs = [_pair(f"{path}, line {number}", fields, len(fields) == 3, "png") for number, fields in rows]
     left, right = zip(*pairs, strict=True)
     return PairList(left, right, np.array(same, dtype=np.bool_), None)
 

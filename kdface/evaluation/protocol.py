@@ -119,7 +119,7 @@ def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> N
 def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]:
     """The images that a protocol will read, by dataset; see `kdface.datasets.checks.broken`."""
     keys = getattr(protocol, "keys_read", None) or [faces.keys for faces in protocol.datasets]
-    return [(faces, sorted(each)) for faces, each in zip(protocol.datasets, keys, strict=True)]
+    return [(faces, sorted(names)) for faces, names in zip(protocol.datasets, keys, strict=True)]
 
 
 class Verification:

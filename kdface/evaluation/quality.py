@@ -228,7 +228,7 @@ class QualityEDC:
         if self.resamples:
             spread = bootstrap_error_discard(*given, self.limits, self.resamples, seed=self.seed, units=self._units())
             outcome.interval_at, outcome.interval_low, outcome.interval_high = spread.fractions, spread.low, spread.high
-            bounds = {f"pauc@{limit:g}": each for limit, each in spread.pauc.items()}
+            bounds = {f"pauc@{limit:g}": bounds for limit, bounds in spread.pauc.items()}
             bounds["fnmr"] = (float(spread.low[0]), float(spread.high[0]))
             outcome.choices["resamples_without_pauc"] = spread.undefined
         metrics: dict[str, Measured] = {}

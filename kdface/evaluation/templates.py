@@ -116,7 +116,7 @@ def search(
         impostors: how many of the highest scores between different people to keep, of all probes together.
     """
     number = {name: place for place, name in enumerate(dict.fromkeys([*gallery_people, *probe_people]))}
-    gallery_ids, probe_ids = (np.array([number[each] for each in side]) for side in (gallery_people, probe_people))
+    gallery_ids, probe_ids = (np.array([number[person] for person in side]) for side in (gallery_people, probe_people))
     mate, other = np.empty(len(probe)), np.empty(len(probe))
     highest = np.empty(0)
     step = max(1, _SCORES // len(gallery))
@@ -255,7 +255,7 @@ class TemplateRecognition:
 
 
 def _over_galleries(rates: Sequence[float | None]) -> Measured:
-    values = [each for each in rates if each is not None]
+    values = [value for value in rates if value is not None]
     if len(values) < len(rates):
         return Measured(None)
     return Measured(float(np.mean(values)), float(np.std(values)))

@@ -78,8 +78,8 @@ def val_at_far(distances: Values, same: Values, far: float, fold: Values | None 
     values, mated, number = in_folds(distances, same, fold)
     thresholds: list[float] = []
     found: list[Validation] = []
-    for each in range(number.max() + 1):
-        own = number == each
+    for held_out in range(number.max() + 1):
+        own = number == held_out
         if mated[own].all() or not mated[own].any() or mated[~own].all() or not mated[~own].any():
             return None
         score = threshold_at_far(roc(-values[~own], mated[~own]), far)

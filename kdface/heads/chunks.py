@@ -97,7 +97,9 @@ class _Tally(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, to_others: Tensor | None, to_own: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         direction, weight, label, rho, length, cosine, others = ctx.saved_tensors
-        to_others, to_own = (torch.zeros_like(others) if each is None else each for each in (to_others, to_own))
+        to_others, to_own = (
+            torch.zeros_like(others) if gradient is None else gradient for gradient in (to_others, to_own)
+        )
         number, size = direction.shape
         to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
         to_weight = torch.empty_like(weight)

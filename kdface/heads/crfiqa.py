@@ -93,5 +93,5 @@ class CRFIQA(MarginSoftmax):
         return out._replace(loss=out.loss + self.quality_weight * off)
 
     def _predict(self, embedding: Tensor) -> Tensor:
-        weight, bias = (each.to(embedding.dtype) for each in (self.regressor.weight, self.regressor.bias))
+        weight, bias = (parameter.to(embedding.dtype) for parameter in (self.regressor.weight, self.regressor.bias))
         return linear(embedding, weight, bias)[:, 0]

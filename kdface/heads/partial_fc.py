@@ -223,7 +223,7 @@ class PartialFC(nn.Module):
 
 def shard_heads(module: nn.Module, rank: int, world: int) -> list[PartialFC]:
     """Divide the class weights in a module over the ranks, and have data-parallel training leave them alone."""
-    heads = {name: each for name, each in module.named_modules() if isinstance(each, PartialFC)}
+    heads = {name: child for name, child in module.named_modules() if isinstance(child, PartialFC)}
     for head in heads.values():
         head.shard(rank, world)
     if heads:
@@ -244,7 +244,7 @@ class _Gather(torch.autograd.Function):
         padded = pad(rows, padding).contiguous()
         found = [torch.empty_like(padded) for _ in counts]
         torch.distributed.all_gather(found, padded)
-        return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(found, counts, strict=True)])
 
     @staticmethod
     @once_differentiable

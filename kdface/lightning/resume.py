@@ -148,7 +148,7 @@ def _validates(trainer: pl.Trainer) -> bool:
 def _replaced(value: Any, old: str, new: str) -> Any:
     """Plain containers with the beginning of paths replaced, in keys too."""
     if isinstance(value, dict):
-        return {_replaced(key, old, new): _replaced(each, old, new) for key, each in value.items()}
+        return {_replaced(key, old, new): _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, old, new) for item in value]
     if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):

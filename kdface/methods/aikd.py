@@ -182,7 +182,11 @@ class AIKD(Method):
         }
         if self.backbone_group is not None:
             group |= {name: value for name, value in vars(self.backbone_group).items() if value is not None}
-        return [each for each in ({"params": list(student.regression.parameters())}, group) if each["params"]]
+        return [
+            parameters
+            for parameters in ({"params": list(student.regression.parameters())}, group)
+            if parameters["params"]
+        ]
 
 
 def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:

@@ -127,7 +127,7 @@ class Distillation(Method):
     def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
         """Check that both networks compute what is compared, and make what the comparison trains."""
         if transfer.needs_logits:
-            own, its = (getattr(each, "num_classes", None) for each in (self.head, teacher.head))
+            own, its = (getattr(head, "num_classes", None) for head in (self.head, teacher.head))
             if own is None or own != its:
                 raise UserError(
                     f"{type(transfer).__name__} compares logits, and student and teacher have {own or 'no'} and "
@@ -154,7 +154,7 @@ class Distillation(Method):
                     fix="a backbone of kdface (kdface list backbone), or a transfer of embeddings",
                 )
         sides = ((self.backbone, self.preprocessing), (teacher.network, teacher.preprocessing))
-        transfer.prepare(*(_channels(network, each.size, transfer.stages) for network, each in sides))
+        transfer.prepare(*(_channels(network, preprocessing.size, transfer.stages) for network, preprocessing in sides))
 
     @torch.no_grad()
     def _shown(self, transfer: Transfer, images: Tensor, batch: Batch) -> Computed:
@@ -185,9 +185,9 @@ def _channels(network: nn.Module, size: tuple[int, int], stages: Collection[str]
     mode = network.training
     _, maps = with_maps(network.eval(), torch.zeros(1, 3, *size), stages)
     network.train(mode)
-    return {stage: each.shape[1] for stage, each in maps.items()}
+    return {stage: feature.shape[1] for stage, feature in maps.items()}
 
 
 def _without_comparison(module: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-    for name in [each for each in state if each.startswith((f"{prefix}projection.", f"{prefix}transfer."))]:
+    for name in [key for key in state if key.startswith((f"{prefix}projection.", f"{prefix}transfer."))]:
         del state[name]

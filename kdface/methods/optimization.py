@@ -106,7 +106,7 @@ class Optimized(Networks):
     def _require_clippable(self, name: str) -> None:
         """Raise `UserError` unless a part of the method has that name, is trained, and has its whole gradient here."""
         parts = dict(self.named_modules())
-        known = [each for each, part in parts.items() if each and any(True for _ in part.parameters())]
+        known = [path for path, part in parts.items() if path and any(True for _ in part.parameters())]
         if name not in known:
             short = [key for key in known if "." not in key]
             raise UserError(
@@ -135,9 +135,9 @@ class Optimized(Networks):
             id(module.weight): module for module in self.modules() if isinstance(module, PartialFC) and module.world > 1
         }
         groups = [group["params"] if isinstance(group, dict) else [group] for group in self.moved_groups()]
-        for index, parameter in enumerate(each for group in groups for each in group):
+        for index, parameter in enumerate(member for group in groups for member in group):
             head = heads.get(id(parameter))
-            for state in (each["state"] for each in checkpoint.get("optimizer_states", [])):
+            for state in (optimizer["state"] for optimizer in checkpoint.get("optimizer_states", [])):
                 if head is not None and index in state:
                     state[index] = {
                         name: convert(head, value) if isinstance(value, Tensor) and value.ndim else value

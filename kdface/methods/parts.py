@@ -66,7 +66,9 @@ def in_groups(groups: Iterable[Any], scale: Mapping[int, float]) -> list[Any]:
     """Parameter groups, each divided by the scale of its parameters, which stands in them as `lr_scale`."""
     divided: list[Any] = []
     bare = {"params": [group for group in groups if not isinstance(group, dict)]}
-    for group in (each for each in (bare, *(group for group in groups if isinstance(group, dict))) if each["params"]):
+    for group in (
+        entry for entry in (bare, *(group for group in groups if isinstance(group, dict))) if entry["params"]
+    ):
         for factor in dict.fromkeys(scale[id(parameter)] for parameter in group["params"]):
             chosen = [parameter for parameter in group["params"] if scale[id(parameter)] == factor]
             divided.append({**group, "params": chosen, "lr_scale": group.get("lr_scale", 1.0) * factor})

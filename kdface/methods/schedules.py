@@ -57,7 +57,7 @@ def multistep(
     """gamma ** (number of milestones reached). A milestone of 10 epochs is reached when epoch 10 (the 11th) begins."""
     scale = steps_per_epoch if unit == "epoch" else 1
     reached = [milestone * scale for milestone in milestones]
-    return _schedule(optimizer, lambda step: gamma ** sum(step >= each for each in reached))
+    return _schedule(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in reached))
 
 
 def constant(optimizer: Optimizer, total_steps: int, warmup: Share = 0.0) -> LambdaLR:

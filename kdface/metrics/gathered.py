@@ -46,11 +46,11 @@ class Gathered(Metric):
         if key is None:
             key = torch.full((count,), _NO_KEY)
         given = {**columns, "key": key}
-        if any(len(each) != count or each.ndim != 1 + (name in self.wide) for name, each in given.items()):
-            sizes = {name: tuple(each.shape) for name, each in given.items()}
+        if any(len(column) != count or column.ndim != 1 + (name in self.wide) for name, column in given.items()):
+            sizes = {name: tuple(column.shape) for name, column in given.items()}
             raise ValueError(f"{type(self).__name__}: expected columns of one length, got {sizes}")
-        for name, each in given.items():  # flat: a process without rows does not know how wide they are
-            getattr(self, name).append(each.detach().flatten().to(self.device, self._types[name]))
+        for name, column in given.items():  # flat: a process without rows does not know how wide they are
+            getattr(self, name).append(column.detach().flatten().to(self.device, self._types[name]))
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """The columns, without `key`, each row once."""

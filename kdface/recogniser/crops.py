@@ -40,7 +40,7 @@ def listed(given: Crops) -> list[Any]:
         given = given.detach().cpu().numpy()
     if isinstance(given, np.ndarray):
         return [given] if given.ndim == 3 else list(given)
-    entries = [Path(each).expanduser() if isinstance(each, str) else each for each in given]
+    entries = [Path(path).expanduser() if isinstance(path, str) else path for path in given]
     if not entries:
         raise UserError("no images are given.", expected="one crop or more")
     return entries

@@ -35,7 +35,7 @@ def choose(points: Points, far: float | None, test: str | None) -> OperatingPoin
 
     Raises `UserError` if none is asked for, there is none at that FAR, or several test sets have one.
     """
-    known = [(name, point) for name, each in points.items() for point in each if test in (None, name)]
+    known = [(name, point) for name, found in points.items() for point in found if test in (None, name)]
     rates = sorted({point.far for _, point in known}, reverse=True)
     listed = ", ".join(f"far={rate(value)}" for value in rates)
     if not known:

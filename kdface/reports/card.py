@@ -133,4 +133,6 @@ def _index(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         if name in _LEADING:
             found.setdefault(test, []).append({"type": name, "name": key, "value": metric["value"]})
     task = {"type": "image-feature-extraction", "name": "face recognition"}
-    return [{"task": task, "dataset": {"name": test, "type": test}, "metrics": each} for test, each in found.items()]
+    return [
+        {"task": task, "dataset": {"name": test, "type": test}, "metrics": metrics} for test, metrics in found.items()
+    ]

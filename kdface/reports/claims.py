@@ -144,7 +144,7 @@ def _found(claim: Claim, values: Values, path: Path) -> Finding:
 def _cell(values: Values, row: str, claim: Claim, path: Path) -> Mapping[int, float]:
     if (row, claim.column) in values:
         return values[row, claim.column]
-    places = (("row", row, {each for each, _ in values}), ("column", claim.column, {each for _, each in values}))
+    places = (("row", row, {label for label, _ in values}), ("column", claim.column, {label for _, label in values}))
     what, given, known = next(place for place in (*places, places[1]) if place[1] not in place[2])
     raise UserError(
         f"{path}: {claim.results} has no {what} {given!r}.",

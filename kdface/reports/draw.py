@@ -72,7 +72,7 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
     rows: list[list[Image | None]] = []
     titles: list[str] = []
     chosen = generator(seed, "contact sheet").permutation(len(faces.people))[:people]
-    for person in sorted(int(each) for each in chosen):
+    for person in sorted(int(label) for label in chosen):
         indices = np.flatnonzero(np.asarray(faces.labels) == person)[:images]
         row: list[Image | None] = []
         for index in indices:

@@ -36,7 +36,7 @@ def summary(folder: RunFolder) -> str:
         lines += [f"warning: {name}: {symptom}" for symptom in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
-    lines += [f"warning: the data was changed during the run: {each}" for each in results.get("changed_during", [])]
+    lines += [f"warning: the data was changed during the run: {change}" for change in results.get("changed_during", [])]
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""
     seconds = results.get("train_seconds")
     took = f" in {clock(seconds)}" if seconds is not None else ""

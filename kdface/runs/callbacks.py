@@ -99,7 +99,7 @@ class SameConfiguration(pl.Callback):
         text = json.dumps(self.config, sort_keys=True)
         of_ranks: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(of_ranks, hashlib.sha256(text.encode()).hexdigest())
-        other = next((rank for rank, each in enumerate(of_ranks) if each != of_ranks[0]), None)
+        other = next((rank for rank, digest in enumerate(of_ranks) if digest != of_ranks[0]), None)
         if other is not None:
             raise UserError(
                 f"rank {other} read another {self.folder.config} than rank 0.",

@@ -60,7 +60,7 @@ def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
                 found.append((step, other))
         except UserError:  # a folder that cannot be read is nothing to go on from
             continue
-    return max(found, key=lambda each: each[0])[1] if found else None
+    return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _obstacle(job: Job, step: int) -> str:

@@ -78,10 +78,11 @@ def data_of(job: Job) -> Data:
     known: dict[int, dict[str, Any]] = {}  # protocols share test sets
     for name, protocol in job.protocols.items():
         node = job.config["evaluation"][name]
-        for place, each in enumerate(protocol.datasets):
+        for place, dataset in enumerate(protocol.datasets):
             own = {} if place else {"state": state(node), "files": file_digests(node)}
-            known[id(each)] = known.get(id(each)) or card(each)
-            cards[f"evaluation.{name}.{each.name}" if place else f"evaluation.{name}"] = {**known[id(each)], **own}
+            known[id(dataset)] = known.get(id(dataset)) or card(dataset)
+            key = f"evaluation.{name}.{dataset.name}" if place else f"evaluation.{name}"
+            cards[key] = {**known[id(dataset)], **own}
     if job.method.teacher is not None:
         cards["teacher"] = {"fingerprint": identity(job.method.teacher), "state": state(job.config["teacher"])}
     if job.method.started_from:
@@ -191,8 +192,8 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
                 continue
             if key not in seen:
                 seen[key] = _cards(name, node)
-            for each, card in seen[key].items():
-                was = before.get(each) or {}
+            for part, card in seen[key].items():
+                was = before.get(part) or {}
                 if not _differ(was, card):
                     continue
                 if name == "train":
@@ -200,7 +201,7 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
                 log.warning(
                     "%s: %s has changed since it was tested (%s then, %s now): its numbers are of the earlier one. On "
                     "what is there now: kdface evaluate run=%s",
-                    *(folder.root, each, _counts(was), _counts(card), folder.root),
+                    *(folder.root, part, _counts(was), _counts(card), folder.root),
                 )
 
 
@@ -250,7 +251,7 @@ def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
         if name == "train":
             return {name: card(build(node, "dataset"))}
         sets = build(node, load_network=load_network).datasets
-        found = {f"{name}.{each.name}" if place else name: card(each) for place, each in enumerate(sets)}
+        found = {f"{name}.{dataset.name}" if place else name: card(dataset) for place, dataset in enumerate(sets)}
         found[name]["files"] = file_digests(node)
     except UserError:
         return {}

@@ -34,13 +34,16 @@ def check_test_sets(
         bad: list[set[str]] = []
         for faces, keys in sets:
             new = [key for key in keys if (id(faces), key) not in looked]
-            found = {each.key: each for each in broken(faces, new, full or on_error == "skip")}
+            found = {image.key: image for image in broken(faces, new, full or on_error == "skip")}
             looked |= {(id(faces), key): found.get(key) for key in new}
             bad.append({key for key in keys if looked[id(faces), key] is not None})
         if not any(bad):
             continue
         first = next(
-            each for (faces, _), keys in zip(sets, bad, strict=True) for key in keys if (each := looked[id(faces), key])
+            image
+            for (faces, _), keys in zip(sets, bad, strict=True)
+            for key in keys
+            if (image := looked[id(faces), key])
         )
         about = f"{name}: {sum(map(len, bad))} of {sum(len(keys) for _, keys in sets)} images are broken"
         if on_error == "raise":

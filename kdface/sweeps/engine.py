@@ -185,7 +185,7 @@ class _Drive:
                 exhausted = True
                 break
             state = self.ledger.state(self._entry(job))
-            if any(job.folder == other.folder for other in (*starting, *(each for each, _ in self.running.values()))):
+            if any(job.folder == other.folder for other in (*starting, *(other for other, _ in self.running.values()))):
                 self.elsewhere.append(job)  # the same configuration twice in one sweep
             elif self.backend.adopt(job):
                 self.running[job.number] = (job, time.monotonic())
@@ -245,7 +245,7 @@ class _Drive:
         return self.ledger.find(job.entry.run) or job.entry
 
     def _busy(self, job: Job) -> bool:
-        return any(job.folder == each.folder for each, _ in self.running.values()) or marks.held(job.folder)
+        return any(job.folder == other.folder for other, _ in self.running.values()) or marks.held(job.folder)
 
 
 @contextlib.contextmanager

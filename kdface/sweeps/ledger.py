@@ -82,7 +82,7 @@ class Entry:
 def entry(runs: Path, folder: RunFolder, tree: Mapping[str, Any], overrides: list[str], swept: list[str]) -> Entry:
     """The entry of a composed job."""
     kept = [override for override in overrides if not override.lstrip("+~").startswith(("paths.", "hydra"))]
-    values = dict(each.lstrip("+").partition("=")[::2] for each in kept)
+    values = dict(word.lstrip("+").partition("=")[::2] for word in kept)
     rest: dict[str, Any] = copy.deepcopy(dict(tree))
     for key in swept:
         _remove(rest, key)
@@ -130,7 +130,7 @@ class Ledger:
     @property
     def launcher(self) -> list[str]:
         """The overrides of hydra.launcher that the last command gave."""
-        return [str(each) for each in _about(self.root).get("launcher", [])]
+        return [str(word) for word in _about(self.root).get("launcher", [])]
 
     def _describe(self, about: dict[str, Any]) -> None:
         try:
@@ -174,7 +174,7 @@ class Ledger:
                 if tell is None:
                     raise
                 tell(error.problem)
-        return sorted(found, key=lambda each: each.key)
+        return sorted(found, key=lambda entry: entry.key)
 
     def find(self, run: str) -> Entry | None:
         """The entry of a run; None if it is no job of this sweep."""
@@ -215,7 +215,7 @@ class Ledger:
         if not swept:
             return []
         groups = [key for key in swept if "." not in key and key != "seed"]
-        others = [each for each in self.entries() if all(each.point.get(g) == new.point.get(g) for g in groups)]
+        others = [other for other in self.entries() if all(other.point.get(g) == new.point.get(g) for g in groups)]
         if not others or any(other.base == new.base for other in others):
             return []
         for other in others:
@@ -223,7 +223,7 @@ class Ledger:
             if folder.config.is_file():
                 ignored = ("paths", "logger", "name", "seed", *(key for key in swept if "." in key))
                 rows = difference(folder.read_config(), tree)
-                return [row for row in rows if not any(f"{row[0]}.".startswith(f"{each}.") for each in ignored)]
+                return [row for row in rows if not any(f"{row[0]}.".startswith(f"{prefix}.") for prefix in ignored)]
         return []
 
     @contextlib.contextmanager

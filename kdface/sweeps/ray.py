@@ -82,8 +82,8 @@ class Ray:
 
     def stop(self, job: Job) -> None:
         """Cancel a job."""
-        for reference, each in self.running.items():
-            if each == job:
+        for reference, started in self.running.items():
+            if started == job:
                 self._ray.cancel(reference, force=True)
 
     def close(self) -> None:

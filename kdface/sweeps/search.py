@@ -248,10 +248,10 @@ class Search:
         write_json(self.ledger.root / "best.json", {"objectives": self.objectives, "trials": found})
         title = "best" if len(self.objectives) == 1 else "Pareto front"
         lines = [f"{title} ({', '.join(f'{direction} {name}' for name, direction in self.objectives.items())}):"]
-        for each in found:
-            values = ", ".join(f"{value:.4f}" for value in each["values"].values())
-            point = " ".join(f"{key}={value}" for key, value in each["params"].items())
-            lines.append(f"  {values}  {point}  {each['run']}")
+        for front in found:
+            values = ", ".join(f"{value:.4f}" for value in front["values"].values())
+            point = " ".join(f"{key}={value}" for key, value in front["params"].items())
+            lines.append(f"  {values}  {point}  {front['run']}")
         return "\n".join(lines)
 
 
@@ -306,18 +306,20 @@ def _optuna() -> Any:
     return optuna
 
 
-def _distribution(optuna: Any, each: Dimension) -> Any:
+def _distribution(optuna: Any, dimension: Dimension) -> Any:
     kinds = optuna.distributions
-    if each.choices:
-        return kinds.CategoricalDistribution(each.choices)
-    if each.integer:
-        step = 1 if each.log else round(each.step or 1)
-        return kinds.IntDistribution(int(each.low), int(each.high), log=each.log, step=step)
-    return kinds.FloatDistribution(each.low, each.high, log=each.log, step=None if each.log else each.step)
+    if dimension.choices:
+        return kinds.CategoricalDistribution(dimension.choices)
+    if dimension.integer:
+        step = 1 if dimension.log else round(dimension.step or 1)
+        return kinds.IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=step)
+    return kinds.FloatDistribution(
+        dimension.low, dimension.high, log=dimension.log, step=None if dimension.log else dimension.step
+    )
 
 
-def _text(each: Dimension, value: Any) -> str:
-    return str(value) if each.choices else each.text(value)
+def _text(dimension: Dimension, value: Any) -> str:
+    return str(value) if dimension.choices else dimension.text(value)
 
 
 def _sampler(optuna: Any, name: str, seed: int) -> Any:

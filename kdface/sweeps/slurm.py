@@ -183,7 +183,7 @@ class Slurm:
 
     def stop(self, job: Job) -> None:
         """Cancel a job."""
-        cancel([ticket for ticket, each in self.running.items() if each == job])
+        cancel([ticket for ticket, started in self.running.items() if started == job])
 
     def close(self) -> None:
         """Say that jobs stay in the queue, and how to cancel them."""

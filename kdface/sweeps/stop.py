@@ -38,8 +38,8 @@ def stop(ledger: Ledger) -> str:
                         os.kill(pid, signal.SIGTERM)
         time.sleep(0.2)
     lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
-    lines += [f"not stopped, it runs on another machine: {each}" for each in elsewhere]
-    lines += [f"still running: {each.title}, {each.run}" for each in left]
+    lines += [f"not stopped, it runs on another machine: {job}" for job in elsewhere]
+    lines += [f"still running: {job.title}, {job.run}" for job in left]
     return "\n".join(lines)
 
 

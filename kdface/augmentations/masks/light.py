@@ -36,7 +36,7 @@ class Light(NamedTuple):
 def light(image: Image, seen: Camera) -> Light:
     """Estimate the light from the halves of the lower face, left and right of nose and mouth."""
     halves = [cv2.meanStdDev(_patch(image, *seen.see(side, 80.0), 11.0 * seen.scale)) for side in (-_SIDE, _SIDE)]
-    (one, one_spread), (two, two_spread) = ([each.ravel().tolist() for each in half] for half in halves)
+    (one, one_spread), (two, two_spread) = ([values.ravel().tolist() for values in half] for half in halves)
     red, green, blue = ((a + b) / 2 for a, b in zip(one, two, strict=True))
     luma = max(_luma(red, green, blue), 1.0)
     contrast = _clip((_luma(*one_spread) + _luma(*two_spread)) / 2 / _CONTRAST, 0.6, 1.0)
@@ -45,8 +45,8 @@ def light(image: Image, seen: Camera) -> Light:
     # Skin differs more than light does: only a part of what is measured is put down to light.
     gain = _clip((luma / _LUMA) ** 0.75, 0.2, 1.1)
     red, green, blue = (
-        gain * (1 - saturation + saturation * _clip((each / luma / usual) ** 0.4, 0.85, 1.15))
-        for each, usual in zip((red, green, blue), _SKIN, strict=True)
+        gain * (1 - saturation + saturation * _clip((channel / luma / usual) ** 0.4, 0.85, 1.15))
+        for channel, usual in zip((red, green, blue), _SKIN, strict=True)
     )
     left, right = max(_luma(*one), 1.0), max(_luma(*two), 1.0)
     slope = 0.85 * (HALF_WIDTH / _SIDE) * _clip((right - left) / (right + left), -0.17, 0.17)

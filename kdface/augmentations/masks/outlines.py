@@ -73,7 +73,7 @@ def smooth(points: Curve, closed: bool, steps: int = 10) -> Curve:
         ends = np.vstack([points[:1], points, points[-1:]])
         before, start, end, after = ends[:-3], ends[1:-2], ends[2:-1], ends[3:]
     t = np.linspace(0.0, 1.0, steps, endpoint=False)[None, :, None]
-    a, b, c, d = (each[:, None, :] for each in (before, start, end, after))
+    a, b, c, d = (corner[:, None, :] for corner in (before, start, end, after))
     curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     whole = curve.reshape(-1, 2)
     return whole if closed else np.vstack([whole, points[-1:]])

@@ -65,7 +65,7 @@ def _colors(lit: Light, first: Color, second: Color, share: float, mirrored: boo
 
 def _grey(color: Color, saturation: float) -> Color:
     luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    red, green, blue = (luma + saturation * (each - luma) for each in color)
+    red, green, blue = (luma + saturation * (channel - luma) for channel in color)
     return red, green, blue
 
 

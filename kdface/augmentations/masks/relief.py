@@ -18,7 +18,7 @@ _AMBIENT = 0.32
 def surface(u: Field, y: Field) -> Field:
     """Depth z(u, y) towards the viewer, in pixels of the template: a head with a mask tented over nose and chin."""
     head = -34.0 * np.abs(u / 46.0) ** 2.2
-    out, width = (np.interp(y[:, 0], _AT, each)[:, None].astype(np.float32) for each in (_OUT, _WIDTH))
+    out, width = (np.interp(y[:, 0], _AT, profile)[:, None].astype(np.float32) for profile in (_OUT, _WIDTH))
     ridge = np.where(out > 0, out * np.exp(-((u / width) ** 2)), out)
     return np.asarray(head + ridge, np.float32)
 

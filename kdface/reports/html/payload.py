@@ -149,7 +149,9 @@ def _all_curves(
 
 def _measured(found: Sequence[Run]) -> set[tuple[int, str]]:
     """Seed and metric of every number."""
-    return {(run.seed, name) for run in found for name, each in run.metrics.items() if each.get("value") is not None}
+    return {
+        (run.seed, name) for run in found for name, measured in run.metrics.items() if measured.get("value") is not None
+    }
 
 
 def _run(run: Run, group: int | None) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], r
         if row := next((rows[run.root.resolve()] for run in found if run.root and run.root.resolve() in rows), ""):
             labels.append(row)
             continue
-        same = [k for k, each in enumerate(members) if each[0].name == name]
+        same = [k for k, member in enumerate(members) if member[0].name == name]
         mine = next(k for k in same if members[k] is found)
         choices = members[mine][0].choices
         apart = [key for key in choices if len({members[k][0].choices.get(key) for k in same}) > 1]

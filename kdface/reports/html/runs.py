@@ -78,7 +78,7 @@ def run_folders(root: Path) -> list[RunFolder]:
             f"{root} is not a folder.", expected="the folder that holds the runs", fix="kdface report FOLDER"
         )
     found = sorted(path.parent for path in root.rglob("origin.json") if (path.parent / "config.yaml").is_file())
-    return [RunFolder(each) for each in found]
+    return [RunFolder(path) for path in found]
 
 
 def signature(folder: RunFolder) -> tuple[Any, ...]:
@@ -141,13 +141,15 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
         run.metrics = metrics_in(results)
         run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
-        run.symptoms = [f"{test}: {each}" for test, found in (results.get("symptoms") or {}).items() for each in found]
+        run.symptoms = [
+            f"{test}: {symptom}" for test, found in (results.get("symptoms") or {}).items() for symptom in found
+        ]
         run.sources = [Source(folder.results.name, run.step, sorted({name.partition("/")[0] for name in run.metrics}))]
     run.tests = dict(config.get("evaluation") or {})
     run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
     found = {file: _told(partial(folder.read_evaluation, file), problems) for file in folder.evaluated()}
     for source, later in later_sources(
-        folder, {file: each for file, each in found.items() if each}, results, run.tests
+        folder, {file: values for file, values in found.items() if values}, results, run.tests
     ):
         _add(run, folder.root, source, later)
     for test, file in run.scores.items():
@@ -169,7 +171,7 @@ def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
     for test in source.tests:
         run.tests[test] = later["evaluation"][test]
         run.metrics |= {key: value for key, value in metrics.items() if key.startswith(f"{test}/")}
-        run.symptoms += [f"{test}: {each}" for each in (later.get("symptoms") or {}).get(test, [])]
+        run.symptoms += [f"{test}: {symptom}" for symptom in (later.get("symptoms") or {}).get(test, [])]
         run.data |= {f"evaluation.{k}": card for k, card in cards.items() if k == test or k.startswith(f"{test}.")}
         if (scores := root / Path(source.file).parent / "scores" / f"{test}.npz").is_file():
             run.scores[test] = scores

@@ -30,7 +30,7 @@ def read_sweeps(root: Path) -> list[dict[str, Any]]:
             {
                 "name": file.parent.name,
                 "counts": {str(state): counts[state] for state in State if counts[state]},
-                "jobs": [_job(ledger, entry, each) for each in _OPEN for state, entry in jobs if state is each],
+                "jobs": [_job(ledger, entry, kind) for kind in _OPEN for state, entry in jobs if state is kind],
                 "problem": printable("; ".join(problems)).replace(f"{file.parent}/", ""),
             }
         )

@@ -182,7 +182,7 @@ def _mean(parts: Sequence[Measured]) -> Measured:
         parts[0],
         value=fmean(values) if len(values) == len(parts) else None,
         test="+".join(tests),
-        protocol={test: each.protocol for test, each in tests.items()},
+        protocol={test: test_set.protocol for test, test_set in tests.items()},
         test_data="; ".join(outcome.test_data for outcome in tests.values()),
         recogniser="; ".join(outcome.recogniser for outcome in tests.values()),
     )

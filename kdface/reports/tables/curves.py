@@ -35,7 +35,7 @@ def curve_figures(table: Table) -> dict[str, Figure]:
         seeded = {name for name, runs in rows.items() if len(runs) > 1}
         grey = [row.key for row in table.rows if row.label == table.definition.baseline and row.key in bands]
         baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have one
-        figures |= {f"{test}_{suffix}": each for suffix, each in _drawn(kind, bands, seeded, baseline)}
+        figures |= {f"{test}_{suffix}": figure for suffix, figure in _drawn(kind, bands, seeded, baseline)}
     return figures
 
 
@@ -82,22 +82,22 @@ def _drawn(
     kind: str, bands: Mapping[str, Band], seeded: set[str], baseline: str | None
 ) -> Iterator[tuple[str, Figure]]:
     """The figures of a kind of curve; bands are drawn of the rows in `seeded`."""
-    pale = {name: each for name, each in bands.items() if name in seeded}
+    pale = {name: curve for name, curve in bands.items() if name in seeded}
     if kind == "cmc":
-        means = {name: each.mean for name, each in bands.items()}
-        bounds = {name: (each.low, each.high) for name, each in pale.items()}
+        means = {name: curve.mean for name, curve in bands.items()}
+        bounds = {name: (curve.low, curve.high) for name, curve in pale.items()}
         yield "cmc", cmc_figure(means, bands=bounds, baseline=baseline)
     elif kind == "edc":
-        errors = {name: (DISCARD_GRID, each.mean) for name, each in bands.items()}
-        areas = {name: (DISCARD_GRID, each.low, each.high) for name, each in pale.items()}
+        errors = {name: (DISCARD_GRID, curve.mean) for name, curve in bands.items()}
+        areas = {name: (DISCARD_GRID, curve.low, curve.high) for name, curve in pale.items()}
         yield "edc", edc_figure(errors, bands=areas, limit=float(DISCARD_GRID[-1]), baseline=baseline)
     else:
-        reached = {name: np.isfinite(each.mean) for name, each in bands.items()}
+        reached = {name: np.isfinite(curve.mean) for name, curve in bands.items()}
         far = {name: FAR_GRID[inside] for name, inside in reached.items()}
-        tar = {name: Band(*(rates[reached[name]] for rates in each)) for name, each in bands.items()}
-        accepted = {name: (far[name], each.mean) for name, each in tar.items()}
+        tar = {name: Band(*(rates[reached[name]] for rates in curve)) for name, curve in bands.items()}
+        accepted = {name: (far[name], curve.mean) for name, curve in tar.items()}
         areas = {name: (far[name], tar[name].low, tar[name].high) for name in pale}
         yield "roc", roc_figure(accepted, bands=areas, baseline=baseline)
-        rejected = {name: (far[name], 1 - each.mean) for name, each in tar.items()}
+        rejected = {name: (far[name], 1 - curve.mean) for name, curve in tar.items()}
         areas = {name: (far[name], 1 - tar[name].high, 1 - tar[name].low) for name in pale}
         yield "det", det_figure(rejected, bands=areas, baseline=baseline)

@@ -90,7 +90,7 @@ class Column(_Strict):
     def metrics_of(self, row: Row) -> tuple[str, ...]:
         """The keys in results.json; empty where the column has no metric."""
         given = (self.metric,) if isinstance(self.metric, str) else self.metric
-        return tuple(current(each.replace("{test}", row.test)) for each in given if each)
+        return tuple(current(text.replace("{test}", row.test)) for text in given if text)
 
     @property
     def scale(self) -> float:
@@ -153,7 +153,7 @@ class Definition(_Strict):
 
     def _beside(self, row: Row, label: str) -> int | None:
         """The row of a label in the group of `row`, or else the only one of that label."""
-        found = [place for place, each in enumerate(self.rows) if each.label == label]
+        found = [place for place, row in enumerate(self.rows) if row.label == label]
         same = [place for place in found if self.rows[place].group == row.group] or (found if len(found) == 1 else [])
         return same[0] if same else None
 
@@ -168,7 +168,7 @@ def read_definition(path: Path) -> Definition:
         raise UserError(
             f"there is no table definition {str(path)!r}.",
             expected="a YAML file such as experiments/PAPER/TABLE.yaml",
-            nearest=nearest(str(path), [str(each) for each in sorted(path.parent.glob("*.yaml"))]),
+            nearest=nearest(str(path), [str(other) for other in sorted(path.parent.glob("*.yaml"))]),
         ) from None
     try:
         found = Definition.model_validate(tree)
@@ -194,7 +194,7 @@ def _check(definition: Definition, path: Path) -> None:
         raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
     labels = [row.label for row in definition.rows]
     labelled = [("baseline", definition.baseline)] if definition.baseline else []
-    labelled += [("contrast", each) for pair in definition.contrasts for each in pair]
+    labelled += [("contrast", label) for pair in definition.contrasts for label in pair]
     for what, label in labelled:
         if label not in labels:
             raise UserError(

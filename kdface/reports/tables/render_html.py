@@ -55,7 +55,7 @@ def _body(table: Table) -> Iterator[str]:
     yield f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
     yield f"<table><caption>{title}</caption>\n<thead>"
     if any(column.group for column in table.columns):
-        spans = [(group, len(list(found))) for group, found in groupby(table.columns, key=lambda each: each.group)]
+        spans = [(group, len(list(found))) for group, found in groupby(table.columns, key=lambda column: column.group)]
         cells = "".join(f'<th scope="colgroup" colspan="{size}">{escape(group)}</th>' for group, size in spans)
         yield f"<tr><td></td>{cells}</tr>"
     heads = "".join(f'<th scope="col">{escape(column.label)}</th>' for column in table.columns)

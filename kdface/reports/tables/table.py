@@ -116,7 +116,7 @@ def tabulate(definition: Definition, collected: Collected, folder: Path) -> Tabl
 def _cell(definition: Definition, collected: Collected, numbers: PublishedNumbers | None, r: int, c: int) -> Cell:
     row, column = definition.rows[r], definition.columns[c]
     measured = collected.values.get((r, c), {})
-    values = {seed: each.value for seed, each in measured.items() if each.value is not None}
+    values = {seed: cell.value for seed, cell in measured.items() if cell.value is not None}
     published = None
     if numbers is not None and definition.published is not None and row.published and column.published:
         published = numbers.find({**definition.published.where, **column.published, **row.published})
@@ -128,7 +128,7 @@ def _cell(definition: Definition, collected: Collected, numbers: PublishedNumber
         comparison=None,
         wins=False,
         published=published,
-        runs={seed: each.run for seed, each in sorted(measured.items())},
+        runs={seed: cell.run for seed, cell in sorted(measured.items())},
     )
 
 
@@ -141,7 +141,7 @@ def _compare_column(
         base = definition.baseline_of(row)
         if base is not None and (comparison := compare(cells[r].values, cells[base].values)) is not None:
             found[r] = comparison
-    tested = [r for r, each in found.items() if each.p is not None]
+    tested = [r for r, comparison in found.items() if comparison.p is not None]
     adjusted = dict(zip(tested, holm([found[r].p or 0.0 for r in tested]), strict=True))
     for r, comparison in found.items():
         comparison = replace(comparison, adjusted=adjusted.get(r))

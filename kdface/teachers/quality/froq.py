@@ -58,7 +58,7 @@ class FROQ(Options):
                 def compared(changed: Tensor, embedding: Tensor = embedding) -> Tensor:
                     return cosine_similarity(teacher.network(changed).double(), embedding)
 
-                noisy = [compared((1.0 - self.noise) * pixels + self.noise * each) for each in noise]
+                noisy = [compared((1.0 - self.noise) * pixels + self.noise * draw) for draw in noise]
                 covered = [compared(_blackened(pixels, square, -mean / std)) for square in self._squares(height, width)]
                 parts = [compared(pixels.flip(3)), torch.stack(noisy).mean(0), torch.stack(covered).mean(0)]
                 found[rows] = (torch.stack(parts).mean(0)).cpu().numpy()

@@ -64,8 +64,8 @@ class SERFIQ(Options):
                 features = trunk(teacher.pixels(images))
                 if masks is None:
                     masks = self._masks(features[0], rate)
-                for row, each in zip(rows, features, strict=True):
-                    embeddings = normalize(tail(each * masks).double())
+                for row, feature in zip(rows, features, strict=True):
+                    embeddings = normalize(tail(feature * masks).double())
                     found[row] = 2.0 * torch.sigmoid(-pdist(embeddings).mean()).item()
         return found
 
