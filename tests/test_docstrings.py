@@ -10,13 +10,15 @@ PACKAGE = Path(__file__).parents[1] / "kdface"
 
 
 def _unsaid(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
-    for each in node.body:
-        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not each.name.startswith("_"):
-            decorators = [ast.unparse(decorator) for decorator in each.decorator_list]
-            if not ast.get_docstring(each) and not any("overload" in d or ".setter" in d for d in decorators):
-                yield f"{name}:{each.name}"
-            if isinstance(each, ast.ClassDef):
-                yield from _unsaid(each, f"{name}:{each.name}")
+    for statement in node.body:
+        if isinstance(
+            statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ) and not statement.name.startswith("_"):
+            decorators = [ast.unparse(decorator) for decorator in statement.decorator_list]
+            if not ast.get_docstring(statement) and not any("overload" in d or ".setter" in d for d in decorators):
+                yield f"{name}:{statement.name}"
+            if isinstance(statement, ast.ClassDef):
+                yield from _unsaid(statement, f"{name}:{statement.name}")
 
 
 def test_every_public_name_has_a_docstring() -> None:

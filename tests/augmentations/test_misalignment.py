@@ -203,6 +203,6 @@ def test_the_configuration_names_every_parameter_and_its_default() -> None:
     known = parameters(Misalignment)
     assert set(node) - {"_target_"} == set(known)
     assert {name: node[name] for name in known if name != "standard"} == {
-        name: each.default for name, each in known.items() if name != "standard"
+        name: parameter.default for name, parameter in known.items() if name != "standard"
     }
     assert set(node["standard"]) - {"_target_"} == set(parameters(Standard))

@@ -149,8 +149,12 @@ def test_the_configuration_states_every_parameter_and_its_default(name: str) -> 
     standard = values.pop("standard")
     assert standard.pop("_target_") == "kdface.augmentations.Standard"
     for given, part in ((values, CHOICES[name]), (standard, Standard)):
-        defaults = {key: each.default for key, each in inspect.signature(part).parameters.items() if key != "standard"}
-        assert given == {key: list(each) if isinstance(each, tuple) else each for key, each in defaults.items()}
+        defaults = {
+            key: parameter.default for key, parameter in inspect.signature(part).parameters.items() if key != "standard"
+        }
+        assert given == {
+            key: list(default) if isinstance(default, tuple) else default for key, default in defaults.items()
+        }
 
 
 def test_an_impossible_area_is_told() -> None:

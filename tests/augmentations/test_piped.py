@@ -156,7 +156,8 @@ def test_from_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     augment = build_augmentation(tree, Preprocessing())
     assert isinstance(augment, Piped) and augment.views == ("clean", "masked")
     assert (
-        len({fingerprint(each) for each in (plain, tree, compose([*base, f"augmentation.before={noise}"]).tree)}) == 3
+        len({fingerprint(config) for config in (plain, tree, compose([*base, f"augmentation.before={noise}"]).tree)})
+        == 3
     )
     views = augment(sample(), generator(0))
     assert changed(views["clean"], sample().image)

@@ -19,7 +19,7 @@ CLASSIFIER = 1054 * 512 + 1054
 
 
 def size_of(*modules: nn.Module) -> int:
-    return sum(each.numel() for module in modules for each in module.parameters() if each.requires_grad)
+    return sum(parameter.numel() for module in modules for parameter in module.parameters() if parameter.requires_grad)
 
 
 def on_meta(image_size: tuple[int, int]) -> CKDResNet:
@@ -113,8 +113,8 @@ def test_start_of_the_sheet() -> None:
             continue
         error = 5 * deviation / math.sqrt(2 * module.weight.numel())  # five standard errors of the deviation
         assert abs(module.weight.std().item() - deviation) < error, name
-    norms = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d | nn.BatchNorm1d)]
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)]
     assert len(norms) == 1 + 2 * 8 + 4 + 2
-    for each in norms:
-        assert each.eps == 1e-5 and each.momentum == 0.1
-        assert torch.equal(each.weight, torch.ones_like(each.weight)) and not each.bias.any()
+    for norm in norms:
+        assert norm.eps == 1e-5 and norm.momentum == 0.1
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight)) and not norm.bias.any()

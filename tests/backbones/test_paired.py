@@ -46,10 +46,10 @@ def paired(kind: str = "iresnet", norm: Norm = "pooled", shared: int | None = No
 def scrambled(pair: Paired) -> Paired:
     """Every normalisation away from its start."""
     draws = torch.Generator().manual_seed(1)
-    for each in pair.modules():
-        if isinstance(each, _BatchNorm):
-            each.weight.data.copy_(torch.rand(each.weight.shape, generator=draws) + 0.5)
-            each.bias.data.copy_(torch.rand(each.bias.shape, generator=draws) - 0.5)
+    for module in pair.modules():
+        if isinstance(module, _BatchNorm):
+            module.weight.data.copy_(torch.rand(module.weight.shape, generator=draws) + 0.5)
+            module.bias.data.copy_(torch.rand(module.bias.shape, generator=draws) - 0.5)
     return pair
 
 
@@ -98,7 +98,7 @@ def test_one_tensor_for_both_passes_the_shared_stages_once(kind: str) -> None:
     twice = copy.deepcopy(once)
     one = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2)).double()
     passed = []
-    next(each for each in once.shared.modules() if isinstance(each, nn.Conv2d)).register_forward_hook(
+    next(module for module in once.shared.modules() if isinstance(module, nn.Conv2d)).register_forward_hook(
         lambda *_: passed.append(1)
     )
     found = [(once, once(dict.fromkeys(SIZES, one))), (twice, twice({role: one.clone() for role in SIZES}))]
@@ -108,8 +108,8 @@ def test_one_tensor_for_both_passes_the_shared_stages_once(kind: str) -> None:
         draws = torch.Generator().manual_seed(3)
         sums = [(embeddings[role] * torch.randn(3, 8, generator=draws).double()).sum() for role in SIZES]
         torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]
-        gradients = [each.grad for each in pair.parameters() if each.grad is not None]
-        values.append([each.detach() for each in (*embeddings.values(), *gradients, *pair.state_dict().values())])
+        gradients = [parameter.grad for parameter in pair.parameters() if parameter.grad is not None]
+        values.append([tensor.detach() for tensor in (*embeddings.values(), *gradients, *pair.state_dict().values())])
     for left, right in zip(*values, strict=True):
         assert (left - right).abs().max() <= 1e-12 * max(1.0, float(right.abs().max()))
 
@@ -118,10 +118,10 @@ def require_equal(pair: Paired, found: dict[str, Tensor], other: Paired, expecte
     for role in SIZES:
         torch.testing.assert_close(found[role], expected[role], rtol=1e-8, atol=1e-9)
     gradients = []
-    for each, results in ((pair, found), (other, expected)):
+    for module, results in ((pair, found), (other, expected)):
         draws = torch.Generator().manual_seed(3)
         sums = [(results[role] * torch.randn(3, 8, generator=draws).double()).sum() for role in SIZES]
-        leaves = [weight for weight in each.parameters() if weight.requires_grad]
+        leaves = [weight for weight in module.parameters() if weight.requires_grad]
         gradients.append(torch.autograd.grad(torch.stack(sums).sum(), leaves))
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
@@ -131,32 +131,32 @@ def require_equal(pair: Paired, found: dict[str, Tensor], other: Paired, expecte
 
 def side_by_side(norm: _BatchNorm, maps: list[Tensor]) -> list[Tensor]:
     """The official way: flat maps beside each other along space through one ordinary normalisation, then cut apart."""
-    flat = norm(torch.cat([each.flatten(2)[:, :, None] for each in maps], dim=3))
-    lengths = [each.shape[2] * each.shape[3] for each in maps]
-    return [part.reshape(each.shape) for part, each in zip(flat.split(lengths, dim=3), maps, strict=True)]
+    flat = norm(torch.cat([feature.flatten(2)[:, :, None] for feature in maps], dim=3))
+    lengths = [feature.shape[2] * feature.shape[3] for feature in maps]
+    return [part.reshape(like.shape) for part, like in zip(flat.split(lengths, dim=3), maps, strict=True)]
 
 
 def official(pair: Paired, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """CKD sheet 1 for both modalities at once, written out by hand; batch statistics."""
     first = pair.path("teacher")
     part = first.get_submodule
-    maps = [part("conv1")(each) for each in given.values()]
-    maps = [each.relu() for each in side_by_side(part("bn1"), maps)]  # type: ignore[arg-type]
+    maps = [part("conv1")(image) for image in given.values()]
+    maps = [feature.relu() for feature in side_by_side(part("bn1"), maps)]  # type: ignore[arg-type]
     for block in [f"layer{layer}.{k}" for layer in (1, 2, 3) for k in (0, 1)]:
         before = maps
         for half in ("1", "2"):
-            maps = [each.relu() for each in side_by_side(part(f"{block}.bn{half}"), maps)]  # type: ignore[arg-type]
-            maps = [part(f"{block}.conv{half}")(each) for each in maps]
-        maps = [each * part(f"{block}.se")(each) for each in maps]
+            maps = [feature.relu() for feature in side_by_side(part(f"{block}.bn{half}"), maps)]  # type: ignore[arg-type]
+            maps = [part(f"{block}.conv{half}")(feature) for feature in maps]
+        maps = [feature * part(f"{block}.se")(feature) for feature in maps]
         if block.endswith("0"):
-            before = [part(f"{block}.downsample.0")(each) for each in before]
+            before = [part(f"{block}.downsample.0")(feature) for feature in before]
             before = side_by_side(part(f"{block}.downsample.1"), before)  # type: ignore[arg-type]
-        maps = [each + shortcut for each, shortcut in zip(maps, before, strict=True)]
+        maps = [feature + shortcut for feature, shortcut in zip(maps, before, strict=True)]
     found = {}
-    for role, each in zip(given, maps, strict=True):
+    for role, image in zip(given, maps, strict=True):
         for _, stage in pair.path(role).stages()[4:]:
-            each = stage(each)
-        found[role] = each
+            image = stage(image)
+        found[role] = image
     return found
 
 
@@ -189,11 +189,11 @@ def test_modality_statistics_update_one_buffer_in_turn() -> None:
     """CKD sheet 6: face first, r <- 0.81 r + 0.09 f + 0.10 p; and outputs are those of each modality's statistics."""
     pair = paired(norm="modality_statistics").double()
     given = images(torch.float64)
-    convolved = [pair.path("teacher").get_submodule("conv1")(each).mean((0, 2, 3)) for each in given.values()]
+    convolved = [pair.path("teacher").get_submodule("conv1")(image).mean((0, 2, 3)) for image in given.values()]
     start = torch.full((8,), 0.25, dtype=torch.float64)
     first = pair.path("teacher").get_submodule("bn1")
     first.running_mean.copy_(start)  # type: ignore[operator]
-    alone = {role: copy.deepcopy(pair).path(role)(each) for role, each in given.items()}
+    alone = {role: copy.deepcopy(pair).path(role)(image) for role, image in given.items()}
     found = pair(given)
     for role in SIZES:
         torch.testing.assert_close(found[role], alone[role])
@@ -221,7 +221,7 @@ def test_frozen_statistics_neither_move_nor_depend_on_the_batch() -> None:
     before = {key: value.clone() for key, value in pair.shared.state_dict().items()}
     given = images(number=4)
     trunk = nn.Sequential(*(stage for _, stage in pair.path("student").stages()[:4]))
-    part = {role: each[:2] for role, each in given.items()}
+    part = {role: image[:2] for role, image in given.items()}
     torch.testing.assert_close(trunk(given["student"])[:2], trunk(part["student"]))
     pair(given)
     assert all(torch.equal(value, before[key]) for key, value in pair.shared.state_dict().items())
@@ -240,7 +240,7 @@ def test_keys_are_the_networks_own_and_occur_once() -> None:
     assert sorted(keys) == sorted(
         [f"shared.{key}" for key in trunk] + [f"own.{role}.{key}" for role in SIZES for key in branch]
     )
-    assert len({id(each) for each in pair.parameters()}) == len(list(pair.parameters()))
+    assert len({id(parameter) for parameter in pair.parameters()}) == len(list(pair.parameters()))
     for role in SIZES:
         assert list(pair.path(role).state_dict()) == plain[role]
 
@@ -251,9 +251,9 @@ def test_a_pair_can_be_loaded_copied_and_moved() -> None:
     fresh = Paired({role: nano(size) for role, size in SIZES.items()}, 4)
     fresh.load_state_dict(pair.state_dict())
     double = copy.deepcopy(pair).to(memory_format=torch.channels_last).double()  # type: ignore[call-overload]
-    exact = {role: each.double() for role, each in given.items()}
+    exact = {role: image.double() for role, image in given.items()}
     trained = double(exact)  # the copy's lockstep runs over the copy's layers
-    sum(each.square().sum() for each in trained.values()).backward()
+    sum(parameter.square().sum() for parameter in trained.values()).backward()
     assert all(weight.grad is None for weight in pair.parameters())
     assert all(weight.grad is not None for weight in double.parameters() if weight.requires_grad)
     pair.eval(), fresh.eval()
@@ -274,7 +274,7 @@ def test_synchronised_layers_are_used_registered_and_loaded_alike(norm: Norm) ->
     assert synchronise(pair) is pair
     pair = pair.double().train()
     assert list(pair.state_dict()) == keys
-    assert {type(each) for each in pair.modules() if isinstance(each, _BatchNorm)} == {SynchronisedBatchNorm}
+    assert {type(module) for module in pair.modules() if isinstance(module, _BatchNorm)} == {SynchronisedBatchNorm}
     given = images(torch.float64)
     require_equal(pair, pair(given), plain, plain(given))  # running buffers of the state dict too
     for role in SIZES:
@@ -283,7 +283,7 @@ def test_synchronised_layers_are_used_registered_and_loaded_alike(norm: Norm) ->
                 own = f"own.{role}.{name}" if f"own.{role}.{name}.weight" in keys else f"shared.{name}"
                 assert layer is pair.get_submodule(own) and type(layer) is SynchronisedBatchNorm
     made = Paired({role: nano(size) for role, size in SIZES.items()}, 4, norm, synchronised=True)
-    assert {type(each) for each in made.modules() if isinstance(each, _BatchNorm)} == {SynchronisedBatchNorm}
+    assert {type(module) for module in made.modules() if isinstance(module, _BatchNorm)} == {SynchronisedBatchNorm}
 
 
 def _weighted(found: dict[str, Tensor], rows: slice) -> Tensor:
@@ -299,10 +299,10 @@ def _rank(rank: int, folder: str) -> None:
     for norm in NORMS:
         pair = paired(norm=norm).double()
         synchronise(pair)
-        out = pair({role: each[rows] for role, each in images(torch.float64, 5).items()})
+        out = pair({role: image[rows] for role, image in images(torch.float64, 5).items()})
         _weighted(out, rows).backward()  # type: ignore[no-untyped-call]
         gradients = [weight.grad for weight in pair.parameters() if weight.requires_grad]
-        out = {role: each.detach() for role, each in out.items()}
+        out = {role: embedding.detach() for role, embedding in out.items()}
         found[norm] = {"out": out, "gradients": gradients, "state": pair.state_dict()}
     torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -316,7 +316,7 @@ def test_two_ranks_are_one_batch_with_every_norm(tmp_path: Path) -> None:
         found = pair(images(torch.float64, 5))
         _weighted(found, slice(None)).backward()  # type: ignore[no-untyped-call]
         for role in SIZES:
-            torch.testing.assert_close(torch.cat([each[norm]["out"][role] for each in ranks]), found[role].detach())
+            torch.testing.assert_close(torch.cat([rank[norm]["out"][role] for rank in ranks]), found[role].detach())
         weights = [weight for weight in pair.parameters() if weight.requires_grad]
         for place, weight in enumerate(weights):
             total = ranks[0][norm]["gradients"][place] + ranks[1][norm]["gradients"][place]
@@ -334,7 +334,7 @@ def test_sizes_of_the_sheet() -> None:
         eyes = Paired({role: ckd_resnet18(image_size=(48, 128)) for role in ("one", "two")}, 4)
 
     def size(module: nn.Module) -> int:
-        return sum(each.numel() for each in module.parameters())
+        return sum(parameter.numel() for parameter in module.parameters())
 
     classifier = 1054 * 513
     assert size(pair) + 2 * classifier == 43_876_276
@@ -347,10 +347,10 @@ def test_sizes_of_the_sheet() -> None:
 def test_trains_under_autocast_in_channels_last() -> None:
     pair = paired("ckd_resnet18").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = pair({role: each.contiguous(memory_format=torch.channels_last) for role, each in images().items()})
-    sum(each.float().square().sum() for each in found.values()).backward()
+        found = pair({role: image.contiguous(memory_format=torch.channels_last) for role, image in images().items()})
+    sum(embedding.float().square().sum() for embedding in found.values()).backward()
     assert all(torch.isfinite(weight.grad).all() for weight in pair.parameters())
-    assert {each.dtype for each in pair.state_dict().values()} == {torch.float32, torch.int64}
+    assert {weight.dtype for weight in pair.state_dict().values()} == {torch.float32, torch.int64}
 
 
 @pytest.mark.parametrize(

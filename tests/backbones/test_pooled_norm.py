@@ -47,13 +47,13 @@ def batch_norm(channels: int, shape: tuple[int, ...], dtype: torch.dtype = torch
 def concatenated(maps: list[Tensor], norm: _BatchNorm, relu: bool) -> tuple[list[Tensor], Tensor, Tensor]:
     """The definition, slowly: all values of a channel in one row. Also the running buffers that follow from it."""
     channels = maps[0].shape[1]
-    row = torch.cat([each.transpose(0, 1).reshape(channels, -1) for each in maps], dim=1)
+    row = torch.cat([feature.transpose(0, 1).reshape(channels, -1) for feature in maps], dim=1)
     mean = row.mean(dim=1)
     var = (row - mean[:, None]).square().mean(dim=1)
     results = []
-    for each in maps:
-        shape = (1, channels) + (1,) * (each.dim() - 2)
-        scaled = (each - mean.view(shape)) / (var.view(shape) + norm.eps).sqrt()
+    for feature in maps:
+        shape = (1, channels) + (1,) * (feature.dim() - 2)
+        scaled = (feature - mean.view(shape)) / (var.view(shape) + norm.eps).sqrt()
         result = scaled * norm.weight.view(shape) + norm.bias.view(shape)
         results.append(result.clamp_min(0) if relu else result)
     size = row.shape[1]
@@ -66,7 +66,7 @@ def concatenated(maps: list[Tensor], norm: _BatchNorm, relu: bool) -> tuple[list
 def gradients(results: Any, leaves: list[Tensor], seed: int = 9) -> list[Tensor]:
     """Of a fixed random direction of the results."""
     draws = torch.Generator().manual_seed(seed)
-    sums = [(each * torch.randn(each.shape, generator=draws, dtype=torch.float64)).sum() for each in results]
+    sums = [(result * torch.randn(result.shape, generator=draws, dtype=torch.float64)).sum() for result in results]
     return list(torch.autograd.grad(torch.stack(sums).sum(), leaves))
 
 
@@ -77,9 +77,9 @@ def gradients(results: Any, leaves: list[Tensor], seed: int = 9) -> list[Tensor]
 def test_equals_the_concatenation(name: str, layout: torch.memory_format, relu: bool, owned: bool) -> None:
     shapes = SHAPES[name]
     if len(shapes[0]) == 4:
-        maps = [each.contiguous(memory_format=layout).requires_grad_() for each in inputs(shapes)]
+        maps = [array.contiguous(memory_format=layout).requires_grad_() for array in inputs(shapes)]
     else:
-        maps = [each.requires_grad_() for each in inputs(shapes)]
+        maps = [array.requires_grad_() for array in inputs(shapes)]
     norm = batch_norm(6, shapes[0])
     expected, running_mean, running_var = concatenated(maps, norm, relu)
     wanted = gradients(expected, [*maps, norm.weight, norm.bias])
@@ -95,7 +95,7 @@ def test_equals_the_concatenation(name: str, layout: torch.memory_format, relu: 
 
 
 def test_gradients_by_finite_differences() -> None:
-    maps = [each.requires_grad_() for each in inputs([(2, 2, 3, 2), (2, 2, 1, 2)])]
+    maps = [array.requires_grad_() for array in inputs([(2, 2, 3, 2), (2, 2, 1, 2)])]
     pooled = PooledBatchNorm(batch_norm(2, (2, 2, 1, 1)))
     weight, bias = pooled.norm.weight, pooled.norm.bias
 
@@ -131,14 +131,14 @@ def test_in_evaluation_each_modality_is_alone() -> None:
     norm = batch_norm(6, (1, 1, 1, 1)).eval()
     before = {key: value.clone() for key, value in norm.state_dict().items()}
     for relu in (False, True):
-        for found, each in zip(PooledBatchNorm(norm, relu)(*maps), maps, strict=True):
-            assert torch.equal(found, norm(each).relu() if relu else norm(each))
+        for found, given in zip(PooledBatchNorm(norm, relu)(*maps), maps, strict=True):
+            assert torch.equal(found, norm(given).relu() if relu else norm(given))
     assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
 
 
 def test_statistics_do_not_cancel_far_from_zero() -> None:
-    maps = [each + 1000 for each in inputs(SHAPES["face and eyes"], torch.float32)]
-    row = torch.cat([each.double().transpose(0, 1).reshape(6, -1) for each in maps], dim=1)
+    maps = [array + 1000 for array in inputs(SHAPES["face and eyes"], torch.float32)]
+    row = torch.cat([feature.double().transpose(0, 1).reshape(6, -1) for feature in maps], dim=1)
     _, var, _ = pooled_statistics(maps)
     torch.testing.assert_close(var.double(), row.var(dim=1, correction=0), rtol=1e-5, atol=0)
 
@@ -149,20 +149,20 @@ def test_momentum_none_is_the_cumulative_average() -> None:
     for seed in range(3):
         maps = inputs(SHAPES["face and eyes"], seed=seed)
         PooledBatchNorm(norm)(*maps)
-        means.append(torch.cat([each.transpose(0, 1).reshape(6, -1) for each in maps], dim=1).mean(1))
+        means.append(torch.cat([feature.transpose(0, 1).reshape(6, -1) for feature in maps], dim=1).mean(1))
     assert isinstance(norm.running_mean, Tensor)
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
 
 
 def test_under_autocast_statistics_are_float32() -> None:
-    maps = [each.bfloat16() for each in inputs(SHAPES["face and eyes"])]
+    maps = [array.bfloat16() for array in inputs(SHAPES["face and eyes"])]
     norm = batch_norm(6, (1, 1, 1, 1), torch.float32)
-    exact = [each.double().requires_grad_() for each in maps]
+    exact = [feature.double().requires_grad_() for feature in maps]
     expected, running_mean, _ = concatenated(exact, batch_norm(6, (1, 1, 1, 1)), relu=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        given = [each.requires_grad_() for each in maps]
+        given = [feature.requires_grad_() for feature in maps]
         found = PooledBatchNorm(norm, relu=True)(*given)
-    assert {each.dtype for each in found} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in found} == {torch.bfloat16}
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=2**-8, atol=2**-8)
     for one, other in zip(gradients(found, given), gradients(expected, exact), strict=True):
@@ -193,14 +193,14 @@ def halves(seed: int) -> list[list[Tensor]]:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    maps = [each.clone().requires_grad_() for each in halves(0)[rank]]
+    maps = [half.clone().requires_grad_() for half in halves(0)[rank]]
     norm = batch_norm(6, (1, 1, 1, 1))
     found = PooledBatchNorm(norm, relu=True, synchronised=True)(*maps)
     leaves = [*maps, norm.weight, norm.bias]
-    sums = [(each * each.detach().cos()).sum() for each in found]
+    sums = [(result * result.detach().cos()).sum() for result in found]
     torch.save(
         {
-            "results": [each.detach() for each in found],
+            "results": [tensor.detach() for tensor in found],
             "gradients": torch.autograd.grad(torch.stack(sums).sum(), leaves),
             "state": norm.state_dict(),
         },
@@ -215,13 +215,13 @@ def test_two_ranks_are_one_batch(tmp_path: Path) -> None:
     whole = [torch.cat([part[k] for part in halves(0)]).requires_grad_() for k in (0, 1)]
     norm = batch_norm(6, (1, 1, 1, 1))
     expected, running_mean, running_var = concatenated(whole, norm, relu=True)
-    sums = [(each * each.detach().cos()).sum() for each in expected]
+    sums = [(result * result.detach().cos()).sum() for result in expected]
     wanted = torch.autograd.grad(torch.stack(sums).sum(), [*whole, norm.weight, norm.bias])
     for k in (0, 1):
-        torch.testing.assert_close(torch.cat([each["results"][k] for each in ranks]), expected[k])
-        torch.testing.assert_close(torch.cat([each["gradients"][k] for each in ranks]), wanted[k])
+        torch.testing.assert_close(torch.cat([rank["results"][k] for rank in ranks]), expected[k])
+        torch.testing.assert_close(torch.cat([rank["gradients"][k] for rank in ranks]), wanted[k])
         # Each rank holds its own share of the weights' gradients, which data-parallel training then sums.
         torch.testing.assert_close(ranks[0]["gradients"][2 + k] + ranks[1]["gradients"][2 + k], wanted[2 + k])
-    for each in ranks:
-        torch.testing.assert_close(each["state"]["running_mean"], running_mean)
-        torch.testing.assert_close(each["state"]["running_var"], running_var)
+    for result in ranks:
+        torch.testing.assert_close(result["state"]["running_mean"], running_mean)
+        torch.testing.assert_close(result["state"]["running_var"], running_var)

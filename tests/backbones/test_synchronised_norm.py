@@ -19,8 +19,8 @@ def _network() -> nn.Sequential:
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 5), nn.BatchNorm1d(5)
     ).double()
     with torch.no_grad():
-        for each in made.parameters():
-            each.copy_(torch.randn(each.shape, generator=drawn, dtype=torch.float64))
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=drawn, dtype=torch.float64))
     return made
 
 
@@ -37,7 +37,9 @@ def test_without_ranks_it_is_what_it_replaces() -> None:
     plain, other = _network(), _network()
     keys = list(other.state_dict())
     replaced = synchronise(other)
-    assert [type(each) for each in replaced.children() if "Norm" in type(each).__name__] == [SynchronisedBatchNorm] * 2
+    assert [type(child) for child in replaced.children() if "Norm" in type(child).__name__] == [
+        SynchronisedBatchNorm
+    ] * 2
     assert list(replaced.state_dict()) == keys
     for training in (True, False):
         out, expected = replaced.train(training)(_images()), plain.train(training)(_images())
@@ -78,7 +80,7 @@ def _rank(rank: int, folder: str) -> None:
     rows = slice(0, 2) if rank == 0 else slice(2, 5)  # unequal parts
     out = network(_images()[rows])
     _loss(out, rows).backward()  # type: ignore[no-untyped-call]
-    gradients = [each.grad for each in network.parameters()]
+    gradients = [parameter.grad for parameter in network.parameters()]
     torch.save({"out": out.detach(), "gradients": gradients, "state": network.state_dict()}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -89,9 +91,9 @@ def test_two_ranks_are_one_batch(tmp_path: Path) -> None:
     network = _network()
     out = network(_images())
     _loss(out, slice(None)).backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(torch.cat([each["out"] for each in ranks]), out.detach())
-    for place, each in enumerate(network.parameters()):
-        torch.testing.assert_close(sum(rank["gradients"][place] for rank in ranks), each.grad)
+    torch.testing.assert_close(torch.cat([rank["out"] for rank in ranks]), out.detach())
+    for place, parameter in enumerate(network.parameters()):
+        torch.testing.assert_close(sum(rank["gradients"][place] for rank in ranks), parameter.grad)
     for rank in ranks:
         for name, value in network.state_dict().items():
             torch.testing.assert_close(rank["state"][name], value, msg=name)

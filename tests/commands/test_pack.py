@@ -135,7 +135,7 @@ def test_what_is_no_pack_is_not_unpacked(packed: Path, tmp_path: Path) -> None:
 def unpacked_folders(path: Path) -> list[Path]:
     from kdface.datasets.cache import cache_folder
 
-    return [each for each in (cache_folder() / "packs").glob(f"{path.stem}-*") if each.is_dir()]
+    return [path for path in (cache_folder() / "packs").glob(f"{path.stem}-*") if path.is_dir()]
 
 
 def test_a_pack_that_was_changed_or_names_other_code_is_refused(packed: Path, tmp_path: Path) -> None:

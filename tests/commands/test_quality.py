@@ -15,7 +15,7 @@ from kdface.cli import main
 from kdface.config.load import load_run
 from tests.conftest import TINY, Kdface, only_run
 
-TOY = [each for each in TINY if not each.startswith("dataset")]
+TOY = [word for word in TINY if not word.startswith("dataset")]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def resized_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoding="utf-8",
     )
     words = ["--config-dir", str(folder / "conf"), "dataset=shrunk", "head=magface", *TOY, "evaluation=none"]
-    words = [each for each in words if not each.startswith("evaluation.") and each != "evaluation=toy_pairs"]
+    words = [word for word in words if not word.startswith("evaluation.") and word != "evaluation=toy_pairs"]
     assert main(["train", *words, "trainer.max_steps=1", f"paths.runs={folder}/runs"]) == 0
     return only_run(folder / "runs")
 

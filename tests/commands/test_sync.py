@@ -20,7 +20,7 @@ def test_tensorboard_gets_every_record_once(tmp_path: Path, capsys: pytest.Captu
     found = reader.EventAccumulator(str(root / "tensorboard"))
     found.Reload()
     # as while training: Lightning counts steps from 0
-    assert [(each.step, each.value) for each in found.Scalars("train/loss")] == [(9, 3.0), (19, 2.0), (29, 1.5)]
+    assert [(scalar.step, scalar.value) for scalar in found.Scalars("train/loss")] == [(9, 3.0), (19, 2.0), (29, 1.5)]
     with pytest.raises(UserError, match="there already"):
         sync.run([str(root), "logger=tensorboard"])
 

@@ -160,7 +160,9 @@ def test_every_choice_is_described_in_one_line(group: str) -> None:
 def written(group: str, choice: str) -> str:
     """The text of a choice's file, and of those of its group that it builds upon."""
     text = (conf_folder() / group / f"{choice}.yaml").read_text()
-    bases = [each for each in (yaml.safe_load(text) or {}).get("defaults", ()) if str(each).startswith(f"/{group}/")]
+    bases = [
+        choice for choice in (yaml.safe_load(text) or {}).get("defaults", ()) if str(choice).startswith(f"/{group}/")
+    ]
     return text + "".join(written(group, base.removeprefix(f"/{group}/")) for base in bases)
 
 

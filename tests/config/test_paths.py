@@ -26,8 +26,8 @@ TYPED: list[tuple[list[str], str, str]] = [
 
 
 def at(tree: Any, key: str) -> Any:
-    for each in key.split("."):
-        tree = tree[each]
+    for part in key.split("."):
+        tree = tree[part]
     return tree
 
 
@@ -53,7 +53,8 @@ def test_two_projects_with_the_same_words_are_two_runs(tmp_path: Path, monkeypat
 
 def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path) -> None:
     trees = [
-        compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/{each}"]).tree for each in "ab"
+        compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/{folder}"]).tree
+        for folder in "ab"
     ]
     assert fingerprint(trees[0]) == fingerprint(trees[1])
     assert [path for key, path in paths_in(trees[0]) if key == "dataset.root"] == [f"{tmp_path}/a/faces"]

@@ -81,7 +81,7 @@ def said_of_dataset(recipe: str) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("recipe", choices("experiment"))
 def test_a_recipe_composes_with_another_dataset(hydra: Hydra, recipe: str) -> None:
-    given = [each for each in company("experiment", recipe) if not each.startswith("dataset.")]
+    given = [word for word in company("experiment", recipe) if not word.startswith("dataset.")]
     if "pins90_to_the_end" in recipe or recipe.startswith(
         "distillation/"
     ):  # its evaluation is of the images that dataset=pins90_20 holds out

@@ -37,7 +37,7 @@ NAMED_BEFORE = {
 }
 
 
-@pytest.mark.parametrize(("words", "before"), NAMED_BEFORE.items(), ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("words", "before"), NAMED_BEFORE.items(), ids=lambda words: str(words)[:40])
 def test_runs_of_before_keep_their_fingerprint(words: tuple[str, ...], before: str) -> None:
     assert fingerprint(compose(list(words)).tree) == before
 

@@ -72,8 +72,8 @@ def test_the_trainer_is_read() -> None:
 
     read, imported = trusted_signature("pytorch_lightning", "Trainer"), parameters(pl.Trainer)
     assert list(read) == list(imported)
-    assert {name: each.default for name, each in read.items()} == {
-        name: each.default for name, each in imported.items()
+    assert {name: parameter.default for name, parameter in read.items()} == {
+        name: parameter.default for name, parameter in imported.items()
     }
 
 

@@ -237,7 +237,7 @@ def test_overlap_goes_on_past_broken_images() -> None:
         InMemory([("bo", picture(0)), ("bo", broken), ("bo", broken)]),
     )
     assert [(pair.first, pair.second) for pair in found.images] == [("1", "0")]
-    assert [each.key for each in found.broken] == ["0", "1", "2"]
+    assert [image.key for image in found.broken] == ["0", "1", "2"]
 
 
 @pytest.fixture
@@ -377,8 +377,8 @@ def damaged(tmp_path: Path) -> ImageFolder:
 def test_files_are_checked_before_they_are_decoded(damaged: ImageFolder) -> None:
     told: list[tuple[int, int]] = []
     found = broken(damaged, progress=lambda done, of: told.append((done, of)))
-    assert [each.key for each in found] == ["ada/gone.jpg", "ada/short.jpg", "bo/large.bmp"]
-    assert told == [(each, 7) for each in range(1, 8)]
+    assert [image.key for image in found] == ["ada/gone.jpg", "ada/short.jpg", "bo/large.bmp"]
+    assert told == [(position, 7) for position in range(1, 8)]
     assert "96 high, 96 wide" in found[2].reason
     assert broken(damaged, ["bo/1.webp", "ada/short.jpg", "ada/short.jpg", "cy/1.jpg"]) == (
         found[1],

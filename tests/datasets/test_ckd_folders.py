@@ -73,7 +73,7 @@ def test_one_modality(root: Path) -> None:
     faces = CKDFolders(root, "train", "face", size=(160, 160))
     assert np.array_equal(faces[5].image, face_of("cy", "2.png")) and not isinstance(faces[5], PairedSample)
     assert list(faces.keys) == list(eyes.keys)
-    assert len({fingerprint(each) for each in (eyes, faces, CKDFolders(root, "train"))}) == 3
+    assert len({fingerprint(dataset) for dataset in (eyes, faces, CKDFolders(root, "train"))}) == 3
 
 
 def test_the_stored_views_are_what_a_periocular_test_set_shows(root: Path) -> None:

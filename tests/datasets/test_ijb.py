@@ -33,7 +33,7 @@ def test_faces_are_aligned_and_belong_to_their_templates_subject(tmp_path: Path)
     assert faces.medium.tolist() == [1, 1, 2, 1, 5, 6]
     assert faces.detector_score.tolist() == [0.9, 0.5, 0.8, 0.7, 0.6, 0.9]
     assert (faces.pairs.tolist(), faces.same.tolist()) == ([[7, 3], [7, 9], [2, 4]], [True, False, True])
-    assert [each.tolist() for each in faces.galleries] == [[7], [9]]
+    assert [gallery.tolist() for gallery in faces.galleries] == [[7], [9]]
     assert faces.probes.tolist() == [3, 4]
     for index, crop in enumerate(crops):  # the landmarks are the template's, 20 pixels to the right and down
         difference = faces[index].image.astype(int) - crop[20:132, 20:132]

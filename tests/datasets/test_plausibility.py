@@ -55,5 +55,5 @@ def test_what_no_face_has(points: Points, said: str) -> None:
 def test_landmarks_of_real_faces_are_plausible_and_their_mirror_images_are_not(real_data: Path) -> None:
     rows = read_landmarks(real_data / "lfw_landmarks.csv").values()
     points = [row.points for row in rows]
-    assert not [each for each in points if implausible(each, (192, 192))]
-    assert all(implausible(each[[1, 0, 2, 4, 3]], (192, 192)) for each in points)
+    assert not [point for point in points if implausible(point, (192, 192))]
+    assert all(implausible(point[[1, 0, 2, 4, 3]], (192, 192)) for point in points)

@@ -267,8 +267,8 @@ def test_the_official_protocols_embed_each_image_alone() -> None:
     """The official code embeds no mirror image (CKD sheet 5)."""
     dataset = people({"ada": 4, "bo": 4})
     given = Given((dataset, noise(dataset, 0, 0, 0.5)))
-    outcomes = [each.evaluate(given) for each in (CKDVerification(dataset), ClusterSeparation(dataset))]
-    assert given.mirrored == [False, False] and all(each.choices["mirror"] is False for each in outcomes)
+    outcomes = [protocol.evaluate(given) for protocol in (CKDVerification(dataset), ClusterSeparation(dataset))]
+    assert given.mirrored == [False, False] and all(outcome.choices["mirror"] is False for outcome in outcomes)
 
 
 @pytest.mark.parametrize("choice", ["periocular", "whole_faces", "eyes_and_faces"])
@@ -280,5 +280,5 @@ def test_shipped_choices_keep_the_frames_of_a_video_together(choice: str) -> Non
     assert len(found) >= 2
     for node in found.values():
         video = [re.search(node["group"], f"Ann_Lee/Ann_Lee_{number}.jpg") for number in ("30", "32", "02")]
-        assert [each and each[1] for each in video] == ["3", "3", "0"]
+        assert [frame and frame[1] for frame in video] == ["3", "3", "0"]
         assert node["mirror"] is False

@@ -64,7 +64,7 @@ def test_merging_stops_at_the_threshold() -> None:
 
     def groups(threshold: float, link: str) -> list[list[int]]:
         found = agglomerative(points, threshold, link)  # type: ignore[arg-type]
-        return sorted(np.flatnonzero(found == each).tolist() for each in np.unique(found))
+        return sorted(np.flatnonzero(found == cluster).tolist() for cluster in np.unique(found))
 
     assert groups(0.03, "average") == [[0], [1], [2], [3]]
     assert groups(0.031, "average") == [[0, 1], [2], [3]]
@@ -104,7 +104,7 @@ FACES = [(key[0], key) for key in ANGLES]
 def _outcome(thresholds: tuple[float, ...], link: str = "average", angles: dict[str, float] | None = None) -> Any:
     faces = Listed(FACES)
     rows = {
-        key: [3 * np.cos(np.radians(each)), 3 * np.sin(np.radians(each))] for key, each in (angles or ANGLES).items()
+        key: [3 * np.cos(np.radians(angle)), 3 * np.sin(np.radians(angle))] for key, angle in (angles or ANGLES).items()
     }
     return Clustering(faces, thresholds, link).evaluate(Given((faces, rows)))  # type: ignore[arg-type]
 
@@ -122,7 +122,9 @@ def test_the_protocol_by_hand() -> None:
     assert values.pop("bcubed_precision@0.1") == pytest.approx(4 / 5)
     assert values.pop("bcubed_recall@0.1") == pytest.approx(4 / 5)
     assert values.pop("bcubed_f@0.1") == pytest.approx(4 / 5)
-    assert [values.pop(f"pairwise_{each}@0.1") for each in ("f", "precision", "recall")] == pytest.approx([1 / 2] * 3)
+    assert [values.pop(f"pairwise_{metric}@0.1") for metric in ("f", "precision", "recall")] == pytest.approx(
+        [1 / 2] * 3
+    )
     # Then 2/3 2/3 1/3 1/2 1/2, recall as before; pairs a a, a b, a b, b c: one of 4 right, of 2 that belong together.
     assert values.pop("bcubed_precision@0.4") == pytest.approx(8 / 3 / 5)
     assert values.pop("bcubed_recall@0.4") == pytest.approx(4 / 5)
@@ -166,7 +168,7 @@ def test_thresholds_that_are_none_or_equal(thresholds: tuple[float, ...]) -> Non
 @pytest.mark.parametrize("name", ["lfw_clusters", "toy_clusters"])
 def test_the_shipped_tests_state_every_option_with_its_default(name: str) -> None:
     stated = compose([f"evaluation={name}"]).tree["evaluation"][name]
-    known = {key: each.default for key, each in parameters(Clustering).items() if not each.required}
+    known = {key: parameter.default for key, parameter in parameters(Clustering).items() if not parameter.required}
     assert {key: value for key, value in stated.items() if key not in ("_target_", "dataset")} == {
         **known,
         "thresholds": list(known["thresholds"]),

@@ -212,7 +212,7 @@ def test_e_of_d_drops_int_dn_pairs() -> None:
     scores, same, quality = _draw(1, None)
     curve = error_discard(scores, same, quality, DiscardPolicy(0.1, ties="order"))
     d = np.array([0.0, 0.01, 0.1, 0.333, 0.5])
-    assert curve.at(d).tolist() == curve.errors[[int(each * 55) for each in d]].tolist()
+    assert curve.at(d).tolist() == curve.errors[[int(share * 55) for share in d]].tolist()
     assert curve.fractions[3] == 3 / 55
 
 
@@ -278,7 +278,7 @@ def test_intervals_hold_the_estimate_and_repeat(choices: Any) -> None:
 def test_qualities_are_compared_on_the_same_resamples() -> None:
     scores, same, quality = _draw(2, None)
     policy = DiscardPolicy(0.1)
-    one, other = (bootstrap_error_discard(scores, same, each, policy, resamples=50) for each in (quality, -quality))
+    one, other = (bootstrap_error_discard(scores, same, grade, policy, resamples=50) for grade in (quality, -quality))
     assert (one.low[0], one.high[0]) == (other.low[0], other.high[0])  # E(0), to which quality is nothing
     assert one.pauc != other.pauc
 
@@ -305,7 +305,7 @@ def _world(seed: tuple[int, ...], people: int, images: int, impostors: int) -> t
 @cache
 def _truth() -> tuple[float, float]:
     whole = [error_discard(*_world((9, k), 3000, 6, 60000)[:3], DiscardPolicy(0.05)) for k in range(3)]
-    return float(np.mean([each.errors[0] for each in whole])), float(np.mean([each.pauc(0.3) for each in whole]))
+    return float(np.mean([curve.errors[0] for curve in whole])), float(np.mean([curve.pauc(0.3) for curve in whole]))
 
 
 def _coverage(layout: tuple[int, int, int], worlds: int, resamples: int, over: str) -> tuple[float, float]:

@@ -43,8 +43,8 @@ def three_folds() -> dict[str, Listed]:
 
 def test_against_a_loop_over_all_ordered_pairs_of_folds() -> None:
     sets = three_folds()
-    rows = {name: noise(each, 0, seed, 1.5) for seed, (name, each) in enumerate(sets.items())}
-    folds = {name: whole(each) for name, each in sets.items()}
+    rows = {name: noise(faces, 0, seed, 1.5) for seed, (name, faces) in enumerate(sets.items())}
+    folds = {name: whole(faces) for name, faces in sets.items()}
     protocol = Identification(folds)
     assert isinstance(protocol, EvaluationProtocol)
     assert protocol.datasets == tuple(sets.values()) and protocol.dataset is sets["gallery"]
@@ -53,7 +53,7 @@ def test_against_a_loop_over_all_ordered_pairs_of_folds() -> None:
     assert sorted(embed.asked) == sorted(fold.keys for fold in folds.values())  # each fold once
     pairs = [slow_ranks(folds[a], rows[a], folds[b], rows[b]) for a, b in permutations(folds, 2)]
     for name, rank in (("rank1", 1), ("cmc@5", 5), ("cmc@10", 10), ("cmc@20", 20)):
-        rates = [np.mean([each <= rank for each in ranks]) for ranks in pairs]
+        rates = [np.mean([found <= rank for found in ranks]) for ranks in pairs]
         assert outcome.metrics[name].value == pytest.approx(np.mean(rates))
         assert outcome.metrics[name].std == pytest.approx(np.std(rates))
     rank1 = outcome.metrics["rank1"].value
@@ -75,7 +75,7 @@ def test_people_are_matched_by_name() -> None:
     one = Listed([(name, f"{name}/1") for name in names], names)
     two = Listed([(name, f"{name}/2") for name in names], names[::-1])
     axis = {name: np.eye(3)[i] for i, name in enumerate(names)}
-    embed = Given(*((each, {key: axis[key[:-2]] for key in each.keys}) for each in (one, two)))
+    embed = Given(*((faces, {key: axis[key[:-2]] for key in faces.keys}) for faces in (one, two)))
     outcome = Identification({"a": whole(one), "b": whole(two)}).evaluate(embed)
     assert outcome.metrics["rank1"].value == 1.0
 
@@ -213,11 +213,11 @@ def test_folders_of_ckd(tmp_path: Path) -> None:
         return images.float().mean(dim=(1, 2)) - 100
 
     own = ckd_identification(tmp_path, face_size=(24, 24), periocular_size=(9, 24))
-    assert [each.preprocessing.size for each in own.datasets] == [(9, 24)] * 2
+    assert [dataset.preprocessing.size for dataset in own.datasets] == [(9, 24)] * 2
     outcome = own.evaluate(Embedder(network))
     assert outcome.metrics["rank1"].value == 1.0 and outcome.counts["images"] == 6
     cross = ckd_identification(tmp_path, gallery="face", probe="periocular", face_size=(24, 24))
-    assert [each.preprocessing.size for each in cross.datasets] == [(24, 24), (24, 24), (48, 128), (48, 128)]
+    assert [dataset.preprocessing.size for dataset in cross.datasets] == [(24, 24), (24, 24), (48, 128), (48, 128)]
     assert cross.evaluate(Embedder(network)).metrics["cross/rank1"].value == 1.0
 
 

@@ -58,8 +58,8 @@ def _embedder() -> Embedder:
 def _embeddings(dataset: Noise, keys: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """f(image) + f(mirror), computed here."""
     rows = [dataset[dataset.keys.index(key)].image for key in keys]
-    both = [np.concatenate([_network(torch.from_numpy(each.copy()[None])).numpy()]) for each in rows]
-    mirrored = [_network(torch.from_numpy(each[:, ::-1].copy()[None])).numpy() for each in rows]
+    both = [np.concatenate([_network(torch.from_numpy(row.copy()[None])).numpy()]) for row in rows]
+    mirrored = [_network(torch.from_numpy(row[:, ::-1].copy()[None])).numpy() for row in rows]
     return np.concatenate([a + b for a, b in zip(both, mirrored, strict=True)]).astype(np.float64)
 
 
@@ -139,7 +139,7 @@ def test_perturbed_images(recompute: bool) -> None:
     embeddings = _embeddings(dimmed if recompute else Noise(), keys)
     assert outcome.scores == pytest.approx(cosine_scores(embeddings[left], embeddings[right]))
     images = [Noise()[Noise().keys.index(key)].image for key in keys]
-    before, after = (np.array([(each // part).mean() for each in images]) for part in (1, 2))
+    before, after = (np.array([(image // part).mean() for image in images]) for part in (1, 2))
     assert outcome.quality == pytest.approx(after) and outcome.aligned_quality == pytest.approx(before)
     assert outcome.metrics["spearman_aligned"].value == pytest.approx(spearmanr(before, after).statistic)
     assert outcome.metrics["mad_aligned"].value == pytest.approx(np.abs(before - after).mean(), rel=1e-5)
@@ -206,7 +206,7 @@ def test_recognition_without_an_error_has_no_area() -> None:
     people = {Noise()[i].image.tobytes(): i % 4 for i in range(20)}
     people |= {np.ascontiguousarray(Noise()[i].image[:, ::-1]).tobytes(): i % 4 for i in range(20)}
     embed = Embedder(
-        lambda images, _: torch.eye(4)[[people[each.numpy().tobytes()] for each in images]],
+        lambda images, _: torch.eye(4)[[people[image.numpy().tobytes()] for image in images]],
         quality_network=_brightness,
     )
     values = _values(QualityEDC(_test(), policy=POLICY, resamples=20).evaluate(embed))
@@ -216,13 +216,13 @@ def test_recognition_without_an_error_has_no_area() -> None:
 def test_what_is_worth_nothing_has_symptoms() -> None:
     constant = Embedder(_network, quality_network=lambda images, _: torch.ones(len(images)))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(constant)
-    assert any("have the quality 1" in each for each in outcome.symptoms)
+    assert any("have the quality 1" in symptom for symptom in outcome.symptoms)
     assert outcome.metrics["recomputed_embeddings/pauc@0.3"].value == pytest.approx(1)
     assert outcome.metrics["spearman_aligned"].value is None
 
     broken = Embedder(_network, quality_network=lambda images, _: torch.full((len(images),), torch.nan))
     outcome = QualityEDC(_test(), Dimmed(), policy=POLICY, resamples=20).evaluate(broken)
-    assert any("not finite" in each for each in outcome.symptoms)
+    assert any("not finite" in symptom for symptom in outcome.symptoms)
     assert set(_values(outcome).values()) == {None}
 
     dead = Embedder(lambda images, _: torch.zeros(len(images), 4), quality_network=_brightness)

@@ -211,7 +211,7 @@ def test_compared_logits_are_quantised_too() -> None:
     faces = Listed(IMAGES)
     rows = noise(faces, centre=0, seed=0, spread=0.5)
     test = fold_identification(faces, folds=2, compare="logits")
-    (plain, quantised) = (each.evaluate(Given(logits=[(faces, rows)])) for each in (test, Quantised(test)))
+    (plain, quantised) = (protocol.evaluate(Given(logits=[(faces, rows)])) for protocol in (test, Quantised(test)))
     coded = dict(zip(rows, _coded(np.array(list(rows.values()), np.float32)), strict=True))
     assert quantised.metrics == test.evaluate(Given(logits=[(faces, coded)])).metrics
     assert quantised.counts == plain.counts

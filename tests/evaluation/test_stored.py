@@ -18,8 +18,8 @@ from kdface.evaluation.stored import StoredEmbeddings
 from tests.conftest import Kdface
 from tests.datasets.test_loading import Noise
 
-TOY = [f"evaluation.toy_pairs.{each}" for each in ("folds=2", "pairs_per_fold=8", "fars=[0.25]")]
-TOY += [f"evaluation.toy_pairs.dataset.{each}" for each in ("people=8", "images_per_person=4", "size=[32,32]")]
+TOY = [f"evaluation.toy_pairs.{override}" for override in ("folds=2", "pairs_per_fold=8", "fars=[0.25]")]
+TOY += [f"evaluation.toy_pairs.dataset.{override}" for override in ("people=8", "images_per_person=4", "size=[32,32]")]
 
 
 def test_a_file_is_evaluated_by_the_keys_of_the_images(kdface: Kdface, tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ class Release:
             root,
             self.faces,
             [(a, b, int(self.subject[a] == self.subject[b])) for a, b in self.pairs],
-            [{each: self.subject[each] for each in gallery} for gallery in self.galleries],
-            {each: self.subject[each] for each in self.probes},
+            [{template: self.subject[template] for template in gallery} for gallery in self.galleries],
+            {template: self.subject[template] for template in self.probes},
         )
         self.dataset = IJB(root, "ijbb")
         self.embed = Given((self.dataset, {f"{i}.jpg": row for i, row in enumerate(self.rows, 1)}))
@@ -78,8 +78,8 @@ class Release:
 
 def slow_tar(genuine: list[float], impostor: list[float], far: float) -> float:
     """The best TAR of all thresholds that are scores."""
-    allowed = [t for t in [*genuine, *impostor] if sum(each >= t for each in impostor) <= far * len(impostor)]
-    return max((sum(each >= t for each in genuine) for t in allowed), default=0) / len(genuine)
+    allowed = [t for t in [*genuine, *impostor] if sum(score >= t for score in impostor) <= far * len(impostor)]
+    return max((sum(score >= t for score in genuine) for t in allowed), default=0) / len(genuine)
 
 
 @pytest.mark.parametrize(("spread", "weighted"), [(0.6, False), (1.2, False), (1.2, True)])
@@ -110,20 +110,20 @@ def test_both_protocols_against_loops(
     ranks: dict[int, list[float]] = {1: [], 5: [], 10: []}
     tpir: dict[float, list[float]] = {0.1: [], 0.25: []}
     for gallery in made.galleries:
-        people = {made.subject[each] for each in gallery}
+        people = {made.subject[template] for template in gallery}
         places, mates, strangers = [], [], []
         for probe in made.probes:
-            cosines = {made.subject[each]: float(vector[probe] @ vector[each]) for each in gallery}
+            cosines = {made.subject[template]: float(vector[probe] @ vector[template]) for template in gallery}
             if made.subject[probe] not in people:
                 strangers.append(max(cosines.values()))
                 continue
             mate = cosines[made.subject[probe]]
-            places.append(1 + sum(each > mate for each in cosines.values()))
+            places.append(1 + sum(cosine > mate for cosine in cosines.values()))
             mates.append(mate)
         for rank, values in ranks.items():
             values.append(sum(place <= rank for place in places) / len(places))
         for fpir, values in tpir.items():
-            allowed = [t for t in mates if sum(each >= t for each in strangers) <= fpir * len(strangers)]
+            allowed = [t for t in mates if sum(score >= t for score in strangers) <= fpir * len(strangers)]
             hits = [sum(m >= t and p == 1 for m, p in zip(mates, places, strict=True)) for t in allowed]
             values.append(max(hits, default=0) / len(mates))
     for rank, values in ranks.items():
@@ -139,14 +139,14 @@ def test_both_protocols_against_loops(
     own: list[float] = []
     places = []
     for probe in made.probes:
-        cosines = {made.subject[each]: float(vector[probe] @ vector[each]) for each in everyone}
+        cosines = {made.subject[template]: float(vector[probe] @ vector[template]) for template in everyone}
         own.append(cosines.pop(made.subject[probe]))
         others += cosines.values()
-        places.append(1 + sum(each > own[-1] for each in cosines.values()))
+        places.append(1 + sum(cosine > own[-1] for cosine in cosines.values()))
     for rank in (1, 5, 10):
         assert found[f"rank{rank}_official"] == pytest.approx(sum(p <= rank for p in places) / 64, abs=1e-12)
     for fpir, k in ((0.1, 7), (0.25, 16), (0.01, 1)):  # the least whole number from 6.4, 16 and 0.64
-        matched = sum(each > sorted(others)[-k] for each in own)
+        matched = sum(score > sorted(others)[-k] for score in own)
         assert found[f"tpir_official@fpir={rate(fpir)}"] == pytest.approx(matched / 64, abs=1e-12)
 
     assert outcome.counts["images_embedded"] == outcome.counts["images"] == len(made.faces)

@@ -61,8 +61,8 @@ def test_val_at_a_far_agrees_with_a_search_over_all_thresholds(far: float) -> No
     found = val_at_far(distances, same, far, fold)
     assert found is not None
     vals, fars = [], []
-    for each in range(5):
-        others, own = fold != each, fold == each
+    for held_out in range(5):
+        others, own = fold != held_out, fold == held_out
         able = [d for d in distances[others] if np.mean(distances[others & ~same] <= d) <= far]
         vals.append(np.mean(distances[own & same] <= max(able)))
         fars.append(np.mean(distances[own & ~same] <= max(able)))

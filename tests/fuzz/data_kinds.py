@@ -76,7 +76,7 @@ def _read_images(folder: Path) -> object:
     from kdface.datasets.images import decode, read_bytes
 
     sized = ImageFolder(folder / "faces", size=(_SIDE, _SIDE))
-    whole = [tried(partial(lambda key: decode(read_bytes(sized.root / key), key), each)) for each in sized.keys]
+    whole = [tried(partial(lambda key: decode(read_bytes(sized.root / key), key), key)) for key in sized.keys]
     return [every(sized), whole]
 
 
@@ -168,7 +168,7 @@ def _read_lists(folder: Path) -> object:
         return [pairs.among(["Ada/1.jpg", "Bo/Bo_0001.png"]).left, pairs.right, pairs.same, pairs.fold]
 
     lists = ((read_lfw_pairs, "view2.txt"), (read_lfw_pairs, "view1.txt"), (read_mfr2_pairs, "mfr2.txt"))
-    return [tried(partial(one, *each)) for each in lists]
+    return [tried(partial(one, *files)) for files in lists]
 
 
 def _landmarks(folder: Path) -> None:
@@ -205,7 +205,7 @@ def _read_ijb(folder: Path) -> object:
     protocol = TemplateRecognition(faces, detector_score=True)
     rows = np.random.default_rng(0).normal(size=(len(faces), 4))
     outcome = protocol.evaluate(lambda dataset, keys, mirror=True: rows)  # type: ignore[arg-type]
-    return [every(faces), {name: each.to_dict() for name, each in outcome.metrics.items()}]
+    return [every(faces), {name: metric.to_dict() for name, metric in outcome.metrics.items()}]
 
 
 class _Faces:
@@ -270,7 +270,7 @@ def _read_weights(folder: Path) -> object:
     from kdface.teachers import from_weights
 
     names = ("w.pt", "w.safetensors")
-    return [tried(partial(lambda name: from_weights(_network(), folder / name).fingerprint, each)) for each in names]
+    return [tried(partial(lambda name: from_weights(_network(), folder / name).fingerprint, name)) for name in names]
 
 
 KINDS = [

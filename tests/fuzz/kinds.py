@@ -65,8 +65,8 @@ def _add(value: object, made: Any) -> None:
             _add(value[key], made)
     elif isinstance(value, list | tuple):
         made.update(b"[")
-        for each in value:
-            _add(each, made)
+        for item in value:
+            _add(item, made)
         made.update(b"]")
     else:
         made.update(repr(value).encode("utf-8", "surrogatepass"))

@@ -92,10 +92,10 @@ def _spoil(path: Path, rng: Random) -> str:
     beside = (_NOTE, f"../{_NOTE}", f"./{_NOTE}", str(path.parent / _NOTE), "/dev/zero", "/etc/hostname", "")
     other: Any = rng.choice(
         [
-            *(("", each) for each in beside),
+            *(("", file) for file in beside),
             *(
-                (each, "")
-                for each in ("huge matrix", "huge constant", "one row", "doubles", "no numbers", "two outputs")
+                (change, "")
+                for change in ("huge matrix", "huge constant", "one row", "doubles", "no numbers", "two outputs")
             ),
         ]
     )

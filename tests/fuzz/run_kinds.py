@@ -127,7 +127,7 @@ def _read_exported(folder: Path) -> object:
     import kdface
 
     loaded = [partial(kdface.load, folder / f"network{suffix}", "cpu") for suffix in (".pt", ".safetensors")]
-    return [tried(lambda each=each: each().embed(_pixels())) for each in loaded]  # type: ignore[misc]
+    return [tried(lambda network=network: network().embed(_pixels())) for network in loaded]  # type: ignore[misc]
 
 
 def _spoil_exported(path: Path, rng: Random) -> str:
@@ -169,7 +169,7 @@ def _read_finished(folder: Path) -> object:
     from kdface.commands.reproduce import compare
     from kdface.reports.summary import summary
 
-    first, second = (RunFolder(each) for each in sorted(folder.glob("runs/fuzz/*")))
+    first, second = (RunFolder(path) for path in sorted(folder.glob("runs/fuzz/*")))
     return [
         tried(lambda: command("run", str(first.root))),
         tried(lambda: command("config", "diff", str(first.root), str(second.root))),
@@ -213,8 +213,8 @@ def _read_table(folder: Path) -> object:
     runs = sorted(folder.glob("runs/fuzz/*"))
     definition = read_definition(folder / "table.yaml")
     collected = collect(definition, lambda words: RunFolder(runs["x=1" in words]))
-    refusals.extend(each.why for each in collected.missing if each.why not in ("not run", "not evaluated"))
-    assert not any(_LEAKED.search(each.why) for each in collected.missing)
+    refusals.extend(cell.why for cell in collected.missing if cell.why not in ("not run", "not evaluated"))
+    assert not any(_LEAKED.search(cell.why) for cell in collected.missing)
     table = tabulate(definition, collected, folder)
     return [render(table) for render in (csv_text, html, latex, markdown)]
 
@@ -242,10 +242,10 @@ def _make_sweep(folder: Path) -> None:
     stopped = make_run(runs, tree, None, log="went on\n\x1b[2Jand on\n")
     assert fingerprint(tree)[:8] in stopped.name
     fail(RunFolder(runs / "fuzz" / "failed"), "the loss diverged")
-    for number, each in enumerate((*done, stopped, runs / "fuzz" / "failed", runs / "fuzz" / "waiting")):
+    for number, run in enumerate((*done, stopped, runs / "fuzz" / "failed", runs / "fuzz" / "waiting")):
         point = {"head.margin": f"0.{number}", "seed": "0"}
         words = [f"{key}={value}" for key, value in point.items()]
-        ledger.write(Entry(each.relative_to(runs).as_posix(), words, point, base="abcd1234"))
+        ledger.write(Entry(run.relative_to(runs).as_posix(), words, point, base="abcd1234"))
 
 
 def _read_sweep(folder: Path) -> object:
@@ -257,7 +257,7 @@ def _read_sweep(folder: Path) -> object:
     tree = _tree(folder, 3)
     new = Entry("fuzz/new", [], {"head.margin": "0.9", "seed": "0"}, base="ffff0000")
     sweeps = read_sweeps(folder / "runs")
-    refusals.extend(each["problem"] for each in sweeps if each["problem"])
+    refusals.extend(sweep["problem"] for sweep in sweeps if sweep["problem"])
     said = tried(lambda: command("sweep", "status", str(root)))
     assert isinstance(said, str)
     refusals.extend(line for line in said.splitlines() if "damaged" in line or "cannot be read" in line)

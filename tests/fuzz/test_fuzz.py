@@ -65,15 +65,17 @@ def read_all(folder: Path, jobs: list[str]) -> Iterator[dict[str, Any]]:
 
 def told(found: list[dict[str, Any]]) -> str:
     """A line a kind with its counts, then what is wrong."""
-    counts = Counter((each["kind"], each["outcome"]) for each in found)
-    outcomes = sorted({outcome for _, outcome in counts}, key=lambda each: (each not in _GOOD, each))
-    rows = [f"{'kind':<12} " + " ".join(f"{each:>9}" for each in outcomes)]
+    counts = Counter((record["kind"], record["outcome"]) for record in found)
+    outcomes = sorted({outcome for _, outcome in counts}, key=lambda outcome: (outcome not in _GOOD, outcome))
+    rows = [f"{'kind':<12} " + " ".join(f"{outcome:>9}" for outcome in outcomes)]
     rows += [
-        f"{kind:<12} " + " ".join(f"{counts[kind, each] or '-':>9}" for each in outcomes)
-        for kind in dict.fromkeys(each["kind"] for each in found)
+        f"{kind:<12} " + " ".join(f"{counts[kind, outcome] or '-':>9}" for outcome in outcomes)
+        for kind in dict.fromkeys(record["kind"] for record in found)
     ]
-    wrong = [each for each in found if each["outcome"] not in _GOOD]
-    return "\n".join([*rows, *(f"{each['kind']}:{each['seed']}:1 {each['damage']}\n{each['said']}" for each in wrong)])
+    wrong = [record for record in found if record["outcome"] not in _GOOD]
+    return "\n".join(
+        [*rows, *(f"{record['kind']}:{record['seed']}:1 {record['damage']}\n{record['said']}" for record in wrong)]
+    )
 
 
 def fuzz(folder: Path, total: int, slow: bool) -> None:
@@ -84,9 +86,9 @@ def fuzz(folder: Path, total: int, slow: bool) -> None:
     jobs = [f"{kind.name}:{seed}:{max(1, round(total * kind.share / shares))}" for kind in kinds]
     found = list(read_all(folder, jobs))
     print(f"\n{told(found)}")
-    assert all(each["outcome"] in _GOOD for each in found), told(found)
+    assert all(record["outcome"] in _GOOD for record in found), told(found)
     for kind in kinds:  # what refuses nothing has not been damaged
-        mine = [each["outcome"] for each in found if each["kind"] == kind.name]
+        mine = [record["outcome"] for record in found if record["kind"] == kind.name]
         assert mine and (len(mine) < 30 or "refused" in mine), f"{kind.name}: nothing is refused"
 
 

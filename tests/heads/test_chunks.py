@@ -44,15 +44,15 @@ def test_loss_and_gradients_are_those_of_the_logits(make_head: Callable[[int, in
     other = copy.deepcopy(head)
     other.keeps_logits = False  # type: ignore[assignment]
     found = []
-    for each in (head, other):
+    for layer in (head, other):
         torch.manual_seed(7)
         x, y = _batch()
         x.requires_grad_()
         for _ in range(2):  # the second pass starts on the sphere, and comes before the first one's gradient is asked
-            out = each(x, y)
-        assert (out.kept is None) == (chunked and each is other) and not out.cosine.requires_grad
-        gradients = torch.autograd.grad(3.0 * out.loss, [x, *each.parameters()])
-        found.append((out.loss.detach(), out.cosine, out.accuracy(y), *gradients, *each.state_dict().values()))
+            out = layer(x, y)
+        assert (out.kept is None) == (chunked and layer is other) and not out.cosine.requires_grad
+        gradients = torch.autograd.grad(3.0 * out.loss, [x, *layer.parameters()])
+        found.append((out.loss.detach(), out.cosine, out.accuracy(y), *gradients, *layer.state_dict().values()))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
 

@@ -42,8 +42,8 @@ def test_formula() -> None:
     w, (q,), b = head.weight.tolist(), head.regressor.weight.tolist(), head.regressor.bias.item()
     entropy, cosines, predicted = 0.0, [], []
     for f, label in zip(x.tolist(), y.tolist(), strict=True):
-        norms = [math.sqrt(sum(v * v for v in f)) * math.sqrt(sum(v * v for v in each)) for each in w]
-        row = [sum(p * v for p, v in zip(f, each, strict=True)) / norm for each, norm in zip(w, norms, strict=True)]
+        norms = [math.sqrt(sum(v * v for v in f)) * math.sqrt(sum(v * v for v in weight)) for weight in w]
+        row = [sum(p * v for p, v in zip(f, weight, strict=True)) / norm for weight, norm in zip(w, norms, strict=True)]
         logits = [8 * (math.cos(math.acos(c) + 0.5) if j == label else c) for j, c in enumerate(row)]
         entropy += (math.log(sum(math.exp(v) for v in logits)) - logits[label]) / len(x)
         cosines.append(row)
@@ -75,7 +75,7 @@ def test_gradient_against_finite_differences() -> None:
     head = made()
     x, y = batch(8)
     ratio = torch.tensor(ratios(head(x, y).cosine, y), dtype=torch.float64)
-    state = {name: each.detach().clone() for name, each in head.named_parameters()}
+    state = {name: parameter.detach().clone() for name, parameter in head.named_parameters()}
 
     def held(x: Tensor) -> Tensor:
         cosine = x @ state["weight"].T / x.norm(dim=1, keepdim=True) / state["weight"].norm(dim=1)
@@ -100,7 +100,7 @@ def test_the_regression_learns_the_ratio_and_leaves_the_classes_alone() -> None:
     head = made()
     x, y = batch()
     plain = made(quality_weight=0.0)
-    a, b = (torch.autograd.grad(each(x, y).loss, each.weight)[0] for each in (head, plain))
+    a, b = (torch.autograd.grad(module(x, y).loss, module.weight)[0] for module in (head, plain))
     torch.testing.assert_close(a, b)
     head(x, y).loss.backward()
     off = head.quality(x).detach() - torch.tensor(ratios(head(x, y).cosine, y), dtype=torch.float64)

@@ -96,7 +96,9 @@ def test_output(make_head: MakeHead) -> None:
     assert out.logits.shape == (6, 5) and out.cosine.shape == (6, 5)
     assert not out.cosine.requires_grad
     centers = head.weight.detach().view(5, -1, 8)
-    naive = [[max(float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for b in each) for each in centers] for a in x]
+    naive = [
+        [max(float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for b in center) for center in centers] for a in x
+    ]
     torch.testing.assert_close(out.cosine, torch.tensor(naive), atol=1e-6, rtol=0.0)
 
 
@@ -110,7 +112,7 @@ def test_output(make_head: MakeHead) -> None:
         (CRFIQA, 64.0),
         (partial(SphereFaceR, scale=20.0), 20.0),
     ],
-    ids=lambda each: getattr(each, "__name__", ""),
+    ids=lambda made: getattr(made, "__name__", ""),
 )
 def test_logits_have_no_margin(make_head_of: MakeHead, scale: float | str | None) -> None:
     """By loops over classes, in eval mode, where the weights may be off the sphere."""
@@ -123,15 +125,15 @@ def test_logits_have_no_margin(make_head_of: MakeHead, scale: float | str | None
     assert isinstance(head, Classifier)
     found = softmax(head.logits(x), 1)
     for row, probabilities in zip(x.tolist(), found.tolist(), strict=True):
-        length = math.sqrt(sum(each * each for each in row))
+        length = math.sqrt(sum(value * value for value in row))
         logits = []
         for place, weight in enumerate(head.weight.tolist()):
             product = sum(a * b for a, b in zip(row, weight, strict=True))
-            cosine = product / length / math.sqrt(sum(each * each for each in weight))
+            cosine = product / length / math.sqrt(sum(value * value for value in weight))
             factor = length if scale == "norm" else scale
             logits.append(product + head.bias[place].item() if scale is None else factor * cosine)  # type: ignore
-        total = sum(math.exp(each - max(logits)) for each in logits)
-        assert probabilities == pytest.approx([math.exp(each - max(logits)) / total for each in logits], abs=1e-5)
+        total = sum(math.exp(logit - max(logits)) for logit in logits)
+        assert probabilities == pytest.approx([math.exp(logit - max(logits)) / total for logit in logits], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_published_numbers() -> None:
         out = head(x, torch.tensor([0]))
         logits = [64 * math.cos(angle + margin), 64 * math.sin(angle)]
         assert out.logits[0].tolist() == pytest.approx(logits, abs=1e-9)
-        entropy = math.log(sum(math.exp(each - logits[1]) for each in logits)) + logits[1] - logits[0]
+        entropy = math.log(sum(math.exp(logit - logits[1]) for logit in logits)) + logits[1] - logits[0]
         assert out.loss.item() == pytest.approx(entropy + 35 * g, rel=1e-12)
 
 

@@ -87,7 +87,7 @@ def _rank(rank: int, folder: str) -> None:
     for name in HEADS:
         (head,) = shard_heads(model := torch.nn.ModuleDict({"head": PartialFC(_head(name), 1.0)}), rank, 2)
         assert model._ddp_params_and_buffers_to_ignore == ["head.weight"]
-        embedding, label = (each[rows] for each in _batch())
+        embedding, label = (tensor[rows] for tensor in _batch())
         embedding.requires_grad_()
         out = head(embedding, label)
         to_embedding, to_weight = torch.autograd.grad(out.loss, [embedding, head.weight])
@@ -102,7 +102,7 @@ def _rank(rank: int, folder: str) -> None:
     head = PartialFC(_head("cosface"), 0.3)
     head.shard(rank, 2)
     head.generator = torch.Generator().manual_seed(rank)
-    embedding, label = (each[rows] for each in _batch())
+    embedding, label = (tensor[rows] for tensor in _batch())
     out = head(embedding, label)
     found["sampled"] = {"loss": out.loss.detach(), "logits": out.logits.detach()}
     torch.save(found, f"{folder}/{rank}.pt")
@@ -132,15 +132,15 @@ def test_two_ranks_come_to_the_loss_and_gradients_of_the_head_on_the_whole_batch
         torch.testing.assert_close(whole, expected["accuracy"], msg=name)
         torch.testing.assert_close(one["state"]["weight"], expected["after"], msg=name)
     _, label = _batch()
-    sampled = [each["sampled"] for each in ranks]
+    sampled = [rank["sampled"] for rank in ranks]
     # Rank 0 keeps classes 0-4, three of which are shown; rank 1 keeps 5-10, of which 5, 9 and 10 are.
-    assert [each["logits"].shape for each in sampled] == [(8, 3), (8, 3)]
+    assert [rank["logits"].shape for rank in sampled] == [(8, 3), (8, 3)]
     columns = {0: 0, 1: 1, 4: 2, 5: 3, 9: 4, 10: 5}
-    logits = torch.cat([each["logits"] for each in sampled], dim=1)
-    target = torch.tensor([columns[int(each)] for each in label])
+    logits = torch.cat([rank["logits"] for rank in sampled], dim=1)
+    target = torch.tensor([columns[int(person)] for person in label])
     wanted = torch.nn.functional.cross_entropy(logits, target)
-    for each in sampled:
-        torch.testing.assert_close(each["loss"], wanted)
+    for result in sampled:
+        torch.testing.assert_close(result["loss"], wanted)
 
 
 def test_positives_are_kept_and_negatives_drawn_evenly() -> None:

@@ -23,7 +23,7 @@ S = 8.0
 
 
 def length(row: Sequence[float]) -> float:
-    return math.sqrt(sum(each * each for each in row))
+    return math.sqrt(sum(value * value for value in row))
 
 
 def cosines(x: Sequence[float], w: Rows) -> list[float]:
@@ -43,7 +43,7 @@ def adaface(x: Rows, w: Rows, labels: Sequence[int], fixed: Fixed) -> float:
         z = min(max(0.333 * (norm - mean) / (std + 1e-3), -1.0), 1.0)
         found = cosines(row, w)
         found[y] = math.cos(min(max(math.acos(found[y]) - 0.4 * z, 0.0), math.pi)) - (0.4 + 0.4 * z)
-        logits.append([S * each for each in found])
+        logits.append([S * cosine for cosine in found])
     return cross_entropy(logits, labels)
 
 
@@ -55,7 +55,7 @@ def curricularface(x: Rows, w: Rows, labels: Sequence[int], fixed: Fixed) -> flo
         found = cosines(row, w)
         theta = math.acos(found[y]) + 0.5
         own = math.cos(theta) if theta <= math.pi else found[y] - 0.5 * math.sin(0.5)
-        logits.append([S * (each * (t + each) if each > math.cos(theta) else each) for each in found])
+        logits.append([S * (cosine * (t + cosine) if cosine > math.cos(theta) else cosine) for cosine in found])
         logits[-1][y] = S * own
     return cross_entropy(logits, labels)
 
@@ -67,7 +67,7 @@ def subcenter(x: Rows, w: Rows, labels: Sequence[int], fixed: Fixed) -> float:
         found = cosines(row, w)
         best = [max(found[3 * place : 3 * place + 3]) for place in range(len(w) // 3)]
         best[y] = math.cos(min(math.acos(best[y]) + 0.5, math.pi))
-        logits.append([S * each for each in best])
+        logits.append([S * value for value in best])
     return cross_entropy(logits, labels)
 
 
@@ -89,7 +89,7 @@ def combined(m1: float, m2: float, m3: float, limit: float = 1.0) -> Slow:
             found = cosines(row, w)
             theta = m1 * math.acos(found[y]) + m2
             own = math.cos(theta) if theta <= math.pi else (found[y] - m2 * math.sin(m2) if m1 == 1 else -1.0)
-            logits.append([0.0 if each > limit else S * each for each in found])
+            logits.append([0.0 if cosine > limit else S * cosine for cosine in found])
             logits[-1][y] = S * (own - m3)
         return cross_entropy(logits, labels)
 

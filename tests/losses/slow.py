@@ -15,8 +15,8 @@ Triple = tuple[int, int, int]
 
 def toy() -> tuple[Tensor, Tensor]:
     """Six unit vectors in the plane, three of each of two people: float64 embeddings, labels."""
-    angles = [math.radians(each) for each in (0, 11, 43, 20, 34, 70)]
-    points = [[math.cos(each), math.sin(each)] for each in angles]
+    angles = [math.radians(degrees) for degrees in (0, 11, 43, 20, 34, 70)]
+    points = [[math.cos(angle), math.sin(angle)] for angle in angles]
     return torch.tensor(points, dtype=torch.float64), torch.tensor([0, 0, 0, 1, 1, 1])
 
 
@@ -31,7 +31,7 @@ def noise(images: int, people: int, seed: int = 0, size: int = 5) -> tuple[Tenso
 
 def listed(triplets: Triplets) -> list[Triple]:
     """Triplets as tuples of numbers."""
-    rows = zip(*(each.tolist() for each in triplets), strict=True)
+    rows = zip(*(triplet.tolist() for triplet in triplets), strict=True)
     return [(int(anchor), int(positive), int(negative)) for anchor, positive, negative in rows]
 
 
@@ -53,13 +53,13 @@ def kind(distances: Tensor, triple: Triple, margin: float) -> str:
 
 
 def of_kind(distances: Tensor, labels: Tensor, margin: float, wanted: str) -> list[Triple]:
-    return [each for each in every_triplet(labels) if kind(distances, each, margin) == wanted]
+    return [triplet for triplet in every_triplet(labels) if kind(distances, triplet, margin) == wanted]
 
 
 def first_of_each_pair(triples: list[Triple], key: Callable[[Triple], float]) -> list[Triple]:
     """Of each pair's triplets the one with the smallest key, the first of equals."""
     best: dict[tuple[int, int], Triple] = {}
-    for each in triples:
-        if each[:2] not in best or key(each) < key(best[each[:2]]):
-            best[each[:2]] = each
+    for triplet in triples:
+        if triplet[:2] not in best or key(triplet) < key(best[triplet[:2]]):
+            best[triplet[:2]] = triplet
     return list(best.values())

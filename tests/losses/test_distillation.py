@@ -23,8 +23,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def softened(row: list[float], temperature: float) -> list[float]:
     top = max(row)
-    powers = [math.exp((each - top) / temperature) for each in row]
-    return [each / sum(powers) for each in powers]
+    powers = [math.exp((value - top) / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
 
 
 def huber(x: float, y: float) -> float:
@@ -82,8 +82,8 @@ def test_label_smoothing_identity_of_ckd() -> None:
     q, p = softened(other[0].tolist(), t), softened(logits[0].tolist(), 1.0)
     smooth = [((c == 4) + t * q[c]) / (1 + t) for c in range(9)]
     cross = -sum(a * math.log(b) for a, b in zip(smooth, p, strict=True))
-    sparsity = t * t * math.log(sum(each ** (1 / t) for each in p))
-    entropy = -sum(each * math.log(each) for each in q)
+    sparsity = t * t * math.log(sum(probability ** (1 / t) for probability in p))
+    entropy = -sum(probability * math.log(probability) for probability in q)
     found = F.cross_entropy(logits, label) + tempered_kl(logits, other, t)
     assert float(found) == pytest.approx((1 + t) * cross + sparsity - t * t * entropy, rel=1e-12)
 
@@ -138,7 +138,7 @@ def slow_rkd_distance(student: Tensor, teacher: Tensor) -> float:
     rows = [student.tolist(), teacher.tolist()]
     n = len(rows[0])
     pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
-    means = [sum(distance(each[i], each[j]) for i, j in pairs) / len(pairs) for each in rows]
+    means = [sum(distance(row[i], row[j]) for i, j in pairs) / len(pairs) for row in rows]
     apart = [
         huber(distance(rows[0][i], rows[0][j]) / means[0], distance(rows[1][i], rows[1][j]) / means[1])
         for i, j in pairs
@@ -159,12 +159,12 @@ def slow_rkd_angle(student: Tensor, teacher: Tensor) -> float:
 
 
 def slow_similarity_preserving(student: Tensor, teacher: Tensor) -> float:
-    rows = [each.flatten(1).tolist() for each in (student, teacher)]
+    rows = [maps.flatten(1).tolist() for maps in (student, teacher)]
     n = len(rows[0])
     total = 0.0
     for i in range(n):
         grams = [[sum(a * b for a, b in zip(x[i], x[j], strict=True)) for j in range(n)] for x in rows]
-        units = [[each / distance(gram, [0.0] * n) for each in gram] for gram in grams]
+        units = [[product / distance(gram, [0.0] * n) for product in gram] for gram in grams]
         total += distance(*units) ** 2
     return total / n**2
 
@@ -176,7 +176,7 @@ def slow_probabilistic_transfer(student: Tensor, teacher: Tensor) -> float:
     for i in range(n):
         others = [j for j in range(n) if j != i]
         near = [[(cosine(x[i], x[j]) + 1) / 2 for j in others] for x in rows]
-        p, q = ([each / sum(row) for each in row] for row in near)
+        p, q = ([value / sum(row) for value in row] for row in near)
         total += sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
     return total / n
 
@@ -291,9 +291,9 @@ def test_attention_transfer_against_a_loop() -> None:
         total = 0.0
         for n in range(2):
             maps = []
-            for each in (student, teacher):
+            for side in (student, teacher):
                 flat = [
-                    sum(abs(float(each[n, c, y, x])) ** p for c in range(each.shape[1]))
+                    sum(abs(float(side[n, c, y, x])) ** p for c in range(side.shape[1]))
                     for y in range(4)
                     for x in range(5)
                 ]
@@ -361,13 +361,13 @@ def test_variational_information_is_least_at_the_mean_square() -> None:
     teacher = draw(400, 2, seed=5).float() * torch.tensor([0.3, 2.0])
     student = torch.zeros(400, 1)
     squares = teacher.square().mean(0).tolist()
-    for scales in ((-1.0, 0.7), tuple(math.log(math.expm1(each - 1e-5)) for each in squares)):
+    for scales in ((-1.0, 0.7), tuple(math.log(math.expm1(square - 1e-5)) for square in squares)):
         with torch.no_grad():
             vid.scale.copy_(torch.tensor(scales))
         vid.zero_grad()
         vid(student, teacher).backward()
         assert vid.scale.grad is not None
-        variances = [math.log1p(math.exp(each)) + 1e-5 for each in scales]
+        variances = [math.log1p(math.exp(scale)) + 1e-5 for scale in scales]
         wanted = [(1 - d / v) / v / (1 + math.exp(-a)) / 4 for a, v, d in zip(scales, variances, squares, strict=True)]
         assert vid.scale.grad.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
     assert wanted == pytest.approx([0, 0], abs=1e-6)

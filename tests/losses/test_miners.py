@@ -124,13 +124,13 @@ def test_semi_hard_and_its_fallbacks_agree_with_loops(batch: tuple[Tensor, Tenso
 
     semi = first_of_each_pair(of_kind(distances, labels, MARGIN, "semi-hard"), nearness)
     assert mined(SemiHard(), embedding, labels) == semi
-    mended = {each[:2]: each for each in semi}
+    mended = {triplet[:2]: triplet for triplet in semi}
     everything = list(every_triplet(labels))
     hardest = first_of_each_pair(everything, nearness)
     easiest = first_of_each_pair(everything, lambda triple: -nearness(triple))
     assert len(hardest) > len(semi)  # else there is nothing to fall back from
-    assert mined(SemiHard("hardest"), embedding, labels) == [mended.get(each[:2], each) for each in hardest]
-    assert mined(SemiHard("easiest"), embedding, labels) == [mended.get(each[:2], each) for each in easiest]
+    assert mined(SemiHard("hardest"), embedding, labels) == [mended.get(triplet[:2], triplet) for triplet in hardest]
+    assert mined(SemiHard("easiest"), embedding, labels) == [mended.get(triplet[:2], triplet) for triplet in easiest]
 
 
 @pytest.mark.parametrize(("batch", "seed"), BATCHES)
@@ -148,11 +148,11 @@ def test_miners_by_anchor_agree_with_loops(
         others = [n for n, name in enumerate(names) if name != names[a]]
         if not own:
             continue
-        p = (max if positive == "hardest" else min)(own, key=lambda each, row=row: row[each])  # type: ignore[misc]
+        p = (max if positive == "hardest" else min)(own, key=lambda column, row=row: row[column])  # type: ignore[misc]
         if negative == "semi_hard":
             others = [n for n in others if row[n] > row[p]]
         if others:
-            expected.append((a, p, min(others, key=lambda each, row=row: row[each])))  # type: ignore[misc]
+            expected.append((a, p, min(others, key=lambda column, row=row: row[column])))  # type: ignore[misc]
     found = one_per_anchor(squared_distances(embedding), labels, positive, negative)  # type: ignore[arg-type]
     assert listed(found) == expected
     if positive == negative == "hardest":
@@ -168,7 +168,7 @@ def test_ties() -> None:
     distances[0] = torch.tensor([0.0, 0.25, 0.25, 0.375, 0.375, 0.5, 0.5])
 
     def of_anchor(miner: Miner) -> list[Triple]:
-        return [each for each in listed(miner(distances, labels, 0.25, draws())) if each[:2] == (0, 1)]
+        return [triplet for triplet in listed(miner(distances, labels, 0.25, draws())) if triplet[:2] == (0, 1)]
 
     assert of_anchor(Hard()) == [(0, 1, 2)]  # as near as the positive: hard
     assert of_anchor(AllSemiHard()) == [(0, 1, 3), (0, 1, 4)]  # as far as positive and margin: easy
@@ -176,7 +176,7 @@ def test_ties() -> None:
     assert of_anchor(BatchHard()) == [(0, 1, 2)]
     assert of_anchor(EasyPositive()) == [(0, 1, 3)]
     for seed in range(20):
-        (triple,) = (each for each in listed(Sandberg()(distances, labels, 0.25, draws(seed))) if each[0] == 0)
+        (triple,) = (triplet for triplet in listed(Sandberg()(distances, labels, 0.25, draws(seed))) if triplet[0] == 0)
         assert triple[2] in (2, 3, 4)
 
 
@@ -200,7 +200,7 @@ def _agrees(counts: dict[int, int], shares: dict[int, float], rounds: int) -> No
 
 def test_random_draws_negatives_of_all_pairs_uniformly() -> None:
     embedding, labels = toy()
-    pairs = [each[:2] for each in mined(Random(), embedding, labels)]
+    pairs = [triplet[:2] for triplet in mined(Random(), embedding, labels)]
     assert pairs == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (3, 4), (3, 5), (4, 3), (4, 5), (5, 3), (5, 4)]
     _agrees(_counts(Random(), toy(), (4, 3), 600), {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, 600)
 
@@ -208,7 +208,7 @@ def test_random_draws_negatives_of_all_pairs_uniformly() -> None:
 def test_sandbergs_rule_draws_among_violating_negatives_of_unordered_pairs() -> None:
     """From the sheet's distances: anchor 1, positive 2, D = .3039: .0246 and .1590 are below .5039, .9699 is not."""
     embedding, labels = toy()
-    pairs = [each[:2] for each in mined(Sandberg(), embedding, labels)]
+    pairs = [triplet[:2] for triplet in mined(Sandberg(), embedding, labels)]
     assert pairs == [(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)]
     _agrees(_counts(Sandberg(), toy(), (1, 2), 600), {3: 0.5, 4: 0.5, 5: 0.0}, 600)
     apart = normalize(torch.tensor([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.01]]))
@@ -280,7 +280,8 @@ def test_rows_in_another_order_give_the_same_triplets() -> None:
     shuffled = torch.randperm(40, generator=draws(7))
     for miner in (SemiHard(), AllSemiHard(), BatchHard(), EasyPositive()):
         back = [
-            tuple(int(shuffled[row]) for row in each) for each in mined(miner, embedding[shuffled], labels[shuffled])
+            tuple(int(shuffled[row]) for row in triplet)
+            for triplet in mined(miner, embedding[shuffled], labels[shuffled])
         ]
         assert sorted(back) == sorted(mined(miner, embedding, labels))
 

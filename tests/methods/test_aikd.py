@@ -65,7 +65,7 @@ def test_both_terms_by_hand(kind: str) -> None:
         / (sum(a * a for a in one) * sum(b * b for b in other)) ** 0.5
         for one, other in zip(student.tolist(), target.tolist(), strict=True)
     ]
-    assert terms["representation"].value.item() == pytest.approx(sum(1 - each for each in cosines) / 5, rel=1e-4)
+    assert terms["representation"].value.item() == pytest.approx(sum(1 - cosine for cosine in cosines) / 5, rel=1e-4)
     graded = method.backbone
     assert isinstance(graded, Graded)
     scores = graded.regression(student)[:, 0].tolist()
@@ -103,7 +103,9 @@ def test_what_is_not_trainable_is_frozen_with_its_statistics() -> None:
     assert isinstance(graded, Graded)
     before = {name: value.clone() for name, value in graded.backbone.state_dict().items()}
     method.train()
-    optimizer = torch.optim.SGD([each for group in method.parameter_groups() for each in group["params"]], lr=0.5)
+    optimizer = torch.optim.SGD(
+        [parameter for group in method.parameter_groups() for parameter in group["params"]], lr=0.5
+    )
     loss = sum(term.value for term in method.terms(_batch()).values())
     assert isinstance(loss, torch.Tensor)
     torch.autograd.backward(loss)
@@ -215,7 +217,7 @@ def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
         return train(job, folder, *rest)
 
     monkeypatch.setattr("kdface.runs.train.train", seen)
-    tiny = [each for each in TINY if not each.startswith(("dataset", "evaluation"))]
+    tiny = [word for word in TINY if not word.startswith(("dataset", "evaluation"))]
     words = [*tiny, "evaluation=none", "dataset=image_folder", "dataset.root=people", "dataset.size=[32,32]"]
     words += ["method=aikd", "teacher=quality/mated_cosine", f"teacher.run={teacher_run}", "paths.runs=runs"]
     said = kdface("train", *words, "dataset.on_error=raise")

@@ -33,17 +33,17 @@ def test_the_last_hundred_tensors_are_trained(name: str) -> None:
     tree = compose(company("experiment", f"aikd/{name}")).tree
     graded = _graded(tuple(tree["method"]["trainable"]))
     tensors = dict(graded.backbone.named_parameters())
-    assert (len(tensors), sum(each.numel() for each in tensors.values())) == (463, 65_156_160)
+    assert (len(tensors), sum(tensor.numel() for tensor in tensors.values())) == (463, 65_156_160)
     last = list(tensors)[-100:]
     assert last[0] == "layer3.22.bn3.bias"
-    assert sum(tensors[each].numel() for each in last) == 34_236_416
+    assert sum(tensors[name].numel() for name in last) == 34_236_416
     # of these, the scale of the last BatchNorm is held at 1
-    trained = [name for name, each in tensors.items() if each.requires_grad]
-    assert trained == [each for each in last if each != "features.weight"]
+    trained = [name for name, tensor in tensors.items() if tensor.requires_grad]
+    assert trained == [name for name in last if name != "features.weight"]
 
 
 def test_the_quality_head_as_published() -> None:
-    assert sum(each.numel() for each in _graded(("fc",)).regression.parameters()) == 526_337
+    assert sum(parameter.numel() for parameter in _graded(("fc",)).regression.parameters()) == 526_337
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "small"])

@@ -30,8 +30,8 @@ def ckd(**options: Any) -> CKD:
     torch.manual_seed(0)
     inputs = options.pop("inputs", INPUTS)
     networks: dict[str, nn.Module] = {
-        role: iresnet_nano(8, 0.0, each.size, channels=(8, 8, 8, 16), blocks=(1, 1, 1, 1))
-        for role, each in inputs.items()
+        role: iresnet_nano(8, 0.0, preprocessing.size, channels=(8, 8, 8, 16), blocks=(1, 1, 1, 1))
+        for role, preprocessing in inputs.items()
     }
     heads: dict[str, nn.Module] = {role: Softmax(8, 5) for role in inputs}
     return CKD(networks, heads, inputs["student"], inputs, Views("periocular", "face"), **options)
@@ -63,7 +63,7 @@ def slow_kl(teacher: Tensor, student: Tensor, tau: float) -> float:
     """tau^2 / N sum over rows of sum_c q_c log(q_c / p_c), by its definition in float64."""
     total = 0.0
     for t, s in zip(teacher.detach().double(), student.detach().double(), strict=True):
-        q, p = (torch.exp(each / tau) / torch.exp(each / tau).sum() for each in (t, s))
+        q, p = (torch.exp(logits / tau) / torch.exp(logits / tau).sum() for logits in (t, s))
         total += float((q * (q / p).log()).sum())
     return tau**2 * total / len(teacher)
 
@@ -185,7 +185,7 @@ def test_the_parts_of_either_head_s_loss_are_recorded() -> None:
     method, given = ckd(), batch()
     terms = method.terms(given)
     record = method.noted
-    periocular, face = (each.detach() for each in logits(method, given))
+    periocular, face = (logit.detach() for logit in logits(method, given))
     for name, other, divergence in (("periocular", face, TERMS[2]), ("face", periocular, TERMS[3])):
         q = (other / 2.5).softmax(1)
         entropy = -(2.5**2) * float((q * q.log()).sum(1).mean())
@@ -249,7 +249,7 @@ def test_averaged_weights_are_evaluated_and_shipped_whole() -> None:
     for key, value in shipped.items():
         name = f"shared.{key}" if f"shared.{key}" in before else f"own.student.{key}"
         assert torch.equal(value, before[name]), key
-    assert not any(each.training for each in method.averaged.modules())
+    assert not any(module.training for module in method.averaged.modules())
 
 
 def test_two_eyes_on_one_trunk() -> None:
@@ -258,7 +258,7 @@ def test_two_eyes_on_one_trunk() -> None:
     method, given = ckd(inputs=same), batch()
     method.views = Views("periocular", "periocular")
     passed: list[int] = []
-    stem = next(each for each in method.pair.shared.modules() if isinstance(each, nn.Conv2d))
+    stem = next(module for module in method.pair.shared.modules() if isinstance(module, nn.Conv2d))
     stem.register_forward_hook(lambda *_: passed.append(1))
     assert set(method.terms(given)) == set(TERMS)
     assert len(passed) == 1
@@ -281,7 +281,7 @@ def test_mistakes() -> None:
 def test_the_shipped_choice_states_every_parameter_with_its_default() -> None:
     text = (conf_folder() / "method" / "ckd.yaml").read_text("utf-8")
     stated = yaml.safe_load(text)["method"]
-    known = {name: each.default for name, each in parameters(CKD).items()}
+    known = {name: parameter.default for name, parameter in parameters(CKD).items()}
     assert stated.pop("_target_") == "kdface.methods.CKD"
     assert stated.pop("views") == {"student": "periocular", "teacher": "face"}
     for injected in ("networks", "heads", "preprocessing", "inputs", "views"):

@@ -132,7 +132,7 @@ def weights(run: Path) -> dict[str, Any]:
     return dict(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
 
 
-@pytest.mark.parametrize("experiment", [each for each in OFFICIAL if each != "ckd"])
+@pytest.mark.parametrize("experiment", [name for name in OFFICIAL if name != "ckd"])
 def test_official_configurations_differ_in_the_method_alone(experiment: str) -> None:
     """CKD sheet 6: the seven have one budget and data; each is to `official` what its small namesake is to `ckd`."""
     small_one, official, plain = (

@@ -56,7 +56,7 @@ def test_both_terms_by_hand() -> None:
     target = small_network(seed=7)(_pixels(batch.views["clean"]))
     total = 0.0
     for one, other in zip(student.tolist(), target.tolist(), strict=True):
-        length = [sum(v * v for v in each) ** 0.5 for each in (one, other)]
+        length = [sum(v * v for v in embeddings) ** 0.5 for embeddings in (one, other)]
         total += sum((a / length[0] - b / length[1]) ** 2 for a, b in zip(one, other, strict=True))
     assert terms["distillation"].value.item() == pytest.approx(total / (5 * 8), rel=1e-5)
     assert terms["distillation"].weight == 100.0 * 8 / 512  # lambda is published for 512 components
@@ -76,8 +76,8 @@ def test_the_teacher_is_frozen_and_no_part_of_the_method() -> None:
     network = small_network(seed=7).train()
     teacher = Teacher(network, SMALL)
     method = _method(teacher)
-    own = {id(each) for each in method.parameters()}
-    assert not any(id(each) in own for each in network.parameters())
+    own = {id(parameter) for parameter in method.parameters()}
+    assert not any(id(parameter) in own for parameter in network.parameters())
     assert not any("teacher" in name for name in method.state_dict())
     method.train()
     assert not any(module.training for module in network.modules())
@@ -85,7 +85,7 @@ def test_the_teacher_is_frozen_and_no_part_of_the_method() -> None:
     loss = sum(term.value * term.weight for term in method.terms(_batch()).values())
     assert isinstance(loss, torch.Tensor)
     torch.autograd.backward(loss)
-    assert all(each.grad is None for each in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -107,11 +107,11 @@ def test_before_guidance_begins_ranks_find_a_gradient_of_the_projection_and_it_d
     loss = method.head(method.backbone(_pixels(_batch().views["masked"])), _batch().label).loss
     assert term.value.item() == pytest.approx(loss.item(), rel=1e-5)
     torch.autograd.backward(term.value)
-    trained = [each for each in method.parameters() if each.requires_grad]
-    assert trained and all(each.grad is not None for each in trained)
-    assert not any(each.grad.any() for each in method.projection.parameters() if each.grad is not None)
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    assert trained and all(parameter.grad is not None for parameter in trained)
+    assert not any(parameter.grad.any() for parameter in method.projection.parameters() if parameter.grad is not None)
     method.on_before_optimizer_step(torch.optim.SGD(trained, 0.1, weight_decay=0.1))
-    assert all(each.grad is None for each in method.projection.parameters())
+    assert all(parameter.grad is None for parameter in method.projection.parameters())
 
 
 @pytest.mark.parametrize("options", [{}, {"raise_epoch": 1, "raise_when_stable": 5}])

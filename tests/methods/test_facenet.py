@@ -190,7 +190,7 @@ def test_a_batch_without_active_triplets_has_no_loss_and_no_gradient() -> None:
     assert term.value.item() == 0
     assert float(method.noted["active_fraction"]) == 0
     assert float(method.noted["hard_fraction"]) == float(method.noted["semi_hard_fraction"]) == 0
-    assert not any(each.grad.any() for each in method.parameters() if each.grad is not None)
+    assert not any(parameter.grad.any() for parameter in method.parameters() if parameter.grad is not None)
 
 
 def test_a_collapsed_embedding_stops_with_a_diagnosis_and_one_that_recovers_does_not() -> None:
@@ -294,7 +294,7 @@ def test_a_batch_that_lost_its_triplets_with_broken_images_has_no_loss(labels: l
     assert {name: float(value) for name, value in method.noted.items()} == {"triplets": 0}
 
 
-@pytest.mark.parametrize("miner", [SemiHard(), All(), Random(), BatchHard()], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("miner", [SemiHard(), All(), Random(), BatchHard()], ids=lambda miner: type(miner).__name__)
 def test_a_step_sorts_the_negatives_once(monkeypatch: pytest.MonkeyPatch, miner: Miner) -> None:
     """And the record says what `kinds` says by itself."""
     sorts: list[Tensor] = []
@@ -338,7 +338,7 @@ def test_a_broken_image_is_told_where_ranks_would_wait_for_each_other(monkeypatc
 def test_the_shipped_choice_states_every_parameter_with_its_default() -> None:
     text = (conf_folder() / "method" / "facenet.yaml").read_text("utf-8")
     stated = yaml.safe_load(text)["method"]
-    known = {name: each.default for name, each in parameters(FaceNet).items()}
+    known = {name: parameter.default for name, parameter in parameters(FaceNet).items()}
     assert stated.pop("_target_") == "kdface.methods.FaceNet"
     assert stated.pop("views") == {"student": "image"}
     assert stated.pop("miner") == {"_target_": "kdface.losses.SemiHard"}

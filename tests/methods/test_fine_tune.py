@@ -98,7 +98,9 @@ def test_frozen_statistics_stay_and_the_rest_is_trained() -> None:
     method = _method()
     method.freeze_parts(["backbone.layer1", "backbone.bn2.weight"])
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    optimizer = torch.optim.SGD([each for each in method.parameters() if each.requires_grad], 0.1, weight_decay=0.1)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in method.parameters() if parameter.requires_grad], 0.1, weight_decay=0.1
+    )
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     method.train()
     loss = method.head(method.backbone(images), torch.tensor([0, 1, 2, 0])).loss  # type: ignore[misc]
@@ -112,7 +114,7 @@ def test_frozen_statistics_stay_and_the_rest_is_trained() -> None:
 def test_rates_by_the_longest_name() -> None:
     method = _planned(_method(), lr_scale={"backbone": 0.1, "backbone.layer4": 0.5, "backbone.*.bias": 2.0})
     plan = method.configure_optimizers()["optimizer"]
-    rates = {id(each): group["lr"] for group in plan.param_groups for each in group["params"]}
+    rates = {id(parameter): group["lr"] for group in plan.param_groups for parameter in group["params"]}
     names = {name: value for name, value in method.named_parameters() if name != ALWAYS}
     assert len(rates) == len(names) == sum(len(group["params"]) for group in plan.param_groups)
     for name, value in names.items():

@@ -34,7 +34,7 @@ def weights(kdface: Kdface, runs: Path, *words: str) -> dict[str, Tensor]:
 
 
 def length(values: dict[str, Tensor]) -> float:
-    return float(torch.cat([each.double().flatten() for each in values.values()]).norm())
+    return float(torch.cat([value.double().flatten() for value in values.values()]).norm())
 
 
 @pytest.mark.parametrize("parts", ["", "trainer.accumulate_grad_batches=2"])

@@ -135,7 +135,9 @@ def test_the_gradient_reaches_the_new_network_alone() -> None:
     new.requires_grad_()
     torch.autograd.backward(method.loss(new, labels))
     assert new.grad is not None and new.grad.any()
-    assert method.teacher is not None and all(each.grad is None for each in method.teacher.network.parameters())
+    assert method.teacher is not None and all(
+        parameter.grad is None for parameter in method.teacher.network.parameters()
+    )
     assert not any("teacher" in name for name in method.state_dict())
 
 
@@ -333,7 +335,7 @@ def test_a_second_stage_that_would_never_come(kdface: Kdface, trained: dict[str,
 
 def test_the_shipped_choice_states_every_parameter_with_its_default() -> None:
     stated = yaml.safe_load((conf_folder() / "method" / "harmonic.yaml").read_text("utf-8"))["method"]
-    known = {name: each.default for name, each in parameters(Harmonic).items()}
+    known = {name: parameter.default for name, parameter in parameters(Harmonic).items()}
     assert stated.pop("_target_") == "kdface.methods.Harmonic"
     assert stated.pop("views") == {"student": "image", "teacher": "image"}
     assert stated.pop("miner") == {"_target_": "kdface.losses.SemiHard"}

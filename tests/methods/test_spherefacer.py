@@ -55,10 +55,10 @@ def test_the_averaged_copy_is_what_is_embedded_and_is_never_trained() -> None:
     method.add_average()
     method.train()
     assert method.averaged is not None and not method.averaged.training
-    assert all(not each.requires_grad for each in method.averaged.parameters())
+    assert all(not parameter.requires_grad for parameter in method.averaged.parameters())
     with torch.no_grad():
-        for each in method.averaged.parameters():
-            each.zero_()
+        for parameter in method.averaged.parameters():
+            parameter.zero_()
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(method.embed(images, method.preprocessing), torch.zeros(2, 8))
 

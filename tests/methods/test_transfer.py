@@ -77,8 +77,8 @@ def test_logits_by_hand() -> None:
     teacher = _computed(7, "face") @ _head(8).weight.T
     total = 0.0
     for one, other in zip(student.tolist(), teacher.tolist(), strict=True):
-        p, q = ([math.exp(z / 2) for z in each] for each in (other, one))
-        p, q = ([z / sum(each) for z in each] for each in (p, q))
+        p, q = ([math.exp(z / 2) for z in logits] for logits in (other, one))
+        p, q = ([z / sum(powers) for z in powers] for powers in (p, q))
         total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
     assert term.value.item() == pytest.approx(4 * total / 5, rel=1e-4)
     assert term.weight == 2.0  # guidance as it is: it is not lambda of unit embeddings
@@ -89,7 +89,7 @@ def test_attention_by_hand() -> None:
     expected = 0.0
     for stage in transfer.stages:
         maps = [_computed(0, "eyes", stage), _computed(7, "face", stage)]
-        vectors = [F.normalize((each**2).sum(1).flatten(1)) for each in maps]
+        vectors = [F.normalize((feature**2).sum(1).flatten(1)) for feature in maps]
         expected += ((vectors[0] - vectors[1]) ** 2).mean().item()
     assert _method(transfer).terms(_batch())["distillation"].value.item() == pytest.approx(expected, rel=1e-4)
 
@@ -124,7 +124,7 @@ def test_the_gradient_reaches_the_student_alone(transfer: Any) -> None:
     assert method.teacher is not None
     method.terms(_batch())["distillation"].value.backward()  # type: ignore[no-untyped-call]
     assert method.backbone.conv1.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
-    assert all(each.grad is None for each in method.teacher.network.parameters())
+    assert all(parameter.grad is None for parameter in method.teacher.network.parameters())
 
 
 def test_a_stage_that_there_is_not() -> None:

@@ -47,7 +47,7 @@ def _val(far: float) -> float | None:
 
 
 def _cmc() -> NDArray[np.float64]:
-    names = [str(each) for each in PEOPLE]
+    names = [str(person) for person in PEOPLE]
     ranks = mate_ranks(EMBEDDINGS[:24], names[:24], EMBEDDINGS[24:], names[24:])
     return cmc(ranks, 5)
 

@@ -51,8 +51,8 @@ def test_one_process_finds_what_the_reference_does(name: str, batch: int) -> Non
     case = CASES[name]
     metric = case.make()
     feed(metric, case, ALL, batch, keyed=False)
-    for each in (metric, pickle.loads(pickle.dumps(metric)), metric.clone()):
-        found = each.compute()
+    for instance in (metric, pickle.loads(pickle.dumps(metric)), metric.clone()):
+        found = instance.compute()
         assert found.dtype == torch.float64
         assert found.tolist() == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
     assert metric.higher_is_better is not None and metric.full_state_update is False
@@ -76,8 +76,8 @@ def test_two_processes_find_what_the_reference_does(two: Pool, name: str, parts:
     if parts == "padded" and not case.keyed:
         pytest.skip("sums do not know their rows")
     found = two.starmap(compute_part, [(name, parts)] * 2, chunksize=1)
-    for each in found:
-        assert each == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
+    for value in found:
+        assert value == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
 
 
 def test_a_collection_keeps_the_pairs_once() -> None:

@@ -20,8 +20,8 @@ def test_a_whole_file_is_computed(tmp_path: Path) -> None:
     means = ((PIXELS.astype(np.float64) - 127.5) / 127.5).mean((1, 2))
     expected = means @ np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
     found = kdface.load(tmp_path / "n.onnx", "cpu").embed(PIXELS)
-    for each in (found, expected):
-        each /= np.linalg.norm(each, axis=1, keepdims=True)
+    for rows in (found, expected):
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -96,14 +96,14 @@ def test_pairs_and_people(recogniser: Recogniser, faces: Path) -> None:
     assert one.score == pytest.approx(cosines[0, 5], abs=1e-6)
     assert one.same == (cosines[0, 5] >= 0.2) and one.threshold == 0.2
     several = recogniser.verify(files[:3], files[3:6], threshold=one.score)
-    assert [each.score for each in several] == pytest.approx(np.diag(cosines[:3, 3:6]), abs=1e-6)
+    assert [candidate.score for candidate in several] == pytest.approx(np.diag(cosines[:3, 3:6]), abs=1e-6)
     people = [file.parent.name for file in files]
     found = recogniser.identify(faces, pixels, top=3, threshold=0.5)
-    for row, each in enumerate(found):  # the slow way: every image of every person
+    for row, answer in enumerate(found):  # the slow way: every image of every person
         best = {name: max(cosines[row, k] for k in range(len(files)) if people[k] == name) for name in set(people)}
-        assert [candidate.name for candidate in each.candidates] == sorted(best, key=lambda name: -best[name])
-        assert each.candidates[0].name == people[row] and each.candidates[0].score == pytest.approx(1)
-        assert each.known is True and each.probe == str(row)
+        assert [candidate.name for candidate in answer.candidates] == sorted(best, key=lambda name: -best[name])
+        assert answer.candidates[0].name == people[row] and answer.candidates[0].score == pytest.approx(1)
+        assert answer.known is True and answer.probe == str(row)
     assert recogniser.identify({"ada": pixels[:2]}, [files[0]])[0].known is None
 
 

@@ -115,7 +115,7 @@ class Browser:
                     messages.append(params["entry"]["text"])
                 case "Network.requestWillBeSent":
                     requests.append(params["request"]["url"])
-        return Seen(dom, messages, [each for each in requests if each.startswith(("http", "ws", "ftp"))])
+        return Seen(dom, messages, [request for request in requests if request.startswith(("http", "ws", "ftp"))])
 
     def _renew(self) -> None:
         """A page that knows nothing of those before."""

@@ -68,7 +68,7 @@ def make_run(
         {"kind": "train", "step": 10 * (k + 1), "epoch": k, "loss": loss, "lr": 0.1, "time": 1.0 + k}
         for k, loss in enumerate(losses)
     ]
-    (root / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    (root / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if log:
         (root / "output.log").write_text(log)
     tests: dict[str, Any] = dict(arrays or {})

@@ -89,9 +89,9 @@ def test_a_papers_columns_are_measured_by_the_run_or_by_their_evaluation(name: s
         run = compose_in(hydra, [*definition.overrides, *(row.overrides or ()), "seed=0"]).tree
         for evaluation in evaluations:
             later = compose_in(hydra, [f"evaluation={evaluation}"], around=run).tree if evaluation else run
-            for each in rows if evaluation else [row]:
-                missing = _tests_of(definition, each, evaluation) - set(later["evaluation"])
-                assert not missing, (each.label, evaluation, missing)
+            for read in rows if evaluation else [row]:
+                missing = _tests_of(definition, read, evaluation) - set(later["evaluation"])
+                assert not missing, (read.label, evaluation, missing)
 
 
 def _tests_of(definition: Definition, row: Row, evaluation: str) -> set[str]:

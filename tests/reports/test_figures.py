@@ -97,7 +97,7 @@ def test_histograms_have_area_one_over_common_bins() -> None:
         areas.append(float((values * np.diff(bins)).sum()))
         edges.append(bins.tolist())
     assert areas == pytest.approx([1.0] * len(areas))
-    assert all(each == edges[0] for each in edges)
+    assert all(edge == edges[0] for edge in edges)
     assert [text.get_text() for text in figure.axes[0].texts] == ["impostor", "genuine"]
 
 

@@ -60,7 +60,7 @@ def test_consistency_draws_every_image_and_the_diagonal() -> None:
     aligned, perturbed = np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.4, 0.7])
     figure = consistency_figure(aligned, perturbed, spearman=0.9876, what="misaligned, p = 3")
     axes = figure.axes[0]
-    (points,) = (each for each in axes.collections if isinstance(each, PathCollection))
+    (points,) = (collection for collection in axes.collections if isinstance(collection, PathCollection))
     assert np.asarray(points.get_offsets()) == pytest.approx(np.stack([aligned, perturbed], axis=1))
     assert axes.get_xlim() == axes.get_ylim()
     (diagonal,) = axes.get_lines()

@@ -19,7 +19,7 @@ from tests.reports.folders import LATER, config, make_run, make_showcase
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
 _VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
-_LINES = (f"document.querySelector('#{each} .js-line')" for each in ("roc", "cmc", "edc", "learning", "det"))
+_LINES = (f"document.querySelector('#{chart} .js-line')" for chart in ("roc", "cmc", "edc", "learning", "det"))
 DRAWN = f"!!({' && '.join(_LINES)} && document.querySelector('#map-charts .point'))"
 
 
@@ -167,7 +167,7 @@ def test_what_is_drawn_first_leaves_no_chart_empty(browser: Browser, tmp_path: P
     page = tmp_path / "report.html"
     page.write_text(report(Reader(tmp_path / "runs").runs(), "two kinds"), encoding="utf-8")
     drawn = ("roc", "cmc")
-    browser.open(page, until=" && ".join(f"!!document.querySelector('#{each} .js-line')" for each in drawn))
+    browser.open(page, until=" && ".join(f"!!document.querySelector('#{chart} .js-line')" for chart in drawn))
     names = browser.evaluate("[...ticked].map((group) => D.groups[group].name)")
     assert names == ["pairs8", "pairs7", "pairs6", "pairs5", "pairs4", "who0", "who1"]
 
@@ -214,7 +214,7 @@ def test_titles_of_axes_keep_apart(browser: Browser, tmp_path: Path) -> None:
     pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
     keys = [f"trainer__key_{letter}_with_a_long_name" for letter in "abc"]
     for seed, key in enumerate(keys):
-        changes: dict[str, Any] = {each: float(each == key) for each in keys}
+        changes: dict[str, Any] = {name: float(name == key) for name in keys}
         tree = config(tmp_path, seed=seed, **changes)
         make_run(tmp_path, tree, {"lfw/accuracy": 0.9 + 0.01 * seed})
     page = tmp_path / "report.html"
@@ -247,7 +247,7 @@ def test_dark_where_that_is_preferred(browser: Browser, showcase: Path) -> None:
 
 def _brightness(colour: str) -> float:
     """0 to 255, of "rgb(r, g, b)"."""
-    return sum(float(each) for each in colour.strip("rgba()").split(",")[:3]) / 3
+    return sum(float(channel) for channel in colour.strip("rgba()").split(",")[:3]) / 3
 
 
 def test_by_keyboard(browser: Browser, showcase: Path) -> None:

@@ -78,5 +78,5 @@ def test_the_rows_of_published_tables(table: str, pairs: dict[Any, Any]) -> None
     labels = [row.label if isinstance(next(iter(pairs)), str) else place for place, row in enumerate(rows)]
     flats = [{key: value for key, value in flatten(tree).items() if key != "name"} for tree in trees]
     found = _twins(flats)
-    assert {labels[each["with"]]: labels[each["without"]] for each in found} == pairs
-    assert all(not each["also"] for each in found)
+    assert {labels[gain["with"]]: labels[gain["without"]] for gain in found} == pairs
+    assert all(not gain["also"] for gain in found)

@@ -61,4 +61,4 @@ def test_a_job_that_fails_changes_the_report(tmp_path: Path) -> None:
     waiting = reader.state()
     fail(folder, "no")
     assert without != waiting != reader.state() and reader.state() == reader.state()
-    assert [each["counts"] for each in reader.sweeps()] == [{"failed": 1}]
+    assert [sweep["counts"] for sweep in reader.sweeps()] == [{"failed": 1}]

@@ -44,7 +44,7 @@ def _tree(runs: Path, head: str, seed: int, **changes: Any) -> dict[str, Any]:
 
 def _locate(runs: Path) -> Any:
     def locate(overrides: Sequence[str]) -> RunFolder:
-        given = dict(each.split("=") for each in overrides)
+        given = dict(override.split("=") for override in overrides)
         tree = _tree(runs, given["head"], int(given["seed"]))
         from kdface.config.fingerprint import fingerprint
 
@@ -219,7 +219,7 @@ def test_missing_cells_say_the_command(tmp_path: Path) -> None:
     assert "| NormFace | — |" in text
     assert "kdface train head=normface seed=0   # NormFace, seed 0: not run" in text
     assert "kdface train head=normface seed=1   # NormFace, seed 1: not finished" in text
-    assert [each.what for each in table.missing] == [f"NormFace, seed {seed}" for seed in range(3)]
+    assert [cell.what for cell in table.missing] == [f"NormFace, seed {seed}" for seed in range(3)]
 
 
 def test_fewer_seeds_are_told(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_evaluations_made_from_other_folders_share_a_column(tmp_path: Path) -> N
         "columns: [{label: b, metric: cfp/accuracy, evaluation: cfp}]"
     )
     (values,) = collect(_definition(tmp_path, text), _found(folders)).values.values()
-    assert {seed: each.value for seed, each in values.items()} == {0: 0.75, 1: 0.75}
+    assert {seed: value.value for seed, value in values.items()} == {0: 0.75, 1: 0.75}
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_runs_in_two_folders_with_their_recognition_networks_share_a_column(tmp_
         "columns: [{label: LFW, metric: lfw/accuracy}]"
     )
     found = collect(_definition(tmp_path, text), lambda overrides: RunFolder(folders[overrides[-1]]))
-    assert {seed: each.value for seed, each in found.values[0, 0].items()} == {0: 0.9, 1: 0.9}
+    assert {seed: cell.value for seed, cell in found.values[0, 0].items()} == {0: 0.9, 1: 0.9}
     for seed, weights in ((0, "aa"), (1, "bb")):  # the same run by name, trained anew in between
         results = folders[f"seed={seed}"] / "results.json"
         choices = {"lfw": {"recognition": f"weights {weights}"}}

@@ -62,7 +62,7 @@ def _table(folder: Path, rows: Mapping[str, Sequence[Arrays]], tests: Mapping[st
 
 
 def _line(figure: Figure, label: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    (line,) = (each for each in figure.axes[0].get_lines() if each.get_label() == label)
+    (line,) = (line for line in figure.axes[0].get_lines() if line.get_label() == label)
     return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
 
 
@@ -118,7 +118,7 @@ def test_rows_of_tests_of_their_own_share_a_figure_and_the_baseline_is_grey(tmp_
     assert list(figures) == ["lfw_each_roc", "lfw_each_det"]
     assert _line(figures["lfw_each_roc"], "faces")[1][0] == 0.75
     assert _line(figures["lfw_each_roc"], "eyes")[1][0] == 0.25
-    lines = {str(each.get_label()): each.get_color() for each in figures["lfw_each_roc"].axes[0].get_lines()}
+    lines = {str(line.get_label()): line.get_color() for line in figures["lfw_each_roc"].axes[0].get_lines()}
     assert lines["faces"] == BASELINE != lines["eyes"]
 
 

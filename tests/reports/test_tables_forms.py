@@ -50,7 +50,7 @@ def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
     _fill(tmp_path / "runs")
     rows = list(csv.DictReader(io.StringIO(csv_text(_table(tmp_path, tmp_path / "runs")))))
     assert [row["row"] for row in rows] == ["Arc|Face", "CosFace", "NormFace", "Nobody's"]
-    assert [float(each) for each in rows[1]["values"].split()] == list(VALUES["cosface"].values())
+    assert [float(value) for value in rows[1]["values"].split()] == list(VALUES["cosface"].values())
     assert float(rows[0]["published"]) == pytest.approx(0.995)
     assert rows[1]["provenance"] == "secondary: printed elsewhere"
     assert rows[1]["wins"] == "yes" and rows[2]["wins"] == "no"

@@ -55,9 +55,10 @@ def _hostile() -> Table:
         note=f"[{'unbroken' * 40} {UNKNOWN}",
     )
     columns = [
-        each.model_copy(update={"group": ("*", "[g]", "_" * 90)[k // 2]}) for k, each in enumerate(definition.columns)
+        column.model_copy(update={"group": ("*", "[g]", "_" * 90)[k // 2]})
+        for k, column in enumerate(definition.columns)
     ]
-    rows = [each.model_copy(update={"group": "[" * (k // 3)}) for k, each in enumerate(definition.rows)]
+    rows = [row.model_copy(update={"group": "[" * (k // 3)}) for k, row in enumerate(definition.rows)]
     return _filled(definition.model_copy(update={"rows": tuple(rows), "columns": tuple(columns)}), Path("/nowhere"))
 
 
@@ -81,7 +82,7 @@ def _log(folder: Path, parts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _too_wide(said: str) -> list[str]:
-    return [each for each in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said) if float(each) > 1]
+    return [points for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said) if float(points) > 1]
 
 
 def test_every_table_of_the_experiments_compiles_within_the_page(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_every_table_of_the_experiments_compiles_within_the_page(tmp_path: Path)
         parts[f"{path}, no run"] = latex(tabulate(definition, Collected(), path.parent))
     said = _log(tmp_path, parts)
     assert len(said) > 20
-    assert {name: wide for name, each in said.items() if (wide := _too_wide(each))} == {}
+    assert {name: wide for name, log in said.items() if (wide := _too_wide(log))} == {}
 
 
 def test_a_hostile_table_compiles_within_the_page(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_means_and_gains_over_steps(tmp_path: Path) -> None:
     assert line.get_ydata() == pytest.approx(gain.mean(1))
     heights = below.collections[0].get_paths()[0].vertices[:, 1]
     intervals = [stats.ttest_1samp(seeds, 0).confidence_interval(0.95) for seeds in gain]
-    assert heights.max() == pytest.approx(max(each.high for each in intervals))
-    assert heights.min() == pytest.approx(min(each.low for each in intervals))
+    assert heights.max() == pytest.approx(max(interval.high for interval in intervals))
+    assert heights.min() == pytest.approx(min(interval.low for interval in intervals))
 
 
 def test_without_a_baseline_only_the_values_are_drawn(tmp_path: Path) -> None:

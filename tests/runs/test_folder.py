@@ -85,7 +85,7 @@ def test_a_run_of_other_crops_refuses_the_evaluation(finished: Path, kdface: Kdf
 def test_a_test_set_follows_the_size_of_the_runs_images(finished: Path, kdface: Kdface) -> None:
     few = ["people=4", "images_per_person=4"]
     words = [
-        f"evaluation.toy_pairs.{word}" for word in (*(f"dataset.{each}" for each in few), "folds=2", "pairs_per_fold=4")
+        f"evaluation.toy_pairs.{word}" for word in (*(f"dataset.{key}" for key in few), "folds=2", "pairs_per_fold=4")
     ]
     said = kdface("evaluate", f"run={finished}", "evaluation=toy_pairs", *words, "evaluation.toy_pairs.fars=[0.25]")
     assert said.code == 0, said.err
@@ -133,9 +133,9 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished: Path) -> N
 
     def plain(value: Any) -> bool:
         if isinstance(value, dict):
-            return all(plain(each) for each in (*value.keys(), *value.values()))
+            return all(plain(item) for item in (*value.keys(), *value.values()))
         if isinstance(value, list | tuple):
-            return all(plain(each) for each in value)
+            return all(plain(item) for item in value)
         return value is None or isinstance(value, torch.Tensor | str | int | float | bool)
 
     assert plain(content)

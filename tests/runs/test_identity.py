@@ -180,7 +180,7 @@ def test_a_repaired_image_joins_the_run_and_leaves_no_trace_in_the_weights(
     assert only_run(tmp_path / "runs") == run
     assert same(run, undisturbed)
     noted = json.loads((run / "data.json").read_text())["train"]["changes"]
-    assert [(each["step"], each["images"]) for each in noted] == [(1, [f"{broken.parent.name}/{broken.name}"])]
+    assert [(record["step"], record["images"]) for record in noted] == [(1, [f"{broken.parent.name}/{broken.name}"])]
 
 
 def test_a_run_goes_on_without_broken_images_and_with_them_when_repaired(
@@ -195,7 +195,7 @@ def test_a_run_goes_on_without_broken_images_and_with_them_when_repaired(
     assert only_run(tmp_path / "runs") == run
     results = json.loads((run / "results.json").read_text())
     assert results["resumed_at"] == 1
-    assert [each.partition(":")[0] for each in results["skipped"]] == [f"{broken.parent.name}/{broken.name}"]
+    assert [line.partition(":")[0] for line in results["skipped"]] == [f"{broken.parent.name}/{broken.name}"]
     assert "this run is finished" in kdface("train", *WORDS, "dataset.on_error=skip").out
     # Left out in every epoch so far, the image has not been used: repaired, it may join.
     unfinished(run)
@@ -302,4 +302,4 @@ def test_a_longer_run_that_cannot_go_on_says_why_it_begins_anew(
     assert kdface("train", *WORDS, *words, *longer).code == 0
     assert told in caplog.text
     results = [json.loads(file.read_text()) for file in (tmp_path / "runs").rglob("results.json")]
-    assert [each["resumed_at"] for each in results] == [None, None]
+    assert [result["resumed_at"] for result in results] == [None, None]

@@ -65,9 +65,9 @@ def test_two_ranks_with_half_the_batch_each_come_to_the_weights_of_one_rank(meth
     torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=0, atol=1e-12)
     preprocessing = Preprocessing.from_dict(one["kdface"]["preprocessing"])
     untrained = build_method(one["kdface"]["config"], preprocessing, 8, None).named_parameters()
-    assert max(float((one["state_dict"][name] - each).abs().max().detach()) for name, each in untrained) > 5e-3
-    records = [[each for each in read(run / "metrics.jsonl") if each["kind"] == "train"] for run in runs]
-    assert [each["step"] for each in records[1]] == list(range(1, 21))
+    assert max(float((one["state_dict"][name] - weight).abs().max().detach()) for name, weight in untrained) > 5e-3
+    records = [[record for record in read(run / "metrics.jsonl") if record["kind"] == "train"] for run in runs]
+    assert [record["step"] for record in records[1]] == list(range(1, 21))
     for ours, whole in zip(records[1], records[0], strict=True):
         assert ours["loss"] == pytest.approx(whole["loss"], abs=1e-12)
         accuracies = [name for name in whole if name.startswith("accuracy")]
@@ -99,15 +99,15 @@ def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path
         (run,) = {file.parent for file in tmp_path.glob("parts/**/DONE")}.difference(seen)
         seen.append(run)
     about = json.loads((run / "environment.json").read_text())
-    assert about["world_size"] == 1 and [each["world_size"] for each in about["resumed"]] == [2]
+    assert about["world_size"] == 1 and [resumption["world_size"] for resumption in about["resumed"]] == [2]
     said = command("train", *words, "trainer.max_epochs=3", f"paths.runs={tmp_path}/straight", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     straight = only_run(tmp_path / "straight")
-    parts, whole = (torch.load(each / "checkpoints/last.ckpt", weights_only=True) for each in (run, straight))
+    parts, whole = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (run, straight))
     assert parts["kdface"]["step"] == whole["kdface"]["step"] == 12
     assert parts["state_dict"]["head.weight"].shape == (6, 8)
     torch.testing.assert_close(parts["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
-    momenta = [each["optimizer_states"][0]["state"] for each in (parts, whole)]
+    momenta = [part["optimizer_states"][0]["state"] for part in (parts, whole)]
     assert momenta[0].keys() == momenta[1].keys()
     for index, state in momenta[1].items():
         expected = state["momentum_buffer"]

@@ -83,7 +83,7 @@ def test_a_killed_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path
     for name, value in expected.items():
         assert value.numpy().tobytes() == found[name].numpy().tobytes(), name
     assert records(run) == records(undisturbed)
-    results = [json.loads((each / "results.json").read_text())["metrics"] for each in (run, undisturbed)]
+    results = [json.loads((folder / "results.json").read_text())["metrics"] for folder in (run, undisturbed)]
     assert results[0] == results[1]
 
 

@@ -133,7 +133,7 @@ def test_results_that_were_emptied_are_told_and_measured_again(
     assert kdface("run", str(run)).code == 0
     assert json.loads((run / "results.json").read_text())["metrics"] == before
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [each["kind"] for each in records].count("evaluation") == 1
+    assert [record["kind"] for record in records].count("evaluation") == 1
     assert kdface("evaluate", f"run={run}").code == 0
     file = run / "evaluations" / "mine" / "results.json"
     file.write_text("{")

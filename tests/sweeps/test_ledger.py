@@ -17,7 +17,8 @@ from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 from kdface.sweeps import marks
-from kdface.sweeps.ledger import Entry, Ledger, State, entry
+from kdface.sweeps.ledger import Entry, Ledger, State
+from kdface.sweeps.ledger import entry as made_entry
 from kdface.sweeps.table import status, write_results
 from tests.conftest import Kdface
 
@@ -40,11 +41,11 @@ def _job(ledger: Ledger, margin: float, seed: int, **base: Any) -> tuple[Entry, 
     tree["optimizer"].update(base)
     folder = RunFolder(ledger.runs / "m" / f"seed{seed}-{fingerprint(tree)[:8]}")
     overrides = [f"head.margin={margin}", f"seed={seed}", f"paths.runs={ledger.runs}"]
-    return entry(ledger.runs, folder, tree, overrides, ["head.margin", "seed"]), tree
+    return made_entry(ledger.runs, folder, tree, overrides, ["head.margin", "seed"]), tree
 
 
-def _finish(ledger: Ledger, each: Entry, tree: dict[str, Any], value: float) -> None:
-    folder = ledger.folder(each)
+def _finish(ledger: Ledger, entry: Entry, tree: dict[str, Any], value: float) -> None:
+    folder = ledger.folder(entry)
     folder.root.mkdir(parents=True)
     folder.config.write_text(yaml.safe_dump(tree))
     folder.results.write_text(json.dumps({"metrics": {"t/eer": {"value": value, "std": None}}, "train_seconds": 3}))
@@ -64,35 +65,35 @@ def test_a_ledger_is_found_by_name_and_swept_keys_whatever_their_values(tmp_path
 
 
 def test_states_are_read_from_the_run_folder(ledger: Ledger) -> None:
-    each, tree = _job(ledger, 0.4, 0)
-    ledger.write(each)
-    folder = ledger.folder(each)
-    assert ledger.state(each) is State.WAITING
+    entry, tree = _job(ledger, 0.4, 0)
+    ledger.write(entry)
+    folder = ledger.folder(entry)
+    assert ledger.state(entry) is State.WAITING
     folder.root.mkdir(parents=True)
-    assert ledger.state(each) is State.WAITING
+    assert ledger.state(entry) is State.WAITING
     folder.config.write_text(yaml.safe_dump(tree))
     (folder.root / "environment.json").write_text("{}")
-    assert ledger.state(each) is State.INTERRUPTED
+    assert ledger.state(entry) is State.INTERRUPTED
     with open(folder.root / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert ledger.state(each) is State.RUNNING
-    assert ledger.state(each) is State.INTERRUPTED
+        assert ledger.state(entry) is State.RUNNING
+    assert ledger.state(entry) is State.INTERRUPTED
     marks.note_failure(folder, "first")
     marks.note_failure(folder, "second")
-    assert ledger.state(each) is State.FAILED and marks.failure(folder) == "first"
+    assert ledger.state(entry) is State.FAILED and marks.failure(folder) == "first"
     marks.forget_failure(folder)
-    assert ledger.state(replace(each, pruned=True)) is State.PRUNED
+    assert ledger.state(replace(entry, pruned=True)) is State.PRUNED
     folder.mark_done()
-    assert ledger.state(replace(each, pruned=True)) is State.DONE
+    assert ledger.state(replace(entry, pruned=True)) is State.DONE
 
 
 def test_an_entry_holds_its_point_and_no_absolute_path(ledger: Ledger, tmp_path: Path) -> None:
-    each, _ = _job(ledger, 0.4, 3)
-    ledger.write(each)
-    assert each.point == {"head.margin": "0.4", "seed": "3"}
+    entry, _ = _job(ledger, 0.4, 3)
+    ledger.write(entry)
+    assert entry.point == {"head.margin": "0.4", "seed": "3"}
     for file in ledger.root.rglob("*.json"):
         assert str(tmp_path) not in file.read_text()
-    assert ledger.find(each.run) == each
+    assert ledger.find(entry.run) == entry
 
 
 def test_two_ledgers_merge_by_copying_their_runs(tmp_path: Path) -> None:
@@ -100,15 +101,15 @@ def test_two_ledgers_merge_by_copying_their_runs(tmp_path: Path) -> None:
     halves = [Ledger.of(tmp_path / name, ["m"], ["head.margin", "seed"]) for name in ("a", "b")]
     for number, margin in enumerate((0.3, 0.4)):
         for target in (both, halves[number]):
-            each, tree = _job(target, margin, 0)
-            target.write(each)
-            _finish(target, each, tree, margin / 10)
+            entry, tree = _job(target, margin, 0)
+            target.write(entry)
+            _finish(target, entry, tree, margin / 10)
     merged = tmp_path / "merged"
     for half in halves:
         shutil.copytree(half.runs, merged, dirs_exist_ok=True)
     together = Ledger.at(str(merged / "sweeps" / both.root.name))
-    for each_ledger in (both, together):
-        write_results(each_ledger)
+    for merged in (both, together):
+        write_results(merged)
     for name in ("results.csv", "results.json"):
         assert (together.root / name).read_bytes() == (both.root / name).read_bytes()
     rows = (together.root / "results.csv").read_text().splitlines()
@@ -133,9 +134,9 @@ def test_what_changed_beside_the_swept_values_is_found(ledger: Ledger) -> None:
 
 
 def test_status_shows_the_end_of_a_failed_jobs_log(ledger: Ledger) -> None:
-    each, tree = _job(ledger, 0.4, 0)
-    ledger.write(each)
-    folder = ledger.folder(each)
+    entry, tree = _job(ledger, 0.4, 0)
+    ledger.write(entry)
+    folder = ledger.folder(entry)
     folder.root.mkdir(parents=True)
     folder.config.write_text(yaml.safe_dump(tree))
     (folder.root / "output.log").write_text("\n".join(f"line {i}" for i in range(100)))
@@ -151,8 +152,8 @@ def test_a_folder_without_a_sweep_is_told_of(tmp_path: Path, ledger: Ledger) -> 
 
 
 def test_progress_and_time_left_are_those_of_the_last_two_records(ledger: Ledger) -> None:
-    each, _ = _job(ledger, 0.4, 0)
-    folder = ledger.folder(each)
+    entry, _ = _job(ledger, 0.4, 0)
+    folder = ledger.folder(entry)
     folder.root.mkdir(parents=True)
     assert str(marks.progress(folder)) == "0"
     marks.note_plan(folder, 100)
@@ -165,9 +166,9 @@ def test_progress_and_time_left_are_those_of_the_last_two_records(ledger: Ledger
 
 def test_a_damaged_job_or_result_is_one_line_of_the_status(ledger: Ledger, kdface: Kdface) -> None:
     done = [_job(ledger, margin, 0) for margin in (0.1, 0.2)]
-    for each, tree in done:
-        _finish(ledger, each, tree, 0.25)
-        ledger.write(each)
+    for entry, tree in done:
+        _finish(ledger, entry, tree, 0.25)
+        ledger.write(entry)
     ledger.folder(done[0][0]).results.write_text("{")
     (ledger.root / "jobs" / "m+broken.json").write_text('{"run": 3}')
     said = kdface("sweep", "status", str(ledger.root))

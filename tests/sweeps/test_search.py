@@ -81,7 +81,7 @@ def _search(ledger: Ledger, words: list[str], objectives: dict[str, str], n_tria
     space = Space.parse(words)
 
     def make(number: int, overrides: list[str]) -> Job:
-        point = dict(each.split("=") for each in overrides)
+        point = dict(override.split("=") for override in overrides)
         entry = Entry(run="m/" + "-".join(point.values()), point=point, base="same")
         folder = RunFolder(ledger.runs / entry.run)
         if ledger.find(entry.run) is None:
@@ -130,7 +130,7 @@ def test_the_front_of_two_objectives_is_that_of_a_plain_computation(tmp_path: Pa
     search = _search(ledger, ["x=interval(-2,2)", "y=interval(0,1)"], objectives, 30, sampler="random")
     drive(search, backend, ledger, Silent())
     assert "Pareto front" in search.summary()
-    found = {each["run"] for each in json.loads((ledger.root / "best.json").read_text())["trials"]}
+    found = {trial["run"] for trial in json.loads((ledger.root / "best.json").read_text())["trials"]}
     scored = {}
     for entry in ledger.entries():
         if ledger.folder(entry).done:
@@ -200,7 +200,7 @@ def test_two_searches_at_once_share_the_trials(tmp_path: Path) -> None:
     """Each draws what the other has not: together they make the trials that were asked for, at different points."""
     ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
     pair = [_search(ledger, ["x=interval(-1,1)"], {"t/eer": "minimize"}, 6) for _ in range(2)]
-    jobs = [each.next() for _ in range(4) for each in pair]
+    jobs = [sampler.next() for _ in range(4) for sampler in pair]
     assert [job is not None for job in jobs] == [True] * 6 + [False] * 2
     assert len({job.entry.run for job in jobs if job is not None}) == 6
     assert _states(pair[0]) == ["RUNNING"] * 6

@@ -27,11 +27,11 @@ def test_more_jobs_than_cores_get_one_core_each() -> None:
 
 def test_one_slot_for_each_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,GPU-a,6")
-    assert [each.gpus for each in divide(None, 1)] == [("1",), ("3",), ("GPU-a",), ("6",)]
-    assert [each.gpus for each in divide(None, 2)] == [("1", "3"), ("GPU-a", "6")]
-    assert [each.gpus for each in divide(3, 2)] == [("1", "3"), ("GPU-a", "6"), ("1", "3")]
+    assert [slot.gpus for slot in divide(None, 1)] == [("1",), ("3",), ("GPU-a",), ("6",)]
+    assert [slot.gpus for slot in divide(None, 2)] == [("1", "3"), ("GPU-a", "6")]
+    assert [slot.gpus for slot in divide(3, 2)] == [("1", "3"), ("GPU-a", "6"), ("1", "3")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [each.gpus for each in divide(None, 1)] == [()]
+    assert [slot.gpus for slot in divide(None, 1)] == [()]
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,24 +43,24 @@ def test_a_point_depends_on_seed_and_number_alone() -> None:
     space = Space.parse(["head.margin=interval(1.2,1.6)", "head=arcface,cosface"])
     points = [space.drawn(0, number) for number in range(20)]
     assert points[7] == space.drawn(0, 7)
-    assert len({tuple(each) for each in points}) == 20
+    assert len({tuple(point) for point in points}) == 20
     assert space.drawn(1, 7) != points[7]
 
 
 def test_draws_cover_their_range_evenly() -> None:
     space = Space.parse(["a=tag(log,interval(0.001,0.1))", "b=int(interval(1,3))", "c=range(0,10,5)"])
-    drawn = [dict(each.split("=") for each in space.drawn(0, number)) for number in range(600)]
-    a = np.log10([float(each["a"]) for each in drawn])
+    drawn = [dict(point.split("=") for point in space.drawn(0, number)) for number in range(600)]
+    a = np.log10([float(point["a"]) for point in drawn])
     assert a.min() >= -3 and a.max() <= -1
     assert abs(np.median(a) + 2) < 0.1  # uniform in log10 over (-3, -1)
     for key, values in (("b", ("1", "2", "3")), ("c", ("0", "5"))):
-        counts = [sum(each[key] == value for each in drawn) for value in values]
+        counts = [sum(point[key] == value for point in drawn) for value in values]
         assert sum(counts) == 600 and min(counts) > 600 / len(values) * 0.8
 
 
 def test_corners_hold_every_end_and_every_choice() -> None:
     space = Space.parse(["head=a,b,c", "x=interval(1,2)", "n=int(interval(4,8))"])
-    held = {each for point in space.corners() for each in point}
+    held = {word for point in space.corners() for word in point}
     assert held == {"head=a", "head=b", "head=c", "x=1.0", "x=2.0", "n=4", "n=8"}
 
 

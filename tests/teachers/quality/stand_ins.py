@@ -36,7 +36,7 @@ class Faces:
     ) -> None:
         self.images = images
         self.people = sorted(set(who))
-        self.labels = np.array([self.people.index(each) for each in who], dtype=np.int64)
+        self.labels = np.array([self.people.index(person) for person in who], dtype=np.int64)
         self.keys = [f"{name}/{row:03d}" for row, name in enumerate(who)] if keys is None else keys
         self.preprocessing = preprocessing or Preprocessing(size=(images.shape[1], images.shape[2]))
 

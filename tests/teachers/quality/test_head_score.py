@@ -23,7 +23,7 @@ def test_the_regression_of_crfiqa() -> None:
     teacher = flat_teacher()
     head = CRFIQA(6, 2)
     teacher.head = head
-    weight, bias = (each.detach().double().numpy() for each in (head.regressor.weight, head.regressor.bias))
+    weight, bias = (parameter.detach().double().numpy() for parameter in (head.regressor.weight, head.regressor.bias))
     expected = np.array(VECTORS, dtype=np.float64) @ weight[0] + bias
     assert HeadScore()(teacher, faces_of(VECTORS, "abc")).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 

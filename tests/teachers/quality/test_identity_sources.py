@@ -21,7 +21,7 @@ SOURCES = [MatedCosine(), CRFIQA(), SDDFIQA(pairs=2, repeats=3)]
 def drawn(counts: dict[str, int], seed: int = 0, reach: int = 40) -> tuple[Faces, NDArray[np.float64], list[str]]:
     """Faces, their embeddings (up to `reach` about the person's own) and their people, the people mixed."""
     rng = np.random.default_rng(seed)
-    who = [str(each) for each in rng.permutation([name for name, count in counts.items() for _ in range(count)])]
+    who = [str(name) for name in rng.permutation([name for name, count in counts.items() for _ in range(count)])]
     centres = {name: rng.integers(reach - 100, 100 - reach, 6) for name in counts}
     vectors = np.array([centres[name] + rng.integers(-reach, reach, 6) for name in who])
     return faces_of(vectors.tolist(), who), vectors.astype(np.float64), who
@@ -124,9 +124,9 @@ def test_sdd_fiqa_of_unequal_sides_in_closed_form() -> None:
     # a has one mate, at cosine 1, and three strangers, at 0, .6 and .8: WD = (1 + .4 + .2) / 3. b's cosines to its own
     # are {.6, .8}, {.8, .96} and {.6, .96}, to a's {0, 0}, {.6, .6} and {.8, .8}: WD = .7, .28 and .18.
     vectors = [[100, 0], [100, 0], [0, 100], [60, 80], [80, 60]]
-    faces = faces_of([[*each, 0, 0, 0, 0] for each in vectors], list("aabbb"))
+    faces = faces_of([[*vector, 0, 0, 0, 0] for vector in vectors], list("aabbb"))
     distance = [1.6 / 3, 1.6 / 3, 0.7, 0.28, 0.18]
-    scaled = [100 * (each - 0.18) / 0.52 for each in distance]
+    scaled = [100 * (value - 0.18) / 0.52 for value in distance]
     assert SDDFIQA(pairs=3, repeats=2)(flat_teacher(), faces).tolist() == pytest.approx(scaled, abs=1e-4)
 
 

@@ -86,7 +86,7 @@ def test_rho_is_spearmans() -> None:
     scores = [5.0, 1.0, 1.0, 8.0, 2.0, 9.0, 4.0, 7.0, -3.0]
     z = vectors.astype(np.float64)
     mated = [np.mean([cosine(z[i], z[j]) for j in range(9) if j != i and who[j] == who[i]]) for i in range(8)]
-    expected = np.corrcoef(ranks(scores[:8]), ranks([float(each) for each in mated]))[0, 1]
+    expected = np.corrcoef(ranks(scores[:8]), ranks([float(score) for score in mated]))[0, 1]
     assert expected > -2 / math.sqrt(8)
     labels = quality_labels(Given(scores), flat_teacher(), faces_of(vectors.tolist(), who))
     assert labels.rho == pytest.approx(expected, abs=1e-9) and labels.compared == 8
@@ -133,9 +133,9 @@ def test_only_a_clearly_wrong_direction_is_an_error(low: float, high: float, pas
     rng = np.random.default_rng(0)
     permutations = (rng.permutation(20).tolist() for _ in range(2000))
     scores, rho = next(
-        (each, found)
-        for each in permutations
-        if low < (found := np.corrcoef(ranks(each), ranks(mated.tolist()))[0, 1]) < high
+        (order, found)
+        for order in permutations
+        if low < (found := np.corrcoef(ranks(order), ranks(mated.tolist()))[0, 1]) < high
     )
     if passes:
         assert quality_labels(Given(scores), network, faces).rho == pytest.approx(rho, abs=1e-9)
@@ -265,5 +265,5 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
 def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDFACE_CACHE", str(tmp_path))
     quality_labels(EmbeddingNorm(), teacher(), strangers(3))
-    assert [each.name.startswith("quality-EmbeddingNorm-") for each in tmp_path.iterdir()] == [True]
+    assert [path.name.startswith("quality-EmbeddingNorm-") for path in tmp_path.iterdir()] == [True]
     assert torch.is_grad_enabled()

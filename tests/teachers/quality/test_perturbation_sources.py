@@ -27,8 +27,8 @@ def slow_faceqan(
     target = embed(clean)
     noise = generator(source.seed, "faceqan", key).random((source.copies, *clean.shape), np.float32)
     found = []
-    for each in noise:
-        y = np.clip(clean + source.epsilon * (2 * each.astype(np.float64) - 1), 0, 1)
+    for draw in noise:
+        y = np.clip(clean + source.epsilon * (2 * draw.astype(np.float64) - 1), 0, 1)
         for _ in range(source.iterations):
             b = embed(y)
             c = cosine(target, b)

@@ -69,7 +69,7 @@ def test_against_whole_forward_passes() -> None:
         network.dropout = Masked(mask.float() / 0.6)
         embeddings.append(teacher.embed(torch.from_numpy(faces.images)).double().numpy())
     for i in range(3):
-        z = [each[i] / np.linalg.norm(each[i]) for each in embeddings]
+        z = [embedding[i] / np.linalg.norm(embedding[i]) for embedding in embeddings]
         mean = np.mean([np.linalg.norm(z[s] - z[t]) for s in range(7) for t in range(s + 1, 7)])
         assert mean > 0.01
         assert found[i] == pytest.approx(2 / (1 + math.exp(mean)), rel=1e-5)
@@ -78,12 +78,12 @@ def test_against_whole_forward_passes() -> None:
 def test_draws_are_its_own_and_the_network_is_left_alone() -> None:
     network, faces = nano(), random_faces(1, 5, (32, 32))
     teacher = Teacher(network, faces.preprocessing)
-    state, before = torch.get_rng_state(), {name: each.clone() for name, each in network.state_dict().items()}
+    state, before = torch.get_rng_state(), {name: weight.clone() for name, weight in network.state_dict().items()}
     first = SERFIQ(passes=5)(teacher, faces)
     assert np.array_equal(SERFIQ(passes=5)(teacher, faces), first)
     assert not np.array_equal(SERFIQ(passes=5, seed=1)(teacher, faces), first)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
     assert not any(module.training for module in network.modules())
     # an image's score does not depend on the others
     assert SERFIQ(passes=5)(teacher, faces.taken([3])).item() == pytest.approx(first[3], rel=1e-5)

@@ -30,7 +30,7 @@ from tests.teachers.quality.stand_ins import Flat, Linear, faces_of, flat_teache
 
 def test_every_source_is_one() -> None:
     sources = [CRFIQA(), EmbeddingNorm(), FaceQAN(), FROQ(), GraFIQs(), MatedCosine(), SDDFIQA(), SERFIQ()]
-    assert all(isinstance(each, QualitySource) for each in [*sources, LabelFile(Path("labels.csv"))])
+    assert all(isinstance(source, QualitySource) for source in [*sources, LabelFile(Path("labels.csv"))])
 
 
 @pytest.mark.parametrize(
