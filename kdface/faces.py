@@ -134,7 +134,7 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     """The least-squares similarity transform (rotation, isotropic scale, shift) that maps `source` onto `target`.
 
     Closed form of Umeyama (1991) in two dimensions, without reflection. Returns a (2, 3) matrix for `cv2.warpAffine`.
-    Raises `ValueError` where the points coincide or are not finite.
+    Raises `ValueError` if the points coincide or are not finite.
     """
     src, dst = source.astype(np.float64), target.astype(np.float64)
     if not (np.isfinite(src).all() and np.isfinite(dst).all()):

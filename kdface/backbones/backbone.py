@@ -63,7 +63,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images -> (N, D) embeddings, not normalised.
 
-        Raises `ValueError` where the images are not of the size the network was built for.
+        Raises `ValueError` if the images are not of the size the network was built for.
         """
         if images.shape[1:] != (3, *self.image_size):
             raise ValueError(

@@ -98,7 +98,7 @@ class Paired(nn.Module):
 
         Where all roles are given one and the same tensor, a pooled trunk runs once, with the same results.
 
-        Raises `ValueError` where images are not of the size their network was built for.
+        Raises `ValueError` if images are not of the size their network was built for.
         """
         if not (self._trunk and self.training):
             return {role: network(images[role]) for role, network in self.networks.items()}

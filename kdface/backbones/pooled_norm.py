@@ -54,7 +54,7 @@ class PooledBatchNorm(nn.Module):
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
         """Normalise maps (N_m, C, H_m, W_m) or vectors (N_m, C), one of each modality.
 
-        Raises `ValueError` where they have other numbers of channels than the normalisation, or hold one value only.
+        Raises `ValueError` if they have other numbers of channels than the normalisation, or hold one value only.
         """
         for features in maps:
             if features.dim() < 2 or features.shape[1] != self.norm.num_features:

@@ -99,7 +99,7 @@ def digest_of(weights: Mapping[str, Tensor], about: str = "") -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. Raises `UserError` where it is none."""
+    """The tensors of a .safetensors file. Raises `UserError` if it is none."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -52,7 +52,7 @@ def _read(config: Path, time: int) -> dict[str, Any]:
 
 
 def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
-    """The run folder of a job, made where there is none."""
+    """The run folder of a job, made if there is none."""
     folder = run_folder(composed)
     about = {
         "command": [

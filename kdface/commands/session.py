@@ -51,9 +51,9 @@ class Session:
         self.ledger: Ledger | None = None
         self.failed: list[str] = []
         self.unfinished: list[str] = []
-        self.grid: list[list[str]] | None = None  # the jobs of a grid; None where a sweeper of ours chooses them
+        self.grid: list[list[str]] | None = None  # the jobs of a grid; None if a sweeper of ours chooses them
         self.launcher: Any = None
-        self.sweeper: Any = None  # one of ours; None where the jobs are a grid
+        self.sweeper: Any = None  # one of ours; None if the jobs are a grid
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def check(self) -> None:

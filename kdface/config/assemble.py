@@ -39,7 +39,7 @@ Tree = dict[str, Any]
 
 
 def assemble(tree: Tree) -> Job:
-    """Build everything one run needs. Raises `UserError` where parts do not fit or data is not there."""
+    """Build everything one run needs. Raises `UserError` if parts do not fit or data is not there."""
     whole: FaceSet = build(tree["dataset"], "dataset")
     dataset = _without_held_out(whole, tree)
     augmentation = build_augmentation(tree, dataset.preprocessing)

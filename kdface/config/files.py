@@ -67,7 +67,7 @@ def _names_path(hint: Any) -> bool:
 
 
 def require_name(name: str) -> None:
-    """Raise `UserError` where a run's name would lead out of `paths.runs`."""
+    """Raise `UserError` if a run's name would lead out of `paths.runs`."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts:
         raise UserError(

@@ -39,7 +39,7 @@ class LoadedRun:
 def load_run(path: str | Path) -> LoadedRun:
     """Load a run from its folder (its last checkpoint) or from one of its checkpoints. No dataset is needed.
 
-    Raises `UserError` where the run, the checkpoint or a part of the configuration cannot be used. The configuration
+    Raises `UserError` if the run, the checkpoint or a part of the configuration cannot be used. The configuration
     names only allowed packages and the checkpoint holds only tensors, so a folder from elsewhere runs no code.
     """
     run = open_run(path)
@@ -64,7 +64,7 @@ def load_network(run: Path) -> Teacher:
     """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with; or that of
     a file (`kdface.config.model_file`).
 
-    Raises `UserError` where the run is not finished; a checkpoint of it may be named all the same.
+    Raises `UserError` if the run is not finished; a checkpoint of it may be named all the same.
     """
     if is_model_file(run):
         found, _ = open_model(run)

@@ -23,7 +23,7 @@ class Origins:
     earlier: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, key: str) -> str:
-        """The origin of a key, or of the nearest node above it; empty where nothing is known."""
+        """The origin of a key, or of the nearest node above it; empty if nothing is known."""
         while key:
             if key in self.where:
                 return self.where[key]

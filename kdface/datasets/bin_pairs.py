@@ -86,7 +86,7 @@ class BinPairs:
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where the image is cut short or of another size; nothing is decoded."""
+        """Raise `DataError` if the image is cut short or of another size; nothing is decoded."""
         require_whole(self._images[index], self._source(index), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:

@@ -385,7 +385,7 @@ def _check_labels(dataset: FaceSet) -> None:
 
 
 def check(dataset: FaceSet, index: int) -> None:
-    """Raise `DataError` where a sample is known to be broken before it is decoded."""
+    """Raise `DataError` if a sample is known to be broken before it is decoded."""
     if isinstance(dataset, HasCheck):
         dataset.check(index)
     elif isinstance(dataset, HasRawBytes):

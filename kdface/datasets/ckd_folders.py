@@ -109,7 +109,7 @@ class CKDFolders:
         return b"".join(read_bytes(self._path(index, kind)) for kind in self._kinds)
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where a file is missing or cut short; nothing is decoded."""
+        """Raise `DataError` if a file is missing or cut short; nothing is decoded."""
         for kind in self._kinds:
             path = self._path(index, kind)
             require_whole(read_bytes(path), str(path))

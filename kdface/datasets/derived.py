@@ -15,7 +15,7 @@ from kdface.faces import FaceSet, Sample
 class Derived:
     """What such a set takes over from the one beneath; a subclass gives `preprocessing` and the images.
 
-    `alters` says what is done to the images that makes other ones of them; empty where they stay the same ones.
+    `alters` says what is done to the images that makes other ones of them; empty if they stay the same ones.
     """
 
     alters: ClassVar[str] = ""
@@ -57,7 +57,7 @@ class Derived:
         return len(self.dataset)
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where the image beneath is known to be broken before it is decoded."""
+        """Raise `DataError` if the image beneath is known to be broken before it is decoded."""
         check(self.dataset, index)
 
     def raw_bytes(self, index: int) -> bytes:
@@ -66,7 +66,7 @@ class Derived:
 
 
 def altered(faces: FaceSet) -> str:
-    """What makes the images of a set other ones than those that are stored under its keys; empty where nothing does."""
+    """What makes the images of a set other ones than those that are stored under its keys; empty if nothing does."""
     inner: object = faces
     while inner is not None:
         if change := getattr(inner, "alters", ""):

@@ -132,7 +132,7 @@ class IJB:
         return read_bytes(self._path(index)) + points + numbers + self._lists
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where the file is missing or cut short; nothing is decoded."""
+        """Raise `DataError` if the file is missing or cut short; nothing is decoded."""
         require_whole(read_bytes(self._path(index)), str(self._path(index)))
 
     def _path(self, index: int) -> Path:
@@ -185,7 +185,7 @@ def _two(folder: Path, pattern: str) -> list[Path]:
 
 
 def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None = None, skiprows: int = 0) -> Any:
-    """Columns of a list, (rows, columns). Raises where it is not there, cannot be read, or is empty."""
+    """Columns of a list, (rows, columns). Raises if it is not there, cannot be read, or is empty."""
     if not path.is_file():
         raise missing(path, "a list of IJB's release, beside the folder loose_crop")
     try:

@@ -87,7 +87,7 @@ class ImageFolder:
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where the file is missing, cut short or of another size; nothing is decoded."""
+        """Raise `DataError` if the file is missing, cut short or of another size; nothing is decoded."""
         require_whole(self.raw_bytes(index), str(self.root / self.keys[index]), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:

@@ -159,7 +159,7 @@ def _png_damage(data: bytes) -> str:
 
 
 def _claimed_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by the header of a whole image file, or None where it does not say."""
+    """(height, width) by the header of a whole image file, or None if it does not say."""
     if data[:2] == b"\xff\xd8":
         return _jpeg_size(data)
     if data[:8] == _PNG_SIGNATURE:

@@ -22,7 +22,7 @@ _MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Landmarks:
-    """One row: where it stands, its points, and why it cannot be used (empty where it can)."""
+    """One row: where it stands, its points, and why it cannot be used (empty if it can)."""
 
     source: str
     points: Points

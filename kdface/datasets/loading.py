@@ -101,7 +101,7 @@ def collate(items: list[Any]) -> Batch | UserError:
 def shuffled(images: int, batch_size: int, seed: int) -> Order:
     """Every image once an epoch in an order drawn from (seed, epoch); the last, incomplete batch is left out.
 
-    Returns a function epoch -> (steps, batch_size) indices. Raises `UserError` where there is not one whole batch.
+    Returns a function epoch -> (steps, batch_size) indices. Raises `UserError` if there is not one whole batch.
     """
     steps = images // batch_size
     if steps < 1:

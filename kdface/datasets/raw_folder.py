@@ -111,7 +111,7 @@ class RawFolder:
         return image, row.within(*image.shape[:2])
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where file or landmarks are missing or the file is cut short; nothing is decoded."""
+        """Raise `DataError` if file or landmarks are missing or the file is cut short; nothing is decoded."""
         path, row = self._found(index)
         require_whole(read_bytes(path), str(path))
         row.require_usable()

@@ -101,7 +101,7 @@ class RecordIO:
         return Sample(decode(image, source, size), int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` where the record is damaged, or its image cut short or of another size; none is decoded."""
+        """Raise `DataError` if the record is damaged, or its image cut short or of another size; none is decoded."""
         require_whole(*self._image(index), self.preprocessing.size)
 
     def _image(self, index: int) -> tuple[bytes, str]:

@@ -139,7 +139,7 @@ class Calibration:
         self.bins = bins
 
     def require(self, network: Tested, where: str) -> None:
-        """Raises `UserError` where the network has no classifier, or the images show people who are not its classes."""
+        """Raises `UserError` if the network has no classifier, or the images show people who are not its classes."""
         if not network.classifies:
             raise UserError(
                 f"{where} tests the probabilities of classes, and the run's head is no softmax over all of them.",
@@ -151,7 +151,7 @@ class Calibration:
             raise UserError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix) from None
 
     def labels(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """(images,) the class of each image's person. Raises `UserError` where classes have no names, or no such."""
+        """(images,) the class of each image's person. Raises `UserError` if classes have no names, or no such."""
         if not classes:
             raise UserError(
                 "the run's checkpoint does not name the people that its classes are.",

@@ -43,7 +43,7 @@ def require_alone(compare: Compared, mirror: bool) -> None:
 
 
 def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:
-    """Raises `UserError` where `probes` lacks some of the keys or has other people on them."""
+    """Raises `UserError` if `probes` lacks some of the keys or has other people on them."""
     here, there = people_of(dataset), people_of(probes)
     wrong = [key for key in keys if there.get(key) != here[key]]
     if wrong:

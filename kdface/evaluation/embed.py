@@ -238,7 +238,7 @@ def embedder_of(network: Recognition | None, own: Embedder) -> Embedder:
 
 
 def require_sees(network: Recognition, faces: FaceSet, keys: Sequence[str]) -> None:
-    """Raise `UserError` where a network was made for other images; colours and scale of pixels are its own affair.
+    """Raise `UserError` if a network was made for other images; colours and scale of pixels are its own affair.
 
     Embeddings of a file are of images as they are, of whatever kind: not of a set that changes them. Raises `DataError`
     for keys that the file lacks.

@@ -27,7 +27,7 @@ class PairList:
     Attributes:
         left, right: keys of the two images of each pair.
         same: (pairs,) whether the two show the same person.
-        fold: (pairs,) the fold of each pair, counted from 0, or None where the list has no folds.
+        fold: (pairs,) the fold of each pair, counted from 0, or None if the list has no folds.
     """
 
     left: tuple[str, ...]
@@ -59,7 +59,7 @@ class PairList:
         return replace(self, left=left, right=right)
 
     def where(self, keep: NDArray[np.bool_]) -> PairList:
-        """Some of the pairs. Raises `DataError` where a fold would be left without pairs of a kind."""
+        """Some of the pairs. Raises `DataError` if a fold would be left without pairs of a kind."""
         left, right = ([key for key, kept in zip(side, keep, strict=True) if kept] for side in (self.left, self.right))
         fold = np.zeros(len(self), dtype=np.int64) if self.fold is None else self.fold
         kept = PairList(tuple(left), tuple(right), self.same[keep], None if self.fold is None else fold[keep])
@@ -254,7 +254,7 @@ def _require(people: People, wanted: int) -> None:
 
 
 def _deal(people: People, folds: int, half: int, rng: np.random.Generator) -> list[People] | None:
-    """Deal people to folds that can each make `half` pairs of each kind; None where this way finds no deal.
+    """Deal people to folds that can each make `half` pairs of each kind; None if this way finds no deal.
 
     The person who can make most pairs goes first, always to the fold that can make fewest so far.
     """

@@ -36,7 +36,7 @@ class Measured:
     `standard_error` is that of the folds' mean, the sample standard deviation over sqrt(folds): the +- of LFW's report
     and of FaceNet, where `std`, the population's, is InsightFace's.
 
-    `value` is None where the data cannot resolve it (a FAR below one over the number of impostor pairs). `low` and
+    `value` is None if the data cannot resolve it (a FAR below one over the number of impostor pairs). `low` and
     `high` bound an interval, where the protocol gives one.
     """
 
@@ -62,7 +62,7 @@ class Outcome:
         symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
         choices: every choice that the numbers depend on beyond the configuration, JSON-able.
-        cmc: (ranks,) identification rate at rank 1, 2, ...; empty where nobody is identified.
+        cmc: (ranks,) identification rate at rank 1, 2, ...; empty if nobody is identified.
         sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, to be looked at
             (`kdface.evaluation.people.sample_of_people`).
         verifies: whether `scores` are those of a list of verification pairs, whose thresholds mean something elsewhere.
@@ -104,11 +104,11 @@ class EvaluationProtocol(Protocol):
     datasets: tuple[FaceSet, ...]
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """What came out, by the embeddings that `embed` gives. Raises `UserError` where it cannot be evaluated."""
+        """What came out, by the embeddings that `embed` gives. Raises `UserError` if it cannot be evaluated."""
 
 
 def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> None:
-    """Raises `UserError` where a protocol cannot test a network: its `require(network, where)`, if it has one, does.
+    """Raises `UserError` if a protocol cannot test a network: its `require(network, where)`, if it has one, does.
 
     `where` names the test as a configuration does, e.g. evaluation.lfw.
     """
@@ -339,7 +339,7 @@ def bin_verification(
 ) -> Verification:
     """Verification over an InsightFace `.bin` set, which brings its pairs along, as it is or shown otherwise (masked).
 
-    Raises `UserError` where `dataset` is neither a `kdface.datasets.BinPairs` nor made of one.
+    Raises `UserError` if `dataset` is neither a `kdface.datasets.BinPairs` nor made of one.
     """
     beneath = dataset
     while isinstance(beneath, Derived):

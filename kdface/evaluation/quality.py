@@ -38,7 +38,7 @@ class QualityOutcome(Outcome):
     Attributes:
         keys: (images,) the images that the pairs need.
         quality: (images,) of the images as tested.
-        aligned_quality: (images,) of the same images as aligned; empty where they are not perturbed.
+        aligned_quality: (images,) of the same images as aligned; empty if they are not perturbed.
         pair_quality: (pairs,) the smaller quality of the two images, in the order of `scores`.
         discarded, errors: (steps,) the curve: shares of dropped pairs from 0 up, and the FNMR of those that are left.
         interval_at, interval_low, interval_high: shares of dropped pairs, and the bounds of the FNMR there.
@@ -148,7 +148,7 @@ class QualityEDC:
         return (self.pairs.keys(),) * len(self.datasets)
 
     def require(self, network: Tested, where: str) -> None:
-        """Raises `UserError` where neither the network nor a grader gives quality."""
+        """Raises `UserError` if neither the network nor a grader gives quality."""
         if self.grader is None and not network.grades:
             raise UserError(
                 f"{where} tests face-image quality, and the run's network gives none.",
@@ -165,7 +165,7 @@ class QualityEDC:
     def evaluate(self, embed: Embedder) -> QualityOutcome:
         """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
 
-        Raises `UserError` where the network gives no quality.
+        Raises `UserError` if the network gives no quality.
         """
         keys = self.pairs.keys()
         left, right = self.pairs.rows(keys)
@@ -270,7 +270,7 @@ class QualityEDC:
 def spearman(one: Quality, other: Quality) -> float | None:
     """Spearman's rank correlation of two qualities (images,); equal ones share their mean rank.
 
-    None where one of them is constant.
+    None if one of them is constant.
     """
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None

@@ -116,7 +116,7 @@ class Quantised:
         return tuple(keys for _, keys in images_read(self.protocol))
 
     def require(self, network: Tested, where: str) -> None:
-        """What the protocol itself requires; raises `UserError` where it compares nothing."""
+        """What the protocol itself requires; raises `UserError` if it compares nothing."""
         if isinstance(self.protocol, Calibration):
             raise _no_probabilities(where)
         require_fits(self.protocol, network, where)

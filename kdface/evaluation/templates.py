@@ -82,7 +82,7 @@ class Searches:
         """True-positive identification rate: the share of mated probes whose mate comes first, above the threshold.
 
         The threshold is the lowest at which at most `fpir` of the probes without a mate find anyone (ISO/IEC 19795-1:
-        FPIR). None where there are fewer than 1 / `fpir` of these, or no mated probe.
+        FPIR). None if there are fewer than 1 / `fpir` of these, or no mated probe.
         """
         mated = np.isfinite(self.mate)
         strangers = np.sort(self.other[~mated])[::-1]

@@ -44,7 +44,7 @@ class HeadOutput(NamedTuple):
 
     Attributes:
         loss: scalar, `loss_scale` and regularisers included.
-        kept: `logits`, or None where the loss was computed without them (`Classifier.keeps_logits`).
+        kept: `logits`, or None if the loss was computed without them (`Classifier.keeps_logits`).
         cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
         predicted: (N,), the class that the head decides for, where that is not the one of the largest in `cosine`.
         sampled: whether `logits` and `cosine` hold some of the classes only.

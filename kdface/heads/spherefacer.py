@@ -103,7 +103,7 @@ class SphereFaceR(ScheduledMarginSoftmax):
         return torch.cos(angle(cosine) / self._current_margin(cosine))
 
     def regulariser(self, norm: Tensor) -> Tensor | None:
-        """Soft feature normalisation: weight * mean | |x| - t | (l1) or its square; None where the norm is hard or
+        """Soft feature normalisation: weight * mean | |x| - t | (l1) or its square; None if the norm is hard or
         free."""
         if self.feature_norm != "soft":
             return None

@@ -34,7 +34,7 @@ def products(rows: Tensor) -> Tensor:
 
 
 def one_batch(student: Tensor, teacher: Tensor, least: int) -> int:
-    """The number of images N. Raises `ValueError` where the two are not of one batch of at least `least` images."""
+    """The number of images N. Raises `ValueError` if the two are not of one batch of at least `least` images."""
     if student.ndim < 2 or teacher.ndim < 2 or len(student) != len(teacher):
         raise ValueError(
             f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be (N, ...) of the same images"
@@ -45,6 +45,6 @@ def one_batch(student: Tensor, teacher: Tensor, least: int) -> int:
 
 
 def alike(student: Tensor, teacher: Tensor) -> None:
-    """Raises `ValueError` where the two are not (N, D) of one shape."""
+    """Raises `ValueError` if the two are not (N, D) of one shape."""
     if student.ndim != 2 or student.shape != teacher.shape:
         raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must be (N, D) alike")

@@ -53,7 +53,7 @@ def triplet_hinges(distances: Tensor, triplets: Triplets, margin: Margin = 0.2) 
 
 
 def reduced(hinges: Tensor, reduction: Reduction) -> Tensor:
-    """One scalar of (T,) hinges; 0, with a gradient of 0, where there are none.
+    """One scalar of (T,) hinges; 0, with a gradient of 0, if there are none.
 
     sum: over all triplets, equation 3 of the paper. mean: over all triplets, zeros included. mean_active: over those
     that are greater than 0, so that satisfied triplets do not dilute the others; it does not shrink as training

@@ -190,7 +190,7 @@ class AIKD(Method):
 
 
 def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
-    """Copy weights between equal architectures. Raises `UserError` where they are not equal."""
+    """Copy weights between equal architectures. Raises `UserError` if they are not equal."""
     if isinstance(teacher, StoredTeacher):
         raise UserError(
             "the student starts as a copy of its teacher, and embeddings of a file have no weights.",

@@ -195,7 +195,7 @@ class Harmonic(FaceNet):
 
 
 def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...]) -> None:
-    """Copy all but the last layer. Raises `UserError` where the two architectures differ elsewhere."""
+    """Copy all but the last layer. Raises `UserError` if the two architectures differ elsewhere."""
     last = tuple(f"{name}." for name in last_layer)
     own: dict[str, Any] = {key: value for key, value in backbone.state_dict().items() if key.startswith(last)}
     rest = {key: value for key, value in trained.state_dict().items() if not key.startswith(last)}

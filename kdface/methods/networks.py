@@ -104,7 +104,7 @@ class Networks(pl.LightningModule):
     def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """(N, H, W, 3) uint8 RGB of the student's kind -> (N,) face-image quality, higher is better.
 
-        Raises `UserError` where it gives none, and for images of another kind.
+        Raises `UserError` if it gives none, and for images of another kind.
         """
         self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         grade = getattr(self.head, "quality", None)
@@ -131,7 +131,7 @@ class Networks(pl.LightningModule):
 
         Where weights are averaged, the head is that of the last step, before the averaged backbone.
 
-        Raises `UserError` where the head is no softmax, or there is none.
+        Raises `UserError` if the head is no softmax, or there is none.
         """
         head = self.head_for(preprocessing)
         if not isinstance(head, Classifier):

@@ -67,7 +67,7 @@ class Gathered(Metric):
         return {name: column[first] for name, column in found.items()}
 
     def value(self, computed: float | None) -> Tensor:
-        """A scalar of float64; NaN where there is none."""
+        """A scalar of float64; NaN if there is none."""
         return torch.tensor(torch.nan if computed is None else computed, dtype=torch.float64, device=self.device)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:

@@ -66,7 +66,7 @@ def draw_run(folder: RunFolder, training: Any) -> None:
 def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:
     """A contact sheet: one row a person; for each image the picture as it is, then every view made of it.
 
-    Raises `DataError` where none of the chosen images can be used.
+    Raises `DataError` if none of the chosen images can be used.
     """
     broken: list[DataError] = []
     rows: list[list[Image | None]] = []

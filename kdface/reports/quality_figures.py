@@ -100,7 +100,7 @@ def consistency_figure(
 
     Args:
         aligned, perturbed: (images,) finite qualities.
-        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None where there is none.
+        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None if there is none.
         what: what was done to the images, for the axis.
     """
     both = np.concatenate([aligned, perturbed])

@@ -67,7 +67,7 @@ def headline(outcome: Outcome) -> dict[str, Any]:
 
 
 def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
-    """What the untrained network scored, from the record; empty where it was not evaluated."""
+    """What the untrained network scored, from the record; empty if it was not evaluated."""
     found: dict[str, Any] = {}
     for record in read(folder.metrics):
         if record["kind"] == "evaluation" and record["step"] == 0:

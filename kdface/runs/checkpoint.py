@@ -65,7 +65,7 @@ def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically. Raises `OSError` where the disk is full."""
+    """Write a checkpoint atomically. Raises `OSError` if the disk is full."""
 
     def save(temporary: Path) -> None:
         try:

@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Package -> installed version, None where it is not installed."""
+    """Package -> installed version, None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

@@ -64,7 +64,7 @@ def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
 
 
 def _obstacle(job: Job, step: int) -> str:
-    """Why a run of this length is not one of `step` steps that goes on; empty where it is."""
+    """Why a run of this length is not one of `step` steps that goes on; empty if it is."""
     method = job.method
     if step % method.steps_per_epoch:
         return f"the shorter one stopped in the middle of an epoch of {method.steps_per_epoch} steps"

@@ -185,7 +185,7 @@ class RunFolder:
         write_text(self.root / "DONE", "finished\n")
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved configuration, under the names of now. Raises `UserError` where the folder is not a run."""
+        """The resolved configuration, under the names of now. Raises `UserError` if the folder is not a run."""
         if not self.config.is_file():
             raise UserError(
                 f"{self.root} is not a run folder: it has no config.yaml.",
@@ -201,7 +201,7 @@ class RunFolder:
         return f"{self.read_config()['name']}/{self.root.name}"
 
     def read_results(self) -> dict[str, Any]:
-        """What came out. Raises `UserError` where that cannot be read."""
+        """What came out. Raises `UserError` if that cannot be read."""
         fix = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
         return with_current_names(read_json(self.results, Results, fix=fix))
 
@@ -272,12 +272,12 @@ class RunFolder:
             )
 
     def require_there(self) -> None:
-        """Raise `UserError` where the folder was removed: nothing may be written that looks like the rest of it."""
+        """Raise `UserError` if the folder was removed: nothing may be written that looks like the rest of it."""
         if not self.config.is_file():
             raise _gone(self.root)
 
     def require_own_files(self) -> None:
-        """Raise `UserError` where a file or folder that kdface writes is a link that leads out of the run folder."""
+        """Raise `UserError` if a file or folder that kdface writes is a link that leads out of the run folder."""
         inside = self.root.resolve()
         own = [self.root / name for name in (*_FILES, *_FOLDERS)]
         for folder in _FOLDERS:

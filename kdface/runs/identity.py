@@ -219,7 +219,7 @@ def same_files(folder: RunFolder, config: Tree) -> bool:
 
 
 def teacher_identity(node: Tree) -> str | None:
-    """What a teacher teaches, its node says which; None where it is not there."""
+    """What a teacher teaches, its node says which; None if it is not there."""
     from kdface.config.build import build
     from kdface.config.load import load_network
     from kdface.teachers.quality.labels import identity
@@ -231,7 +231,7 @@ def teacher_identity(node: Tree) -> str | None:
 
 
 def start_identity(node: Tree) -> str | None:
-    """What the backbone starts with, its node says which; None where it is not there."""
+    """What the backbone starts with, its node says which; None if it is not there."""
     from kdface.config.build import build
     from kdface.config.load import load_network
 
@@ -363,7 +363,7 @@ def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
 
 
 def step_of(folder: RunFolder) -> int:
-    """The step of a run's last checkpoint; 0 where there is none."""
+    """The step of a run's last checkpoint; 0 if there is none."""
     from kdface.runs.checkpoint import read_checkpoint
 
     return int(read_checkpoint(folder.last)["kdface"]["step"]) if folder.last.is_file() else 0
@@ -380,7 +380,7 @@ def _write(folder: RunFolder, data: Data) -> None:
 
 
 def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:
-    """key -> (person, digest) of images.jsonl.gz; None where it is not there or not whole."""
+    """key -> (person, digest) of images.jsonl.gz; None if it is not there or not whole."""
     count = (folder.read_data().get("train") or {}).get("images")
     found: dict[str, tuple[str, str]] = {}
     try:

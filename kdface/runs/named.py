@@ -19,7 +19,7 @@ Tree = Mapping[str, Any]
 
 
 def require_one_run(folder: RunFolder, config: Tree, about: Tree | None = None, checkpoint: Path | None = None) -> None:
-    """Raise `UserError` where a folder's name, its config.yaml and a checkpoint are not of one run.
+    """Raise `UserError` if a folder's name, its config.yaml and a checkpoint are not of one run.
 
     Args:
         folder: where it lies; one that was renamed is known by its checkpoint alone.

@@ -39,7 +39,7 @@ def launched_world() -> int:
 
 
 def require_launched(settings: Settings) -> None:
-    """Raise `UserError` where torchrun started another number of ranks than the configuration has."""
+    """Raise `UserError` if torchrun started another number of ranks than the configuration has."""
     if "RANK" in os.environ and launched_world() != settings.world:
         raise UserError(
             f"{launched_world()} ranks were started, and trainer.devices x trainer.num_nodes = {settings.world}.",
@@ -50,7 +50,7 @@ def require_launched(settings: Settings) -> None:
 def await_configuration(folder: RunFolder, tree: Mapping[str, Any], seconds: float = _PATIENCE) -> RunFolder:
     """On a further rank: wait until rank 0 has written the configuration that this rank has composed too.
 
-    Raises `UserError` where it writes none, or another one: the machines see other files or other variables.
+    Raises `UserError` if it writes none, or another one: the machines see other files or other variables.
     """
     mine = config_text(tree)
     deadline = time.monotonic() + seconds

@@ -29,7 +29,7 @@ class Job:
         number: its place in this command.
         entry: what the ledger knows of it.
         folder: its run folder.
-        prepare: writes the run folder; raises `UserError` where another process holds it.
+        prepare: writes the run folder; raises `UserError` if another process holds it.
         devices: how many ranks it starts.
         retry: run it although it failed; the mark of the failure stays until the job itself has begun.
     """

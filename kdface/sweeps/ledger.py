@@ -142,7 +142,7 @@ class Ledger:
 
     @classmethod
     def at(cls, path: str) -> Ledger:
-        """The ledger in a folder that a user names. Raises `UserError` where there is none."""
+        """The ledger in a folder that a user names. Raises `UserError` if there is none."""
         given = Path(path).expanduser()
         if (given / "sweep.json").is_file():
             return cls(given.resolve())

@@ -50,7 +50,7 @@ def forget_failure(folder: RunFolder) -> None:
 
 
 def failure(folder: RunFolder) -> str | None:
-    """Why a run failed; None where it did not."""
+    """Why a run failed; None if it did not."""
     found = _read(folder, "failed.json", Failure)
     if found is None:
         return "unknown: failed.json is damaged" if (folder.root / "failed.json").exists() else None

@@ -133,7 +133,7 @@ class Search:
         return None
 
     def _trial(self) -> Any:
-        """The next trial, its values drawn; None where there are enough."""
+        """The next trial, its values drawn; None if there are enough."""
         optuna = _optuna()
         with self._alone():
             while self._left:
@@ -194,7 +194,7 @@ class Search:
             self.study.tell(trial, state=trial_states.PRUNED, skip_if_finished=True)
 
     def _values(self, job: Job) -> list[float] | None:
-        """The objectives of a finished run; None where the data could not resolve one."""
+        """The objectives of a finished run; None if the data could not resolve one."""
         metrics = job.folder.read_results()["metrics"]
         for name in self.objectives:
             if name not in metrics:
@@ -272,7 +272,7 @@ def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
 
 
 def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], pruner: str) -> None:
-    """Raises `UserError` where runs of a configuration do not measure what a search needs of them."""
+    """Raises `UserError` if runs of a configuration do not measure what a search needs of them."""
     tests = list(tree["evaluation"] or {})
     for name in objectives:
         test = name.partition("/")[0]

@@ -55,7 +55,7 @@ def divide(n_jobs: int | None, devices: int) -> list[Slot]:
         n_jobs: jobs at a time; None: one for each group of `devices` GPUs, or one where there are no GPUs.
         devices: the most ranks that one job has.
 
-    Raises `UserError` where a job has more ranks than there are GPUs; without any, ranks share the cores.
+    Raises `UserError` if a job has more ranks than there are GPUs; without any, ranks share the cores.
     """
     gpus = visible_gpus()
     if 0 < len(gpus) < devices:
@@ -106,7 +106,7 @@ AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # jobs of a cluster, where nothing is said; a
 def share(given: float | None, devices: int, of_a_rank: int, key: str) -> float:
     """What a job of `devices` ranks asks a cluster for: what is given, else `of_a_rank` for each rank.
 
-    Raises `UserError` where that is less than one for each rank, and not none at all.
+    Raises `UserError` if that is less than one for each rank, and not none at all.
     """
     if given is None:
         return devices * of_a_rank

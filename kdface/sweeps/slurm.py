@@ -209,9 +209,9 @@ class Slurm:
 
 
 def queued(name: str) -> dict[str, str]:
-    """Of the jobs of a name that wait or run, by ticket: why it waits, or empty where it runs.
+    """Of the jobs of a name that wait or run, by ticket: why it waits, or empty if it runs.
 
-    Raises `UserError` where squeue gives no answer.
+    Raises `UserError` if squeue gives no answer.
     """
     try:
         said = subprocess.run(

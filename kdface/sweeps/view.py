@@ -29,7 +29,7 @@ class Watcher:
     """Tells what starts, what ends and how far the rest is.
 
     Args:
-        total: jobs in all; None where a search decides as it goes.
+        total: jobs in all; None if a search decides as it goes.
     """
 
     def __init__(self, total: int | None) -> None:

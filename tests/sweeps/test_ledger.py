@@ -108,8 +108,8 @@ def test_two_ledgers_merge_by_copying_their_runs(tmp_path: Path) -> None:
     for half in halves:
         shutil.copytree(half.runs, merged, dirs_exist_ok=True)
     together = Ledger.at(str(merged / "sweeps" / both.root.name))
-    for merged in (both, together):
-        write_results(merged)
+    for ledger_found in (both, together):
+        write_results(ledger_found)
     for name in ("results.csv", "results.json"):
         assert (together.root / name).read_bytes() == (both.root / name).read_bytes()
     rows = (together.root / "results.csv").read_text().splitlines()

@@ -51,7 +51,7 @@ def _followed(slant: float) -> float:
 def camera(landmarks: Points) -> Camera:
     """The affine camera that fits the landmarks best, in the least squares; for the template itself, the identity.
 
-    Raises `DataError` where the landmarks are not five points of a face that could be seen.
+    Raises `DataError` if the landmarks are not five points of a face that could be seen.
     """
     if np.shape(landmarks) != (5, 2):
         raise DataError(f"landmarks of shape {np.shape(landmarks)}: cannot place an occluder.", expected="(5, 2)")

@@ -55,7 +55,7 @@ class Reader:
         return read_sweeps(self.root)
 
     def runs(self) -> list[Run]:
-        """Raises `UserError` where there is none."""
+        """Raises `UserError` if there is none."""
         folders = run_folders(self.root)
         if not folders:
             raise UserError(

@@ -69,9 +69,9 @@ class Run:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Every run folder below (or at) a folder, in the order of their paths; none where there is none yet.
+    """Every run folder below (or at) a folder, in the order of their paths; none if there is none yet.
 
-    Raises `UserError` where the path is that of a file.
+    Raises `UserError` if the path is that of a file.
     """
     if root.exists() and not root.is_dir():
         raise UserError(

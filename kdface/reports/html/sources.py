@@ -39,7 +39,7 @@ def later_sources(
     Args:
         folder: the run.
         found: the results files of `kdface evaluate` and what they hold.
-        results: the run's own; empty where there are none yet.
+        results: the run's own; empty if there are none yet.
         known: the tests of training, which come before all others.
     """
     taken = set(known)
@@ -57,7 +57,7 @@ def later_sources(
 
 
 def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """The metrics of a results file. Raises `ValueError` where they are not what a run writes."""
+    """The metrics of a results file. Raises `ValueError` if they are not what a run writes."""
     metrics = results.get("metrics") or {}
     if not isinstance(metrics, dict) or not all(isinstance(metric, dict) for metric in metrics.values()):
         raise ValueError("its results are not metrics with a value each")

@@ -25,7 +25,7 @@ class Measured:
     """One number and where it is from.
 
     Attributes:
-        value: None where the data could not resolve it.
+        value: None if the data could not resolve it.
         run: the run folder.
         test: the test set's name in the configuration; of a mean, those of its parts.
         protocol: that test set's configuration, without what belongs to the tested side; of a mean, test -> that.
@@ -102,7 +102,7 @@ def collect(
     elsewhere = [key for key in extra if key.startswith("paths.data=")]  # an evaluation takes none of a run's others
 
     def require(overrides: Sequence[str], what: str) -> RunFolder | None:
-        """The finished run of these overrides; where there is none, that is noted."""
+        """The finished run of these overrides; if there is none, that is noted."""
         run = locate(overrides)
         why = "not finished" if run.config.is_file() else "not run"
         if run.done:

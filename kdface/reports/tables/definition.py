@@ -88,7 +88,7 @@ class Column(_Strict):
     published: dict[str, str] = {}
 
     def metrics_of(self, row: Row) -> tuple[str, ...]:
-        """The keys in results.json; empty where the column has no metric."""
+        """The keys in results.json; empty if the column has no metric."""
         given = (self.metric,) if isinstance(self.metric, str) else self.metric
         return tuple(current(text.replace("{test}", row.test)) for text in given if text)
 
@@ -141,7 +141,7 @@ class Definition(_Strict):
     published: PublishedFile | None = None
 
     def baseline_of(self, row: Row) -> int | None:
-        """The place of the row that `row` is tested against; None for the baseline itself and where there is none."""
+        """The place of the row that `row` is tested against; None for the baseline itself and if there is none."""
         place = self._beside(row, self.baseline)
         return None if place is None or not row.tested or self.rows[place] == row else place
 

@@ -55,7 +55,7 @@ class PublishedNumbers:
                 self.rows.append(dict(zip(self.columns, row, strict=True)))
 
     def find(self, where: Mapping[str, str]) -> Published | None:
-        """The number whose CSV row has all these values; None where there is none.
+        """The number whose CSV row has all these values; None if there is none.
 
         Raises:
             UserError: a column does not exist, more than one row fits, or the number cannot be read.

@@ -15,7 +15,7 @@ from scipy import stats
 class Summary:
     """Attributes:
     mean: over the seeds.
-    spread: None where there is one seed.
+    spread: None if there is one seed.
     n: how many seeds.
     """
 
@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
         difference: mean over the seeds that both have.
-        low, high: 95 % t-interval of the difference; None where all differences are equal or n is 1.
+        low, high: 95 % t-interval of the difference; None if all differences are equal or n is 1.
         p: two-sided p of the paired t test; None likewise.
         adjusted: p after Holm's correction over the rows of the column.
         n: how many seeds both have.
@@ -56,7 +56,7 @@ def summarise(values: Sequence[float], spread: Literal["std", "t95"]) -> Summary
 
 
 def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
-    """The paired t test over the seeds that both have; None where they share none.
+    """The paired t test over the seeds that both have; None if they share none.
 
     Differences that are all equal leave nothing to estimate their spread from: there is no test then, since a p of 0
     from two or three seeds would claim a certainty that nobody has. They count as equal within 1e-12.

@@ -22,7 +22,7 @@ class Cell:
     Attributes:
         expected: whether a run could fill it.
         values: seed -> value.
-        summary: over the seeds; None where there is no value.
+        summary: over the seeds; None if there is no value.
         unresolved: there are runs, and the data of a test set is too small for this number.
         comparison: with the baseline on the same seeds; None for the baseline itself.
         wins: better than the baseline, and significantly.

@@ -34,7 +34,7 @@ def ours(cell: Cell, column: Column, seeds: int) -> str:
 
 
 def theirs(cell: Cell, column: Column) -> str:
-    """The published number and the gap; "" where there is none."""
+    """The published number and the gap; "" if there is none."""
     if cell.published is None:
         return ""
     text = number(cell.published.value, column)

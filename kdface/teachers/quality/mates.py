@@ -24,7 +24,7 @@ def rows_of_people(faces: FaceSet) -> list[Rows]:
 
 
 def require_mates(people: list[Rows], faces: FaceSet, source: str, others: bool) -> None:
-    """Raise `DataError` where an image has no other of the same person, or (`others`) there is one person only."""
+    """Raise `DataError` if an image has no other of the same person, or (`others`) there is one person only."""
     paired = sum(len(rows) for rows in people if len(rows) > 1)
     if paired < len(faces):
         raise DataError(
@@ -39,7 +39,7 @@ def require_mates(people: list[Rows], faces: FaceSet, source: str, others: bool)
 
 
 def mated_cosine(unit: NDArray[np.float32], people: list[Rows]) -> NDArray[np.float64]:
-    """(N,) mean cosine of each image to the other images of its person; NaN where there is none.
+    """(N,) mean cosine of each image to the other images of its person; NaN if there is none.
 
     With S the sum of the person's n unit embeddings, (z_i . S - z_i . z_i) / (n - 1).
     """
