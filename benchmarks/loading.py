@@ -30,6 +30,7 @@ from kdface.datasets import ImageFolder, RawFolder, ToyFaces
 from kdface.datasets.landmarks import HEADER
 from kdface.datasets.loading import Batch, TrainingSet, collate
 from kdface.faces import FaceSet, template_points
+from kdface.hardware import keep_freed_memory
 from kdface.pixels import normalised
 
 IMAGES, BATCH, REPEATS = 512, 64, 4
@@ -39,6 +40,7 @@ OFFICIAL = {"MaskInv": "Masked-Face-Recognition-KD", "AI-KD": "AI-KD", "CKD": "p
 def main() -> list[Row | LeftOut]:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    keep_freed_memory()  # as a training of kdface does, and for both sides
     rows: list[Row | LeftOut] = []
     with tempfile.TemporaryDirectory() as folder:
         files = _written(Path(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -137,21 +138,27 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     Raises `ValueError` if the points coincide or are not finite.
     """
     src, dst = source.astype(np.float64), target.astype(np.float64)
-    if not (np.isfinite(src).all() and np.isfinite(dst).all()):
+    if not all(map(math.isfinite, [*src.ravel().tolist(), *dst.ravel().tolist()])):
         raise ValueError("landmarks are not finite")
-    src_mean, dst_mean = src.mean(0), dst.mean(0)
+    total = np.add.reduce  # what `sum` and `mean` call, without their wrappers, which took half the time of this
+    src_mean, dst_mean = total(src, 0) / len(src), total(dst, 0) / len(dst)
     a, b = src - src_mean, dst - dst_mean
-    spread = float((a * a).sum())
+    spread = float(total(a * a, None))
     if spread < 1e-6:
         raise ValueError("landmarks coincide")
-    cos = float((a * b).sum()) / spread
-    sin = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.hstack([linear, (dst_mean - linear @ src_mean)[:, None]])
+    cos = float(total(a * b, None)) / spread
+    sin = float(total(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])) / spread
+    matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    matrix[:, 2] = dst_mean - matrix[:, :2] @ src_mean
+    return matrix
 
 
 def align(image: Image, landmarks: Points, size: tuple[int, int] = (112, 112)) -> Image:
     """Warp a raw image so that its five landmarks lie on the template (bilinear, black border)."""
-    matrix = similarity(landmarks, template_points(size))
-    warped = cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=0)
-    return np.asarray(warped, dtype=np.uint8)
+    return warped(image, similarity(landmarks, template_points(size)), size)
+
+
+def warped(image: Image, matrix: NDArray[np.float64], size: tuple[int, int]) -> Image:
+    """The (height, width) crop whose pixels `matrix` (2, 3) gives for those of the image (bilinear, black border)."""
+    found = cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=0)
+    return np.asarray(found, dtype=np.uint8)

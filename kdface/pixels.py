@@ -15,7 +15,7 @@ def normalised(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's order of channels and `dtype`."""
-    floats = images.permute(0, 3, 1, 2).to(dtype, memory_format=layout)
+    floats = images.permute(0, 3, 1, 2).to(dtype, memory_format=layout, copy=True)
     if preprocessing.color == "bgr":
         floats = floats.flip(1)
-    return (floats - preprocessing.mean) / preprocessing.std
+    return floats.sub_(preprocessing.mean).div_(preprocessing.std)  # in place: a third of the time

@@ -33,6 +33,18 @@ def test_similarity_is_the_least_squares_one() -> None:
         assert error(other) >= error(best)
 
 
+def test_similarity_is_the_solution_of_the_normal_equations() -> None:
+    """x' = c x - s y + u, y' = s x + c y + v: ten equations in c, s, u, v."""
+    rng = np.random.default_rng(1)
+    for scale in (0.1, 1.0, 300.0):
+        source = (scale * (ARCFACE_112 + rng.normal(0, 3, (5, 2)))).astype(np.float32)
+        x, y = source.astype(np.float64).T
+        one, zero = np.ones(5), np.zeros(5)
+        equations = np.vstack([np.column_stack([x, -y, one, zero]), np.column_stack([y, x, zero, one])])
+        c, s, u, v = np.linalg.lstsq(equations, ARCFACE_112.T.ravel().astype(np.float64), rcond=None)[0]
+        assert similarity(source, ARCFACE_112) == pytest.approx(np.array([[c, -s, u], [s, c, v]]), rel=1e-9)
+
+
 @pytest.mark.parametrize("points", [np.full((5, 2), 3.0), np.full((5, 2), np.nan)])
 def test_landmarks_that_say_nothing_are_refused(points: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"coincide|finite"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kdface.datasets.folders import missing
 from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.errors import DataError, UserError
-from kdface.faces import Preprocessing, Sample, align, similarity, template_points
+from kdface.faces import Preprocessing, Sample, similarity, template_points, warped
 
 Numbers = NDArray[np.int64]
 
@@ -123,7 +123,7 @@ class IJB:
         except ValueError as error:
             raise DataError(f"{path}: {error}.", expected="five points in the pixels of the crop") from None
         moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        return Sample(align(image, points, size), int(self.labels[index]), self.keys[index], moved)
+        return Sample(warped(image, matrix, size), int(self.labels[index]), self.keys[index], moved)
 
     def raw_bytes(self, index: int) -> bytes:
         """The bytes of the image file, its landmarks and score, template and medium, and a digest of the lists."""

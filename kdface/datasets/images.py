@@ -23,7 +23,7 @@ LARGEST_FILE = 1 << 30  # bytes
 MOST_PIXELS = 1 << 27  # of one image, 0.4 GB decoded: a header may claim any number, and decoding allocates it
 
 # In JPEG data FF00 is a stuffed byte and FFD0-FFD7 restart a scan; any other FFxx opens a segment.
-_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -134,7 +134,8 @@ def _jpeg_has_end(data: bytes) -> bool:
     """Whether the segments of a JPEG lead to its end-of-image marker (one inside an EXIF thumbnail is skipped)."""
     position = 2
     while (found := _JPEG_MARKER.search(data, position)) is not None:
-        marker, position = found[1][0], found.end()
+        position = found.end()
+        marker = data[position - 1]
         if marker == 0xD9:
             return True
         if marker not in (0x01, 0xD8):  # these two stand alone; every other segment begins with its length
@@ -183,7 +184,8 @@ def _claimed_size(data: bytes) -> tuple[int, int] | None:
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     position = 2
     while (found := _JPEG_MARKER.search(data, position)) is not None:
-        marker, position = found[1][0], found.end()
+        position = found.end()
+        marker = data[position - 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame: length, precision, height, width
             height, width = data[position + 3 : position + 5], data[position + 5 : position + 7]
             return int.from_bytes(height, "big"), int.from_bytes(width, "big")

@@ -13,7 +13,7 @@ from kdface.datasets.images import Size, decode, read_bytes, require_whole
 from kdface.datasets.landmarks import Landmarks, read_landmarks
 from kdface.datasets.names import matched
 from kdface.errors import DataError, UserError, nearest
-from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, align, similarity, template_points
+from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, similarity, template_points, warped
 
 
 class RawFolder:
@@ -99,7 +99,7 @@ class RawFolder:
         size = self.preprocessing.size
         matrix = similarity(points, template_points(size))
         moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        crop, label, key = align(image, points, size), int(self.labels[index]), self.keys[index]
+        crop, label, key = warped(image, matrix, size), int(self.labels[index]), self.keys[index]
         if self.keep_raw:
             return RawSample(crop, label, key, moved, raw=image, raw_landmarks=points)
         return Sample(crop, label, key, moved)

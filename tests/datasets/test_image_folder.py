@@ -217,6 +217,15 @@ def test_jpeg_variants_are_whole(parameters: tuple[int, ...]) -> None:
         decode(data[: len(data) * 2 // 3], "f")
 
 
+def test_fill_bytes_may_stand_before_a_marker() -> None:
+    """ITU-T T.81, B.1.1.2: any marker may be preceded by any number of bytes FF."""
+    plain = encoded(picture(4), ".jpg")
+    filled = plain[:2] + b"\xff\xff" + plain[2:-2] + b"\xff\xff\xff" + plain[-2:]
+    np.testing.assert_array_equal(decode(filled, "f", (112, 112)), decode(plain, "f"))
+    with pytest.raises(DataError, match="cut short"):
+        decode(filled[:-1], "f")
+
+
 def exif(orientation: int, thumbnail: bytes = b"") -> bytes:
     """An APP1 segment with one tag, the orientation, and bytes behind it as a thumbnail has them."""
     tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
