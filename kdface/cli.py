@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
     "sweep": ("kdface.commands.sweep", "status | retry | stop a sweep:  sweep status runs/sweeps/NAME"),
     "run": ("kdface.commands.run", "go on with a prepared run folder (what sweeps and ranks call)"),
-    "completion": ("kdface.commands.completion", "print the line that switches on completion in bash or zsh"),
+    "completion": ("kdface.commands.completion", "the line that switches on completion in bash or zsh"),
 }
 
 # Commands with a parser, which knows their options; of the others, --help prints what their module says of itself.
@@ -50,7 +50,7 @@ usage: kdface COMMAND [ARGUMENTS]
 
 {commands}
 
-Configuration is Hydra's: GROUP=CHOICE and KEY=VALUE override, --cfg job shows the result, -m sweeps.
+Configuration is Hydra's: GROUP=CHOICE and KEY=VALUE override, --cfg job shows it, -m sweeps.
   kdface train experiment=demo
   kdface train method=spherefacer backbone=iresnet18 head.margin=1.4 seed=0
   kdface list                     the groups;  kdface list backbone  their choices
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from kdface.config.paths import expand_home
     from kdface.errors import UserError, nearest, of_memory, of_system
     from kdface.stored import printable
+    from kdface.terminal import folded_message
 
     words = [expand_home(word) for word in words]
     tell_of_env_file()
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(folded_message(f"error: {printable(str(error))}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

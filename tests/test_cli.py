@@ -10,6 +10,7 @@ import pytest
 
 from kdface.cli import COMMANDS
 from kdface.commands.completion import answers
+from kdface.terminal import folded_message
 from tests.conftest import Kdface, command
 
 _HEAVY = ("torch", "pytorch_lightning", "hydra", "omegaconf", "numpy", "cv2", "matplotlib", "pydantic", "wandb", "rich")
@@ -52,6 +53,20 @@ def test_help_names_every_command(kdface: Kdface) -> None:
     assert said.code == 0
     for name in ("train", "evaluate", "sweep", "table", "report", "export", "quality", "data", "config", "doctor"):
         assert f"  {name} " in said.out
+
+
+def test_a_terminal_breaks_a_message_between_words_and_leaves_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    message = "error: a head that is nowhere\n  expected:  one of arcface, cosface\n  fix:       kdface list head, NAME"
+    assert folded_message(message) == message  # not a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert folded_message(message).splitlines() == [
+        "error: a head that is",
+        "nowhere",
+        "  expected:  one of arcface,",
+        "             cosface",
+        "  fix:       kdface list head, NAME",
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 from kdface.config.paths import choices, groups
 from kdface.errors import UserError, nearest
+from kdface.terminal import folded
 
 
 def run(arguments: list[str]) -> int:
     """`kdface list`: returns the exit code. Raises `UserError` for words that it does not understand."""
     if not arguments:
+        width = max(map(len, groups()))
         for group in groups():
-            print(f"{group:<14} {len(choices(group))} choices")
+            print(f"{group:<{width}}  {len(choices(group)):>2} choices")
         print("\nkdface list GROUP shows them")
         return 0
     group = arguments[0]
@@ -24,5 +28,5 @@ def run(arguments: list[str]) -> int:
     found = choices(group)
     width = max(len(name) for name in found)
     for name, text in found.items():
-        print(f"{name:<{width}}  {text}".rstrip())
+        print(folded(f"{name:<{width}}  {text}".rstrip(), width + 2, sys.stdout))
     return 0

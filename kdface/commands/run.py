@@ -135,7 +135,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         from kdface.config.origin import Origins
         from kdface.config.schema import Configuration
         from kdface.reports.draw import draw_run
-        from kdface.reports.summary import shown, summary
+        from kdface.reports.summary import plan, shown, summary
         from kdface.runs.train import train
 
     tree = folder.read_config()
@@ -153,7 +153,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         marks.note_plan(folder, job.method.total_steps)
         if (tree.get("extras") or {}).get("print_config"):
             print(config_text(tree), file=sys.stderr)
-        print(f"run folder: {shown(folder.root)}", file=sys.stderr)
+        print(f"run folder: {shown(folder.root)}\n{plan(job)}", file=sys.stderr)
     # A further rank is started with this command line, so it reads this folder and composes nothing.
     sys.argv = [sys.argv[0], "run", str(folder.root), *(f"{key}={value}" for key, value in others.items())]
 

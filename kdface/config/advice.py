@@ -62,6 +62,7 @@ for _ours, _names in _MEANT.items():
         ALIASES.setdefault(_name, []).append(_ours)
 # The order in which groups are searched for a key of the same name.
 _GROUPS = ("trainer", "loader", "optimizer", "head", "backbone", "method", "dataset")
+_CLOSE = 0.75  # how alike two keys are, of 1, if one may be the other misspelt
 _LISTED = 40  # of more choices the nearest and the folders are listed
 # Hydra's launchers by their names of elsewhere, and the keys of theirs that ours have too.
 LAUNCHERS = {
@@ -117,7 +118,7 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
     yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
     same = [other for other in known if other.rpartition(".")[2] == leaf and other != key]
     yield from (f"{other}={value}" for other in sorted(same, key=_place))
-    yield from (f"{match}={value}" for match in difflib.get_close_matches(key, known, n=4, cutoff=0.75))
+    yield from (f"{match}={value}" for match in difflib.get_close_matches(key, known, n=4, cutoff=_CLOSE))
     for near in _alike(leaf, known, 0.8):
         yield from (f"{other}={value}" for other in sorted(known, key=_place) if other.rpartition(".")[2] == near)
 
@@ -146,6 +147,11 @@ def renamed(key: str, keys: Iterable[str]) -> str:
     """What the field's name for a key is here, whatever its value; empty if it is no such name."""
     named = [ours for name in (key, key.rpartition(".")[2]) for ours in ALIASES.get(name, ()) if "=" not in ours]
     return next((ours for ours in named if "." in ours and ours in set(keys)), "")
+
+
+def close_to(key: str, keys: Iterable[str]) -> str:
+    """The key that is most like a misspelt one, whatever its value; empty if none is."""
+    return next(iter(difflib.get_close_matches(key, list(keys), n=1, cutoff=_CLOSE)), "")
 
 
 def or_another(group: str) -> str:

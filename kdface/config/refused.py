@@ -15,6 +15,7 @@ from kdface.config.advice import (
     LAUNCHERS,
     SWEEPERS,
     among,
+    close_to,
     meant,
     or_another,
     renamed,
@@ -216,10 +217,13 @@ def unknown_key(
         )
     there = key in keys
     near = meant(given, keys, overrides, problem)
-    if not near and value and (ours := renamed(key, keys)):
+    alias = renamed(key, keys)
+    if not near and value and "." in (ours := alias or close_to(key, keys)):
         refused = problem([*(word for word in overrides if word != given), f"{ours}={value}"])
         return UserError(
-            f"{key} is named {ours} here, and {ours}={value} cannot be used.",
+            f"{key} is named {ours} here, and {ours}={value} cannot be used."
+            if alias
+            else f"unknown key {key!r}, and {ours}={value} cannot be used.",
             expected=refused.expected if refused else "",
             nearest=f"{ours}=VALUE",
             origin=f"command line: {given}",

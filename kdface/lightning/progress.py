@@ -15,7 +15,7 @@ log = logging.getLogger("kdface")
 
 
 class Progress(pl.Callback):
-    """Shows images trained on, rate, time left, epoch and loss; says at the start how each head scales its loss.
+    """Shows images trained on, rate, time left, epoch and loss; says at the start which heads scale their loss.
 
     Args:
         total_steps: of the whole training.
@@ -29,12 +29,13 @@ class Progress(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the meter, and log each head's loss scale."""
+        """Begin the meter, and log the loss scale of each head that has one other than 1."""
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
             self.meter = Meter("training", self.total * self.batch_size, trainer.global_step * self.batch_size)
             for name, head in heads_of(pl_module).items():
-                log.info("%s (%s): loss scale %.4g", name, type(head).__name__, head.loss_scale)
+                if head.loss_scale != 1:
+                    log.info("%s (%s): loss scale %.4g", name, type(head).__name__, head.loss_scale)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

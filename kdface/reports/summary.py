@@ -1,8 +1,9 @@
-"""One readable summary of a finished run: a table, the folder, and what to try next."""
+"""What a run says at its start and at its end: what is trained; a table, the folder, and what to try next."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from rich.text import Text
 
 from kdface.progress import clock
 from kdface.runs.folder import RunFolder
+from kdface.runs.job import Job
 from kdface.stored import printable
 
 _CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> how people call it
+_WIDTH = 100  # columns of a terminal
 _MOST = 5  # metrics of a test set in the table that ends a run
 # Of a test set's metrics, the ones that matter most, without what follows their @.
 _FIRST = (
@@ -24,6 +27,21 @@ _FIRST = (
     *("pauc", "recomputed_embeddings/pauc", "aligned_embeddings/pauc", "fnmr", "spearman_aligned"),
     *("bcubed_f", "davies_bouldin", "ece", "cmc", "cross/cmc"),
 )
+
+
+def plan(job: Job) -> str:
+    """The lines that begin a run: its parts by the names of their classes or factories, its data and its length."""
+    named = {
+        part: node["_target_"].rpartition(".")[2]
+        for part in ("method", "backbone", "head", "teacher")
+        if isinstance(node := job.config.get(part), Mapping) and "_target_" in node
+    }
+    faces = job.data.training.faces
+    return printable(
+        f"{', '.join(f'{part} {name}' for part, name in named.items())}\n"
+        f"{faces.name}: {len(faces):,} images of {len(faces.people):,} people; "
+        f"{job.method.total_steps:,} steps of {job.settings.loader.batch_size:,} images"
+    )
 
 
 def summary(folder: RunFolder) -> str:
@@ -44,7 +62,8 @@ def summary(folder: RunFolder) -> str:
         f"{results.get('step', '?')} steps{took}{resumed}, seed {results.get('seed', '?')}",
         f"folder   {here}",
         f"figures  {here}/figures",
-        f"next     kdface evaluate run={here} evaluation=CHOICE   (kdface list evaluation)",
+        f"next     kdface evaluate run={here} evaluation=CHOICE",
+        "         kdface list evaluation   (the choices)",
     ]
     return printable("\n".join(lines))
 
@@ -65,7 +84,8 @@ def tell(
     unresolved = [name for name, found in metrics.items() if found["value"] is None]
     if unresolved:
         few = ", ".join(unresolved[:3]) + (", ..." if len(unresolved) > 3 else "")
-        lines.append(f"{len(unresolved)} not available, usually because the pairs are too few: {few}")
+        text = f"{len(unresolved)} not available, usually because the pairs are too few: {few}"
+        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     if len(metrics) > len(leading) + len(unresolved):
         lines.append(f"metrics  all {len(metrics)} are in {file}")
     return lines
@@ -130,7 +150,7 @@ def number(metric: dict[str, Any] | None) -> str:
 def render(table: Table) -> str:
     """A table as text, without trailing blanks."""
     buffer = io.StringIO()
-    Console(file=buffer, width=100, no_color=True).print(table)
+    Console(file=buffer, width=_WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 

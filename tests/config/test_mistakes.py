@@ -25,6 +25,7 @@ def _one_message(said: Said) -> str:
         ("trainer.max_epoch=3", ["unknown key 'trainer.max_epoch'", "trainer.max_epochs=3"]),
         ("backbone=resnt18", ["no backbone named 'resnt18'", "backbone=iresnet18", "kdface list backbone"]),
         ("head.margn=1.4", ["unknown key 'head.margn'", "head.margin"]),
+        ("head.margn=0.2", ["unknown key 'head.margn'", "head.margin=0.2 cannot be used", "head.margin=VALUE"]),
         ("trainer.max_epochs=abc", ["trainer.max_epochs = 'abc'", "valid integer"]),
         ("trainer.max_epochs=0", ["trainer.max_epochs = 0", "greater than or equal to 1"]),
         ("seed=abc", ["seed = 'abc'", "valid integer"]),

@@ -76,7 +76,13 @@ def test_a_schedule_counts_optimiser_steps_and_the_run_tells_the_loss_scale(
         f"paths.runs={tmp_path}/runs",
     ]
     with caplog.at_level(logging.INFO, logger="kdface"):
-        assert kdface(*words).code == 0
+        said = kdface(*words)
+    assert said.code == 0
+    begun = (
+        "method SphereFaceR, backbone iresnet_nano, head SphereFaceR",
+        "toy_faces: 36 images of 6 people; 3 steps of 8 images",
+    )
+    assert tuple(said.err.splitlines()[1:3]) == begun
     run = only_run(tmp_path / "runs")
     state = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
     assert int(state["head.iteration"]) == 3  # and not the 12 parts that the batches were split in

@@ -1,0 +1,26 @@
+"""Text for a terminal: lines broken between words, the rest of each below its beginning."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+_TO_COPY = ("  set in:", "  nearest:", "  fix:")  # rows of a `UserError` that stay in one piece
+
+
+def folded(line: str, indent: int, stream: TextIO) -> str:
+    """A line as a terminal shows it best; unchanged where `stream` is a file or a pipe."""
+    width = shutil.get_terminal_size().columns
+    if not stream.isatty() or len(line) <= width:
+        return line
+    return textwrap.fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def folded_message(text: str) -> str:
+    """A `UserError` on standard error; what is to be copied is not broken."""
+    return "\n".join(
+        line if line.startswith(_TO_COPY) else folded(line, 13 if line.startswith("  ") else 0, sys.stderr)
+        for line in text.split("\n")
+    )
