@@ -1,9 +1,13 @@
-"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: run it again from its folder, and say identical or what differs first."""
+"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: run it again from its folder, and say identical or what differs first.
+
+A cell whose runs are not there is trained, and compared with the numbers in the table's CSV.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,6 +19,8 @@ from kdface.errors import UserError
 from kdface.sweeps.lifeline import own_command
 
 if TYPE_CHECKING:
+    from kdface.reports.tables.definition import Definition
+    from kdface.reports.tables.render_csv import Values
     from kdface.runs.folder import RunFolder
 
 # What a clock, a disk or an interruption decides, and not the computation; operating points follow from the scores.
@@ -79,17 +85,23 @@ def _is_cell(word: str) -> bool:
 
 
 def _cell(word: str, overrides: list[str], data: str | None) -> bool:
-    """Every run behind a cell of a table; `overrides` are those that the table was made with."""
+    """Every run behind a cell of a table; `overrides` are those that the table was made with. If none of its runs is
+    in paths.runs, they are trained there, and the numbers compared with those that the table's CSV has."""
     from kdface.commands.table import tabulated
     from kdface.reports.tables import read_definition
     from kdface.reports.tables.cell import single
+    from kdface.reports.tables.render_csv import read_values
 
     stem, _, name = word.partition(".yaml:")
     path = Path(f"{stem}.yaml")
     definition = single(read_definition(path), name, path)
     (row,), (column,) = definition.rows, definition.columns
-    table = tabulated(definition, path.parent, overrides, [])
+    launcher = [word for word in overrides if word.startswith("hydra")]
+    table = tabulated(definition, path.parent, [word for word in overrides if word not in launcher], [])
     runs = table.cells[0][0].runs
+    csv = path.with_suffix(".csv")
+    if not runs and csv.is_file() and (written := _written(read_values(csv), definition)):
+        return _anew((definition, path), name, [word for word in overrides if word not in launcher], launcher, written)
     for cell in table.missing:
         print(f"{cell.what} is {cell.why}: {cell}", file=sys.stderr)
     if not runs:
@@ -102,6 +114,48 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
         same.append(again(folder, data, column.evaluation if later else "", later))
     print(f"{name}: {sum(same)} of {len(same)} runs are identical")
     return all(same)
+
+
+def _written(values: Values, definition: Definition) -> Mapping[int, float]:
+    """What a table's CSV has in the one cell of `definition`: seed -> value."""
+    (row,), (column,) = definition.rows, definition.columns
+    return values.get((f"{row.group} {row.label}".strip(), column.heading), {})
+
+
+def _anew(
+    table: tuple[Definition, Path],
+    name: str,
+    overrides: Sequence[str],
+    launcher: Sequence[str],
+    written: Mapping[int, float],
+) -> bool:
+    """Train and evaluate what a cell needs; tell its values beside those written, and their means' distance in units
+    of the seeds' spread, the sample standard deviation of what was written. Whether every value is the same."""
+    from kdface.commands.table import filled
+
+    (made,), _ = filled([table], overrides, launcher, [])
+    values = made.cells[0][0].values
+    if not values:
+        raise UserError(f"{name}: what it needs could not be run.", fix=str(made.missing[0]))
+    print(f"{'seed':<6}{'written':>12}{'now':>12}{'difference':>12}")
+    for seed in sorted(written.keys() | values.keys()):
+        before, now = written.get(seed), values.get(seed)
+        texts = [_decimal(value) for value in (before, now)]
+        texts.append("" if before is None or now is None else _decimal(now - before))
+        print(f"{seed:<6}" + "".join(f"{text:>12}" for text in texts))
+    same = dict(written) == dict(values)
+    if same:
+        print(f"{name}: identical")
+        return True
+    distance = statistics.fmean(values.values()) - statistics.fmean(written.values())
+    spread = statistics.stdev(written.values()) if len(written) > 1 else 0.0
+    beside = f", {abs(distance) / spread:.2f} of the seeds' spread ({_decimal(spread)})" if spread else ""
+    print(f"{name}: NOT identical; the means differ by {_decimal(distance)}{beside}")
+    return False
+
+
+def _decimal(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.6f}"
 
 
 def _call(folder: Path, *words: str, origin: str) -> None:

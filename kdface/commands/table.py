@@ -57,20 +57,41 @@ def run(words: list[str]) -> int:
     if double := [target for target in targets if targets.count(target) > 1]:
         raise UserError(f"two tables would be written to {double[0]}.", fix="one command each, or without -o")
 
-    def now() -> list[Table]:
-        return [tabulated(definition, path.parent, overrides, given.config_dir) for definition, path in definitions]
-
-    tables, failed = now(), False
     if given.run:
-        _require_same_teachers(tables)
-        failed = _train(_missing("train", tables), launcher, given.config_dir, paths)
-        tables = now()  # what can be evaluated is known only now
-        failed |= _evaluate(_missing("evaluate", tables), launcher)
-        tables = now()
-        _require_same_teachers(tables)
+        tables, failed = filled(definitions, overrides, launcher, given.config_dir)
+    else:
+        tables = [tabulated(definition, path.parent, overrides, given.config_dir) for definition, path in definitions]
+        failed = False
     for table, target in zip(tables, targets, strict=True):
         _write(table, target, given.figures)
     return 1 if failed or (given.run and any(table.missing for table in tables)) else 0
+
+
+def filled(
+    definitions: Sequence[tuple[Definition, Path]],
+    overrides: Sequence[str],
+    launcher: Sequence[str],
+    config_dirs: list[Path],
+) -> tuple[list[Table], bool]:
+    """Train and evaluate what tables lack, as one sweep. Returns them and whether a job failed.
+
+    Args:
+        definitions: each with its path.
+        overrides: of every row; `launcher`: those of Hydra's launcher.
+        config_dirs: the user's own folders of YAML.
+    """
+
+    def now() -> list[Table]:
+        return [tabulated(definition, path.parent, overrides, config_dirs) for definition, path in definitions]
+
+    tables = now()
+    _require_same_teachers(tables)
+    failed = _train(_missing("train", tables), launcher, config_dirs, [path for _, path in definitions])
+    tables = now()  # what can be evaluated is known only now
+    failed |= _evaluate(_missing("evaluate", tables), launcher)
+    tables = now()
+    _require_same_teachers(tables)
+    return tables, failed
 
 
 def _write(table: Table, target: Path, figures: bool) -> None:

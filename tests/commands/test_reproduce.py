@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from kdface.commands import reproduce
 from kdface.errors import UserError
+from kdface.reports.tables.render_csv import read_values
 from kdface.runs.folder import RunFolder
 from tests.conftest import TINY, Kdface, only_run
 from tests.reports.folders import config, make_run
@@ -46,6 +49,31 @@ def test_the_runs_of_a_cell(kdface: Kdface, tmp_path: Path) -> None:
     (root / "results.json").write_text((root / "results.json").read_text().replace('"seed": 0', '"seed": 1'))
     said = kdface("reproduce", cell)
     assert said.code == 1 and "seed: 1, now 0" in said.out and "0 of 1 runs are identical" in said.out
+
+
+def test_a_cell_whose_runs_are_elsewhere_is_trained_and_compared_with_the_table(kdface: Kdface, tmp_path: Path) -> None:
+    tree = {
+        "title": "Tiny",
+        "seeds": [0, 1],
+        "overrides": [*TINY, "trainer.max_steps=1", "name=tiny"],
+        "rows": [{"label": "cos s=64", "overrides": ["head=cosface"]}],
+        "columns": [{"label": "accuracy", "group": "toy", "metric": "toy_pairs/accuracy"}],
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    assert kdface("table", "tiny.yaml", "--run", "hydra.launcher.n_jobs=1").code == 0
+    written = (tmp_path / "tiny.csv").read_text()
+    words = ["reproduce", "tiny.yaml:cos s=64/accuracy", f"paths.runs={tmp_path}/other", "hydra.launcher.n_jobs=1"]
+    said = kdface(*words)
+    assert said.code == 0 and said.out.endswith("cos s=64/accuracy: identical\n"), said.err
+    (values,) = read_values(tmp_path / "tiny.csv").values()
+    forged = [values[0] + 0.25, values[1] - 0.15]  # the mean moves by 0.05
+    forgery = written.replace(f"{values[0]} {values[1]}", f"{forged[0]} {forged[1]}")
+    (tmp_path / "tiny.csv").write_text(forgery)
+    shutil.rmtree(tmp_path / "other")
+    said = kdface(*words)
+    spread = statistics.stdev(forged)
+    assert said.code == 1 and f"-0.050000, {0.05 / spread:.2f} of the seeds' spread ({spread:.6f})" in said.out
+    assert (tmp_path / "tiny.csv").read_text() == forgery  # what is compared with stays
 
 
 def _two(folder: Path) -> tuple[Path, Path]:
