@@ -57,15 +57,16 @@ def test_help_names_every_command(kdface: Kdface) -> None:
 
 def test_a_terminal_breaks_a_message_between_words_and_leaves_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "29")
-    message = "error: a head that is nowhere\n  expected:  one of arcface, cosface\n  fix:       kdface list head, NAME"
+    fix = "  fix:       kdface list head, NAME"
+    message = f"error: a head that lies nowhere\n  expected:  one of arcface, cosface\n{fix}"
     assert folded_message(message) == message  # not a terminal
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert folded_message(message).splitlines() == [
-        "error: a head that is",
+        "error: a head that lies",
         "nowhere",
         "  expected:  one of arcface,",
         "             cosface",
-        "  fix:       kdface list head, NAME",
+        fix,
     ]
 
 
