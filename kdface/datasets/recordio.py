@@ -48,8 +48,8 @@ class RecordIO:
     each is asked for its label. An image's label is its scalar label, or the first of several (face2rec2
     writes [class, aligned], a mask-aware file 237 values). A key is the record's number in eight digits.
 
-    A person is named after the folder in `train.lst`, where that file is there and gives every class a folder
-    of its own; otherwise by the number of the class.
+    A person is named after the folder in `train.lst`, if that file exists and has one folder for each class; otherwise
+    by the number of the class.
 
     Args:
         root: the folder of train.rec, or a .rec file; the .idx, .lst and `property` lie beside it. `property`

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A pickle may name any function of any module to be called with any values. Here each name that plain data
-# need is answered by an object of our own that has no attributes to set and does one thing; every other name
+# need is answered by an inert object that has no attributes to set and does one thing; every other name
 # is refused.
 
 

@@ -214,7 +214,7 @@ class Classifier(Head):
     Attributes:
         keeps_logits: whether `HeadOutput` holds the logits. Whoever reads none of them sets it to False: from 10,000
             classes on the loss is then computed without (`kdface.heads.chunks`), in about half of the time and memory.
-            The values are the same but for rounding.
+            The values are the same up to rounding.
     """
 
     keeps_logits: bool = True

@@ -1,4 +1,4 @@
-"""Sub-centre ArcFace: several centres a class, so that noisy images gather at one of their own."""
+"""Sub-centre ArcFace: several centres a class, so that noisy images gather at one apart from the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders. The room can be called: `kdface.runs(FOLDER)` is the table of the runs below a folder."""
+"""Run folders. The package is callable: `kdface.runs(FOLDER)` is a table of the runs below a folder."""
 
 import sys
 from types import ModuleType

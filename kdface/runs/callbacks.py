@@ -1,4 +1,4 @@
-"""What a run adds to training: the evaluation of the untrained network, and one configuration for all ranks."""
+"""Callbacks of a run: evaluation of the untrained network, and one configuration for all ranks."""
 
 from __future__ import annotations
 

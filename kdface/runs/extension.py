@@ -1,4 +1,4 @@
-"""A run of more epochs or steps than a finished one goes on from its end, where it would have come to the same."""
+"""More epochs or steps continue a finished run from its end, if training longer from the start gives the same."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a run is made of, and what becomes of it when that changes: the one rule.
+"""What a run is made of, and what happens when that changes: the one rule.
 
-A run is made of its configuration and of its data: the training images, the teacher, the test sets. Its folder's name
-holds a fingerprint of the first (`kdface.config.fingerprint`), its data.json one of each of the second.
+A run is made of its configuration and of its data: the training images, the teacher, the test sets. The name of
+its folder holds a fingerprint of the configuration (`kdface.config.fingerprint`), data.json those of the data.
 
 What differs                                                        unfinished run    finished run
 ------------------------------------------------------------------  ----------------  ------------
@@ -15,10 +15,10 @@ training images that it has used, people or images added or         refused (bef
                                                                     begins anew)
 a test set                                                          goes on, noted    is this run, with a warning
 trainer.max_epochs or max_steps, raised                             another run, which goes on from the end of this
-                                                                    one where schedule and method allow it
+                                                                    one if schedule and method allow it
 any other value                                                     another run, in its own folder
 
-Noted: data.json says under `changes` of the set since which step, and in which images.
+Noted: `changes` in data.json says since which step, and in which images.
 Refused: nothing is written, and the message names what differs and the command for another run beside this one. A
 config.yaml that was edited, and a checkpoint of another run, are refused wherever a run is used.
 """

@@ -1,4 +1,4 @@
-"""Being asked to end while training: the step is finished and saved first, so that nothing is computed twice."""
+"""A request to stop while training: the step is finished and saved first, so that nothing is computed twice."""
 
 from __future__ import annotations
 

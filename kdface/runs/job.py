@@ -1,4 +1,4 @@
-"""One run's objects, assembled: what training and evaluation are handed."""
+"""The objects of one run, assembled for training and evaluation."""
 
 from __future__ import annotations
 

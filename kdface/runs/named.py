@@ -1,4 +1,4 @@
-"""A run's folder name, its config.yaml and its checkpoint belong together: whether they do, and the command to say."""
+"""Do a run's folder name, its config.yaml and its checkpoint belong together? If not, the command that helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder, opened: its configuration and the content of one of its checkpoints, which belong together."""
+"""An opened run folder: its configuration and one of its checkpoints, checked to belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What test sets came to: protocols are run, and their outcomes written as results.json and scores hold them."""
+"""Run the protocols, and write what came out as results.json and scores."""
 
 from __future__ import annotations
 

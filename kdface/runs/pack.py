@@ -1,4 +1,4 @@
-"""A pack: a finished run without anything that only matters here. A folder, or the same as a zip file.
+"""A pack: a finished run without what matters on this machine alone. A folder, or the same as a zip file.
 
     README.md  config.yaml  origin.json  model.safetensors  environment.json  data.json  results.json
     fingerprints.json  DONE

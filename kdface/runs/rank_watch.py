@@ -1,4 +1,4 @@
-"""Ranks of this machine that die or freeze: one message that names the rank and the cause, and all of them end."""
+"""If a rank of this machine dies or freezes, one message names it and the cause, and all of them end."""
 
 from __future__ import annotations
 

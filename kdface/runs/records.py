@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, append-only; reports are made from it, any logger can be fed from it."""
+"""metrics.jsonl: one JSON object a line, append-only. Reports are made from it, and any logger can be fed from it."""
 
 from __future__ import annotations
 

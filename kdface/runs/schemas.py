@@ -1,4 +1,4 @@
-"""What the files of a run folder and of a sweep hold, as far as anybody relies on it; more may stand in them."""
+"""What the files of a run folder and of a sweep hold, as far as code relies on it; they may hold more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run is trained: what stands beside the Trainer's own arguments, as plain values."""
+"""How a run is trained, beyond the Trainer's own arguments: plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that a run will be tested on are looked at before it trains, so that a broken one costs no training."""
+"""Check the images of the tests before training, so that a broken one costs no training time."""
 
 from __future__ import annotations
 

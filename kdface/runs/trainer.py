@@ -1,4 +1,4 @@
-"""Lightning's Trainer with a run's arguments, on the machine that it finds."""
+"""Lightning's Trainer with a run's arguments, adapted to the machine."""
 
 from __future__ import annotations
 

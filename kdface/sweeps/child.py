@@ -1,4 +1,4 @@
-"""A job started by somebody else's worker (SLURM, Ray): a plain child process that dies with that worker."""
+"""A job started by the worker of another program (SLURM, Ray): a plain child process that dies with that worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: which jobs belong to a sweep. How far each came is read from its run folder and written nowhere else.
+"""The ledger: which jobs belong to a sweep. Their progress is read from their run folders and kept nowhere else.
 
     RUNS/sweeps/NAME-HASH/
         sweep.json                what is swept, over which name, and where the last command ran it
@@ -7,8 +7,8 @@
         results.csv results.json  what came out
 
 A job's key is its run folder: configuration fingerprint x seed. There is a file for each job, no absolute path and no
-time: two ledgers merge by copying their folders of runs into one, whole run folders that are not there yet. Where both
-have a run, files of an unfinished one must not be laid over a finished one: what is loaded is checked for that.
+time: two ledgers merge by copying the run folders that one lacks, whole. If both have a run, an unfinished one must not
+be copied over a finished one; loading checks for that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How kdface starts itself: a process that must not outlive its parent, and names for the signals that end one."""
+"""How kdface starts itself: processes that must not outlive their parent, and names for the signals that end them."""
 
 from __future__ import annotations
 

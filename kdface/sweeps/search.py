@@ -1,4 +1,4 @@
-"""Search with Optuna over our jobs: it says which point is next, the ledger and the run folders hold the rest.
+"""Search with Optuna: it proposes the next point; the ledger and the run folders hold everything else.
 
 The study lies in study.db (SQLite) in the sweep's folder and goes on where it was. Trial n is sampled with a seed made
 from (seed, n), so with one job at a time a search that was killed asks for the same points as one that was not.

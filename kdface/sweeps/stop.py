@@ -1,4 +1,4 @@
-"""Stop a sweep from elsewhere: the processes that run it, then what runs without one."""
+"""Stop a sweep from another process: first the processes that run it, then jobs that run without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep came to: results.csv and results.json in its folder, and its table of states.
+"""The outcome of a sweep: results.csv and results.json in its folder, and its table of states.
 
 Jobs are sorted by key and no time is written, so a sweep that was killed and went on ends with the bytes of one that
 was not.

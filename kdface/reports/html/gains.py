@@ -1,4 +1,4 @@
-"""Which configuration is another one without what teaches it."""
+"""Pairs of configurations that differ only in what teaches the network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Faces in the report: what a network is trained on, and the pairs it finds hardest.
 
 Pictures of a dataset are shown where its terms begin with "none", as those of generated faces do; of any other
-one only when they are asked for, since a report is soon handed on.
+one only on request, since reports get passed on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From runs to what the page is given: configurations with their seeds, bands over seeds, curves thinned out."""
+"""From runs to the data of the page: configurations with their seeds, bands over seeds, curves thinned out."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _run(run: Run, group: int | None) -> dict[str, Any]:
 
 
 def _untold(text: str, config: Mapping[str, Any]) -> str:
-    """Without where data and runs lie; of a run whose configuration cannot be read nobody knows that."""
+    """The text with placeholders for data and run folders, if the configuration can be read."""
     for name in ("data", "runs"):
         if place := str((config.get("paths") or {}).get(name) or ""):
             text = text.replace(place, f"<{name}>")

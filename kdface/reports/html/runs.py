@@ -1,4 +1,4 @@
-"""What the report knows of one run: read from its folder, as plain values."""
+"""What the report knows about one run, read from its folder as plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that a run's numbers are from, and what these were computed with."""
+"""The files behind a run's numbers, and what these were computed with."""
 
 from __future__ import annotations
 

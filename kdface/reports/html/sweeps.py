@@ -1,4 +1,4 @@
-"""What the ledgers below a folder say of their sweeps: how many jobs came how far, and which failed or never began."""
+"""The sweeps below a folder, by their ledgers: how many jobs are in which state, and which failed or never began."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_sweeps(root: Path) -> list[dict[str, Any]]:
 
 def _job(ledger: Ledger, entry: Entry, state: State) -> dict[str, str]:
     why = (marks.failure(ledger.folder(entry)) or "").strip().partition("\n")[0]
-    runs = str(ledger.runs.resolve())  # where they lie is not told
+    runs = str(ledger.runs.resolve())  # where they lie is not shown
     return {
         "state": str(state),
         "overrides": " ".join(entry.overrides).replace(runs, "<runs>"),

@@ -1,4 +1,4 @@
-"""One cell of a table by its name: ROW/COLUMN, the labels as the definition has them."""
+"""One cell of a table by name: ROW/COLUMN, with the labels of the definition."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@
     published: {file: published.csv, where: {table: III}}
 
 A row is found by what it is: its overrides are composed, and the fingerprint names the run folder. A row without
-overrides, or a column without a metric, shows published numbers only. A cell has a published number where both its row
+overrides, or a column without a metric, shows published numbers only. A cell has a published number if both its row
 and its column say which.
 """
 
@@ -122,7 +122,7 @@ class Definition(_Strict):
     seeds: of every row.
     spread: what stands behind the ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
     baseline: label of the row that the others are tested against; where rows have groups, the one of the same group.
-    contrasts: pairs of labels, (row, other): their differences are told below the table too, each for itself. Where
+    contrasts: pairs of labels, (row, other): their differences are listed below the table too, each on its own. Where
         rows have groups, within each.
     significance: level of the tests, after Holm's correction over the rows of a column.
     """

@@ -1,4 +1,4 @@
-r"""Text of any kind as LaTeX sets it: ASCII only, for pdflatex with its standard fonts and `amssymb`.
+r"""Any text, escaped for LaTeX: ASCII only, for pdflatex with its standard fonts and `amssymb`.
 
 A letter that these lack is shown by its code point, `[U+738B]`.
 """

@@ -74,7 +74,7 @@ def _body(table: Table) -> Iterator[str]:
         yield f"<p>{escape(definition.note)}</p>"
     for heading, lines in (
         ("Differences from the baseline", text.tests(table)),
-        ("Other differences, each for itself", text.contrasts(table)),
+        ("Other differences, each on its own", text.contrasts(table)),
         ("Runs", text.runs(table)),
     ):
         if items := "".join(f"<li>{escape(line)}</li>" for line in lines):

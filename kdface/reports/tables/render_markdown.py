@@ -35,7 +35,7 @@ def markdown(table: Table) -> str:
     if definition.note:
         lines += ["", _plain(definition.note)]
     lines += _listed("Differences from the baseline, with their 95 % t-intervals", text.tests(table))
-    lines += _listed("Other differences, each for itself", text.contrasts(table))
+    lines += _listed("Other differences, each on its own", text.contrasts(table))
     lines += _listed("Runs", text.runs(table))
     commands = list(text.commands(table))
     if commands:

@@ -1,4 +1,4 @@
-"""What every text form of a table says, before it is dressed for one."""
+"""What every text form of a table says, before it is formatted."""
 
 from __future__ import annotations
 
