@@ -174,7 +174,7 @@ def _require_same(read: dict[str, Any], network: Any, path: Path) -> None:
         raise UserError(f"{path.parent}: what was written there reads back as other weights.", fix="try another disk")
 
 
-def _onnx(network: Any, about: dict[str, Any], path: Path) -> None:
+def write_onnx(network: Any, about: dict[str, Any], path: Path) -> None:
     """`images` (batch, 3, H, W) float32, (pixel - mean) / std -> `embeddings` (batch, D), not normalised."""
     import logging
     import warnings
@@ -222,7 +222,7 @@ def _require_close(ours: Any, theirs: Any, kind: str) -> None:
 _FORMATS: dict[str, Callable[[Any, dict[str, Any], Path], None]] = {
     "torch": _torch,
     "safetensors": _safetensors,
-    "onnx": _onnx,
+    "onnx": write_onnx,
     "insightface": _insightface,
     "torchscript": _torchscript,
 }

@@ -26,6 +26,7 @@ from kdface.hardware import profile_for
 from kdface.lightning import FaceData
 from kdface.methods import Method, Optimization
 from kdface.runs.job import Job
+from kdface.runs.ranks import launched_rank
 from kdface.runs.settings import (
     EMASettings,
     HardwareSettings,
@@ -45,7 +46,8 @@ def assemble(tree: Tree) -> Job:
     augmentation = build_augmentation(tree, dataset.preprocessing)
     settings = settings_of(tree)
     seed = int(tree["seed"])
-    method = build_method(tree, dataset.preprocessing, len(dataset.people), load_network)
+    people = len(dataset.people)
+    method = build_method(tree, dataset.preprocessing, people, load_network, launched_rank(), settings.world)
     method.people = tuple(dataset.people)
     if method.teacher is not None:
         method.teacher.require_knows(dataset)

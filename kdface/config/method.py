@@ -22,7 +22,14 @@ from kdface.teachers.frozen import LoadNetwork
 Tree = dict[str, Any]
 
 
-def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_network: LoadNetwork | None) -> Method:
+def build_method(
+    tree: Tree,
+    source: Preprocessing,
+    num_classes: int,
+    load_network: LoadNetwork | None,
+    rank: int = 0,
+    world: int = 1,
+) -> Method:
     """The method with its networks, initialised from the run's seed.
 
     A method that has one network is given `backbone` and `head`, made for the student's view; one that trains a
@@ -33,6 +40,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
         num_classes: its people.
         load_network: how the run of a teacher, or of a network to start from, is loaded; null: the method is built for
             use, without its teacher.
+        rank, world: of the process, over which class weights will be divided that can be.
     """
     torch.manual_seed(derive(int(tree["seed"]), "weights"))
     takes = parameters(locate(tree["method"]["_target_"]))
@@ -42,7 +50,7 @@ def build_method(tree: Tree, source: Preprocessing, num_classes: int, load_netwo
     known: dict[str, Any] = {"preprocessing": inputs["student"], "inputs": inputs}
     roles = list(inputs) if "networks" in takes else ["student"]
     networks = {role: build_backbone(tree, inputs[role].size) for role in roles}
-    heads = {role: build_head(tree, network, num_classes) for role, network in networks.items()}
+    heads = {role: build_head(tree, network, num_classes, rank, world) for role, network in networks.items()}
     start: Start | None = None
     if tree.get("weights") is not None and load_network is not None:
         start = _start(tree, networks, inputs, load_network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from kdface.config.build import build
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.heads import Head, HeadOutput, PartialFC
+from kdface.heads.own_rows import OwnRows
 
 Tree = Mapping[str, Any]
 
@@ -31,8 +33,11 @@ def build_backbone(tree: Tree, size: tuple[int, int]) -> torch.nn.Module:
     return network
 
 
-def build_head(tree: Tree, network: Any, num_classes: int) -> torch.nn.Module | None:
-    """The head, null if the configuration has none. Raises `UserError` for fewer than two classes."""
+def build_head(tree: Tree, network: Any, num_classes: int, rank: int = 0, world: int = 1) -> torch.nn.Module | None:
+    """The head, null if the configuration has none; of one that is divided over ranks, the rows of this rank are drawn.
+
+    Raises `UserError` for fewer than two classes.
+    """
     if tree["head"] is None:
         return None
     if num_classes < 2:
@@ -40,7 +45,9 @@ def build_head(tree: Tree, network: Any, num_classes: int) -> torch.nn.Module | 
             f"the head needs classes to tell apart, and the dataset has {num_classes} person.",
             fix="give a dataset with two people or more",
         )
-    head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
+    divided = world > 1 and tree["head"]["_target_"].endswith(".PartialFC")
+    with OwnRows(num_classes, rank, world) if divided else nullcontext():
+        head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
     assert isinstance(head, torch.nn.Module)
     _require_head(head, network.embedding_size)
     return head

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize, pad
 
 from kdface.heads.frame import HeadOutput, MarginSoftmax, polar, straight_through, without_direction
+from kdface.heads.own_rows import rows_of
 
 
 class PartialFC(nn.Module):
@@ -60,7 +61,8 @@ class PartialFC(nn.Module):
         self.head = head
 
     def shard(self, rank: int, world: int) -> None:
-        """Keep the rows of one rank of `world`. Called once, on the whole head, before there is an optimiser."""
+        """Keep the rows of one rank of `world`. Called once, on the whole head, before there is an optimiser; rows of
+        other ranks need not have been drawn (`kdface.heads.own_rows`)."""
         if self.world != 1:
             raise ValueError("PartialFC: the classes are divided over ranks already")
         if world > self.num_classes:
@@ -70,7 +72,7 @@ class PartialFC(nn.Module):
 
     def rows(self, rank: int) -> range:
         """The classes that a rank keeps."""
-        return range(self.num_classes * rank // self.world, self.num_classes * (rank + 1) // self.world)
+        return rows_of(self.num_classes, rank, self.world)
 
     def own(self, whole: Tensor) -> Tensor:
         """(C, ...) -> a copy of this rank's rows."""
