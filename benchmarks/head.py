@@ -18,7 +18,7 @@ from kdface.heads import ArcFace
 
 BATCH, CLASSES, SIZE = 512, 100_000, 512
 SCALE, MARGIN = 64.0, 0.5
-REPEATS, PASSES = 3, 2
+REPEATS, PASSES = 2, 2
 
 
 def main() -> list[Row]:

@@ -13,8 +13,7 @@ import statistics
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import LeftOut, Row, peer, ratios, side_by_side
+from benchmarks.measure import LeftOut, Row, importable, peer, ratios, side_by_side
 from kdface.augmentations import Augmentation, Misalignment, Periocular, Standard, SyntheticMask
 from kdface.datasets import ImageFolder, RawFolder, ToyFaces
 from kdface.datasets.landmarks import HEADER
@@ -52,7 +51,7 @@ def main() -> list[Row | LeftOut]:
                 rows.append(LeftOut(what, f"KDFACE_PEERS has no {given}"))
                 continue
             try:
-                with _importable(code):
+                with importable(code):
                     theirs = _THEIRS[name](Path(folder), files)
             except ImportError as error:
                 rows.append(LeftOut(what, f"its code needs {error.name}"))
@@ -172,21 +171,6 @@ def _ckd(folder: Path, files: list[Path]) -> Callable[[], Any]:
 
 
 _THEIRS = {"MaskInv": _maskinv, "AI-KD": _aikd, "CKD": _ckd}
-
-
-@contextmanager
-def _importable(code: Path) -> Iterator[None]:
-    """Its modules by their own names, which others of these repositories have too."""
-    own = ("dataset", "utils", "alignment")
-    added = [str(code), *([str(site)] if (site := peer("site")) else [])]
-    sys.path[:0] = added
-    try:
-        yield
-    finally:
-        for each in added:
-            sys.path.remove(each)
-        for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +38,24 @@ class Row(NamedTuple):
     limit: str = ""
 
 
+class Bound(NamedTuple):
+    """A line without a peer.
+
+    Attributes:
+        what: what is measured.
+        found: one for each repeat.
+        unit: of it.
+        most: what it may be at most.
+        beside: what else there is to say.
+    """
+
+    what: str
+    found: Sequence[float]
+    unit: str
+    most: float
+    beside: str = ""
+
+
 class LeftOut(NamedTuple):
     """A line that was not measured, and why."""
 
@@ -43,7 +63,10 @@ class LeftOut(NamedTuple):
     why: str
 
 
-def table(rows: Sequence[Row | LeftOut]) -> str:
+Line = Row | Bound | LeftOut
+
+
+def table(rows: Sequence[Line]) -> str:
     """Markdown of the rows."""
     lines = [
         "| what | peer | ours | peer's | ratio (spread) | wanted | memory | limit |",
@@ -52,6 +75,13 @@ def table(rows: Sequence[Row | LeftOut]) -> str:
     for row in rows:
         if isinstance(row, LeftOut):
             lines.append(f"| {row.what} | left out: {row.why} | | | | | | |")
+            continue
+        if isinstance(row, Bound):
+            middle, spread = statistics.median(row.found), f"{min(row.found):.2g} to {max(row.found):.2g}"
+            lines.append(
+                f"| {row.what} | | {middle:.3g} {row.unit} ({spread}) | | | at most {row.most:g} {row.unit} | | "
+                f"{row.beside} |"
+            )
             continue
         spread = f"{min(row.ratios):.2g} to {max(row.ratios):.2g}"
         lines.append(
@@ -115,6 +145,24 @@ def peak() -> float:
     """The most memory this process has held since `start_peak`, in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+
+
+@contextmanager
+def importable(code: Path) -> Iterator[None]:
+    """The modules of a peer's folder by their own names, which other peers have too: they are forgotten after.
+
+    What its modules import is looked for in the folder `site` beside it, too.
+    """
+    before, added = set(sys.modules), [str(code), str(code.parent / "site")]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{code}{os.sep}"):
+                del sys.modules[name]
 
 
 def peer(name: str) -> Path | None:

@@ -25,7 +25,7 @@ from kdface.losses import AllSemiHard, SemiHard, squared_distances
 
 PEOPLE, IMAGES, SIZE = 45, 40, 128
 MARGIN = 0.2
-REPEATS = 3
+REPEATS = 2
 NAMES = ("kdface, hardest", "kdface, every", "pytorch-metric-learning")
 
 

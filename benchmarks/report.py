@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.measure import Bound, Line, table
 from benchmarks.startup import spent
 from benchmarks.sweep import TINY
 
@@ -24,13 +25,12 @@ _TESTED = [
 ]
 
 
-def main() -> None:
+def main() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         runs = _runs(Path(folder))
-        cpu, wall = spent(["-m", "kdface", "report", str(runs)])
+        seconds, _ = spent(["-m", "kdface", "report", str(runs)])
         assert (runs / "report.html").is_file()
-    count = CONFIGURATIONS * SEEDS
-    print(f"  report of {count} runs: {cpu:.1f} processor s, {wall:.1f} s (allowed {ALLOWED:.0f})")
+    return [Bound(f"`kdface report` of {CONFIGURATIONS * SEEDS} runs", [seconds], "s", ALLOWED)]
 
 
 def _runs(here: Path) -> Path:
@@ -50,4 +50,4 @@ def _runs(here: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    print(table(main()))

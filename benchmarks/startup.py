@@ -1,7 +1,7 @@
 """Processor seconds from a command to its answer: import, help, doctor, a typo, and the first step of a tiny run.
 
-Each is a fresh interpreter; children's time is counted. The floors beside them are `import torch` and
-`import pytorch_lightning` alone, which a run cannot do without.
+Each is a fresh interpreter; children's time is counted. The limits are `import torch` and `import pytorch_lightning`
+alone, which a run cannot do without.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from benchmarks.measure import Bound, Line, Row, ratios, table
 
 REPEATS = 3
 ALLOWED = {"import kdface": 0.2, "kdface --help": 0.5, "kdface doctor": 1.0, "a typo": 1.5}
@@ -28,29 +30,60 @@ torch.optim.SGD.step = first
 from kdface.cli import main
 main(["train", *{_RUN!r}, "trainer.max_steps=1"])
 """
+# The least that a program of Hydra and Lightning does until then, as lightning-hydra-template does it and more.
+_TEMPLATE = """
+import os
+import hydra, torch
+import pytorch_lightning as pl
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+    def training_step(self, batch, index):
+        return self.layer(batch[0]).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+    def on_train_batch_end(self, *given):
+        os._exit(0)
+with hydra.initialize(version_base=None):
+    hydra.compose(overrides=["+trainer.max_steps=1"])
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(64, 8)), batch_size=8)
+pl.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False).fit(Module(), data)
+"""
 COMMANDS: dict[str, list[str]] = {
     "import kdface": ["-c", "import kdface"],
     "kdface --help": ["-m", "kdface", "--help"],
     "kdface doctor": ["-m", "kdface", "doctor"],
     "a typo": ["-m", "kdface", "train", "experiment=demo", "head.margn=3"],
     "first step": ["-c", _FIRST_STEP],
+    "bare": ["-c", _TEMPLATE],
     "import torch": ["-c", "import torch"],
     "import pytorch_lightning": ["-c", "import pytorch_lightning"],
 }
 
 
-def main() -> None:
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+def main() -> list[Line]:
+    found: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(REPEATS):
         for name, words in COMMANDS.items():
-            found[name].append(spent(words))
-    for name, each in found.items():
-        seconds = [cpu for cpu, _ in each]
-        limit = f"   allowed {ALLOWED[name]:.1f}" if name in ALLOWED else ""
-        print(
-            f"  {name:<26} {statistics.median(seconds):6.2f} processor s ({min(seconds):.2f} to {max(seconds):.2f})  "
-            f"{statistics.median(wall for _, wall in each):6.2f} s{limit}"
-        )
+            found[name].append(spent(words)[0])
+    rows: list[Line] = [Bound(name, found[name], "s", most) for name, most in ALLOWED.items()]
+    first, bare, imports = found["first step"], found["bare"], found["import pytorch_lightning"]
+    return [
+        *rows,
+        Row(
+            "command to the first step of a tiny run",
+            "a bare program of Hydra and Lightning",
+            statistics.median(first),
+            statistics.median(bare),
+            "s",
+            ratios(first, bare),
+            2,
+            "",
+            f"`import pytorch_lightning` {statistics.median(imports):.1f} s, `import torch` "
+            f"{statistics.median(found['import torch']):.1f} s",
+        ),
+    ]
 
 
 def spent(words: list[str]) -> tuple[float, float]:
@@ -66,4 +99,4 @@ def spent(words: list[str]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    print(table(main()))

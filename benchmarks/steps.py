@@ -1,136 +1,121 @@
-"""A training step of iResNet-18 at 112 x 112, against the plain loop and against MaskInv's published step.
+"""A training step against the plain loop and against the steps as published code computes them: images a second.
 
-Forward, backward, clipped gradients, SGD with momentum; float32, one thread. The plain loop is the network and the head
-as usually written (`benchmarks.head.usual`) in torch's own layout. Of the published MaskInv its network and its head
-are used, from Masked-Face-Recognition-KD below KDFACE_PEERS; teacher and student are both iResNet-18.
+Forward, backward, clipped gradients where the published loop clips, SGD; one thread. Ours runs in the precision and the
+memory format of this machine's profile, as `kdface train` does; the plain loop and the published ones as they come,
+float32 in torch's own layout. Limit: three forward passes' multiplications at the rate of a large float32 product.
 """
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, normalize
 from torch.nn.utils import clip_grad_norm_
 
+from benchmarks import published
+from benchmarks.gpu import forward_flops
 from benchmarks.head import usual
-from benchmarks.measure import LeftOut, Row, peer, ratios, side_by_side
+from benchmarks.measure import LeftOut, Row, apart, importable, peak, peer, ratios, side_by_side, start_peak
+from benchmarks.published import Pair
 from kdface.backbones.iresnet import iresnet18
-from kdface.datasets.loading import Batch
-from kdface.faces import Preprocessing
-from kdface.hardware import keep_freed_memory
-from kdface.heads import ArcFace, ElasticFaceArc
-from kdface.methods import MaskInv, SphereFaceR
-from kdface.methods.base import Method
+from kdface.hardware import detect, keep_freed_memory
+from kdface.heads import ArcFace
+from kdface.methods import SphereFaceR
 from kdface.methods.networks import Views
-from kdface.teachers import Teacher
 
-BATCH, CLASSES, REPEATS = 16, 10_000, 4
-SEEN = Preprocessing("arcface", (112, 112), "rgb", 127.5, 127.5)
-Step = Callable[[], Any]
+REPEATS = 2
+CLASSES = 10_000
+BATCH = 16
 
 
 def main() -> list[Row | LeftOut]:
     torch.set_num_threads(1)
     keep_freed_memory()  # as a training of kdface does, and for both sides
-    rows: list[Row | LeftOut] = [_row("iResNet-18 and ArcFace, 112 x 112", "the plain loop", _arcface(), _plain(), 1.3)]
-    folder = peer("Masked-Face-Recognition-KD")
-    if folder is None:
-        return [*rows, LeftOut("step of MaskInv", "KDFACE_PEERS has no Masked-Face-Recognition-KD")]
-    return [*rows, _row("step of MaskInv", "the published step", _maskinv(), _published(folder), 2)]
+    wanted = 2.5 if "bf16" in detect().precision else 1.3
+    rows: list[Row | LeftOut] = [_row("iResNet-18 and ArcFace, 112 x 112", "the plain loop", plain_pair(), wanted)]
+    for name, code, build in published.STEPS:
+        what = f"step of {name}"
+        folder = None if code is None else peer(code)
+        if code is not None and folder is None:
+            rows.append(LeftOut(what, f"KDFACE_PEERS has no {code}"))
+            continue
+        try:
+            pair = build() if folder is None else _imported(folder, build)
+        except ImportError as error:
+            rows.append(LeftOut(what, f"its code needs {error.name}"))
+            continue
+        rows.append(_row(what, "the published step", pair, 2))
+    return rows
 
 
-def _row(what: str, other: str, ours: Step, theirs: Step, wanted: float) -> Row:
-    theirs()
-    mine, peers = side_by_side(ours, theirs, REPEATS)
-    rates = [BATCH / statistics.median(each) for each in (mine, peers)]
-    return Row(f"{what}, batch {BATCH}", other, rates[0], rates[1], "images/s", ratios(mine, peers), wanted)
+def _imported(folder: Any, build: Callable[[], Pair]) -> Pair:
+    with importable(folder):
+        return build()
 
 
-def _images() -> tuple[Tensor, Tensor]:
-    """(N, H, W, 3) uint8 and labels."""
-    draw = torch.Generator().manual_seed(0)
-    return (
-        torch.randint(256, (BATCH, 112, 112, 3), generator=draw, dtype=torch.uint8),
-        torch.randint(CLASSES, (BATCH,), generator=draw),
+def _row(what: str, other: str, pair: Pair, wanted: float) -> Row:
+    pair.theirs()
+    mine, peers = side_by_side(pair.ours, pair.theirs, REPEATS)
+    rates = [pair.images / statistics.median(each) for each in (mine, peers)]
+    memory, limit = "", ""
+    if other == "the plain loop":
+        megabytes = [apart(memory_of, side) for side in ("ours", "theirs")]
+        memory = f"{megabytes[0]:.0f} and {megabytes[1]:.0f} MiB"
+        necessary = 3 * forward_flops(iresnet18(), ArcFace(512, CLASSES), 112) / _product_rate()
+        limit = f"{1 / necessary:.3g} images/s: {rates[0] * necessary:.0%}"
+    return Row(
+        *(f"{what}, {pair.images} images", other, rates[0], rates[1], "images/s", ratios(mine, peers), wanted),
+        *(memory, limit),
     )
 
 
-def _step_of(method: Method, views: tuple[str, ...]) -> Step:
-    images, label = _images()
-    method.use_memory_format(True)
-    method.train()
-    batch = Batch(dict.fromkeys(views, images), label, [str(number) for number in range(BATCH)], [])
-    return _stepped(method, lambda: sum(term.value * term.weight for term in method.terms(batch).values()), method)
+def memory_of(side: str) -> float:
+    """MiB above what a process with the networks and their optimiser's state holds, of one more step."""
+    torch.set_num_threads(1)
+    step = getattr(plain_pair(), side)
+    step()
+    before = start_peak()
+    step()
+    return peak() - before
 
 
-def _stepped(trained: nn.Module, loss_of: Callable[[], Any], clipped: nn.Module) -> Step:
-    optimizer = torch.optim.SGD(trained.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-
-    def step() -> None:
-        loss = loss_of()
-        loss.backward()
-        clip_grad_norm_(clipped.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+def _product_rate() -> float:
+    """FLOP a processor second of a large float32 product."""
+    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    spent = []
+    for _ in range(4):
+        start = time.process_time()
+        torch.mm(left, right)
+        spent.append(time.process_time() - start)
+    return 2 * 2048**3 / min(spent)
 
 
-def _arcface() -> Step:
+def plain_pair() -> Pair:
+    """The step of an ordinary margin head, ours and as one writes it."""
+    images, label = published.drawn(BATCH, (112, 112), CLASSES)
     torch.manual_seed(0)
-    return _step_of(SphereFaceR(iresnet18(), ArcFace(512, CLASSES), SEEN, Views("image")), ("image",))
-
-
-def _plain() -> Step:
+    method = SphereFaceR(iresnet18(), ArcFace(512, CLASSES), published.SEEN, Views("image"))
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    ours = published.step_of(method, {"image": images}, label, optimizer, clipped=True)
     torch.manual_seed(0)
     network = nn.ModuleDict({"backbone": iresnet18()}).train()
-    weight = nn.Parameter(0.01 * torch.randn(CLASSES, 512))
-    network.register_parameter("weight", weight)
-    pixels, label = _pixels()
-    return _stepped(network, lambda: usual(network["backbone"](pixels), weight, label), network)
+    network.register_parameter("weight", nn.Parameter(0.01 * torch.randn(CLASSES, 512)))
+    plain = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    pixels = published.floats(images)
 
+    def theirs() -> None:
+        weight = network.weight
+        assert isinstance(weight, Tensor)
+        usual(network["backbone"](pixels), weight, label).backward()  # type: ignore[no-untyped-call]
+        clip_grad_norm_(network.parameters(), 5.0)
+        plain.step()
+        plain.zero_grad()
 
-def _maskinv() -> Step:
-    torch.manual_seed(0)
-    teacher = Teacher(iresnet18(), SEEN)
-    head = ElasticFaceArc(512, CLASSES)
-    return _step_of(MaskInv(iresnet18(), head, SEEN, Views("masked", "clean"), teacher), ("masked", "clean"))
-
-
-def _published(folder: Path) -> Step:
-    sys.path.insert(0, str(folder))
-    networks, losses = (importlib.import_module(name) for name in ("backbones.iresnet", "utils.losses"))
-    sys.path.remove(str(folder))
-    torch.manual_seed(0)
-    teacher = networks.iresnet18(num_features=512).eval()
-    parts = nn.ModuleDict(
-        {"student": networks.iresnet18(num_features=512), "header": losses.ElasticArcFace(512, CLASSES, s=64.0, m=0.5)}
-    ).train()
-    pixels, label = _pixels()
-
-    def loss() -> Any:
-        with torch.no_grad():
-            target = normalize(teacher(pixels))
-        embedding = normalize(parts["student"](pixels))
-        first = nn.CrossEntropyLoss()(parts["header"](embedding, label), label)
-        second = 100 * mse_loss(embedding, target)
-        for each in (first + second, first, second):  # which it logs
-            each.item()
-        return first + second
-
-    return _stepped(parts, loss, parts["student"])
-
-
-def _pixels() -> tuple[Tensor, Tensor]:
-    images, label = _images()
-    return images.permute(0, 3, 1, 2).contiguous().float().sub(127.5).div(127.5), label
+    return Pair(ours, theirs, BATCH)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.measure import Bound, Line, table
 from kdface.hardware import cores
 
-JOBS = 50
+JOBS = 4
 SECONDS = 1.0  # of training per job, about
-ALLOWED = 6.0  # seconds that a start may cost
+ALLOWED = 2.0  # seconds of a core that a job may cost besides
 TINY = [
     "dataset=toy_faces",
     "dataset.people=6",
@@ -35,7 +36,7 @@ TINY = [
 ]
 
 
-def main() -> None:
+def main() -> list[Line]:
     n_jobs = min(2, cores())
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -49,12 +50,14 @@ def main() -> None:
         results = [json.loads(file.read_text()) for file in (here / "runs").rglob("seed*/results.json")]
         assert len(results) == JOBS
         trained = [result["train_seconds"] for result in results]
-        allowed = JOBS * SECONDS + JOBS * ALLOWED / n_jobs
         start = (spent * n_jobs - sum(trained)) / JOBS
-        print(
-            f"{JOBS} jobs of {statistics.mean(trained):.2f} s, {n_jobs} at once: {spent:.1f} s (allowed {allowed:.0f})"
-        )
-        print(f"all that is not training: {start:.2f} s a job; a lone start: {_lone(here, environment):.2f} s")
+        return [
+            Bound(
+                f"a sweep of {JOBS} tiny jobs, {n_jobs} at once, what is not training, a job",
+                *([start], "s", ALLOWED),
+                f"jobs of {statistics.mean(trained):.2f} s; a lone start {_lone(here, environment):.2f} s",
+            )
+        ]
 
 
 def _kdface(*words: str, env: dict[str, str]) -> float:
@@ -83,4 +86,4 @@ def _lone(here: Path, environment: dict[str, str]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    print(table(main()))
