@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 from kdface.datasets.workers import is_stopped
 from kdface.errors import UserError
@@ -21,38 +22,50 @@ _GRACE = 3.0  # seconds in which the end of a rank is seen after its connection 
 _BROKEN = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "Broken pipe")
 
 
-def children() -> dict[int, int]:
-    """Rank -> process, of the ranks that this process has started (Lightning gives each its LOCAL_RANK)."""
-    found = {}
-    for task in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for pid in map(int, task.read_text().split()):
-                with contextlib.suppress(OSError):
-                    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                    ranks = [entry[11:] for entry in environ if entry.startswith(b"LOCAL_RANK=")]
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if ranks and ranks[0] != os.environ.get("LOCAL_RANK", "0").encode() and b"kdface" in command:
-                        found[int(ranks[0])] = pid
-    return found
+class Rank:
+    """A process that Lightning's launcher has started, in the place of its `Popen` in the launcher's list.
+
+    To Lightning it runs for ever: its observer would kill all ranks, this process among them and without a word, once
+    it sees one that has ended. What else Lightning asks of it, a signal, reaches the process.
+    """
+
+    returncode = None
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def poll(self) -> None:
+        """Still running, whatever it does."""
+
+    def send_signal(self, number: int) -> None:
+        """Hand a signal on."""
+        self.process.send_signal(number)
 
 
-def ended(pid: int) -> str:
-    """How a child ended, if not well; it is left for whoever waits for it. "" if it runs or ended well."""
-    try:
-        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+def taken_over(processes: list[Any]) -> dict[int, subprocess.Popen[bytes]]:
+    """Rank -> process, of a launcher's list, in which each is a `Rank` from now on."""
+    for place, process in enumerate(processes):
+        if not isinstance(process, Rank):
+            processes[place] = Rank(process)
+    return {place + 1: each.process for place, each in enumerate(processes)}
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended, if not well. "" if it runs or ended well."""
+    code = process.poll()
+    if code in (None, 0, _ASKED):
         return ""
-    if status is None or (status.si_code == os.CLD_EXITED and status.si_status in (0, _ASKED)):
-        return ""
-    if status.si_code == os.CLD_EXITED:
-        return f"ended with exit code {status.si_status}; its message stands above"
-    return f"was ended by a signal ({signal.Signals(status.si_status).name})"
+    if code > 0:
+        return f"ended with exit code {code}; its message stands above"
+    return f"was ended by a signal ({signal.Signals(-code).name})"
 
 
-def lost(ranks: dict[int, int], since: dict[int, float], frozen: float = _FROZEN) -> UserError | None:
+def lost(
+    ranks: dict[int, subprocess.Popen[bytes]], since: dict[int, float], frozen: float = _FROZEN
+) -> UserError | None:
     """The first rank that died, or has been stopped for `frozen` seconds; `since` remembers when each was stopped."""
-    for rank, pid in sorted(ranks.items()):
-        how = ended(pid)
+    for rank, process in sorted(ranks.items()):
+        how, pid = ended(process), process.pid
         if is_stopped(pid):
             if time.monotonic() - since.setdefault(pid, time.monotonic()) >= frozen:
                 how = f"has been stopped for {frozen:g} s"
@@ -68,27 +81,31 @@ def lost(ranks: dict[int, int], since: dict[int, float], frozen: float = _FROZEN
 
 @contextlib.contextmanager
 def watched(
-    rank: int, world: int, leaving: Callable[[], bool] = lambda: False, note: Callable[[str], object] = lambda _: None
+    rank: int,
+    world: int,
+    started: Callable[[], list[Any]] = list,
+    leaving: Callable[[], bool] = lambda: False,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Iterator[None]:
-    """Watch the ranks that this process starts, on Linux. One that dies or freezes ends this process: Lightning alone
-    would kill it without a word, or wait for good. A connection that broke is one message too, on every rank.
+    """Watch the ranks that this process starts. One that dies or freezes ends this process: Lightning alone would kill
+    it without a word, or wait for good. A connection that broke is one message too, on every rank.
 
     Args:
         rank, world: this rank, and how many there are.
+        started: the launcher's list of processes, as it is at the moment.
         leaving: whether the ranks were asked to end.
         note: receives why this process is about to end.
     """
     over = threading.Event()
 
     def watch() -> None:
-        ranks: dict[int, int] = {}
         since: dict[int, float] = {}
         while not over.wait(_POLL):
-            ranks |= children() if len(ranks) < world - 1 else {}
+            ranks = taken_over(started())
             if (error := lost(ranks, since)) is not None and not leaving():
                 _end(error, ranks, note)
 
-    if world > 1 and rank == 0 and sys.platform.startswith("linux"):
+    if world > 1 and rank == 0:
         threading.Thread(target=watch, name="ranks", daemon=True).start()
     try:
         yield
@@ -105,10 +122,9 @@ def watched(
         over.set()
 
 
-def _end(error: UserError, ranks: dict[int, int], note: Callable[[str], object]) -> None:
+def _end(error: UserError, ranks: dict[int, subprocess.Popen[bytes]], note: Callable[[str], object]) -> None:
     note(str(error))
     print(f"error: {error}", file=sys.stderr, flush=True)
-    for pid in ranks.values():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for process in ranks.values():
+        process.kill()
     os._exit(1)

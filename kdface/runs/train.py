@@ -94,7 +94,7 @@ def train(
     status = "failed"
     try:
         began = time.monotonic()
-        watch = partial(watched, rank, world, lambda: interruption.asked, note)
+        watch = partial(watched, rank, world, lambda: _started(trainer), lambda: interruption.asked, note)
         with interruption.restored(), watch():
             _fit(job, trainer, start, resume, interruption)
         spent = time.monotonic() - began
@@ -192,6 +192,12 @@ def _start(job: Job, folder: RunFolder) -> _Start:
     # Lightning hands the loader its position only in the middle of an epoch.
     job.data.load_state_dict({"delivered": int(saved["batches"])})
     return _Start(folder.last, int(saved["step"]))
+
+
+def _started(trainer: pl.Trainer) -> list[Any]:
+    """The processes of further ranks that Lightning has started so far, as its launcher lists them."""
+    processes: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    return processes
 
 
 def _fit(job: Job, trainer: pl.Trainer, start: _Start, resume: Resume, interruption: Interruption) -> None:

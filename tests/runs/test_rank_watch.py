@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,25 +13,32 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdface.errors import UserError
 from kdface.lightning.local_ddp import loopback_store
-from kdface.runs.rank_watch import ended, lost, watched
+from kdface.runs.rank_watch import ended, lost, taken_over, watched
 from tests.conftest import UNTESTED, command
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ranks are watched by /proc")
 
 
 @contextlib.contextmanager
-def _child() -> Iterator[int]:
+def _child() -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        yield child.pid
+        yield child
     finally:
         child.kill()
         child.wait()
+
+
+def _exited(code: int) -> subprocess.Popen[bytes]:
+    child = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    child.wait()
+    return child
 
 
 def _until(true: object, seconds: float = 60) -> None:
@@ -40,37 +49,40 @@ def _until(true: object, seconds: float = 60) -> None:
 
 
 def test_a_frozen_rank_is_lost_after_its_time_and_one_that_goes_on_is_not() -> None:
-    with _child() as pid:
+    with _child() as child:
         since: dict[int, float] = {}
-        assert lost({1: pid}, since, frozen=0.2) is None
-        os.kill(pid, signal.SIGSTOP)
-        _until(lambda: lost({1: pid}, since, frozen=1000) is None and since)
+        assert lost({1: child}, since, frozen=0.2) is None
+        os.kill(child.pid, signal.SIGSTOP)
+        _until(lambda: lost({1: child}, since, frozen=1000) is None and since)
         time.sleep(0.25)
-        found = lost({1: pid}, since, frozen=0.2)
-        assert found is not None and found.problem == f"rank 1 (process {pid}) has been stopped for 0.2 s."
-        os.kill(pid, signal.SIGCONT)
-        _until(lambda: lost({1: pid}, since, frozen=0) is None)
+        found = lost({1: child}, since, frozen=0.2)
+        assert found is not None and found.problem == f"rank 1 (process {child.pid}) has been stopped for 0.2 s."
+        os.kill(child.pid, signal.SIGCONT)
+        _until(lambda: lost({1: child}, since, frozen=0) is None)
         assert not since
 
 
-def test_how_a_rank_ended_is_said_and_it_is_left_to_its_parent() -> None:
-    children = {code: subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"]) for code in (0, 2, 130)}
-    with _child() as pid:
-        assert ended(pid) == ""
-        os.kill(pid, signal.SIGKILL)
-        _until(lambda: ended(pid))
-        assert ended(pid) == "was ended by a signal (SIGKILL)"
-    _until(lambda: ended(children[2].pid))
-    assert ended(children[2].pid).startswith("ended with exit code 2")
-    assert {code: child.wait() for code, child in children.items()} == {0: 0, 2: 2, 130: 130}
+def test_how_a_rank_ended_is_said_whoever_waited_for_it() -> None:
+    with _child() as child:
+        assert ended(child) == ""
+        child.kill()
+        child.wait()
+        assert ended(child) == "was ended by a signal (SIGKILL)"
+    assert ended(_exited(2)).startswith("ended with exit code 2")
 
 
 def test_well_ended_and_interrupted_ranks_are_not_lost() -> None:
-    for code in (0, 130):
-        child = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
-        _until(lambda pid=child.pid: "Z" in Path(f"/proc/{pid}/stat").read_text())
-        assert ended(child.pid) == ""
-        assert child.wait() == code
+    assert [ended(_exited(code)) for code in (0, 130)] == ["", ""]
+
+
+def test_lightning_takes_a_rank_for_running_and_still_signals_it() -> None:
+    with _child() as child:
+        launched: list[Any] = [child]
+        assert taken_over(launched) == taken_over(launched) == {1: child}
+        launched[0].send_signal(signal.SIGTERM)
+        assert child.wait() == -signal.SIGTERM
+        launched[0].poll()
+        assert launched[0].returncode is None
 
 
 def test_a_broken_connection_is_one_message() -> None:
@@ -123,3 +135,23 @@ def test_a_killed_rank_ends_the_run_with_its_name_and_the_same_command_finishes(
     again = command(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(list(tmp_path.glob("runs/killed/*/DONE"))) == 1
+
+
+def test_a_rank_that_dies_before_it_is_looked_at_is_told(tmp_path: Path) -> None:
+    """Nothing but its parent's own list tells of it: the environment and the command line of the dead are empty."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\nif os.environ.get('LOCAL_RANK') == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    words = (
+        "train",
+        *UNTESTED,
+        "trainer.max_steps=1",
+        "trainer.devices=2",
+        "name=killed",
+        f"paths.runs={tmp_path}/runs",
+    )
+    said = command(*words, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert re.search(r"^error: rank 1 \(process \d+\) was ended by a signal \(SIGKILL\)\.$", said.stderr, re.MULTILINE)
+    assert said.returncode == 1 and "Traceback" not in said.stderr
+    (marks,) = tmp_path.glob("runs/killed/*/failed.json")
+    assert "was ended by a signal (SIGKILL)" in json.loads(marks.read_text())["error"]
