@@ -116,10 +116,11 @@ def _insightface(network: Any, about: dict[str, Any], path: Path) -> None:
     import torch
 
     from kdface.backbones.dialects import in_our_names, insightface_mobile
+    from kdface.runs.checkpoint import save_tensors
 
     own = network.state_dict()
     theirs = insightface_mobile if "mobilefacenet" in about["backbone"]["_target_"] else str
-    torch.save({theirs(key): value.cpu() for key, value in own.items()}, path)
+    save_tensors({theirs(key): value.cpu() for key, value in own.items()}, path)
     _require_same(in_our_names(torch.load(path, map_location="cpu", weights_only=True), own), network, path)
 
 
@@ -133,7 +134,8 @@ def _torchscript(network: Any, about: dict[str, Any], path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(network.cpu().eval(), images[:2])  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path, _extra_files={"kdface": json.dumps(about)})
+        with open(path, "wb") as file:
+            torch.jit.save(traced, file, _extra_files={"kdface": json.dumps(about)})
         again = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         ours, theirs = network(images), again(images)
     _require_close(ours.numpy(), theirs.numpy(), "TorchScript")
@@ -150,19 +152,22 @@ def _torch(network: Any, about: dict[str, Any], path: Path) -> None:
     """{"state_dict": ..., "kdface": {...}}: tensors and plain values, loaded with `weights_only=True`."""
     import torch
 
-    torch.save({"state_dict": network.state_dict(), "kdface": about}, path)
+    from kdface.runs.checkpoint import save_tensors
+
+    save_tensors({"state_dict": network.state_dict(), "kdface": about}, path)
     _require_same(torch.load(path, map_location="cpu", weights_only=True)["state_dict"], network, path)
 
 
 def _safetensors(network: Any, about: dict[str, Any], path: Path) -> None:
     """The tensors of the state dict; in the metadata what they are for, as JSON under `kdface`, and their digest."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     from kdface.backbones.weights import digest_of
+    from kdface.runs.checkpoint import save_safetensors
 
     text = json.dumps(about)
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", "kdface": text, "sha256": digest_of(tensors, text)})
+    own = network.state_dict()
+    save_safetensors(own, path, {"format": "pt", "kdface": text, "sha256": digest_of(own, text)})
     _require_same(load_file(path), network, path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +68,26 @@ def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically. Raises `OSError` if the disk is full."""
+    write_atomic(path, partial(save_tensors, content))
 
-    def save(temporary: Path) -> None:
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-        except RuntimeError as error:  # of torch's writer, which the system's own error broke off
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
 
-    write_atomic(path, save)
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """`torch.save`. Raises `OSError` if the disk is full."""
+    try:
+        with open(path, "wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # of torch's writer, which the system's own error broke off
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def save_safetensors(weights: Mapping[str, torch.Tensor], path: Path, about: dict[str, str]) -> None:
+    """The tensors and what is said of them. Raises `OSError` if the disk is full: the library's own writer raises
+    an error of its own instead."""
+    from safetensors.torch import save
+
+    path.write_bytes(save({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, about))
 
 
 def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:

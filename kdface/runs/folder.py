@@ -51,6 +51,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()  # what the system refuses is its own error, whoever writes
         write(temporary)
         flush(temporary)
         os.replace(temporary, path)

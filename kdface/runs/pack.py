@@ -110,7 +110,6 @@ def zipped(folder: Path, path: Path) -> None:
 
 def write_weights(path: Path, weights: dict[str, Any], about: dict[str, Any]) -> None:
     """The tensors of a checkpoint, and what it says of itself as JSON in the metadata, under `kdface`."""
-    from safetensors.torch import save_file
+    from kdface.runs.checkpoint import save_safetensors
 
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    save_file(tensors, path, metadata={"kdface": json.dumps(about)})  # of several entries the order is not fixed
+    save_safetensors(weights, path, {"kdface": json.dumps(about)})  # of several entries the order is not fixed

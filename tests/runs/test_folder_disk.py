@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,24 +102,40 @@ def test_checkpoints_pass_through_no_other_folder(
     assert not list(other.iterdir())
 
 
+@contextlib.contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_full_disk_is_told_and_leaves_the_checkpoint_of_before(tmp_path: Path, kdface: Kdface) -> None:
     path = tmp_path / "checkpoints" / "last.ckpt"
     about = {"format": 1, "step": 1, "batches": 1, "num_classes": 2, "preprocessing": Preprocessing().to_dict()}
     write_checkpoint({"state_dict": {}, "kdface": about}, path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
-    try:
+    with _files_of_at_most(1 << 16):
         with pytest.raises(OSError, match="File too large"):
             write_checkpoint({"state_dict": {"weight": torch.zeros(1 << 16)}}, path)
         said = kdface(*ONE_STEP, "backbone.embedding_size=512")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read_checkpoint(path)["kdface"]["step"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     assert said.code == 1 and "Traceback" not in said.err
     assert "File too large" in said.err and "the same command goes on" in said.err
     again = kdface(*ONE_STEP, "backbone.embedding_size=512")
     assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.ts"])
+def test_a_full_disk_is_told_by_export_and_leaves_no_file(kdface: Kdface, tmp_path: Path, name: str) -> None:
+    assert kdface(*ONE_STEP).code == 0
+    run = only_run(tmp_path / "runs")
+    with _files_of_at_most(1 << 12):
+        said = kdface("export", f"run={run}", f"out/{name}")
+    assert said.code == 1 and said.err.startswith("error: ") and "File too large" in said.err
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
