@@ -69,16 +69,14 @@ def _train_one(arguments: Arguments) -> int:
         from kdface.runs.trainer import require_trainable
 
     if launched_world() > 1:
-        require_launched(settings_of(composed.tree))
-        if composed.tree["seed"] is None:
-            raise UserError("seed=null: each of several ranks would draw another seed.", fix="seed=0")
+        require_launched(settings_of(composed.tree), composed.tree["seed"])
         if launched_rank() != 0:
             return execute(await_configuration(run_folder(composed), composed.tree))
     folder, job = run_folder(composed), None
     if not folder.done:
         is_new = not folder.config.is_file()
         job = assemble(composed.tree)  # missing data is reported before a folder is made
-        require_trainable(job.settings)
+        require_trainable(job)
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(composed, arguments)
         if is_new and launched_world() == 1:

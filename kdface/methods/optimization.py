@@ -104,7 +104,7 @@ class Optimized(Networks):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _require_clippable(self, name: str) -> None:
-        """Raise `UserError` unless a part of the method has that name, is trained, and has its whole gradient here."""
+        """Raise `UserError` unless a part of the method has that name and weights."""
         parts = dict(self.named_modules())
         known = [path for path, part in parts.items() if path and any(True for _ in part.parameters())]
         if name not in known:
@@ -114,12 +114,6 @@ class Optimized(Networks):
                 expected=f"one of {', '.join(short)}, or a part of these such as {max(known[:9], key=len)}",
                 nearest=nearest(name, known),
                 fix=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
-            )
-        if any(isinstance(module, PartialFC) and module.world > 1 for module in parts[name].modules()):
-            raise UserError(
-                f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
-                "the ranks.",
-                fix="gradient_clip={backbone:5.0}, or a head that is not divided (kdface list head)",
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

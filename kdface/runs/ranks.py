@@ -38,8 +38,11 @@ def launched_world() -> int:
     return int(found.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in found else 1
 
 
-def require_launched(settings: Settings) -> None:
-    """Raise `UserError` if torchrun started another number of ranks than the configuration has."""
+def require_launched(settings: Settings, seed: int | None) -> None:
+    """Raise `UserError` if torchrun started another number of ranks than the configuration has, or if each of several
+    ranks would draw a seed."""
+    if launched_world() > 1 and seed is None:
+        raise UserError("seed=null: each of several ranks would draw another seed.", fix="seed=0")
     if "RANK" in os.environ and launched_world() != settings.world:
         raise UserError(
             f"{launched_world()} ranks were started, and trainer.devices x trainer.num_nodes = {settings.world}.",

@@ -55,7 +55,7 @@ def train(
     A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
     same hardware and number of ranks. `note` receives the loss of a rank, which ends this process at once.
     """
-    require_launched(job.settings)
+    require_launched(job.settings, job.seed)
     profile, threads = machine(job.settings)
     quiet_libraries()
     # Deterministic mode also fills fresh memory with NaN, which costs 6 % here and guards against nothing of ours.
@@ -124,8 +124,9 @@ def _prepare(job: Job, profile: Profile, rank: int) -> None:
     settings, method = job.settings, job.method
     if settings.trainer.get("sync_batchnorm") and settings.world > 1:
         synchronise(method)
-    if settings.world > 1 and shard_heads(method, rank, settings.world):
-        require_whole_gradients(settings, profile)
+    require_whole_gradients(method, settings, profile.precision)
+    if settings.world > 1:
+        shard_heads(method, rank, settings.world)
     method.use_memory_format(profile.channels_last)
     if settings.hardware.compile:
         method.backbone.compile()

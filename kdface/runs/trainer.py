@@ -13,8 +13,11 @@ from pytorch_lightning.loggers import Logger
 
 from kdface.errors import UserError
 from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
+from kdface.heads import PartialFC
 from kdface.lightning import LocalDDP
+from kdface.methods import Method
 from kdface.runs.checkpoint_io import RunCheckpoints
+from kdface.runs.job import Job
 from kdface.runs.settings import Settings
 
 # Arguments that training heeds itself: the Trainer must not heed them once more.
@@ -65,11 +68,13 @@ def _strategy(name: Any, world: int) -> Any:
     return name
 
 
-def require_trainable(settings: Settings) -> None:
-    """Raise `UserError` for arguments that do not fit together or this machine: an accelerator, a number of devices or
-    a precision that is not there."""
+def require_trainable(job: Job) -> None:
+    """Raise `UserError` for arguments that do not fit together, the method or this machine: an accelerator, a number of
+    devices or a precision that is not there."""
     quiet_libraries()
-    make_trainer(settings, machine(settings)[0], [], [], 1, False)
+    profile = machine(job.settings)[0]
+    make_trainer(job.settings, profile, [], [], 1, False)
+    require_whole_gradients(job.method, job.settings, profile.precision)
 
 
 def machine(settings: Settings) -> tuple[Profile, int]:
@@ -82,15 +87,31 @@ def machine(settings: Settings) -> tuple[Profile, int]:
     return profile, threads
 
 
-def require_whole_gradients(settings: Settings, profile: Profile) -> None:
-    """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account."""
+def require_whole_gradients(method: Method, settings: Settings, precision: str) -> None:
+    """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account.
+
+    Raises `UserError` where a method has such weights and is to be trained, by settings and at a precision, by
+    gradients that are looked at whole.
+    """
+    parts = dict(method.named_modules())
+    divided = [name for name, part in parts.items() if isinstance(part, PartialFC)]
+    if settings.world == 1 or not divided:
+        return
+    other_head = "or a head that is not divided (kdface list head)"
+    for name in method.optimization.gradient_clip:
+        if any(f"{each}.".startswith(f"{name}.") for each in divided):
+            raise UserError(
+                f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
+                "the ranks.",
+                fix=f"gradient_clip={{backbone:5.0}}, {other_head}",
+            )
     if settings.trainer.get("gradient_clip_val") is not None:
         raise UserError(
             "trainer.gradient_clip_val needs the norm of all gradients, and those of class weights are divided over "
             "the ranks.",
-            fix="trainer.gradient_clip_val=null, or a head that is not divided (kdface list head)",
+            fix=f"trainer.gradient_clip_val=null, {other_head}",
         )
-    if profile.precision == "16-mixed":
+    if precision == "16-mixed":
         raise UserError(
             "with precision 16-mixed each rank leaves out steps by its own gradients, and class weights are divided "
             "over the ranks.",

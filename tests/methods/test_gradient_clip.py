@@ -14,7 +14,7 @@ from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.hardware import profile_for
-from kdface.heads import CosFace, PartialFC
+from kdface.heads import CosFace
 from kdface.methods import Optimization, SphereFaceR, Views
 from kdface.methods.schedules import constant
 from tests.conftest import TINY, Kdface, only_run
@@ -75,16 +75,10 @@ def planned(head: nn.Module, largest: dict[str, float]) -> None:
     )
 
 
-def test_a_part_must_be_there_and_whole() -> None:
+def test_a_part_must_be_there() -> None:
     with pytest.raises(UserError, match="'backbon'") as told:
         planned(CosFace(2, 4), {"backbon": 5.0})
     assert told.value.fix == "gradient_clip={backbone:5.0}"
-    head = PartialFC(CosFace(2, 4))
-    planned(head, {"head": 5.0})  # one rank has all of it
-    head.shard(0, 2)
-    planned(head, {"backbone": 5.0})
-    with pytest.raises(UserError, match="divided over the ranks"):
-        planned(head, {"head": 5.0})
 
 
 def test_a_norm_must_be_one(kdface: Kdface) -> None:

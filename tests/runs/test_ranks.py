@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,13 @@ import pytest
 import torch
 import yaml
 
-from kdface.config.assemble import settings_of
+from kdface.config.assemble import assemble
 from kdface.config.compose import compose
 from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.hardware import detect
 from kdface.runs.records import read
-from kdface.runs.trainer import require_whole_gradients
+from kdface.runs.trainer import require_trainable, require_whole_gradients
 from tests.conftest import TINY, Kdface, command, only_run
 
 _TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
@@ -116,13 +115,31 @@ def test_divided_class_weights_go_on_with_another_number_of_ranks(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("word", "told"), [("trainer.gradient_clip_val=5", "gradient_clip_val"), ("trainer.precision=16-mixed", "16-mixed")]
+    ("word", "told"),
+    [
+        ("trainer.gradient_clip_val=5", "trainer.gradient_clip_val needs"),
+        ("gradient_clip={head:5.0}", "gradient_clip.head needs"),
+        ("gradient_clip={backbone:5.0}", ""),
+    ],
 )
-def test_what_needs_all_gradients_is_refused_with_divided_class_weights(word: str, told: str) -> None:
-    settings = settings_of(compose([word]).tree)
-    profile = replace(detect("plain"), precision=settings.trainer["precision"] or "32-true")
-    with pytest.raises(UserError, match=told):
-        require_whole_gradients(settings, profile)
+def test_what_needs_all_gradients_is_refused_with_divided_class_weights(
+    kdface: Kdface, tmp_path: Path, word: str, told: str
+) -> None:
+    """Before there is a run folder. On one rank the head's gradient is whole."""
+    tree = compose([*TINY, "head=partial_fc", "trainer.devices=2", word]).tree
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        require_trainable(assemble(tree))
+    if told:
+        said = kdface("train", *TINY, "head=partial_fc", "trainer.devices=2", word)
+        assert said.code == 2 and told in said.err and not (tmp_path / "runs").exists()
+    require_trainable(assemble(compose([*TINY, "head=partial_fc", word]).tree))
+
+
+def test_half_precision_is_refused_with_divided_class_weights() -> None:
+    job = assemble(compose([*TINY, "head=partial_fc", "trainer.devices=2"]).tree)
+    require_whole_gradients(job.method, job.settings, "bf16-mixed")
+    with pytest.raises(UserError, match="16-mixed"):
+        require_whole_gradients(job.method, job.settings, "16-mixed")
 
 
 def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(tmp_path: Path) -> None:
