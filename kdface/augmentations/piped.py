@@ -11,7 +11,7 @@ import numpy as np
 
 from kdface.augmentations.periocular import PairedSample
 from kdface.augmentations.standard import seeded
-from kdface.errors import DataError, UserError, nearest
+from kdface.errors import UserError, nearest
 from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, as_seen, template_points
 
 Node = dict[str, Any]  # a transform: its `_target_` and arguments
@@ -36,8 +36,8 @@ class Piped:
         after: view -> transforms, or `all` -> transforms, which come last.
 
     Raises:
-        UserError: no such view or transform; from `preprocessing`, a pipeline that changes size or type of its images.
-        DataError: on a call with `before`, a sample with a second image (photograph, stored strip) that it would miss.
+        UserError: no such view or transform; from `preprocessing`, a pipeline that changes size or type of its images;
+            on a call with `before`, a sample with a second image (photograph, stored strip) that it would miss.
     """
 
     def __init__(
@@ -87,10 +87,12 @@ class Piped:
     def _changed(self, sample: Sample, seed: int) -> Sample:
         assert self._before is not None
         if isinstance(sample, RawSample | PairedSample):
-            raise DataError(
+            raise UserError(
                 f"{sample.key}: augmentation.before would change the face, not the second image that comes with it.",
                 expected="samples of one image",
-                fix="dataset.keep_raw=false, or augmentation.after in place of augmentation.before",
+                fix="dataset.keep_raw=false, or augmentation.after in place of augmentation.before"
+                if isinstance(sample, RawSample)
+                else "augmentation.after in place of augmentation.before",
             )
         points = template_points(sample.image.shape[:2]) if sample.landmarks is None else sample.landmarks
         image, moved = _run_with(self._before, sample.image, points, seed, "augmentation.before")

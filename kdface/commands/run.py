@@ -121,7 +121,7 @@ def execute(
         except DataError as error:
             marks.note_failure(folder, str(error))
             goes_on = f"the same command goes on{f' from step {step}' if (step := step_of(folder)) else ''}"
-            fix = f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
+            fix = error.fix or f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
             raise DataError(error.problem, expected=error.expected, origin=error.origin, fix=fix) from None
         except Exception as error:
             marks.note_failure(folder, str(error) or type(error).__name__)

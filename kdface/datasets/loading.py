@@ -64,14 +64,15 @@ class TrainingSet(Dataset[Any]):
         self.seed = seed
         self.on_error = on_error
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str | DataError:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str | UserError:
         epoch, index = item
         try:
             sample = self.faces[index]
             views = self.augmentation(sample, generator(self.seed, "augment", epoch, sample.key))
-        except DataError as error:
+        except UserError as error:
             # Raised in a worker process, it would come out wrapped in that process's traceback.
-            return f"{self.faces.keys[index]}: {error.problem}" if self.on_error == "skip" else error
+            left_out = self.on_error == "skip" and isinstance(error, DataError)
+            return f"{self.faces.keys[index]}: {error.problem}" if left_out else error
         return views, sample.label, sample.key
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class TrainingSet(Dataset[Any]):
 def collate(items: list[Any]) -> Batch | UserError:
     """Stack the items of one batch; strings are samples that were left out, errors are handed on."""
     for item in items:
-        if isinstance(item, DataError):
+        if isinstance(item, UserError):
             return item
     skipped = [item for item in items if isinstance(item, str)]
     kept = [item for item in items if not isinstance(item, str)]

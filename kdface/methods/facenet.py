@@ -151,7 +151,8 @@ class FaceNet(Method):
         The gradient of the gathered tensor is summed over the ranks, which all compute one loss, and data-parallel
         training then takes the mean of the weights' gradients: the result is that of one rank with the whole batch.
         """
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if not several or torch.distributed.get_world_size() == 1:
             return unit, batch.label
         if batch.skipped:
             raise UserError(

@@ -139,9 +139,10 @@ def test_a_second_image_is_not_left_behind() -> None:
     face = sample()
     raw = RawSample(face.image, 0, "ada/7", None, raw=face.image, raw_landmarks=ARCFACE_112)
     for given in (raw, PairedSample(face.image, 0, "ada/7", periocular=face.image)):
-        with pytest.raises(DataError, match="ada/7") as error:
+        with pytest.raises(UserError, match="ada/7") as error:
             Piped(Standard(), before=[NOISE])(given, generator(0))
-        assert "augmentation.after" in error.value.fix
+        assert "augmentation.after" in error.value.fix and not isinstance(error.value, DataError)
+        assert ("dataset.keep_raw=false" in error.value.fix) == (given is raw)
     Piped(Periocular(), after={"periocular": [NOISE]})(raw, generator(0))
 
 

@@ -132,3 +132,17 @@ def test_a_sample_that_the_augmentation_refuses_is_skipped_or_told_as_it_is(work
     assert batch.skipped == ["07: 07: landmarks coincide."] and len(batch.keys) == 19
     with pytest.raises(DataError, match=r"^07: landmarks coincide"):
         next(iter(ResumableLoader(TrainingSet(Noise(), Picky(), 0), order, workers)))
+
+
+class Mistaken(Standard):
+    """An augmentation that was configured for other samples."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]:
+        raise UserError("no such view.", fix="another one")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_of_the_configuration_is_no_broken_image(workers: int) -> None:
+    faces = TrainingSet(Noise(), Mistaken(), 0, on_error="skip")
+    with pytest.raises(UserError, match=r"^no such view\.\n  fix: +another one$"):
+        next(iter(ResumableLoader(faces, BatchOrder(shuffled(20, 20, 0)), workers)))

@@ -20,7 +20,7 @@ from kdface.config.build import build
 from kdface.config.locate import locate
 from kdface.config.parts import build_augmentation
 from kdface.datasets.loading import TrainingSet
-from kdface.errors import DataError, UserError
+from kdface.errors import UserError
 from kdface.evaluation import Verification, bin_verification, lfw_verification, random_verification
 from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
@@ -84,7 +84,7 @@ def _sheet(text: str, seed: int) -> dict[str, Any]:
             shown = [thumbnail(faces[index].image)]
             for epoch in range(_EPOCHS):
                 item = training[epoch, index]
-                if isinstance(item, DataError | str):
+                if isinstance(item, UserError | str):
                     break
                 shown += [thumbnail(item[0][view]) for view in augmentation.views]
             rows.append(shown)
