@@ -44,13 +44,14 @@ class DataError(UserError):
     """An image, record, landmark row or list on disk that cannot be used. `problem` names file and record."""
 
 
+_ELSEWHERE = "paths.runs for runs; for what else is written -o, or the name of the file"
 _REMEDIES = {
     errno.ENOSPC: "free space (df -h), then the same command goes on from what it has",
     errno.EDQUOT: "free space (quota -s), then the same command goes on from what it has",
     errno.EFBIG: "a larger file-size limit (ulimit -f), then the same command goes on from what it has",
-    errno.EROFS: "another folder: paths.runs=FOLDER for runs, -o for what is written elsewhere",
-    errno.EACCES: "the permission of the file and its folders (ls -ld), or another folder: paths.runs=FOLDER",
-    errno.EPERM: "the permission of the file and its folders (ls -ld), or another folder: paths.runs=FOLDER",
+    errno.EROFS: f"a folder that can be written: {_ELSEWHERE}",
+    errno.EACCES: f"the permission of the file and its folders (ls -ld), or another folder: {_ELSEWHERE}",
+    errno.EPERM: f"the permission of the file and its folders (ls -ld), or another folder: {_ELSEWHERE}",
     errno.EMFILE: "a larger limit of open files: ulimit -n 4096",
 }
 

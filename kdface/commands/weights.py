@@ -8,6 +8,7 @@ published=. Exit code 0: as published, 1: not.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _check(path: Path, words: list[str]) -> int:
             f"{path}: no accuracy on {test} is known to compare with.",
             expected=f"published=FRACTION, or name: of an entry of the catalogue that has {test}, in its card"
             + (f"; known are {', '.join(known)}" if known else ""),
-            fix=f"kdface weights check {path} --dataset {test} published=0.99",
+            fix=f"kdface weights check {shlex.join([str(path), *words])} published=FRACTION",
         )
     found = evaluate_file(path, Arguments([f"evaluation={test}", *rest]))
     measured = (found["metrics"].get(metric) or {}).get("value")

@@ -29,9 +29,10 @@ def check_parts(tree: dict[str, Any]) -> None:
                 nearest=f"method.views.{role}={near}" if near else "",
                 fix=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
             )
-    if tree["head"] is None and attribute(method, "needs_head", False):
+    takes_head = bool({"head", "heads"} & set(takes))
+    if tree["head"] is None and takes_head and attribute(method, "needs_head", False):
         raise UserError(f"{method} trains with a head, and head is none.", fix="kdface list head")
-    if tree["head"] is not None and not {"head", "heads"} & set(takes):
+    if tree["head"] is not None and not takes_head:
         raise UserError(f"{method} has no head, and head is {tree['head']['_target_']}.", fix="head=none")
     if tree["teacher"] is not None and "teacher" not in takes:
         raise UserError(

@@ -149,7 +149,9 @@ def _published(about: Mapping[str, Any], weights: Mapping[str, Any], path: Path)
     try:
         check_part(node, "backbone", Origins())
     except UserError as error:
-        raise UserError(f"{path}: {error.problem}", expected=error.expected, nearest=error.nearest) from None
+        raise UserError(
+            f"{path}: {error.problem}", expected=error.expected, nearest=error.nearest, origin=str(card_of(path))
+        ) from None
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = build(node, "backbone", image_size=tuple(about["preprocessing"]["size"]))
     load_weights(network, weights, str(path))

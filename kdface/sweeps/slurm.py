@@ -6,6 +6,7 @@ no accounting database is needed; whether it is done is read from its run folder
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,18 +97,18 @@ class Slurm:
         memory_gb: float | None,
         options: Mapping[str, Any],
     ) -> None:
+        if shutil.which("sbatch") is None:  # before a package is asked for that would not help
+            raise UserError(
+                "hydra/launcher=slurm: there is no SLURM here (no sbatch).",
+                expected="a machine from which sbatch submits",
+                fix="hydra/launcher=process",
+            )
         try:
             import submitit
         except ImportError:
             raise UserError(
                 "hydra/launcher=slurm: submitit is not installed.", fix='pip install "kdface[slurm]"'
             ) from None
-        if submitit.AutoExecutor.which() != "slurm":
-            raise UserError(
-                "hydra/launcher=slurm: there is no SLURM here (no sbatch).",
-                expected="a machine from which sbatch submits",
-                fix="hydra/launcher=process",
-            )
         self.ledger = ledger
         self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
         self.at_once = n_jobs or SEARCHED_AT_ONCE

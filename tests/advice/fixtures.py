@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tests.conftest import UNTESTED
+from tests.conftest import TINY, UNTESTED
 
 # A training without its data and its test sets.
 BARE = [word for word in UNTESTED if not word.startswith("dataset")]
+# A small toy_pairs in place of the whole one.
+SMALL = "toy_pairs " + " ".join(word for word in TINY if word.startswith("evaluation.toy_pairs."))
 # The same on the crops that `faces` writes.
 FOLDER = ["train", *BARE, "dataset=image_folder", "dataset.root=faces", "dataset.size=[32,32]", "trainer.max_steps=1"]
 
@@ -44,6 +47,16 @@ def text(name: str, content: str, encoding: str = "utf-8") -> Callable[[Path], N
         (folder / name).write_text(content, encoding=encoding)
 
     return write
+
+
+def environment(**variables: str) -> Callable[[Path], None]:
+    """As another program starts kdface; the harness puts the variables back."""
+
+    def set_up(folder: Path) -> None:
+        del folder
+        os.environ.update(variables)
+
+    return set_up
 
 
 def both(*steps: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -30,7 +30,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,11 +57,11 @@ class Row:
 
     Attributes:
         words: the command line, `kdface` left out; or `python` and an expression, whose arguments are its overrides;
-            or `sweep-check` and the words of a sweep, of which no job is run.
+            or `sweep-check` and the words of a sweep, which is prepared up to its first job.
         told: text that the message must hold, so that it is this mistake that is fixed.
         set_up: prepares the current folder, an empty one.
         fill: placeholder -> value, or values with spaces between.
-        build: `train` is composed, checked and its parts built; by itself it is composed and checked only.
+        build: `train` does what it does before it trains; by itself it is composed and checked only.
         run: the fixed command is run whole.
         apply: False where the fixed command cannot be tried here (it needs another machine); say why in a comment.
     """
@@ -228,11 +228,18 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             Path(file).write_text(raw.decode("utf-8-sig" if marked else "latin-1"), encoding="utf-8")
             return words
         case Suggestion("instead", (new,), old):
-            old = old if any(old in word for word in words) else Path(old).name
-            if any(old in word for word in words):
-                return tuple(word.replace(old, new) for word in words)
-            for text in (each for each in sorted(Path().rglob("*")) if each.suffix in (".yaml", ".csv", ".txt")):
-                text.write_text(text.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            for said in (old, Path(old).name):  # a path is said whole, and typed as the user likes
+                if any(said in word for word in words):
+                    return tuple(word.replace(said, new) for word in words)
+            texts = {
+                each: each.read_text(encoding="utf-8")
+                for each in sorted(Path().rglob("*"))
+                if each.suffix in (".yaml", ".csv", ".txt")
+            }
+            if not any(old in text for text in texts.values()):  # a key of a file, by its place in the tree
+                old, new = old.rpartition(".")[2], new.rpartition(".")[2]
+            for read, text in texts.items():
+                read.write_text(text.replace(old, new), encoding="utf-8")
             return words
         case Suggestion("rm", goes_on, paths):
             for path in map(Path, _split(paths)):
@@ -246,7 +253,7 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             place = words.index(old)
             return (*words[:place], *new, *words[place + 1 :])
         case Suggestion("override", new, _):
-            keys = {word.lstrip("+~").partition("=")[0] for word in new}
+            keys = {word.lstrip("+").partition("=")[0] for word in new}  # ~KEY is typed after what it takes away
             none = tuple(f"{word.removesuffix('=none')}." for word in new if word.endswith("=none"))
             kept = (word for word in words if word.lstrip("+~").partition("=")[0] not in keys)
             return (*(word for word in kept if not word.startswith(none)), *new)
@@ -358,22 +365,34 @@ def _call(row: Row, words: tuple[str, ...]) -> None:
         with hydra_context(arguments.config_dirs) as hydra:
             session = Session(hydra, arguments)
             session.check()
-            session.job(0, next(iter(session.grid or [[]]))) if session.grid else None
+            jobs = [session.job(number, each) for number, each in enumerate(session.grid or [])]
+            if jobs and session.ledger is not None:
+                session.launcher.backend(session.ledger, max(job.devices for job in jobs))
         return
     if words[0] == "train" and not row.run:
-        from kdface.commands.arguments import parse
-        from kdface.config.compose import compose
-
-        arguments = parse("train", list(words[1:]), "")
-        tree = compose(arguments.overrides, arguments.config_dirs).tree
-        if row.build:
-            from kdface.config.assemble import assemble
-
-            job = assemble(tree)
-            job.method.before_training(job.data.training)
+        _prepare(words, row.build)
         return
     code = _main(words)
     assert code == 0, f"exit code {code}"
+
+
+def _prepare(words: tuple[str, ...], build: bool) -> None:
+    """What `train` does before it trains."""
+    from kdface.commands.arguments import parse
+    from kdface.config.compose import compose
+
+    arguments = parse("train", list(words[1:]), "")
+    tree = compose(arguments.overrides, arguments.config_dirs).tree
+    if not build:
+        return
+    from kdface.config.assemble import assemble, settings_of
+    from kdface.runs.ranks import require_launched
+    from kdface.runs.trainer import require_trainable
+
+    require_launched(settings_of(tree), tree["seed"])
+    job = assemble(tree)
+    require_trainable(job)
+    job.method.before_training(job.data.training)
 
 
 def _evaluate(expression: str, *overrides: str) -> None:
@@ -385,12 +404,13 @@ def _evaluate(expression: str, *overrides: str) -> None:
         new = literal or (value if re.fullmatch(r"[\d.e-]+", value) else repr(value))
         expression = re.sub(rf"\b{key}=('[^']*'|\([^)]*\)|[^,)]+)", f"{key}={new}", expression)
     names: dict[str, Any] = {name: importlib.import_module(f"kdface.{name}") for name in _ROOMS}
-    for module in ("evaluation.edc", "evaluation.pairs", "reports.claims", "reports.figures"):
+    for module in ("evaluation.edc", "evaluation.pairs", "reports.claims", "reports.figures", "sweeps.slots"):
         importlib.import_module(f"kdface.{module}")
-    eval(expression, {"np": np, "torch": torch, "Path": Path, **names})
+    parts = importlib.import_module("tests.advice.parts")
+    eval(expression, {"np": np, "torch": torch, "Path": Path, "parts": parts, **names})
 
 
-_ROOMS = ("augmentations", "backbones", "datasets", "evaluation", "faces", "reports")
+_ROOMS = ("augmentations", "backbones", "datasets", "evaluation", "faces", "reports", "sweeps")
 
 
 def _main(words: tuple[str, ...]) -> int:
@@ -452,19 +472,25 @@ class Site:
     def __str__(self) -> str:
         return f"{self.file}:{self.first} {self.begins}"
 
+    def reached(self, raised: Iterable[tuple[str, int]]) -> bool:
+        """Whether one of these messages, by file and line, was made here."""
+        return any(at == self.file and self.first <= line <= self.last for at, line in raised)
 
+
+@functools.cache
 def sites() -> list[Site]:
     """Every place that makes a message with a fix of its own. What another message said and is told again
     (`fix=error.fix`) is not counted twice."""
     found = []
     for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        nodes = [*ast.walk(ast.parse(text))] if "Error(" in text else []
         values = {
             node.targets[0].id: node.value
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
             given = {each.arg: each.value for each in node.keywords}
@@ -507,12 +533,3 @@ def _joined(left: list[str | None], right: list[str | None]) -> list[str | None]
 def _start(node: ast.Call) -> str:
     """How a message begins."""
     return re.sub(r"^f?['\"]", "", ast.unparse(node.args[0]))[:70] if node.args else ""
-
-
-def untried() -> list[Site]:
-    """The places that no row has reached so far in this process."""
-    return [
-        each
-        for each in sites()
-        if not any(at == each.file and each.first <= line <= each.last for at, line in raised_at)
-    ]

@@ -11,13 +11,11 @@ from pathlib import Path
 import torch
 
 from kdface.cli import main
-from tests.advice.fixtures import FOLDER, both, broken, faces, text
+from tests.advice.fixtures import FOLDER, SMALL, both, broken, faces, text
 from tests.advice.harness import Row, copied
 from tests.conftest import TINY, UNTESTED, only_run
 from tests.fuzz.data_kinds import _landmarks
 
-# A small toy_pairs in place of the whole one.
-SMALL = "toy_pairs " + " ".join(word for word in TINY if word.startswith("evaluation.toy_pairs."))
 CROPS = "image_folder dataset.root=faces dataset.size=[32,32]"
 _CROPS = CROPS.split()
 
@@ -58,6 +56,21 @@ def _other_weights(folder: Path) -> None:
     torch.save(iresnet18(8, image_size=(32, 32)).state_dict(), folder / "w.pt")
 
 
+def _card(folder: Path) -> None:
+    """Weights of the smallest network, and a card that misspells an argument of it."""
+    from kdface.backbones import iresnet_nano
+
+    torch.save(iresnet_nano(8, image_size=(32, 32)).state_dict(), folder / "w.pt")
+    node = "{_target_: kdface.backbones.iresnet_nano, embedding_size: 8, drpout: 0.0}"
+    about = "preprocessing: {template: arcface, size: [32, 32], color: rgb, mean: 127.5, std: 127.5}"
+    (folder / "w.pt.yaml").write_text(f"backbone: {node}\n{about}\n")
+
+
+def _exported(folder: Path) -> None:
+    copied(folder)
+    assert main(["export", "run=run", "net.pt"]) == 0
+
+
 _OVERRIDES = ", ".join(f'"{word}"' for word in (*TINY, "trainer.max_steps=1"))
 TABLE = f"""title: t
 seeds: [0]
@@ -67,6 +80,25 @@ rows:
 columns:
   - {{label: AUC, metric: toy_pairs/auc}}
 """
+PUBLISHED = (
+    TABLE.replace("label: plain,", "label: plain, published: {methd: M},").replace(
+        "metric: toy_pairs/auc", "metric: toy_pairs/auc, published: {dataset: D}"
+    )
+    + "published: {}\n"
+)
+NUMBERS = "paper,table,method,dataset,value,spread,unit,provenance\nP,1,M,D,0.9,,fraction,paper\n"
+
+
+def _measured(table: str) -> Callable[[Path], None]:
+    """A table, and the run that it is about."""
+
+    def set_up(folder: Path) -> None:
+        assert main(["train", *TINY, "seed=0", "trainer.max_steps=1"]) == 0
+        (folder / "t.yaml").write_text(table)
+
+    return set_up
+
+
 CLAIM = "- {paper: P, claim: a, results: t.csv, row: a, less: b, column: x, page: x.md, states: gain}\n"
 VALUES = 'group,row,column,seeds,values\n,a,x,"0 1","0.9 0.8"\n,b,x,"0 1","0.5 0.6"\n'
 
@@ -94,6 +126,22 @@ ROWS = [
         "landmarks that no face has",
         set_up=both(_landmarks, lambda folder: _mirror(folder / "points.csv")),
         fill={"DATASET": "raw_folder dataset.root=raw dataset.landmarks=points.csv dataset.size=[32,32]"},
+    ),
+    Row(
+        ("data", "verify", *_CROPS, "dataset.name=ms1mv2"),
+        "is not the published set",
+        set_up=faces,
+        fill={"NAME": "mine"},
+    ),
+    # weights
+    Row(("weights", "lst"), "not understood"),
+    Row(("weights", "list", "arcface_r100"), "the catalogue has no entry"),
+    Row(("weights", "inspect", "w.pt"), "drpout", set_up=_card),
+    Row(
+        ("weights", "check", "net.pt", "--dataset", *SMALL.split(), "tolerance=1"),
+        "no accuracy on toy_pairs is known",
+        set_up=_exported,
+        fill={"FRACTION": "0.9"},
     ),
     # evaluate, export, quality
     Row(("evaluate", "evaluation=toy_pairs", *SMALL.split()[1:]), "needs a run", set_up=copied, fill={"FOLDER": "run"}),
@@ -150,7 +198,18 @@ ROWS = [
         apply=False,
     ),  # of a sweep that has begun
     Row(("sweep", "status", "runs/sweeps/won"), "is no sweep", set_up=_sweep, apply=False),
+    Row(
+        ("sweep", "retry", "runs/sweeps/one"),
+        "leads out of the folder of runs",
+        set_up=both(_sweep, text("runs/sweeps/one/jobs/x.json", '{"run": "../x"}')),
+    ),
     # configuration
+    Row(("train", "--cfg", "job", "--package", "nothing"), "the configuration has no such part", run=True),
+    Row(
+        ("train", "-cd", "mine", *UNTESTED, "experiment=x"),
+        "there is no config group",
+        set_up=text("mine/experiment/x.yaml", "# @package _global_\ndefaults:\n  - /bakbone: iresnet_nano\n"),
+    ),
     Row(("train", *UNTESTED, "optimizer.lr=(0.1"), "cannot read the override", fill={"'KEY=\"VALUE, VALUE\"'": ""}),
     Row(
         ("train", *UNTESTED, "+callbacks.x={_target_:kdface.runs.Nothing}"), "outside the packages", apply=False
@@ -183,6 +242,16 @@ ROWS = [
         ("table", "t.yaml"), "is not a row", set_up=text("t.yaml", TABLE.replace("baseline: plain", "baseline: plian"))
     ),
     Row(("reproduce", "t.yaml:plian/AUC"), "no cell is called", set_up=text("t.yaml", TABLE), apply=False),  # trains
+    Row(
+        ("table", "t.yaml"),
+        "has no metric 'toy_pairs/aucc'",
+        set_up=_measured(TABLE.replace("toy_pairs/auc", "toy_pairs/aucc")),
+    ),
+    Row(
+        ("table", "t.yaml"),
+        "has no column 'methd'",
+        set_up=both(text("t.yaml", PUBLISHED), text("published.csv", NUMBERS)),
+    ),
     Row(("reproduce", "t.yaml:plain/AUC"), "no run behind this cell", set_up=text("t.yaml", TABLE)),
     Row(
         (

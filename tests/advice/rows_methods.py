@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from kdface.cli import main
+from tests.advice.fixtures import FOLDER, both, environment, faces, picture
 from tests.advice.harness import Row, copied, tiny
-from tests.conftest import UNTESTED
+from tests.conftest import UNTESTED, only_run
 
 # A network of another embedding size and a run of one step, both made once.
 TAUGHT = ("teacher=run", "teacher.run=run")
@@ -25,6 +29,12 @@ def _built(*words: str, told: str, fill: dict[str, str] | None = None) -> Row:
 
 def _run(*words: str, told: str) -> Row:
     return Row(("train", *UNTESTED, "trainer.max_steps=1", *words), told, set_up=copied, run=True)
+
+
+def _headless(folder: Path) -> None:
+    """A run that was trained without classes."""
+    assert main(["train", *UNTESTED, *FACENET, "trainer.max_steps=1"]) == 0
+    only_run(folder / "runs").rename(folder / "headless")
 
 
 ROWS = [
@@ -139,4 +149,34 @@ ROWS = [
         )
     ),
     _built("trainer.limit_train_batches=0.01", told="leaves 0 of"),
+    # parts of a user's own
+    *(
+        Row(("train", *UNTESTED, *words), told, set_up=both(copied, environment(KDFACE_PLUGINS="tests")), build=True)
+        for words, told in (
+            (("method._target_=tests.advice.parts.Headless",), "has no head"),
+            (
+                (
+                    *("method=distillation", *TAUGHT, "transfer=similarity"),
+                    *("~backbone.channels", "~backbone.blocks", "backbone._target_=tests.advice.parts.Plain"),
+                ),
+                "has no with_maps",
+            ),
+        )
+    ),
+    # quality labels that need classes, or somebody's other images
+    Row(
+        (
+            *("train", *UNTESTED, "method=aikd", "teacher=quality/crfiqa", "teacher.quality.centres=classifier"),
+            "teacher.run=headless",
+        ),
+        "this teacher has none",
+        set_up=_headless,
+        build=True,
+    ),
+    Row(
+        (*FOLDER, "method=aikd", "teacher=quality/mated_cosine", "teacher.run=run"),
+        "compares each image with others of the same person",
+        set_up=both(copied, faces, lambda folder: picture(folder / "faces", "alone/x.png")),
+        build=True,
+    ),
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import torch
 
 from kdface.cli import main
-from tests.advice.fixtures import BARE, FOLDER, broken, faces, picture, text
+from tests.advice.fixtures import BARE, FOLDER, SMALL, broken, faces, picture, text
 from tests.advice.harness import Row, copied, tiny
-from tests.conftest import UNTESTED, only_run
+from tests.conftest import UNTESTED, only_run, teach_otherwise
 from tests.fuzz.data_kinds import _landmarks
 
 
@@ -70,8 +71,48 @@ def _halves(folder: Path) -> None:
     picture(folder / "ckd" / "train", "p0/face/alone.png")
 
 
+def _taught(folder: Path) -> None:
+    """A finished run, and its teacher trained anew since."""
+    copied(folder)
+    assert main([*_DISTILLED]) == 0
+    teach_otherwise(folder / "run")
+
+
+def _mixed(folder: Path) -> None:
+    """A finished run over which files of a longer one were laid."""
+    copied(folder)
+    results = json.loads((folder / "run" / "results.json").read_text())
+    (folder / "run" / "results.json").write_text(json.dumps({**results, "step": 3}))
+
+
+def _of_other_settings(folder: Path) -> None:
+    """An unfinished run whose configuration was edited."""
+    _edited(folder)
+    (only_run(folder / "runs") / "DONE").unlink()
+
+
+def _half_pictures(folder: Path) -> None:
+    """Every image but those of one person ends in its middle; what it is can still be read."""
+    faces(folder)
+    for file in (folder / "faces").glob("p[123]/*.png"):
+        file.write_bytes(file.read_bytes()[:600])
+
+
+def _graded(folder: Path) -> None:
+    copied(folder)
+    faces(folder)
+    assert main(["embed", "faces", "run=run", "-o", "out.npz"]) == 0
+    whole = (folder / "out.npz").read_bytes()
+    (folder / "out.npz").write_bytes(whole[: len(whole) // 2])
+
+
+_DISTILLED = (*("train", *UNTESTED, "trainer.max_steps=1", "method=distillation", "teacher=run", "teacher.run=run"),)
 _TESTED = (
     "{_target_:kdface.evaluation.random_verification,folds:2,pairs_per_fold:4,fars:[0.5],"
+    "dataset:{_target_:kdface.datasets.ImageFolder,root:faces,size:[32,32]}}"
+)
+_ALL_OF = (
+    "{_target_:kdface.evaluation.fold_identification,folds:2,"
     "dataset:{_target_:kdface.datasets.ImageFolder,root:faces,size:[32,32]}}"
 )
 _TOY = ("train", *UNTESTED, "trainer.max_steps=1")
@@ -156,6 +197,34 @@ ROWS = [
         set_up=copied,
         fill={"FOLDER": "run"},
     ),
+    # what is there already, of another run or of the same one
+    Row(_DISTILLED, "its teacher has changed since", set_up=_taught, run=True),
+    Row(("evaluate", "run=run", *f"evaluation={SMALL}".split()), "files of an unfinished copy", set_up=_mixed),
+    Row(tuple(FOLDER), "holds another run", set_up=_of_other_settings, run=True, fill={"ANOTHER_FOLDER": "b"}),
+    Row(("embed", "faces", "run=run", "-o", "out.npz"), "cannot be read", set_up=_graded),
+    # broken images
+    Row(
+        (*FOLDER, "dataset.on_error=skip", "loader.batch_size=2"),
+        "every image of a batch is broken",
+        set_up=_half_pictures,
+        run=True,
+        fill={"DATASET": "image_folder dataset.root=faces dataset.size=[32,32]"},
+    ),
+    Row(
+        (*FOLDER, "dataset.on_error=skip", f"+evaluation.mine={_ALL_OF}"),
+        "needs all of them",
+        set_up=broken,
+        run=True,
+    ),
+    Row(
+        ("python", "parts.mined_on_two_ranks(skipped=('p0/x.png: no image',))"),
+        "triplets are mined from all ranks",
+        set_up=broken,
+        fill={"DATASET": "image_folder dataset.root=faces dataset.size=[32,32]"},
+    ),
+    # no file can be made in /sys, not by root either
+    Row(("export", "run=run", "/sys/net.pt"), "/sys/.net.pt", set_up=copied),
+    Row((*_TOY, "paths.runs=/sys/runs"), "/sys/runs", run=True, fill={"ANOTHER_FOLDER": "b"}),
     tiny("name=/abs", told="leads out of paths.runs"),
     tiny("name=../..", told="leads out of paths.runs"),
     Row(tuple(FOLDER), "its data has changed since", set_up=_other_data, run=True),

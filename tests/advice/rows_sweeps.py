@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.advice.fixtures import text
 from tests.advice.harness import Row
 from tests.conftest import TINY
 
@@ -33,5 +34,10 @@ ROWS = [
         *("hydra/sweeper=optuna", LR, "hydra.sweeper.objectives={toy_pairs/auc:maximize}"),
         "hydra.sweeper.pruner=median",
         told="on their way",
+    ),
+    Row(
+        ("python", "parts.searched_for(objective='toy_pairs/aucc', run='run')"),
+        "which no run of this search measures",
+        set_up=text("run/results.json", '{"metrics": {"toy_pairs/auc": {"value": 0.5}}}'),
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from tests.advice.fixtures import SMALL
 from tests.advice.harness import Row
 from tests.conftest import UNTESTED
 
@@ -70,10 +71,10 @@ ROWS = [
         ("evaluate", "embeddings=e.npz", "evaluation=none"),
         "nothing to evaluate",
         set_up=_embeddings,
-        fill={"CHOICE": "toy_pairs"},
+        fill={"CHOICE": SMALL},
     ),
     Row(
-        ("evaluate", "embeddings=e.npz", "evaluation=toy_pairs", "evaluation.toy_pairs.dataset.people=61"),
+        ("evaluate", "embeddings=e.npz", *f"evaluation={SMALL}".split(), "evaluation.toy_pairs.dataset.people=600"),
         told="have no embedding",
         set_up=_embeddings,
     ),

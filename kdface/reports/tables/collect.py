@@ -263,7 +263,7 @@ def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
 def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_Source]) -> UserError:
     known = sorted({key for source in sources for key in source.metrics})
     return UserError(
-        f"column {column.heading!r}: {_shown(run.root)} has no metric {metric!r}.",
+        f"{_shown(run.root)} has no metric {metric!r}, which the column {column.heading} shows.",
         expected=f"one of {', '.join(known) or '(none)'}",
         nearest=nearest(metric, known),
         fix="correct the column's metric, or name the column's `evaluation` that measures it",
