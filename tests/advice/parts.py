@@ -8,6 +8,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from kdface.commands import reproduce
 from kdface.config.assemble import assemble
 from kdface.config.compose import compose
 from kdface.datasets.loading import Batch
@@ -49,6 +50,12 @@ def searched_for(objective: str, run: str) -> None:
     search = object.__new__(Search)
     search.objectives = {objective: "maximize"}
     search._values(Job(0, Entry(run), RunFolder(Path(run)), lambda: None))
+
+
+def reproduced_in_vain(cell: str) -> None:
+    """Reproduce a cell of a published table where its runs fail."""
+    with mock.patch("kdface.commands.table._train", return_value=True):
+        reproduce.run([cell])
 
 
 def mined_on_two_ranks(skipped: tuple[str, ...]) -> None:

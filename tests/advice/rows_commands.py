@@ -252,6 +252,11 @@ ROWS = [
         "has no column 'methd'",
         set_up=both(text("t.yaml", PUBLISHED), text("published.csv", NUMBERS)),
     ),
+    Row(
+        ("python", "parts.reproduced_in_vain('t.yaml:plain/AUC')"),
+        "what it needs could not be run",
+        set_up=both(text("t.yaml", TABLE), text("t.csv", VALUES.replace("b,x", "plain,AUC"))),
+    ),
     Row(("reproduce", "t.yaml:plain/AUC"), "no run behind this cell", set_up=text("t.yaml", TABLE)),
     Row(
         (
