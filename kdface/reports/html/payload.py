@@ -23,6 +23,8 @@ from kdface.reports.html.runs import Run
 
 POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
 LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
+# What tells no configuration from another: it changes nothing that comes out.
+_UNNAMED = ("trainer.log_every_n_steps", "trainer.enable_progress_bar", "loader.num_workers", "hardware.", "resume.")
 _UNTOLD = ("paths.", "seed", "logger", "name", "tags", "extras.")
 
 
@@ -203,7 +205,11 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], r
         mine = next(k for k in same if members[k] is found)
         choices = members[mine][0].choices
         apart = [key for key in choices if len({members[k][0].choices.get(key) for k in same}) > 1]
-        differs = {k: v for k, v in flats[mine].items() if any(flats[other].get(k, ...) != v for other in same)}
+        differs = {
+            k: v
+            for k, v in flats[mine].items()
+            if not k.startswith(_UNNAMED) and any(flats[other].get(k, ...) != v for other in same)
+        }
         told = [f"{key}={choices[key]}" for key in apart if key not in ("experiment", "evaluation")]
         tested = [f"evaluation={choices[key]}" for key in apart if key == "evaluation"]
         for key, value in differs.items():
