@@ -155,6 +155,8 @@ def read_torch(path: Path) -> Any:
         raise
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from None
+    except EOFError:
+        raise ValueError("it is empty or cut off") from None
     except Exception as error:  # half a file makes the reader fail in any way it can
         raise ValueError(f"{type(error).__name__}: {error}") from None
 

@@ -109,6 +109,24 @@ def starts_anew(logger: Logger) -> bool:
     return type(logger).__name__ in ("CSVLogger", "WandbLogger")
 
 
+def goes_on(logger: Logger, records: Iterable[Mapping[str, Any]], step: int) -> None:
+    """Have a logger show each step of a resumed run once, although a process that was killed may have logged some that
+    come again.
+
+    Args:
+        logger: on rank 0.
+        records: of the run, up to the step that it goes on from.
+        step: that step.
+    """
+    if starts_anew(logger):
+        replay(logger, records)
+    elif type(logger).__name__ == "TensorBoardLogger":  # which leaves out what came before its new start
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+
+        start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+        logger.experiment.file_writer.add_event(start)  # type: ignore[attr-defined]
+
+
 def show(logger: Logger, figures: Iterable[Path]) -> None:
     """Give a logger pictures, as it takes them."""
     kind = type(logger).__name__

@@ -33,7 +33,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             expected="a checkpoint that kdface wrote",
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is broken ({error}).") from None
+        raise UserError(
+            f"{path} is broken ({error}).", fix=f"restore it; or rm {path}; the run's own command then makes it anew"
+        ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
     return _checked(content, path)

@@ -23,7 +23,7 @@ from kdface.evaluation import Outcome
 from kdface.hardware import Profile
 from kdface.heads.partial_fc import shard_heads
 from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
-from kdface.lightning.loggers import attempt, close, finish, replay, started, starts_anew
+from kdface.lightning.loggers import attempt, close, finish, goes_on, started
 from kdface.lightning.records import record_evaluation
 from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, require_finite
@@ -88,8 +88,8 @@ def train(
             forget_later(folder, start.step)
     for logger in loggers:
         attempt(partial(started, folder=folder.root), logger)
-        if starts_anew(logger) and start.step > 0 and rank == 0:
-            replay(logger, read(folder.metrics))
+        if start.step > 0 and rank == 0:
+            attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
         logger.log_hyperparams(job.config)
     status = "failed"
     try:

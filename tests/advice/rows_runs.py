@@ -71,6 +71,13 @@ def _halves(folder: Path) -> None:
     picture(folder / "ckd" / "train", "p0/face/alone.png")
 
 
+def _cut_off(folder: Path) -> None:
+    """An unfinished run whose checkpoint is empty."""
+    copied(folder)
+    (folder / "run" / "DONE").unlink()
+    (folder / "run" / "checkpoints" / "last.ckpt").write_bytes(b"")
+
+
 def _taught(folder: Path) -> None:
     """A finished run, and its teacher trained anew since."""
     copied(folder)
@@ -156,6 +163,7 @@ ROWS = [
         build=True,
         fill={"FOLDER": "sets"},
     ),
+    Row(("run", "run"), "is broken (it is empty or cut off)", set_up=_cut_off),
     # broken images
     Row(tuple(FOLDER), "of a known format", set_up=broken, run=True),
     Row(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pytorch_lightning.loggers import TensorBoardLogger
 
+from kdface.lightning.loggers import goes_on
 from kdface.runs.records import scalars
 from tests.conftest import TINY, command, only_run
 
@@ -119,6 +121,22 @@ def test_tensorboard_has_scalars_images_and_results(logged: Path) -> None:
     assert {"figures/views", "figures/toy_pairs_roc"} <= set(events.Tags()["images"])
     (results,) = events.Tensors("results/text_summary")
     assert "| toy_pairs | eer |" in results.tensor_proto.string_val[0].decode()
+
+
+def test_tensorboard_shows_a_step_once_that_was_logged_before_a_kill_and_after(tmp_path: Path) -> None:
+    """Killed after step 5, the run goes on from the checkpoint of step 3."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="an extra")
+    for steps, value in ((range(5), 1.0), (range(3, 8), 2.0)):
+        logger = TensorBoardLogger(str(tmp_path), name="", version="tensorboard")
+        if steps[0]:
+            goes_on(logger, [], steps[0])
+        for step in steps:
+            logger.log_metrics({"train/loss": value}, step)
+        logger.save()
+        logger.experiment.flush()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert found == [(step, 1.0 if step < 3 else 2.0) for step in range(8)]
 
 
 def test_mlflow_writes_a_database_below_the_run_folder(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ class _Evil:
         ({"state_dict": {}, "kdface": {**FIELDS, "preprocessing": {"x": 1}}}, "preprocessing.template: field required"),
         ({"state_dict": {}, "kdface": {**FIELDS, "config": {"name": 3}}}, "config.name: input should be a valid str"),
         (b"half a file", "is broken|more than tensors"),
+        (b"", r"is broken \(it is empty or cut off\)\.\n  fix: +restore it; or rm .*last.ckpt; the run's own command"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_and_runs_nothing(
@@ -234,6 +235,11 @@ def test_a_record_cut_off_by_a_kill_is_left_out_and_written_again(tmp_path: Path
     assert [row["loss"] for row in read(records.path)] == [0.5, None, 1.5, 2.0, 2.5]
     records.rewind(3)
     assert [row["step"] for row in read(records.path)] == [1, 2, 3]
+    lines = records.path.read_text().splitlines()
+    records.path.write_text("\n".join([lines[0], lines[1][:20], lines[2], ""]))
+    told: list[str] = []
+    assert [row["step"] for row in read(records.path, told.append)] == [1, 3]  # the rest is not dropped with it
+    assert len(told) == 1 and "line 2 is broken and left out" in told[0]
 
 
 def test_a_logger_that_fails_never_stops_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

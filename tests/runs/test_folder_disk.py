@@ -17,7 +17,7 @@ from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.checkpoint_io import RunCheckpoints
-from kdface.runs.folder import RunFolder, prepare
+from kdface.runs.folder import RunFolder, prepare, write_json
 from kdface.runs.records import Records
 from kdface.sweeps import marks
 from tests.conftest import UNTESTED, Kdface, only_run
@@ -59,6 +59,35 @@ def test_a_link_within_the_folder_is_the_users_own(kdface: Kdface, tmp_path: Pat
     (run / "DONE").unlink()
     (run / "checkpoints" / "best.ckpt").symlink_to("last.ckpt")
     assert kdface("run", str(run)).code == 0
+
+
+def test_a_file_and_its_name_are_on_the_disk_before_the_run_counts_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is flushed before it takes the name, and the folder, which holds the name, after: whatever moment a
+    machine loses its power in, the file is the old one or the new one, whole."""
+    did: list[str] = []
+    flushed, renamed = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        did.append(f"flush {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name.split('.')[-1]}")
+        flushed(descriptor)
+
+    def replace(old: Path, new: Path) -> None:
+        did.append(f"name {Path(new).name}")
+        renamed(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    folder = RunFolder(tmp_path / "run")
+    write_json(folder.results, {"step": 1})
+    assert did == ["flush tmp", "name results.json", "flush run"]
+    did.clear()
+    write_checkpoint({"state_dict": {}}, folder.last)
+    assert did == ["flush tmp", "name last.ckpt", "flush checkpoints"]
+    did.clear()
+    folder.mark_done()
+    assert did[-2:] == ["name DONE", "flush run"] and did[0] == "flush tmp"
 
 
 def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
