@@ -41,7 +41,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 # Commands with a parser, which knows their options; of the others, --help prints what their module says of itself.
-_PARSED = ("train", "evaluate", "table", "report", "quality", "sync", "embed", "verify", "identify", "cluster", "pack")
+_PARSED = (
+    "train",
+    "evaluate",
+    "table",
+    "report",
+    "quality",
+    "sync",
+    "embed",
+    "verify",
+    "identify",
+    "cluster",
+    "pack",
+    "list",
+)
 
 HELP = """\
 kdface: face recognition with knowledge distillation

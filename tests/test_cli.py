@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_help_names_every_command(kdface: Kdface) -> None:
     assert said.code == 0
     for name in ("train", "evaluate", "sweep", "table", "report", "export", "quality", "data", "config", "doctor"):
         assert f"  {name} " in said.out
+
+
+def test_list_shows_the_choices_of_a_folder_of_the_user(kdface: Kdface, tmp_path: Path) -> None:
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "mine.yaml").write_text("# A head of mine\n_target_: mine.Head\n")
+    said = kdface("list", "head", "--config-dir", str(tmp_path))
+    assert said.code == 0 and re.search(r"^mine +A head of mine$", said.out, flags=re.MULTILINE)
+    assert re.search(r"^arcface ", said.out, flags=re.MULTILINE)
+    assert kdface("list", "head", "--config-dir", str(tmp_path / "nowhere")).code == 2
 
 
 def test_a_terminal_breaks_a_message_between_words_and_leaves_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:

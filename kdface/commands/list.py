@@ -1,31 +1,40 @@
-"""kdface list [GROUP]: the config groups, or the choices of one, with the line that describes each."""
+"""kdface list [GROUP] [--config-dir DIR]: the config groups, or the choices of one with a line about each."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
-from kdface.config.paths import choices, groups
+from kdface.config.paths import choices, conf_folder, groups, require_config_dir
 from kdface.errors import UserError, nearest
 from kdface.terminal import folded
 
 
 def run(arguments: list[str]) -> int:
-    """`kdface list`: returns the exit code. Raises `UserError` for words that it does not understand."""
-    if not arguments:
-        width = max(map(len, groups()))
-        for group in groups():
-            print(f"{group:<{width}}  {len(choices(group)):>2} choices")
+    """`kdface list`: returns the exit code. Raises `UserError` for a group or a folder that is not there."""
+    parser = argparse.ArgumentParser(prog="kdface list", description=__doc__)
+    parser.add_argument("group", nargs="?", help="of which the choices are listed; without it: the groups")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
+    given = parser.parse_args(arguments)
+    for folder in given.config_dir:
+        require_config_dir(folder)
+    folders = [*given.config_dir, conf_folder()]
+    known = groups(folders)
+    if given.group is None:
+        width = max(map(len, known))
+        for group in known:
+            print(f"{group:<{width}}  {len(choices(group, folders)):>2} choices")
         print("\nkdface list GROUP shows them")
         return 0
-    group = arguments[0]
-    if group not in groups():
-        near = nearest(group, groups())
+    if given.group not in known:
+        near = nearest(given.group, known)
         raise UserError(
-            f"there is no config group {group!r}.",
-            expected=f"one of {', '.join(groups())}",
+            f"there is no config group {given.group!r}.",
+            expected=f"one of {', '.join(known)}",
             nearest=f"kdface list {near}" if near else "",
         )
-    found = choices(group)
+    found = choices(given.group, folders)
     width = max(len(name) for name in found)
     for name, text in found.items():
         print(folded(f"{name:<{width}}  {text}".rstrip(), width + 2, sys.stdout))

@@ -24,7 +24,7 @@ from kdface.config.fit import check_parts, require_tags, require_transfer
 from kdface.config.hydra_api import Hydra, folders, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, conf_folder, expand_home, groups, root_groups
+from kdface.config.paths import choices, conf_folder, expand_home, groups, require_config_dir, root_groups
 from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.refused import (
     bad_override,
@@ -57,8 +57,7 @@ class Composed:
 def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
     """Hydra over the shipped conf/, with the user's own folders laid over it (theirs are found first)."""
     for folder in config_dirs:
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {folder}: there is no such folder.", fix="give a folder of YAML files")
+        require_config_dir(folder)
         require_bounded(folder)
     before = GlobalHydra.instance().hydra  # of an application of the user's own
     GlobalHydra.instance().clear()

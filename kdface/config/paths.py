@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from kdface.errors import UserError
+
 # A home folder where a value, or an element of a list or a sweep, begins; Hydra's grammar knows no unquoted `~`.
 _HOME = re.compile(r"(?<=[=\[,])~[\w.-]*(?=[/\],]|$)")
 
@@ -26,6 +28,12 @@ def expand_home(word: str) -> str:
     """An override with the home folder in the place of `~`: `dataset.root=~/faces`."""
     key, equals, value = word.partition("=")
     return key + _HOME.sub(lambda found: os.path.expanduser(found[0]), equals + value)
+
+
+def require_config_dir(folder: Path) -> None:
+    """Raise `UserError` if a folder for --config-dir is not there."""
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {folder}: there is no such folder.", fix="give a folder of YAML files")
 
 
 def groups(folders: list[Path] | None = None) -> list[str]:
