@@ -27,7 +27,7 @@ from torch.nn.utils import clip_grad_norm_
 from kdface.backbones import ckd_resnet18, iresnet18, iresnet50, iresnet_nano
 from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing
-from kdface.hardware import detect, forward_context
+from kdface.hardware import forward_context, profile_for
 from kdface.heads import ElasticFaceArc, Softmax
 from kdface.losses import SemiHard
 from kdface.methods import AIKD, CKD, FaceNet, MaskInv
@@ -60,9 +60,11 @@ def floats(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).contiguous().float().sub(127.5).div(127.5)
 
 
-def step_of(method: Method, views: dict[str, Tensor], label: Tensor, optimizer: Any, clipped: bool) -> Step:
-    """A step of ours in the profile of this machine."""
-    profile = detect()
+def step_of(
+    method: Method, views: dict[str, Tensor], label: Tensor, optimizer: Any, clipped: bool, precision: str | None = None
+) -> Step:
+    """A step of ours in the profile of this machine, or in a precision that is asked for."""
+    profile = profile_for("auto", precision=precision)
     method.use_memory_format(profile.channels_last)
     method.train()
     batch = Batch(views, label, [str(number) for number in range(len(label))], [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,8 +36,10 @@ BATCH = 16
 def main() -> list[Row | LeftOut]:
     torch.set_num_threads(1)
     keep_freed_memory()  # as a training of kdface does, and for both sides
-    wanted = 2.5 if "bf16" in detect().precision else 1.3
-    rows: list[Row | LeftOut] = [_row("iResNet-18 and ArcFace, 112 x 112", "the plain loop", plain_pair(), wanted)]
+    what, plain = "iResNet-18 and ArcFace, 112 x 112", "the plain loop"
+    rows: list[Row | LeftOut] = [_row(what, plain, plain_pair(), 2.5 if "bf16" in detect().precision else 1.3)]
+    if "bf16" not in detect().precision and "avx512_bf16" in _processor():
+        rows.append(_row(f"{what}, trainer.precision=bf16-mixed", plain, plain_pair("bf16-mixed"), 2.5))
     for name, code, build in published.STEPS:
         what = f"step of {name}"
         folder = None if code is None else peer(code)
@@ -48,7 +51,7 @@ def main() -> list[Row | LeftOut]:
         except ImportError as error:
             rows.append(LeftOut(what, f"its code needs {error.name}"))
             continue
-        rows.append(_row(what, "the published step", pair, 2))
+        rows.append(_row(what, "pytorch-metric-learning" if code is None else "the published step", pair, 2))
     return rows
 
 
@@ -62,7 +65,7 @@ def _row(what: str, other: str, pair: Pair, wanted: float) -> Row:
     mine, peers = side_by_side(pair.ours, pair.theirs, REPEATS)
     rates = [pair.images / statistics.median(each) for each in (mine, peers)]
     memory, limit = "", ""
-    if other == "the plain loop":
+    if "precision" not in what and other == "the plain loop":
         megabytes = [apart(memory_of, side) for side in ("ours", "theirs")]
         memory = f"{megabytes[0]:.0f} and {megabytes[1]:.0f} MiB"
         necessary = 3 * forward_flops(iresnet18(), ArcFace(512, CLASSES), 112) / _product_rate()
@@ -71,6 +74,12 @@ def _row(what: str, other: str, pair: Pair, wanted: float) -> Row:
         *(f"{what}, {pair.images} images", other, rates[0], rates[1], "images/s", ratios(mine, peers), wanted),
         *(memory, limit),
     )
+
+
+def _processor() -> str:
+    """What Linux lists of the processors; empty elsewhere."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text() if file.is_file() else ""
 
 
 def memory_of(side: str) -> float:
@@ -94,13 +103,13 @@ def _product_rate() -> float:
     return 2 * 2048**3 / min(spent)
 
 
-def plain_pair() -> Pair:
+def plain_pair(precision: str | None = None) -> Pair:
     """The step of an ordinary margin head, ours and as one writes it."""
     images, label = published.drawn(BATCH, (112, 112), CLASSES)
     torch.manual_seed(0)
     method = SphereFaceR(iresnet18(), ArcFace(512, CLASSES), published.SEEN, Views("image"))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    ours = published.step_of(method, {"image": images}, label, optimizer, clipped=True)
+    ours = published.step_of(method, {"image": images}, label, optimizer, True, precision)
     torch.manual_seed(0)
     network = nn.ModuleDict({"backbone": iresnet18()}).train()
     network.register_parameter("weight", nn.Parameter(0.01 * torch.randn(CLASSES, 512)))

@@ -55,8 +55,9 @@ class Profile:
 
 
 def cpu_has_amx() -> bool:
-    """Whether the processor multiplies bfloat16 matrices (AMX). Without, bfloat16 is slower than float32; AVX512-BF16
-    alone does not change that: training steps of five backbones took 1.2 to 1.5 times as long in it."""
+    """Whether the processor multiplies bfloat16 matrices (AMX). Without, bfloat16 is slower than float32. AVX512-BF16
+    alone decides nothing: training steps took 1.2 to 1.5 times as long in it on one such processor, and 0.5 to 0.9 of
+    the time on another (`benchmarks.steps`); `trainer.precision=bf16-mixed` chooses it."""
     import torch
 
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
