@@ -30,10 +30,12 @@ class KdfaceLauncher(Launcher):
     session: Session
 
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
+        """Called by Hydra first: the task function that kdface hands it is the session."""
         del hydra_context, config
         self.session = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs of a grid, which are numbered from `initial_job_idx` on."""
         return self.session.run_listed(self, job_overrides, initial_job_idx)
 
     @abstractmethod
@@ -48,6 +50,7 @@ class ProcessLauncher(KdfaceLauncher):
         self.n_jobs = n_jobs
 
     def backend(self, ledger: Ledger, devices: int) -> Backend:
+        """This machine, divided into slots."""
         from kdface.sweeps.process import Processes
 
         return Processes(self.n_jobs, devices)
@@ -71,6 +74,7 @@ class SlurmLauncher(KdfaceLauncher):
         self.options = dict(options or {})
 
     def backend(self, ledger: Ledger, devices: int) -> Backend:
+        """The queue. Raises `UserError` if submitit or `sbatch` is not there."""
         from kdface.sweeps.slurm import Slurm
 
         return Slurm(ledger, self.n_jobs, devices, options=self.options, **self.wanted)  # type: ignore[arg-type]
@@ -92,6 +96,7 @@ class RayLauncher(KdfaceLauncher):
         self.gpus = gpus
 
     def backend(self, ledger: Ledger, devices: int) -> Backend:
+        """The cluster. Raises `UserError` if Ray is not installed or the address does not answer."""
         from kdface.sweeps.ray import Ray
 
         return Ray(self.n_jobs, self.address, self.cores, self.gpus, devices)
@@ -120,6 +125,7 @@ class RandomSweeper(_KdfaceSweeper):
         self.params = params
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Draw the points of the space that `arguments` and `params` span, and run them."""
         from kdface.sweeps.space import Space
 
         space = Space.parse(self.arguments(arguments))
@@ -153,6 +159,7 @@ class OptunaSweeper(_KdfaceSweeper):
         self.params = params
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Ask Optuna for points of the space, run them, and tell it what came out, until `n_trials` have run."""
         from kdface.sweeps.search import Search
         from kdface.sweeps.space import Space
 

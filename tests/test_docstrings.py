@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "kdface"
+ROOT = Path(__file__).parents[1]
 
 
 def _unsaid(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
@@ -23,9 +23,9 @@ def _unsaid(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
 
 def test_every_public_name_has_a_docstring() -> None:
     unsaid: list[str] = []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*ROOT.glob("kdface/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py")]):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        where = path.relative_to(PACKAGE).as_posix()
+        where = path.relative_to(ROOT).as_posix()
         if tree.body and not ast.get_docstring(tree):
             unsaid.append(where)
         unsaid += _unsaid(tree, where)

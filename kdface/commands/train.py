@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
 
 
 def require_one_job(arguments: Arguments) -> None:
-    """Raise `UserError` for a search without -m, of which nothing would be searched."""
+    """Raise `UserError` for a search without -m, which would search nothing."""
     for word in arguments.overrides:
         if word.lstrip("+").startswith(("hydra/sweeper=", "hparams_search=")) and not word.endswith("=null"):
             raise UserError(

@@ -37,7 +37,7 @@ def require_comparable(compare: Compared, network: Tested, where: str) -> None:
 
 
 def require_alone(compare: Compared, mirror: bool) -> None:
-    """Raises `UserError` for logits of mirror images, which nobody adds up."""
+    """Raises `UserError` for logits of mirror images, which are never added up."""
     if compare == "logits" and mirror:
         raise UserError("compare=logits takes each image by itself, and mirror is true.", fix="mirror=false")
 

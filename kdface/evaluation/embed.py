@@ -37,7 +37,7 @@ class Recognition(Protocol):
 
 @runtime_checkable
 class Stored(Protocol):
-    """A recogniser of which only a file of embeddings is there; `kdface.teachers.StoredTeacher` is one."""
+    """A recogniser known by a file of embeddings alone; `kdface.teachers.StoredTeacher` is one."""
 
     file: EmbeddingFile
 

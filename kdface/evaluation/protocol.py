@@ -66,7 +66,7 @@ class Outcome:
         sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, to be looked at
             (`kdface.evaluation.people.sample_of_people`).
         verifies: whether `scores` are those of a list of verification pairs, whose thresholds mean something elsewhere.
-        units: the people of the left and of the right image of each pair; null: nobody knows them.
+        units: the people of the left and of the right image of each pair; null if unknown.
     """
 
     metrics: dict[str, Measured]

@@ -34,7 +34,7 @@ class WeightAverage(pl.Callback):
             pl_module.averaged = copy.deepcopy(self._trained(pl_module)).requires_grad_(False).eval()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the step, so that a part of an accumulated batch is told from a step."""
+        """Note the step, to tell a part of an accumulated batch from a step."""
         self._step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -68,7 +68,7 @@ def with_allowed_names(logger: Logger) -> Logger:
 
 
 def guarded(logger: Logger) -> Logger:
-    """The logger, whose failures are told once and never stop training."""
+    """The logger, whose failures are logged once and never stop training."""
     failed: list[str] = []
 
     def guard(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ class Computed:
 
     Attributes:
         embedding: (N, D).
-        logits: (N, C) of its head; None if it has none, or nobody asked.
+        logits: (N, C) of its head; None if it has none, or none were asked for.
         maps: stage -> (N, C, H, W), of the stages that were asked for.
     """
 

@@ -46,7 +46,7 @@ class Networks(pl.LightningModule):
         backbone: the network that is trained.
         embedder: the network that is evaluated and shipped: the backbone, or the average of its weights.
         head: class weights and loss; null for methods that have none.
-        people: the head's classes by name; set by whoever builds the method, empty if nobody knows.
+        people: the head's classes by name; set by the code that builds the method, empty if unknown.
         frozen: parts that stay in eval mode.
         started_from: SHA-256 of the weights that its backbone was given; empty if they were drawn.
         noted: what the loss finds beside its terms, detached; logged below train/.
@@ -78,7 +78,7 @@ class Networks(pl.LightningModule):
 
     @property
     def embedder(self) -> nn.Module:
-        """What is shipped and evaluated: the average of the weights where there is one, else the trained backbone."""
+        """What is shipped and evaluated: the average of the weights if there is one, else the trained backbone."""
         return self.averaged if self.averaged is not None else self.backbone
 
     @property

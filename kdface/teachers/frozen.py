@@ -129,7 +129,7 @@ class Teacher:
         same.require_equal(kind, "the teacher", where)
 
     def require_knows(self, faces: FaceSet) -> None:
-        """Raise `DataError` for training images of which it has nothing to say; a network says something of any."""
+        """Raise `DataError` for training images that it knows nothing about; a network answers for any."""
 
     def to(self, device: torch.device | str) -> Teacher:
         """Itself, on a device."""

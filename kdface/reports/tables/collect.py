@@ -48,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """What nobody has computed: of which row and seed, or that rows need it, why, and the command that computes it.
+    """What is not computed yet: for which row and seed, or that rows need it, why, and the command that computes it.
 
     Attributes:
         command: `train` or `evaluate`.
