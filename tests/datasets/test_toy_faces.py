@@ -226,8 +226,8 @@ def test_dark_and_light_skin_are_both_well_exposed() -> None:
 
 def test_pixels_do_not_tell_people_apart() -> None:
     """The best threshold on the cosine of centred pixels, same and different weighted alike; chance is 0.5."""
-    people, each = 24, 6
-    faces = ToyFaces(people, each, "test", size=(32, 32))
+    people, images = 24, 6
+    faces = ToyFaces(people, images, "test", size=(32, 32))
     x = np.stack([faces[i].image.ravel() for i in range(len(faces))]).astype(float)
     x -= x.mean(0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)

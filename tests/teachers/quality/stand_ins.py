@@ -53,9 +53,9 @@ class Faces:
         return Faces(self.images[list(rows)], who, [self.keys[row] for row in rows], self.preprocessing)
 
 
-def random_faces(people: int, each: int, size: tuple[int, int], seed: int = 0) -> Faces:
-    images = np.random.default_rng(seed).integers(0, 256, (people * each, *size, 3), dtype=np.uint8)
-    return Faces(images, [f"p{row // each}" for row in range(people * each)])
+def random_faces(people: int, images_each: int, size: tuple[int, int], seed: int = 0) -> Faces:
+    images = np.random.default_rng(seed).integers(0, 256, (people * images_each, *size, 3), dtype=np.uint8)
+    return Faces(images, [f"p{row // images_each}" for row in range(people * images_each)])
 
 
 def faces_of(vectors: Sequence[Sequence[int]], who: Sequence[str]) -> Faces:
