@@ -47,7 +47,7 @@ def taken_over(processes: list[Any]) -> dict[int, subprocess.Popen[bytes]]:
     for place, process in enumerate(processes):
         if not isinstance(process, Rank):
             processes[place] = Rank(process)
-    return {place + 1: each.process for place, each in enumerate(processes)}
+    return {place + 1: watched_rank.process for place, watched_rank in enumerate(processes)}
 
 
 def ended(process: subprocess.Popen[bytes]) -> str:

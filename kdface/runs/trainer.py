@@ -99,7 +99,7 @@ def require_whole_gradients(method: Method, settings: Settings, precision: str) 
         return
     other_head = "or a head that is not divided (kdface list head)"
     for name in method.optimization.gradient_clip:
-        if any(f"{each}.".startswith(f"{name}.") for each in divided):
+        if any(f"{part}.".startswith(f"{name}.") for part in divided):
             raise UserError(
                 f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
                 "the ranks.",
