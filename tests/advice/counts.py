@@ -18,8 +18,8 @@ from tests.advice.harness import Row, attempt
 UNTRIED_AT_MOST = 0
 # The modules of rows of each file of tests.
 PARTS = {
-    "configurations": ("rows_config", "rows_methods", "rows_parts", "rows_machines", "rows_sweeps"),
-    "commands": ("rows_augmentations", "rows_commands", "rows_runs", "rows_teachers", "rows_use"),
+    "configurations": ("rows_config", "rows_methods", "rows_parts", "rows_machines"),
+    "commands": ("rows_augmentations", "rows_commands", "rows_runs", "rows_sweeps", "rows_teachers", "rows_use"),
 }
 
 

@@ -286,13 +286,16 @@ def attempt(row: Row, folder: Path) -> Tried:
                 tried.in_words.append(str(suggestion))
                 continue
 
-            def fixed(number: int = number) -> str:
-                said = mistake(row) if number else error
+            lists = filled.kind == "command" and filled.words[0] == "list"  # looks at no folder: any will do
+            place = 0 if lists else number
+
+            def fixed(number: int = number, place: int = place) -> str:
+                said = mistake(row) if place else error
                 suggestion = _filled(suggestions(said)[number], row)
                 assert suggestion is not None
                 return _outcome(row, suggestion, said)
 
-            problem = _there(row, folder / str(number), fixed)
+            problem = _there(row, folder / str(place), fixed)
             if problem:
                 tried.wrong.append(f"{filled}\n--- mistake\n{error}\n--- after it\n{problem}")
             else:
