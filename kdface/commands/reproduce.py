@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdface.errors import UserError
-from kdface.sweeps.lifeline import own_command
+from kdface.sweeps.lifeline import said
 
 if TYPE_CHECKING:
     from kdface.reports.tables.definition import Definition
@@ -159,12 +158,12 @@ def _decimal(value: float | None) -> str:
 
 
 def _call(folder: Path, *words: str, origin: str) -> None:
-    with open(folder / "output.log", "ab") as log:
-        code = subprocess.run(own_command(*words), stdout=log, stderr=subprocess.STDOUT).returncode
+    from kdface.sweeps.slots import divide
+    from kdface.sweeps.warm import Call, called
+
+    ((_, code),) = called([[Call(words, folder / "output.log")]], divide(1, 1))
     if code:
-        raise UserError(
-            f"kdface {words[0]} stopped with exit code {code}.", origin=origin, fix=f"less {folder}/output.log"
-        )
+        raise UserError(f"kdface {words[0]} stopped with {said(code)}.", origin=origin, fix=f"less {folder}/output.log")
 
 
 def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:

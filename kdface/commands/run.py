@@ -39,7 +39,7 @@ class BusyError(UserError):
 
 def run(words: list[str]) -> int:
     """Train the run in a folder, on other ranks than it was configured for where overrides say so. `-` in the place of
-    the folder: serve a sweep, which sends one folder after the other."""
+    the folder: serve another kdface, which sends one command after the other."""
     if not words or "=" in words[0]:
         raise UserError(
             "kdface run takes one run folder.", fix="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
@@ -47,15 +47,14 @@ def run(words: list[str]) -> int:
     others = _others(words[1:])
     if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # it may have ended while this rank was starting
         die_with_parent(int(os.environ[LAUNCHER]))
-    path: str | None = words[0]
-    if path == "-":
+    if words[0] == "-":
+        from kdface.cli import main
         from kdface.sweeps.server import serve
 
-        path = serve()  # comes back in each job, with its folder
-    if path is None:
-        return 0
+        given = serve()  # comes back in each fork, with its command
+        return 0 if given is None else main(given)
     try:
-        return execute(find_run(path), others)
+        return execute(find_run(words[0]), others)
     except BusyError as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY

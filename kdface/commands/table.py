@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
-import subprocess
+import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
 from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
-from kdface.sweeps.lifeline import own_command
+from kdface.sweeps.lifeline import said
 
 if TYPE_CHECKING:
     from kdface.reports.tables import Definition, Table
@@ -201,33 +199,22 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
 
 def _evaluate(missing: Sequence[Missing], launcher: Sequence[str]) -> bool:
     """Evaluate finished runs as columns ask, hydra.launcher.n_jobs runs at a time. Returns whether one failed."""
-    from kdface.sweeps.slots import Slot, divide
+    from kdface.sweeps.slots import divide
+    from kdface.sweeps.warm import Call, called
 
+    if not missing:
+        return False
     asked = [word.partition("=")[2] for word in launcher if word.startswith("hydra.launcher.n_jobs=")]
-    free: SimpleQueue[Slot] = SimpleQueue()
-    slots = divide(int(asked[-1]) if asked else None, 1)
-    for slot in slots:
-        free.put(slot)
-    of_run: dict[str, list[Missing]] = {}  # those of one run stand behind one another
-    for evaluation in missing:
-        of_run.setdefault(next(word for word in evaluation.words if word.startswith("run=")), []).append(evaluation)
-
-    def evaluated(evaluations: list[Missing]) -> bool:
-        slot, failed = free.get(), False
-        for evaluation in evaluations:
-            print(f"evaluating: {evaluation}", file=sys.stderr, flush=True)
-            done = subprocess.run(
-                own_command(*evaluation.arguments),
-                env={**os.environ, **slot.environment(1)},
-                stdout=subprocess.PIPE if len(slots) > 1 else None,  # tables that end at once are not mixed
-                text=True,
-            )
-            print(done.stdout or "", end="", flush=True)
-            if done.returncode:
-                print(f"failed with exit code {done.returncode}: {evaluation}", file=sys.stderr, flush=True)
-                failed = True
-        free.put(slot)
-        return failed
-
-    with ThreadPoolExecutor(len(slots)) as pool:
-        return any(list(pool.map(evaluated, of_run.values())))
+    of_run: dict[str, list[Call]] = {}  # those of one run stand behind one another
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="kdface-table-") as logs:
+        for place, evaluation in enumerate(missing):
+            run_word = next(word for word in evaluation.words if word.startswith("run="))
+            of_run.setdefault(run_word, []).append(Call(tuple(evaluation.arguments), Path(logs) / str(place)))
+        for call, code in called(list(of_run.values()), divide(int(asked[-1]) if asked else None, 1)):
+            failed |= bool(code)
+            text = call.log.read_text(errors="replace") if call.log.is_file() else ""
+            print(text, end="", flush=True, file=sys.stderr if code else sys.stdout)
+            told = f"failed with {said(code)}" if code else "evaluated"
+            print(f"{told}: kdface {shlex.join(call.words)}", file=sys.stderr, flush=True)
+    return failed

@@ -1,9 +1,10 @@
-"""A process that has imported everything and forks once per job, so that the start of a job costs no imports.
+"""A process that has imported everything and forks once per command, so that the start of one costs no imports.
 
-It speaks JSON lines: {"id", "folder", "cores", "environment"} starts a job, {"stop": id, "signal": number} signals it;
-what it has started ends with it. It answers {"ready": pid}, then {"id", "code"} as jobs end (a negative code is a
-signal). Nothing but imports happens before a fork: no CUDA context, no random draw, and no thread except those of
-OpenBLAS, which ends them itself before a fork. The server dies with its parent, its jobs die with it.
+It speaks JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id,
+"signal": number} signals it; what it has started ends with it. It answers {"ready": pid}, then {"id", "code"} as
+commands end (a negative code is a signal). Nothing but imports happens before a fork: no CUDA context, no random draw,
+and no thread except those of OpenBLAS, which ends them itself before a fork. The server dies with its parent, its
+commands die with it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 
 from kdface.startup import without_collection
 from kdface.sweeps.lifeline import die_with_parent, signal_group
-from kdface.sweeps.slots import RANK_VARIABLES
 
 _POLL = 0.02  # seconds between looks for jobs that ended
 # What a job imports, parts of torch and of Lightning that they import only when they are used among it.
 _PRELOADED = (
+    "kdface.commands.evaluate",
     "kdface.commands.run",
     "kdface.config.assemble",
     "kdface.config.check",
@@ -42,8 +43,8 @@ _PRELOADED = (
 )
 
 
-def serve() -> str | None:
-    """Serve until standard input ends. Returns None then; in each forked job, returns the run folder it is to run."""
+def serve() -> list[str] | None:
+    """Serve until standard input ends. Returns None then; in each fork, returns the words of its command."""
     parent = os.getppid()
     die_with_parent(parent)
     answers = os.dup(1)  # what a library prints while it is imported must not be taken for an answer
@@ -92,15 +93,14 @@ def _answer(descriptor: int, message: dict[str, Any]) -> None:
     os.write(descriptor, (json.dumps(message) + "\n").encode())
 
 
-def _become(order: dict[str, Any]) -> str:
-    """Turn a fresh fork into a job: its own process group, its log, its cores, its environment."""
+def _become(order: dict[str, Any]) -> list[str]:
+    """Turn a fresh fork into a command: its own process group, log, folder, cores and environment."""
     server = os.getppid()
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     die_with_parent(server)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = str(order["folder"])
-    log = os.open(os.path.join(folder, "output.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
@@ -110,8 +110,9 @@ def _become(order: dict[str, Any]) -> str:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, order["cores"])
-    for name in RANK_VARIABLES:
-        os.environ.pop(name, None)
+    os.chdir(order["cwd"])
+    os.environ.clear()
     os.environ.update(order["environment"])
+    sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which it read when it was imported
     gc.unfreeze()
-    return folder
+    return list(order["words"])

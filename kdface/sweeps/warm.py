@@ -1,0 +1,161 @@
+"""Commands in processes forked from a server that has imported everything (see `server`): each starts at once.
+
+One server serves all that this process starts, one sweep after the other. It ends with this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdface.sweeps.lifeline import die_with_parent, own_command
+from kdface.sweeps.slots import RANK_VARIABLES, Slot
+
+_PATIENCE = 10.0  # seconds that a server has to end
+_spare: list[Server] = []  # at most one, with nothing running
+
+
+class LostError(Exception):
+    """The server was killed, and what it had started with it."""
+
+
+class Server:
+    """A running server. Its methods raise `LostError` if it is gone."""
+
+    def __init__(self) -> None:
+        mine = os.getpid()
+        self._process = subprocess.Popen(
+            own_command("run", "-"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is this process's to handle
+            preexec_fn=lambda: die_with_parent(mine),
+        )
+        self._unread = b""
+        self.owner = mine
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, and belongs to this process rather than to the one that this was forked from."""
+        return self.owner == os.getpid() and self._process.poll() is None
+
+    def start(self, number: int, words: Sequence[str], log: Path, slot: Slot, devices: int = 1) -> None:
+        """Fork `kdface WORDS` on a slot, with the current folder and environment of this process; `number` names it."""
+        own = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+        self._say(
+            {
+                "id": number,
+                "words": list(words),
+                "log": str(log.absolute()),
+                "cwd": os.getcwd(),
+                "cores": slot.cores,
+                "environment": {**own, **slot.environment(devices)},
+            }
+        )
+
+    def stop(self, number: int) -> None:
+        """Send it SIGTERM."""
+        self._say({"stop": number, "signal": int(signal.SIGTERM)})
+
+    def ended(self, seconds: float) -> list[tuple[int, int]]:
+        """(number, exit code; negative: a signal) of those that ended, waiting up to `seconds` for the first."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return []
+        given = os.read(self._process.stdout.fileno(), 1 << 16)
+        if not given:
+            raise LostError
+        *lines, self._unread = (self._unread + given).split(b"\n")
+        messages: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        return [(message["id"], int(message["code"])) for message in messages if "id" in message]
+
+    def end(self) -> None:
+        """The end of its input makes it kill what it started, and end."""
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert stream is not None
+                stream.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # the kernel then kills its jobs
+            self._process.wait()
+
+    def _say(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write((json.dumps(message) + "\n").encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LostError from None
+
+
+def take() -> Server:
+    """The server that this process has, or a new one."""
+    server = _spare.pop() if _spare else None
+    return server if server is not None and server.alive else Server()
+
+
+def give_back(server: Server) -> None:
+    """Keep a server, of which nothing runs any more, for what comes next."""
+    if _spare:
+        server.end()
+    else:
+        _spare.append(server)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command: its words without `kdface`, and the file that its output is appended to."""
+
+    words: tuple[str, ...]
+    log: Path
+
+
+def called(groups: Sequence[Sequence[Call]], slots: Sequence[Slot]) -> Iterator[tuple[Call, int]]:
+    """Run commands, those of one group one after the other, groups side by side on slots.
+
+    Yields each with its exit code as it ends. What still runs when the caller stops is killed.
+    """
+    waiting, free = deque(deque(group) for group in groups if group), list(slots)
+    running: dict[int, tuple[Call, deque[Call], Slot]] = {}
+    server, number = take(), 0
+
+    def start(group: deque[Call], slot: Slot) -> None:
+        nonlocal number
+        number += 1
+        call = group.popleft()
+        running[number] = (call, group, slot)
+        server.start(number, call.words, call.log, slot)
+
+    try:
+        while waiting or running:
+            while waiting and free:
+                start(waiting.popleft(), free.pop(0))
+            for finished, code in server.ended(0.2):
+                call, group, slot = running.pop(finished)
+                yield call, code
+                if group:
+                    start(group, slot)
+                else:
+                    free.append(slot)
+    except LostError:
+        for call, group, _ in list(running.values()):
+            yield from ((lost, -signal.SIGKILL) for lost in (call, *group))
+        yield from ((lost, -signal.SIGKILL) for group in waiting for lost in group)
+        running.clear()
+        server.end()
+    except BaseException:
+        server.end()
+        raise
+    else:
+        give_back(server)
