@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from kdface.config.advice import ALIASES, among
 from kdface.config.locate import Parameter, require_targets
-from kdface.config.origin import Origins
+from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
 from kdface.config.renamed import WITHOUT_EFFECT, old_name
 from kdface.config.source import signature
@@ -163,9 +163,10 @@ def given_by_framework(path: str, value: object, origin: str) -> UserError:
 
 def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if isinstance(value, str) and value == "???":
+        meaning = comment(origins.of(path))
         raise UserError(
             f"{path} has no value yet.",
-            expected=_describe(hint),
+            expected=f"{_describe(hint)}{f': {meaning}' if meaning else ''}",
             origin=origins.of(path),
             fix=f"add {path}=...",
         )

@@ -78,6 +78,16 @@ def trace(files: Any, defaults: list[Any]) -> Origins:
     return origins
 
 
+def comment(origin: str) -> str:
+    """What the line of an origin FILE:LINE says of its key, after the `#`; empty if it says nothing."""
+    file, _, line = origin.rpartition(":")
+    try:
+        text = Path(file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+    except (OSError, ValueError, IndexError):
+        return ""
+    return text.partition(" # ")[2].strip()
+
+
 def lines(file: Path) -> Iterator[tuple[str, int]]:
     """(dotted key, line number) of every key in a YAML file, parents included."""
     # The C parser is ten times as fast.
