@@ -31,6 +31,18 @@ def test_light_commands_import_nothing_heavy(code: str, tmp_path: Path) -> None:
     assert said.stdout.splitlines()[-1] == "[]"
 
 
+def test_no_command_imports_torch_before_it_computes(tmp_path: Path) -> None:
+    """A sweep, a table and a report look after other processes, and start at once."""
+    code = (
+        "import importlib, pkgutil, sys, kdface.commands as commands\n"
+        "for module in pkgutil.iter_modules(commands.__path__):\n"
+        "    importlib.import_module(f'kdface.commands.{module.name}')\n"
+        "print([name for name in ('torch', 'pytorch_lightning', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

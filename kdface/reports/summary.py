@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -15,8 +15,10 @@ from rich.text import Text
 
 from kdface.progress import clock
 from kdface.runs.folder import RunFolder
-from kdface.runs.job import Job
 from kdface.stored import printable
+
+if TYPE_CHECKING:
+    from kdface.runs.job import Job
 
 _CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> how people call it
 _WIDTH = 100  # columns of a terminal
