@@ -63,7 +63,7 @@ def main() -> list[Row | LeftOut]:
 def _row(what: str, ours: Callable[[], Any], theirs: Callable[[], Any], decode: float) -> Row:
     theirs()
     mine, peers = side_by_side(ours, theirs, REPEATS)
-    rates = [IMAGES / statistics.median(each) for each in (mine, peers)]
+    rates = [IMAGES / statistics.median(seconds) for seconds in (mine, peers)]
     limit = f"decoding alone {decode:.0f} images/s: {rates[0] / decode:.0%}"
     return Row(
         what, "the official dataset class", rates[0], rates[1], "images/s a core", ratios(mine, peers), 3, "", limit
@@ -80,7 +80,7 @@ def _written(folder: Path) -> list[Path]:
         cv2.imwrite(str(file), cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
         files.append(file)
         points = template_points((112, 112)) if sample.landmarks is None else sample.landmarks
-        rows.append(f"{file.parent.name}/{file.name}," + ",".join(f"{each:.3f}" for each in points.ravel()))
+        rows.append(f"{file.parent.name}/{file.name}," + ",".join(f"{number:.3f}" for number in points.ravel()))
     (folder / "landmarks.csv").write_text("\n".join(rows))
     return files
 

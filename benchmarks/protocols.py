@@ -122,7 +122,7 @@ def _discard(folder: Path) -> list[Row]:
             with_intervals / RESAMPLES,
             peers,
             "s",
-            [each / (with_intervals / RESAMPLES) for each in other],
+            [seconds / (with_intervals / RESAMPLES) for seconds in other],
             100,
         ),
     ]

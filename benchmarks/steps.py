@@ -63,7 +63,7 @@ def _imported(folder: Any, build: Callable[[], Pair]) -> Pair:
 def _row(what: str, other: str, pair: Pair, wanted: float) -> Row:
     pair.theirs()
     mine, peers = side_by_side(pair.ours, pair.theirs, REPEATS)
-    rates = [pair.images / statistics.median(each) for each in (mine, peers)]
+    rates = [pair.images / statistics.median(seconds) for seconds in (mine, peers)]
     memory, limit = "", ""
     if "precision" not in what and other == "the plain loop":
         megabytes = [apart(memory_of, side) for side in ("ours", "theirs")]

@@ -151,7 +151,7 @@ def _broken(found: Sequence[Any], images: int, name: str) -> UserError:
 
 def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:
     """The message for whole images that have another size than the crops of the dataset."""
-    shown = ", ".join(f"{size[0]}x{size[1]}" for size, _ in sizes.most_common(3))
+    shown = ", ".join(f"{found[0]}x{found[1]}" for found, _ in sizes.most_common(3))
     alone = next(iter(sizes)) if len(sizes) == 1 and sizes.total() == images else None
     crops = f"for aligned crops dataset.size=[{alone[0]},{alone[1]}]; for photographs " if alone else ""
     return UserError(

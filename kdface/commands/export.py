@@ -213,7 +213,7 @@ def _require_close(ours: Any, theirs: Any, kind: str) -> None:
     """Tell how far the embeddings of a file that was read back differ. Raises `UserError` if that is too far."""
     import numpy as np
 
-    rows = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs)]
+    rows = [made / np.linalg.norm(made, axis=1, keepdims=True) for made in (ours, theirs)]
     difference = float(np.abs(rows[0] - rows[1]).max())
     if not difference <= _DIFFERENCE:
         raise UserError(

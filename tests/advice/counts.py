@@ -68,19 +68,19 @@ def together(part: str, counts: Counts, session: Path) -> Counts:
     own = shared / f"advice-{part}.json"
     own.with_suffix(".tmp").write_text(json.dumps(asdict(counts)), encoding="utf-8")
     own.with_suffix(".tmp").rename(own)
-    files = [shared / f"advice-{each}.json" for each in PARTS]
+    files = [shared / f"advice-{name}.json" for name in PARTS]
     if not all(file.is_file() for file in files):
         pytest.skip("the last file of rows counts")
     found = [Counts(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
     names = ("mistakes", "works", "wrong", "in_words")
-    sums = {name: sum(getattr(each, name) for each in found) for name in names}
-    return Counts(**sums, reached=[(file, line) for each in found for file, line in each.reached])
+    sums = {name: sum(getattr(other, name) for other in found) for name in names}
+    return Counts(**sums, reached=[(file, line) for other in found for file, line in other.reached])
 
 
 def require_tried(counts: Counts, at_most: int) -> None:
     """Print the counts; fail where more places than that suggest what a machine can apply and no row tries."""
-    places = [each for each in harness.sites() if each.applicable]
-    untried = [each for each in places if not each.reached(counts.reached)]
+    places = [site for site in harness.sites() if site.applicable]
+    untried = [site for site in places if not site.reached(counts.reached)]
     tried = counts.works + counts.wrong
     print(f"\n{counts.mistakes} mistakes, {tried} suggestions applied, {counts.works} work,", end=" ")
     print(f"{counts.in_words} more in words alone")

@@ -138,10 +138,10 @@ def suggestions(error: UserError) -> list[Suggestion]:
     if near and given:  # the fix of a wrong name takes its place
         key = near.partition("=")[0]
         found = [
-            Suggestion("override", each.words, given)
-            if each.kind == "override" and each.words[0].lstrip("+").partition("=")[0] == key
-            else each
-            for each in found
+            Suggestion("override", suggestion.words, given)
+            if suggestion.kind == "override" and suggestion.words[0].lstrip("+").partition("=")[0] == key
+            else suggestion
+            for suggestion in found
         ]
     return list(dict.fromkeys(found))
 
@@ -232,9 +232,9 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
                 if any(said in word for word in words):
                     return tuple(word.replace(said, new) for word in words)
             texts = {
-                each: each.read_text(encoding="utf-8")
-                for each in sorted(Path().rglob("*"))
-                if each.suffix in (".yaml", ".csv", ".txt")
+                file: file.read_text(encoding="utf-8")
+                for file in sorted(Path().rglob("*"))
+                if file.suffix in (".yaml", ".csv", ".txt")
             }
             if not any(old in text for text in texts.values()):  # a key of a file, by its place in the tree
                 old, new = old.rpartition(".")[2], new.rpartition(".")[2]
@@ -496,7 +496,7 @@ def sites() -> list[Site]:
         for node in nodes:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
-            given = {each.arg: each.value for each in node.keywords}
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
             fix = given.get("fix")
             retold = isinstance(fix, ast.Attribute) and fix.attr == "fix"
             if node.func.id not in ("UserError", "DataError") or retold or not given.keys() & {"fix", "nearest"}:

@@ -16,7 +16,7 @@ def _embeddings(folder: Path) -> None:
     from kdface.datasets import ToyFaces
 
     faces = [ToyFaces(people, each, size=(32, 32), split=split) for split, people, each in SETS]
-    keys = [key for each in faces for key in each.keys]
+    keys = [key for part in faces for key in part.keys]
     np.savez(folder / "e.npz", keys=keys, embeddings=np.random.default_rng(0).normal(size=(len(keys), 8)))
 
 
