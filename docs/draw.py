@@ -40,7 +40,7 @@ def dots(name: str) -> None:
         axes.plot(values, [place] * len(values), "o", color=INK, alpha=0.35, markersize=4)
         axes.plot(factor * float(row["mean"]), place, "o", color=INK, markersize=8)
     axes.set_yticks(range(len(rows)), [f"{row['group']} {row['row']}".strip() for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, half a row of room at both ends
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
