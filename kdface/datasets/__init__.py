@@ -10,7 +10,7 @@ from kdface.datasets.raw_folder import RawFolder
 from kdface.datasets.recordio import RecordIO
 from kdface.datasets.resized import Resized
 from kdface.datasets.seen import Seen
-from kdface.datasets.subset import HeldOut, Subset
+from kdface.datasets.subset import HeldOut, PeopleWith, Subset
 from kdface.datasets.toy_faces import ToyFaces
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "HeldOut",
     "ImageFolder",
     "ImagesPerPerson",
+    "PeopleWith",
     "Pixels",
     "RawFolder",
     "RecordIO",

@@ -95,3 +95,27 @@ class Subset(Renumbered):
             raise UserError(f"number = {number}, and {dataset.name} has {there} people.", expected=f"at most {there}")
         chosen = generator(seed, "subset").permutation(there)[:number]
         super().__init__(dataset, np.flatnonzero(np.isin(np.asarray(dataset.labels), chosen)))
+
+
+class PeopleWith(Renumbered):
+    """The people of a set who have at least `images` images, with all their images.
+
+    Args:
+        dataset: the faces.
+        images: what a person must have to stay, such as 2: one to learn from and one to compare it with.
+
+    Raises:
+        UserError: fewer than two people have so many.
+    """
+
+    def __init__(self, dataset: FaceSet, images: Annotated[int, Ge(1)]) -> None:
+        labels = np.asarray(dataset.labels)
+        counts = np.bincount(labels, minlength=len(dataset.people))
+        if np.count_nonzero(counts >= images) < 2:
+            most = int(np.sort(counts)[-2]) if len(counts) > 1 else 0
+            raise UserError(
+                f"images = {images} leaves {np.count_nonzero(counts >= images)} people of {dataset.name}.",
+                expected="two people or more",
+                fix=f"images={most}" if most else "",
+            )
+        super().__init__(dataset, np.flatnonzero(counts[labels] >= images))
