@@ -45,6 +45,7 @@ ROWS = [
         "datasets.ImagesPerPerson(datasets.ToyFaces(2, 4, size=(32, 32)), number=4, held_out=2)",
         told="leaves nobody",
     ),
+    _python("datasets.PeopleWith(datasets.ToyFaces(2, 4, size=(32, 32)), images=5)", told="leaves 0 people"),
     _python(
         "evaluation.edc.error_discard(np.arange(6) / 6, np.array([1, 1, 1, 0, 0, 0], bool), np.arange(6) / 6, "
         "evaluation.edc.DiscardPolicy(fmr=0.01))",

@@ -134,6 +134,11 @@ def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.Ca
     (row,) = (line for line in text.splitlines() if line.startswith("| cos |"))
     assert row.count("—") == 1 and row.split("|")[4].strip() == "—"
     assert f"evaluation=larger --config-dir {tmp_path}/conf   # cos, seed 0: not evaluated" in text
+    tree["rows"][0]["evaluation"] = "of_this_row"  # a row's own choice goes before that of its columns
+    path.write_text(yaml.safe_dump(tree))
+    table.run([str(path), "--config-dir", str(tmp_path / "conf"), "-o", str(tmp_path / "out")])
+    text = (tmp_path / "out" / "tiny.md").read_text()
+    assert "evaluation=of_this_row" in text and "evaluation=larger" not in text
 
 
 def test_several_tables_are_made_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kdface.datasets import JPEG, Pixels, Subset
+from kdface.datasets import JPEG, PeopleWith, Pixels, Subset
 from kdface.datasets.checks import fingerprint
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Image
@@ -103,3 +103,17 @@ def test_a_subset_holds_its_people_with_all_their_images() -> None:
 def test_more_people_than_there_are() -> None:
     with pytest.raises(UserError, match="number = 11, and ramp has 10 people"):
         Subset(Crowd(), 11)
+
+
+def test_people_with_few_images_are_left_out() -> None:
+    crowd = Crowd()
+    numbers = np.bincount(crowd.labels, minlength=len(crowd.people)).tolist()
+    for least in (1, 2):
+        faces = PeopleWith(crowd, least)
+        left = [person for person, number in zip(crowd.people, numbers, strict=True) if number >= least]
+        assert list(faces.people) == left
+        owners = {faces.people[label] for label in faces.labels}
+        assert owners == set(left) and len(faces) == sum(number for number in numbers if number >= least)
+    with pytest.raises(UserError, match="leaves 0 people of ramp") as error:
+        PeopleWith(crowd, max(numbers) + 1)
+    assert error.value.fix == f"images={sorted(numbers)[-2]}"

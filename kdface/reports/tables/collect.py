@@ -167,8 +167,8 @@ def _read_run(
             found.values.setdefault((r, c), {})[seed] = _mean(parts)
         elif not column.evaluation:
             raise _no_metric(run, column, lacking, sources)
-        elif column.evaluation not in asked:
-            asked.append(column.evaluation)
+        elif (evaluation := row.evaluation or column.evaluation) not in asked:
+            asked.append(evaluation)
     return asked
 
 

@@ -42,6 +42,7 @@ class Row(_Strict):
     group: the block of the table it stands in.
     overrides: what defines its run, after those of the table; None: there is no run.
     test: what stands for `{test}` in the columns' metrics.
+    evaluation: replaces the evaluation of those columns that have one; "": theirs.
     tested: against the baseline, and bold where it is better; false of a row that stands there for comparison.
     published: CSV column -> value that picks its published numbers.
     """
@@ -50,6 +51,7 @@ class Row(_Strict):
     group: str = ""
     overrides: tuple[str, ...] | None = None
     test: str = ""
+    evaluation: str = ""
     tested: bool = True
     published: dict[str, str] = {}
 
