@@ -1,11 +1,11 @@
 """kdface: an experiment framework for face recognition with knowledge distillation.
 
-From Python, each imported when it is first used:
+From Python, each imported lazily on first use:
 
     cfg = kdface.compose("experiment=demo", "seed=1")        a checked configuration
     module, data = kdface.build(cfg)                          for any pytorch_lightning.Trainer
     recogniser = kdface.load("runs/demo")                     embeds, verifies, identifies
-    table = kdface.runs("runs")                               one row a run
+    table = kdface.runs("runs")                               one row per run
 """
 
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdface.api import load as load
     from kdface.api import runs as runs
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would look for a newer release on the network
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would check for a newer release online
 
 __version__ = "0.1.0"
 _LAZY = ("build", "compose", "load", "runs")
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'kdface' has no attribute {name!r}")
     import importlib
 
-    if name == "runs":  # a room that can be called
+    if name == "runs":  # a callable package
         return importlib.import_module("kdface.runs")
     return getattr(importlib.import_module("kdface.api"), name)
 

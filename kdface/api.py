@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConfig:
-    """The configuration that `kdface train OVERRIDES` would use: composed, resolved, checked.
+    """Compose, resolve and check the configuration that `kdface train OVERRIDES` would use.
 
     Args:
         overrides: as on the command line: "experiment=demo", "seed=1".
-        config_dirs: your own folders of YAML, as --config-dir.
+        config_dirs: additional config folders, as --config-dir.
 
     Raises:
-        UserError: for every mistake, naming the nearest valid key.
+        UserError: the configuration is invalid; the message names the nearest valid key.
     """
     from omegaconf import OmegaConf
 
@@ -36,15 +36,15 @@ def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConf
 
 
 def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
-    """The LightningModule and the LightningDataModule of a configuration, for any `pytorch_lightning.Trainer`.
+    """Build the LightningModule and LightningDataModule of a configuration, for any `pytorch_lightning.Trainer`.
 
-    Optimiser and schedule come with the module; `trainer.max_epochs` of the configuration is how long its schedule is.
+    The module includes its optimiser and schedule; the schedule's length is `trainer.max_epochs` of the configuration.
 
     Args:
-        config: of `compose`, or a resolved mapping such as config.yaml of a run; values may have been changed.
+        config: returned by `compose`, or a resolved mapping such as a run's config.yaml, possibly modified.
 
     Raises:
-        UserError: a value does not fit, or data is not there.
+        UserError: a value is invalid, or data is missing.
     """
     from omegaconf import DictConfig, OmegaConf
 
@@ -63,14 +63,16 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
 
 
 def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
-    """A recogniser from a run folder, a checkpoint, a pack, or an exported file; see `kdface.recogniser`.
+    """Load a recogniser from a run folder, a checkpoint, a pack, or an exported file; see `kdface.recogniser`.
+
+    No code in a file is executed.
 
     Args:
         path: of the run, checkpoint or file.
-        device: `auto` is the GPU if there is one.
+        device: `auto` selects the GPU if there is one.
 
     Raises:
-        UserError: there is no such thing, or it cannot be read. Nothing in a file is executed.
+        UserError: the path does not exist or cannot be read.
     """
     from kdface.recogniser.load import load as loaded
 
@@ -78,15 +80,17 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
 
 
 def runs(folder: str | Path = "runs", frame: bool | None = None) -> Any:
-    """The finished and unfinished runs below a folder, one row each: run, name, seed, done, step, every metric of
-    results.json by its name, and the swept and other settings by their dotted keys below `config.`.
+    """List the finished and unfinished runs below a folder, one row each.
+
+    The columns are run, name, seed, done, step, every metric in results.json by name, and all settings, swept or not,
+    by their dotted keys under `config.`.
 
     Args:
-        folder: searched with the folders below it.
-        frame: a pandas DataFrame, or a list of dicts; null: a DataFrame if pandas is installed.
+        folder: searched recursively.
+        frame: return a pandas DataFrame (true) or a list of dicts (false); null: a DataFrame if pandas is installed.
 
     Raises:
-        UserError: there is no such folder, or `frame=True` and no pandas.
+        UserError: the folder does not exist, or `frame=True` without pandas.
     """
     from kdface.runs.rows import rows_below
 

@@ -1,4 +1,4 @@
-"""Methods: what a batch of views is worth as a loss. The only room that knows LightningModules."""
+"""Methods: LightningModules that compute a loss from a batch of views."""
 
 from kdface.methods.aikd import AIKD
 from kdface.methods.base import Method, Term

@@ -1,4 +1,4 @@
-"""AI-KD: a quality score that survives misalignment, taught by a frozen recognition network and quality labels."""
+"""AI-KD: an alignment-invariant quality score, distilled from a frozen recognition network and quality labels."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger("kdface")
 
 @dataclass(frozen=True)
 class BackboneGroup:
-    """How the backbone's parameters move where they move otherwise than the quality head's.
+    """Optimiser settings of the backbone, if they differ from the quality head's.
 
     Attributes:
         lr_scale: learning rate as a multiple of the optimiser's.
-        momentum, weight_decay: null: the optimiser's own.
+        momentum, weight_decay: null: the optimiser's.
     """
 
     lr_scale: Annotated[float, Ge(0)] = 1.0
@@ -44,26 +44,25 @@ class AIKD(Method):
     """AI-KD (Babnik, Boutros, Damer, Peer, Struc, "AI-KD: Towards Alignment Invariant Face Image Quality Assessment
     Using Knowledge Distillation", IWBF 2024).
 
-    The student sees the perturbed crop only; of the aligned crop the frozen teacher gives the embedding e, and the
-    teacher's quality source gave the label q in [0, 1] once before training:
+    The student sees only the perturbed crop. From the aligned crop the frozen teacher computes the embedding e, and the
+    teacher's quality source the label q in [0, 1], once before training:
 
         loss = representation_weight * mean(1 - cos(e_student, e)) + quality_weight * mean(l(q_student - q)),
 
-    with l Smooth-L1 (beta = 0.5: d^2 where |d| < 0.5, else |d| - 0.25), as published code has it, or L1, as the
-    paper's figure says. The student starts as a copy of the teacher.
+    with l Smooth-L1 (beta = 0.5: d^2 if |d| < 0.5, else |d| - 0.25) as in the published code, or L1 as in the paper's
+    figure. The student starts as a copy of the teacher.
 
-    Its record holds `agreement` (mean cosine of student and teacher) and `quality_error` (mean |q_student - q|).
+    Logs `agreement` (mean cosine of student and teacher) and `quality_error` (mean |q_student - q|).
 
     Args:
-        representation_weight, quality_weight: of the two terms.
+        representation_weight, quality_weight: weights of the two terms.
         quality_loss, beta: see above.
         hidden: width of the quality head.
-        start: the student starts with the teacher's weights, or with its own drawn ones.
-        trainable: names in the backbone, of parts (layer4, layer3.23, fc, ...) whose parameters are trained or of
-            single parameters (layer3.22.bn3.bias); all else is frozen, its normalisation statistics too. Null:
-            everything is trained.
-        backbone_group: how the backbone's parameters move; null: as the quality head's.
-        check_direction: refuse labels that fall where images of a person resemble each other more; false: only warn.
+        start: initialise the student with the teacher's weights, or randomly.
+        trainable: names of backbone modules (layer4, layer3.23, fc, ...) or single parameters (layer3.22.bn3.bias) to
+            train; everything else is frozen, including its normalisation statistics. Null: train everything.
+        backbone_group: optimiser settings of the backbone; null: as the quality head's.
+        check_direction: reject labels that decrease as images of a person become more similar; false: only warn.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"check_direction": True}
@@ -88,14 +87,14 @@ class AIKD(Method):
         check_direction: bool = True,
     ) -> None:
         if representation_weight == 0 and quality_weight == 0:
-            raise UserError("both weights of AI-KD's loss are 0.", expected="at least one term")
+            raise UserError("both loss weights of AI-KD are 0.", expected="at least one term")
         if teacher is not None and start == "teacher":
             _copy(teacher, backbone, preprocessing)
         if teacher is not None and representation_weight > 0 and teacher.embedding_size != backbone.embedding_size:
             raise UserError(
-                f"the embedding of the student has {backbone.embedding_size} numbers, its teacher's "
+                f"the student's embedding has {backbone.embedding_size} components, its teacher's "
                 f"{teacher.embedding_size}.",
-                expected="equal sizes: their cosine is a term of the loss",
+                expected="equal sizes: their cosine is a loss term",
                 fix=f"backbone.embedding_size={teacher.embedding_size}"
                 + (", or method.representation_weight=0" if quality_weight else ""),
             )
@@ -108,22 +107,22 @@ class AIKD(Method):
         self.check_direction = check_direction
         if trainable is not None:
             self.frozen = _freeze_all_but(trainable, backbone)
-            self.train()  # Lightning leaves each module in the mode in which it finds it
+            self.train()  # Lightning keeps each module's mode
         self.labels: Mapping[str, float] = {}
-        if quality_weight == 0:  # ranks would wait for its gradient
+        if quality_weight == 0:  # otherwise DDP would wait for its gradient
             self.backbone.regression.requires_grad_(False)
 
     def before_training(self, training: TrainingSet) -> None:
-        """Label every training image, aligned as the dataset gives it; from the cache where that was done before.
+        """Label every training image, aligned as in the dataset, or load cached labels.
 
-        Broken images are left out where training leaves them out (`on_error=skip`).
+        Skips broken images if training does (`on_error=skip`).
         """
         if self.quality_weight == 0:
             return
         assert self.teacher is not None
         if self.teacher.quality is None:
             raise UserError(
-                "method=aikd learns quality labels, and its teacher has no source of them.",
+                "method=aikd learns quality labels, but its teacher has no quality source.",
                 fix="teacher=quality/NAME teacher.run=FOLDER   (kdface list teacher), or method.quality_weight=0",
             )
         faces = Readable(training.faces) if training.on_error == "skip" else training.faces
@@ -137,7 +136,7 @@ class AIKD(Method):
         )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """representation: mean 1 - cosine of both embeddings; quality: the distance of the grade from its label."""
+        """representation: mean 1 - cosine of both embeddings; quality: distance of predicted quality and label."""
         assert self.teacher is not None and self.views.teacher is not None
         student = self.backbone
         assert isinstance(student, Graded)
@@ -163,11 +162,11 @@ class AIKD(Method):
 
     @property
     def grades(self) -> bool:
-        """Whether it learns to grade: `quality_weight` > 0."""
+        """Whether it learns to predict quality: `quality_weight` > 0."""
         return self.quality_weight > 0
 
     def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N,) qualities of images. Raises `UserError` for images of another preprocessing."""
+        """Quality scores (N,) of images. Raises `UserError` if their preprocessing differs."""
         self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         student = self.embedder
         assert isinstance(student, Graded)
@@ -193,7 +192,7 @@ def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
     """Copy weights between equal architectures. Raises `UserError` if they are not equal."""
     if isinstance(teacher, StoredTeacher):
         raise UserError(
-            "the student starts as a copy of its teacher, and embeddings of a file have no weights.",
+            "the student starts as a copy of its teacher, but embeddings from a file have no weights.",
             fix="method.start=scratch",
         )
     try:
@@ -202,25 +201,25 @@ def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
         first = str(error).splitlines()[1].strip()
         if seen.size != teacher.preprocessing.size:
             raise UserError(
-                f"the student starts as a copy of its teacher, and sees images of {seen.size[0]}x{seen.size[1]}, its "
+                f"the student starts as a copy of its teacher, but sees images of {seen.size[0]}x{seen.size[1]}, its "
                 f"teacher of {teacher.preprocessing.size[0]}x{teacher.preprocessing.size[1]}: {first}",
                 fix="method.start=scratch",
             ) from None
         raise UserError(
-            f"the student starts as a copy of its teacher, and their backbones differ: {first}",
-            expected="the backbone (and its options) that the teacher's run was trained with",
+            f"the student starts as a copy of its teacher, but their backbones differ: {first}",
+            expected="the backbone (and its options) of the teacher's run",
             fix="backbone=..., or method.start=scratch",
         ) from None
 
 
 def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Module]:
-    """Freeze every parameter that none of the names leads to; returns the modules that must stay in eval mode."""
+    """Freeze every parameter that no name selects; return the modules that must stay in eval mode."""
     parts = [name for name, _ in backbone.named_modules() if name]
     known = [*parts, *(name for name, _ in backbone.named_parameters())]
     for name in names:
         if name not in known:
             raise UserError(
-                f"method.trainable holds {name!r}, and the backbone has no such part.",
+                f"method.trainable contains {name!r}, but the backbone has no such part.",
                 expected=f"names of its parts, such as {', '.join(parts[:6])}",
                 nearest=nearest(name, known),
             )
@@ -230,7 +229,7 @@ def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Modu
 
     for path, parameter in backbone.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and is_trained(path))
-    # Dropout holds nothing that training would move, and goes on.
+    # Dropout has no state to freeze and stays active.
     return [
         module
         for path, module in backbone.named_modules()

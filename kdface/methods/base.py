@@ -1,4 +1,4 @@
-"""What every method is: a LightningModule that turns a batch of views into named loss terms."""
+"""Base class of the methods: a LightningModule that turns a batch of views into named loss terms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("kdface")
 
 
 def untouched(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The loss, whose gradient with respect to the parameters is 0 and not missing: ranks wait for every gradient."""
+    """The loss with a gradient of 0 instead of None for these parameters: DDP waits for every gradient."""
     for parameter in parameters:
         if parameter.requires_grad:
             loss = loss + 0.0 * parameter.flatten()[0].to(loss.dtype)
@@ -33,17 +33,17 @@ def untouched(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 class Term(NamedTuple):
-    """One term of the loss, a scalar, and the weight it has in the sum."""
+    """A scalar loss term and its weight in the sum."""
 
     value: Tensor
     weight: float = 1.0
 
 
 class Method(Optimized, ABC):
-    """Base of the methods. A subclass gives `terms`; the loss is the sum of value x weight.
+    """Base class of the methods. Subclasses implement `terms`; the loss is the sum of value x weight.
 
     Attributes:
-        needs_head, needs_teacher: whether the method can do without (checked before anything is trained).
+        needs_head, needs_teacher: whether the method requires one (checked before training).
     """
 
     needs_head: ClassVar[bool] = True
@@ -51,38 +51,38 @@ class Method(Optimized, ABC):
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """Loss terms by name, each a scalar that is a mean over the batch unless the method says otherwise."""
+        """Loss terms by name: scalars, averaged over the batch unless the method documents otherwise."""
 
     def order(self, labels: NDArray[np.int64], batch_size: int, seed: int, parts: int = 1) -> Order:
-        """Which images each step sees: epoch -> (steps, batch_size) indices. By default every image once an epoch.
+        """The sampling order: epoch -> (steps, batch_size) indices. By default every image once per epoch.
 
-        A row is split into `parts`, one after the other; the loss sees each by itself.
+        Each row is split into `parts` consecutive micro-batches; the loss is computed on each separately.
         """
         del parts
         return shuffled(len(labels), batch_size, seed)
 
     def before_training(self, training: TrainingSet) -> None:
-        """Called once the networks are where they will be trained; `training.faces` are as the dataset gives them."""
+        """Called once the networks are on the training device; `training.faces` are not augmented."""
         del training
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the device, and have its first answer checked."""
+        """Move the teacher to the device and check its next output."""
         if self.teacher is not None:
             self.teacher.to(self.device)
             self.teacher.check_next()  # in this precision, on these images
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """A step's draws (dropout, margins) depend on (seed, step, part, rank): a resume needs no generator's state.
+        """Seed the step's draws (dropout, margins) by (seed, step, part, rank), so that resuming needs no RNG state.
 
-        Schedules of heads stand at the optimiser step, however many parts its batch has.
+        Head schedules follow the optimiser step, regardless of gradient accumulation.
 
-        Raises `UserError` for a batch of one image that a batch normalisation cannot take.
+        Raises `UserError` for a batch of one image if the network has batch normalisation.
         """
         if len(batch.label) == 1 and self.normalises_vectors:
-            left = f", for others are broken ({batch.skipped[0]})" if batch.skipped else ""
+            left = f" after skipping broken ones ({batch.skipped[0]})" if batch.skipped else ""
             raise UserError(
-                f"one image is left of this part of a batch{left}: batch normalisation needs two.",
-                fix="repair the data (kdface data verify DATASET), and the same command goes on"
+                f"this batch has only one image{left}: batch normalisation needs two.",
+                fix="repair the data (kdface data verify DATASET), then rerun the same command to resume"
                 if batch.skipped
                 else "a larger loader.batch_size",
             )
@@ -90,12 +90,12 @@ class Method(Optimized, ABC):
             if isinstance(module, ScheduledMarginSoftmax):
                 module.stand_at(self.trainer.global_step + 1)
         seed = derive(self.optimization.seed, "step", self.trainer.global_step, batch_idx, self.global_rank)
-        # torch.manual_seed asks every kind of device, and writes the call stack down for those that are not there.
+        # torch.manual_seed queries every device type and records a call stack for each missing one.
         (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss. Logs train/loss, and of each term train/NAME, not weighted, and train/NAME_weight, and what is
-        noted; at the steps that are recorded they are means over the ranks, each having as many images."""
+        """Compute the loss. Logs train/loss, for each term the unweighted train/NAME and train/NAME_weight, and the
+        values in `noted`; at recorded steps these are means over the ranks, which have equal batch sizes."""
         del batch_idx
         terms = self.terms(batch)
         loss = torch.stack([term.value * term.weight for term in terms.values()]).sum()
@@ -121,22 +121,22 @@ class Method(Optimized, ABC):
 
     @property
     def attached(self) -> bool:
-        """Whether a Trainer trains it."""
+        """Whether a Trainer is attached."""
         try:
             return self.trainer is not None
         except RuntimeError:
             return False
 
     def on_validation_start(self) -> None:
-        """Give all ranks rank 0's buffers, which are saved, and make the embedder."""
-        if self.trainer.world_size > 1:  # each rank has normalised by its own images; rank 0 is what is saved
+        """Broadcast rank 0's buffers, which are the ones saved, and build the embedder."""
+        if self.trainer.world_size > 1:  # normalisation statistics differ by rank; checkpoints save rank 0's
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
         self._embedder = self.embed_for(self.trainer.global_rank, self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Embed a batch of the images that the datamodule's validation protocols read (`kdface.lightning.FaceData`);
-        without protocols, log the loss of the batch as val/loss."""
+        """Embed a batch for the datamodule's validation protocols (`kdface.lightning.FaceData`); without protocols,
+        log its loss as val/loss."""
         del batch_idx
         if sets := self._validation_sets():
             self._embedder.add(sets[dataloader_idx][0], batch.keys, batch.views["image"])
@@ -146,7 +146,7 @@ class Method(Optimized, ABC):
             self.log("val/loss", loss, batch_size=len(batch.label), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Run the protocols and log their metrics under the names of results.json, the same on every rank."""
+        """Run the protocols and log their metrics under the names in results.json, identical on all ranks."""
         self.outcomes = {}
         protocols = getattr(self.trainer.datamodule, "validation", {})  # type: ignore[attr-defined]
         if self.trainer.sanity_checking or not protocols:
@@ -176,12 +176,12 @@ class Method(Optimized, ABC):
 
 
 def steps_between_records(trainer: pl.Trainer) -> int:
-    """trainer.log_every_n_steps, which Lightning's type lacks; 1 if nothing is logged."""
+    """trainer.log_every_n_steps, missing from Lightning's type hints; 1 if nothing is logged."""
     return int(getattr(trainer, "log_every_n_steps", 1) or 1)
 
 
 def mean_over_ranks(values: dict[str, Any]) -> dict[str, float]:
-    """Each value's mean over the ranks that have it, the same on every rank."""
+    """The mean of each value over the ranks that have it, identical on all ranks."""
     own = {name: float(value) for name, value in values.items()}
     of_ranks: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(of_ranks, own)

@@ -1,4 +1,4 @@
-"""CKD: a periocular network and a face network that share a trunk and teach each other."""
+"""CKD: a periocular and a face network that share a trunk and distil into each other."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ class CKD(Method):
         L = ce_face CE(y, z_f) + ce_periocular CE(y, z_p)
           + kl_face_to_periocular t^2 KL(sg(p_f^t) || p_p^t) + kl_periocular_to_face t^2 KL(sg(p_p^t) || p_f^t)
 
-    with z the heads' logits, p^t = softmax(z / t), sg the stop-gradient, CE a head's own loss and each KL a mean over
-    the batch. The logits are those that the loss sees: a margin head's hold its margin, on both sides. A term of
-    weight 0 is left out and not computed. The first stages of the two networks are one
-    (`kdface.backbones.paired.Paired`). The student, periocular, is what is evaluated and shipped; the teacher, face, is
-    trained beside it. Test sets of either kind of image are embedded, each by its own network.
+    with z the heads' logits, p^t = softmax(z / t), sg the stop-gradient, CE each head's loss and KL averaged over the
+    batch. The logits are the loss's inputs: with a margin head both sides of the KL include the margin. Terms of
+    weight 0 are not computed. The two networks share their first stages (`kdface.backbones.paired.Paired`). The
+    periocular student is evaluated and exported; the face teacher is trained alongside it. Test sets may contain
+    either kind of image; each is embedded by its network.
 
     Jung, Park, Low, Chai, Tiong, Teoh, "Periocular Embedding Learning with Consistent Knowledge Distillation from
     Face", arXiv 2012.06746, after the official code.
 
-    Its record holds, of each head, its `accuracy_...` (the share of the batch whose largest logit is the right one; of
-    a margin head whose largest cosine is, without margin), and `learned_smoothing_...` and `sparsity_...`, the parts
-    of its loss by `as_label_smoothing`. They are there where its cross-entropy and its divergence have weight 1 and the
-    other head is detached in it: otherwise these are not the parts of what it learns by.
+    Logs for each head `accuracy_...` (top-1 accuracy on the batch: by logit, or for a margin head by cosine, without
+    margin), and `learned_smoothing_...` and `sparsity_...`, the components of its loss by `as_label_smoothing`. The
+    latter two are logged only if its cross-entropy and divergence have weight 1 and the other head is detached;
+    otherwise its loss does not decompose this way.
 
     Args:
-        networks, heads, inputs: by role, student and teacher: networks of one kind, their heads, their images.
-        shared: how many stages of the networks are shared, the stem counted; 0 makes it deep mutual learning.
-        norm: what batch normalisation does in the shared stages, see `Paired`.
-        synchronised: take the statistics of both networks over all ranks, as trainer.sync_batchnorm does.
-        temperature: t; or two, that of face to periocular and that of periocular to face.
+        networks, heads, inputs: by role (student, teacher): networks of one architecture, their heads, their images.
+        shared: number of shared stages, including the stem; 0 is deep mutual learning.
+        norm: batch normalisation in the shared stages, see `Paired`.
+        synchronised: synchronise the statistics of both networks over all ranks, as trainer.sync_batchnorm does.
+        temperature: t; or a pair, for face to periocular and for periocular to face.
         ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face: weights of the terms.
-        detach_face, detach_periocular: stop the gradient into that modality where it teaches the other.
+        detach_face, detach_periocular: stop the gradient into that modality when it teaches the other.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class CKD(Method):
         if views.teacher is None:
             raise UserError("method.views.teacher is null: CKD trains two networks.", fix="method.views.teacher=face")
         if not any((ce_face, ce_periocular, kl_face_to_periocular, kl_periocular_to_face)):
-            raise UserError("all weights of CKD's loss are 0.", expected="at least one term")
+            raise UserError("all loss weights of CKD are 0.", expected="at least one term")
         if any(isinstance(head, PartialFC) for head in heads.values()):
             raise UserError(
-                "CKD compares the two networks' logits of all classes, and head=partial_fc takes a sample of them.",
+                "CKD compares the logits of all classes, but head=partial_fc samples them.",
                 fix="another head (kdface list head)",
             )
         # Face first: the official order, which `modality_statistics` depends on.
@@ -88,14 +88,14 @@ class CKD(Method):
         self.teacher_head = heads["teacher"]
         self.inputs = dict(inputs)
         both = temperature if isinstance(temperature, tuple) else (temperature, temperature)
-        self.temperature = {"periocular": both[0], "face": both[1]}  # by the head that is taught
+        self.temperature = {"periocular": both[0], "face": both[1]}  # by the taught head
         self.ce_face = ce_face
         self.ce_periocular = ce_periocular
         self.kl_face_to_periocular = kl_face_to_periocular
         self.kl_periocular_to_face = kl_periocular_to_face
         self.detach_face = detach_face
         self.detach_periocular = detach_periocular
-        # A network without its own term learns nothing past the shared stages; ranks would wait for its gradient.
+        # Without its own term a network gets no gradient past the shared stages, and DDP would wait for it.
         if not (ce_face or kl_periocular_to_face or (kl_face_to_periocular and not detach_face)):
             self.teacher_head.requires_grad_(False)
             pair.own["teacher"].requires_grad_(False)
@@ -110,27 +110,27 @@ class CKD(Method):
 
     @property
     def pair(self) -> Paired:
-        """Both networks, with averaged weights where there are such."""
+        """Both networks, with averaged weights if there are any."""
         pair = self.averaged if self.averaged is not None else self.backbone
         assert isinstance(pair, Paired)
         return pair
 
     @property
     def embedder(self) -> Backbone:
-        """The student alone: the shared stages and its own, an ordinary backbone."""
+        """The student as an ordinary backbone: the shared stages and its own."""
         return self.pair.path("student")
 
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, D) embeddings of the network for that kind of image, not normalised.
 
-        Where both networks see one kind, it is the student.
+        If both networks take the same kind, the student embeds.
         """
         role = self._role(preprocessing)
         embedding: Tensor = self.pair.path(role)(self._seen(images, role))
         return embedding
 
     def head_for(self, preprocessing: Preprocessing) -> nn.Module | None:
-        """The classifier of the view that a preprocessing belongs to."""
+        """The head of the view with this preprocessing."""
         return self.head if self._role(preprocessing) == "student" else self.teacher_head
 
     def _role(self, preprocessing: Preprocessing) -> str:
@@ -144,13 +144,12 @@ class CKD(Method):
         return normalised(images, self.inputs[role], self.memory_format, next(self.backbone.parameters()).dtype)
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """Cross-entropy of both views, and T^2 KL between their tempered logits in both directions, each with its
-        weight."""
+        """Cross-entropy of both views, and t^2 KL between their tempered logits in both directions, weighted."""
         assert self.head is not None and self.views.teacher is not None
         views = {"student": self.views.student, "teacher": self.views.teacher}
         seen = {role: self._seen(batch.views[view], role) for role, view in views.items()}
         if self.views.student == self.views.teacher and self.inputs["student"] == self.inputs["teacher"]:
-            seen["teacher"] = seen["student"]  # one tensor: the shared stages see it once
+            seen["teacher"] = seen["student"]  # one tensor: the shared stages compute it once
         embeddings = self.backbone(seen)
         periocular: HeadOutput = self.head(embeddings["student"], batch.label)
         face: HeadOutput = self.teacher_head(embeddings["teacher"], batch.label)
@@ -188,15 +187,15 @@ class CKD(Method):
 def as_label_smoothing(
     student: Tensor, teacher: Tensor, label: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy plus tempered KL as learned label smoothing, a sparsity regulariser, and a constant.
+    """Decompose cross-entropy plus tempered KL into learned label smoothing, a sparsity regulariser and a constant.
 
     With p = softmax(z), q = softmax(z_teacher / t) and one-hot y,
 
         CE(y, p) + t^2 KL(q || p^t) = (1 + t) H(y~, p) + R(p) - t^2 H(q),
         y~ = (y + t q) / (1 + t),   R(p) = t^2 log sum_c p_c^(1/t) = t log ||p||_(1/t),
 
-    H being the (cross-) entropy. R >= 0 for t > 1 is smallest for one-hot p and makes up for what smoothing blurs; at
-    t = 1 it is 0. The mass that y~ takes from the label is t / (1 + t).
+    with H the (cross-) entropy. For t > 1, R >= 0 is minimal for one-hot p and counteracts the smoothing; at t = 1 it
+    is 0. y~ moves a mass of t / (1 + t) away from the label.
 
     Args:
         student, teacher: logits (N, C).
@@ -204,7 +203,7 @@ def as_label_smoothing(
         temperature: t.
 
     Returns:
-        (1 + t) H(y~, p), R(p) and t^2 H(q), each a scalar, the mean over the batch.
+        (1 + t) H(y~, p), R(p) and t^2 H(q), scalars averaged over the batch.
     """
     log_p = log_softmax(student, dim=1)
     log_q = log_softmax(teacher / temperature, dim=1)

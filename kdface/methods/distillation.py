@@ -1,4 +1,4 @@
-"""A student taught by a frozen network: a head's loss, and the distance of two embeddings of one face."""
+"""Distillation from a frozen teacher: a head's loss plus the distance of student and teacher embeddings."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from kdface.teachers import StoredTeacher, Teacher
 
 
 class Distillation(Method):
-    """loss = head(student view) + guidance * what the student lacks of its teacher.
+    """loss = head(student view) + guidance * distance(student, teacher).
 
-    The teacher sees its own view of the same face: the bare one of a masked face, the whole one of a pair of eyes, the
-    aligned one of a misaligned crop. What it lacks is the mean over batch and components of the squared difference of
-    unit embeddings (`kdface.losses.embedding_mse`) = 2 / D * mean(1 - cosine), or whatever else `transfer` compares.
+    The teacher sees its own view of the same face: unmasked for a masked face, the full face for a periocular crop,
+    aligned for a misaligned crop. The distance is the mean over batch and components of the squared difference of unit
+    embeddings (`kdface.losses.embedding_mse`) = 2 / D * mean(1 - cosine), or the loss of `transfer`.
 
-    Its record holds `guidance`, as it weighs the term at that step, and without a `transfer` `agreement`, the mean
-    cosine of student and teacher.
+    Logs `guidance`, the weight at that step, and, without a `transfer`, `agreement`, the mean cosine of student and
+    teacher.
 
     Args:
         guidance: lambda, the weight of the distance for an embedding of `reference_size` components.
-        reference_size: the mean over D components makes the pull of a given lambda on the angle shrink as 1 / D; the
-            weight is therefore guidance * D / reference_size. Null, or with a `transfer`: guidance itself.
-        transfer: what is compared in place of the embeddings' distance, one of the `Transfer`s of `kdface.losses`.
+        reference_size: the mean over D components scales the effect of lambda on the angle by 1 / D; the weight is
+            therefore guidance * D / reference_size. Null, or with a `transfer`: guidance itself.
+        transfer: replaces the embedding distance; one of the `Transfer`s in `kdface.losses`.
     """
 
     needs_head: ClassVar[bool] = False
@@ -59,10 +59,10 @@ class Distillation(Method):
         self.guidance = guidance
         self.reference_size = reference_size
         self.transfer = transfer
-        # Embeddings of other sizes are compared through a linear map, which is trained along and not shipped.
+        # Embeddings of different sizes are compared through a linear map, trained with the student and not exported.
         size = int(backbone.embedding_size)  # type: ignore[arg-type]
         self.projection: nn.Module = nn.Identity()
-        if teacher is None:  # built for use: what serves the comparison alone is not shipped
+        if teacher is None:  # for inference: modules used only for the comparison are not exported
             self.register_load_state_dict_pre_hook(_without_comparison)  # type: ignore[no-untyped-call]
         elif transfer is not None:
             self._prepare(transfer, teacher)
@@ -70,11 +70,11 @@ class Distillation(Method):
             self.projection = nn.Linear(size, teacher.embedding_size, bias=False)
         if head is None and guidance == 0:
             raise UserError(
-                "there is no head and no guidance: nothing is learned.", fix="head=..., or method.guidance=100"
+                "there is neither a head nor guidance: nothing to learn.", fix="head=..., or method.guidance=100"
             )
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """classification: the head's loss; distillation: what `transfer` compares, or the squared difference of unit
+        """classification: the head's loss; distillation: the loss of `transfer`, or the squared difference of unit
         embeddings."""
         assert self.teacher is not None and self.views.teacher is not None
         pixels = self.pixels(batch.views[self.views.student])
@@ -100,46 +100,46 @@ class Distillation(Method):
         return terms
 
     def optimize_with(self, optimization: Optimization) -> None:
-        """As every method; without guidance nothing that serves the comparison is trained."""
+        """As in `Optimized`; without guidance the comparison's modules are frozen."""
         super().optimize_with(optimization)
-        if not self.is_guided:  # ranks would wait for its gradient
+        if not self.is_guided:  # DDP would wait for its gradient
             for module in (self.projection, self.transfer):
                 if module is not None:
                     module.requires_grad_(False)
 
     @property
     def is_guided(self) -> bool:
-        """Whether the teacher has a say at any time."""
+        """Whether the teacher contributes to the loss at any time."""
         return self.guidance > 0
 
     def weight(self, terms: dict[str, Term]) -> float:
-        """The weight of the distance at this step, given the other terms."""
+        """Weight of the distance at this step, given the other terms."""
         del terms
         return self.scaled(self.guidance)
 
     def scaled(self, guidance: float) -> float:
-        """lambda for this teacher's embedding size."""
+        """lambda scaled to this teacher's embedding size."""
         assert self.teacher is not None
         if self.reference_size is None or self.transfer is not None:
             return guidance
         return guidance * self.teacher.embedding_size / self.reference_size
 
     def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
-        """Check that both networks compute what is compared, and make what the comparison trains."""
+        """Check that both networks provide what `transfer` compares, and build its trainable modules."""
         if transfer.needs_logits:
             own, its = (getattr(head, "num_classes", None) for head in (self.head, teacher.head))
             if own is None or own != its:
                 raise UserError(
-                    f"{type(transfer).__name__} compares logits, and student and teacher have {own or 'no'} and "
+                    f"{type(transfer).__name__} compares logits, but student and teacher have {own or 'no'} and "
                     f"{its or 'no'} classes.",
-                    expected="a head each, for the same people",
+                    expected="a head on each, for the same people",
                     fix="head=softmax, or a margin softmax (kdface list head)"
                     if own is None
                     else "teacher=run teacher.run=FOLDER of a run with a head, trained on these people",
                 )
         if transfer.stages and isinstance(teacher, StoredTeacher):
             raise UserError(
-                f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, and a file of "
+                f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, but a file of "
                 "embeddings has none.",
                 expected="a transfer of embeddings: RelationalTransfer, ProbabilisticTransfer, or null",
                 fix="method.transfer=null, or method.transfer={_target_:kdface.losses.RelationalTransfer}",
@@ -147,10 +147,10 @@ class Distillation(Method):
         for network, whose in ((self.backbone, "student"), (teacher.network, "teacher")):
             if transfer.stages and not hasattr(network, "with_maps"):
                 raise UserError(
-                    f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, and the "
+                    f"{type(transfer).__name__} compares maps of the stages {', '.join(transfer.stages)}, but the "
                     f"{whose}'s {type(network).__name__} has no with_maps.",
-                    expected="with_maps(images, stages) -> (embeddings (N, D), {stage: map (N, C, H, W)}), as every "
-                    "kdface.backbones.Backbone has it",
+                    expected="with_maps(images, stages) -> (embeddings (N, D), {stage: map (N, C, H, W)}), as in "
+                    "every kdface.backbones.Backbone",
                     fix="a backbone of kdface (kdface list backbone), or a transfer of embeddings",
                 )
         sides = ((self.backbone, self.preprocessing), (teacher.network, teacher.preprocessing))
@@ -158,7 +158,7 @@ class Distillation(Method):
 
     @torch.no_grad()
     def _shown(self, transfer: Transfer, images: Tensor, batch: Batch) -> Computed:
-        """What the teacher computes of its view."""
+        """The teacher's outputs for its view."""
         assert self.teacher is not None
         if not transfer.stages and not transfer.needs_logits:
             return Computed(self.teacher.embed_view(images, batch.keys))
@@ -171,7 +171,7 @@ class Distillation(Method):
 
 
 def with_maps(network: nn.Module, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(N, 3, H, W) -> (N, D) embeddings and the maps of the named stages, where any is asked for."""
+    """(N, 3, H, W) -> (N, D) embeddings and the feature maps of the named stages, if any."""
     if not stages:
         return network(images), {}
     found: tuple[Tensor, dict[str, Tensor]] = network.with_maps(images, stages)  # type: ignore[operator]

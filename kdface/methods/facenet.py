@@ -1,4 +1,4 @@
-"""FaceNet: triplets mined within each batch, and the embedding itself is what is trained; no class weights needed."""
+"""FaceNet: triplet training with in-batch mining; needs no class weights."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from kdface.randomness import derive
 
 log = logging.getLogger("kdface")
 
-# Nearer than this (squared distance, at most 4) two images of different people are one point, and a batch in which so
-# large a share of such pairs are one point has nobody in it to tell apart. Not all pairs: one outlier among 40 equal
-# images is in 5 % of them. In untrained networks 90 % of them are nearer than 0.016 (NN2, which has no batch norm) to
-# 2.4 (residual ones).
+# Two images of different people closer than this (squared distance, at most 4) count as one point; a batch in which
+# this share of such pairs coincides has collapsed. The share is below 100 %, for one outlier among 40 equal images is
+# in 5 % of the pairs. In untrained networks 90 % of the pairs are closer than 0.016 (NN2, without batch norm) to 2.4
+# (residual networks).
 _ONE_POINT = 0.003
 _COLLAPSED = 0.9
-# Batches in a row: one may be so by chance of its images, and a network may pass through such a state.
+# Consecutive batches: a single one may collapse by chance, and a network may recover.
 _PATIENCE = 20
 
 
 def direction(embedding: Tensor) -> Tensor:
-    """(N, D) -> (N, D) of unit length, in float32 at least."""
+    """(N, D) -> (N, D) unit vectors, at least in float32."""
     return polar(embedding.to(torch.promote_types(embedding.dtype, torch.float32)))[1]
 
 
@@ -46,23 +46,23 @@ class FaceNet(Method):
     """Triplet training on batches of P people with K images (Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015).
 
     loss = reduction of max(0, D(a, p) - D(a, n) + margin) over mined triplets, D being squared distances of unit
-    embeddings; with a head, + head_weight * the head's loss. Triplets are mined with the weights of the step itself,
-    from the batches of all ranks together; with trainer.accumulate_grad_batches, from each part of a batch by itself.
+    embeddings; with a head, + head_weight * the head's loss. Triplets are mined online with the current weights, over
+    the batches of all ranks; with trainer.accumulate_grad_batches, within each micro-batch.
 
-    Its record holds, of each step: `triplets` mined and `active_fraction`, the share of them with a loss above 0, which
-    is 1 for miners that take no others; `hard_fraction` and `semi_hard_fraction` of all triplets that the batch offers,
-    mined or not, whose sum is the share with a loss above 0; `distance_positive` and `distance_negative`, means over
-    all pairs of the batch of one person and of two. A batch that lost all pairs, or all negatives, with broken images
-    has a loss of 0 and `triplets` alone.
+    Logs per step: the number of mined `triplets` and `active_fraction`, the share of them with a loss above 0, which
+    is 1 for miners that select no others; `hard_fraction` and `semi_hard_fraction` of all triplets in the batch, mined
+    or not, whose sum is the share with a loss above 0; `distance_positive` and `distance_negative`, means over all
+    same-person and different-person pairs of the batch. A batch that lost all its pairs, or all negatives, to broken
+    images has a loss of 0 and logs `triplets` alone.
 
     Args:
-        miner: which triplets the loss sees, see `kdface.losses`.
-        margin: the paper's alpha, of the loss and of the miner.
+        miner: selects the triplets, see `kdface.losses`.
+        margin: the paper's alpha, used by the loss and the miner.
         reduction: sum as in the paper, mean, or mean_active (see `kdface.losses.triplet.reduced`). The sum grows with
-            the number of triplets, and the learning rate must then shrink with it.
-        people_per_batch: P. P * K is loader.batch_size.
+            the number of triplets, so scale the learning rate down accordingly.
+        people_per_batch: P. P * K must equal loader.batch_size.
         images_per_person: K.
-        head_weight: weight of the head's loss, where there is a head.
+        head_weight: weight of the head's loss, if there is a head.
     """
 
     needs_head: ClassVar[bool] = False
@@ -91,8 +91,8 @@ class FaceNet(Method):
         self.head_weight = head_weight
         self.draws = torch.Generator().manual_seed(0)
         self.batches_near: Tensor
-        self.register_buffer("batches_near", torch.zeros((), dtype=torch.int64))  # saved: a resume goes on counting
-        self._idle = 0  # batches in a row without a triplet; not saved, for a warning stops nothing
+        self.register_buffer("batches_near", torch.zeros((), dtype=torch.int64))  # saved, so resuming keeps the count
+        self._idle = 0  # consecutive batches without a triplet; not saved, as it only triggers a warning
         self._told_of_idleness = False
 
     def order(self, labels: NDArray[np.int64], batch_size: int, seed: int, parts: int = 1) -> Order:
@@ -101,15 +101,15 @@ class FaceNet(Method):
         if people * images != batch_size:
             raise UserError(
                 f"method.people_per_batch = {people} and method.images_per_person = {images} make batches of "
-                f"{people * images}, and loader.batch_size = {batch_size}.",
+                f"{people * images}, but loader.batch_size = {batch_size}.",
                 fix=f"loader.batch_size={people * images}",
             )
         return people_by_images(labels, people, images, seed, parts)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the draws of the miner by the step, alike on all ranks."""
+        """Seed the miner by the step, identically on all ranks."""
         super().on_train_batch_start(batch, batch_idx)
-        # Not by rank: all ranks mine the same triplets from the same, gathered batch.
+        # Not by rank: all ranks mine the same triplets from the same gathered batch.
         self.draws.manual_seed(derive(self.optimization.seed, "mine", self.trainer.global_step, batch_idx))
 
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -133,23 +133,23 @@ class FaceNet(Method):
         return terms
 
     def embedding_of(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, D) of the trained network, not normalised."""
+        """(N, 3, H, W) -> (N, D) embeddings of the trained network, not normalised."""
         embedding: Tensor = self.backbone(pixels)
         return embedding
 
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings (n, D) of the batch -> the unit vectors among which triplets are mined, and their labels."""
+        """Embeddings (n, D) of the batch -> the unit vectors to mine triplets from, and their labels."""
         return self._of_all_ranks(direction(embedding), batch)
 
     def mined(self, distances: Tensor, label: Tensor) -> Triplets:
-        """The triplets of the points that the loss sees."""
+        """The triplets that the loss is computed on."""
         return self.miner(distances, label, self.margin, self.draws)
 
     def _of_all_ranks(self, unit: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(n, D) of each rank -> (n * ranks, D) in the batch's order, labels alike.
+        """Gather (n, D) from each rank -> (n * ranks, D) in batch order, and the labels likewise.
 
-        The gradient of the gathered tensor is summed over the ranks, which all compute one loss, and data-parallel
-        training then takes the mean of the weights' gradients: the result is that of one rank with the whole batch.
+        All ranks compute the same loss; the gradient of the gathered tensor is summed over them and DDP averages the
+        weights' gradients, so the result equals that of a single rank with the whole batch.
         """
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         if not several or torch.distributed.get_world_size() == 1:
@@ -165,8 +165,8 @@ class FaceNet(Method):
         return whole.transpose(0, 1).flatten(0, 1), label.transpose(0, 1).flatten()
 
     def _watch(self, distances: Tensor, label: Tensor) -> None:
-        """Raise `Unhealthy` where embeddings are not finite, or people have been one point for many batches."""
-        if not torch.isfinite(distances.amax()):  # NaN where any is
+        """Raise `Unhealthy` if embeddings are not finite, or have been collapsed for many batches."""
+        if not torch.isfinite(distances.amax()):  # amax propagates NaN
             raise Unhealthy(
                 "the embeddings hold NaN or infinity: training has diverged.",
                 fix="a smaller optimizer.lr, a longer warm-up, or clipped gradients (trainer.gradient_clip_val)",
@@ -177,16 +177,16 @@ class FaceNet(Method):
         if int(self.batches_near) >= _PATIENCE:
             raise Unhealthy(
                 f"the embedding has collapsed: for {_PATIENCE} batches at least {_COLLAPSED:.0%} of all pairs of two "
-                f"people have been nearer than {_ONE_POINT} (squared distance, at most 4; now {float(near):.1%} of "
+                f"people have been closer than {_ONE_POINT} (squared distance, at most 4; now {float(near):.1%} of "
                 f"them). A constant embedding has a loss of {self.margin:g}, the margin, for every triplet and almost "
                 "no gradient. Usual causes: the hardest negatives from the start, too high a learning rate, "
                 "mislabelled images, too few people in a batch, or weight decay that outweighs the loss.",
-                fix="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or a head's loss beside "
-                "the triplets at first (head=cosface)",
+                fix="method.miner._target_=kdface.losses.SemiHard, a smaller optimizer.lr, or initially a head's loss "
+                "in addition to the triplets (head=cosface)",
             )
 
     def _tell_of_idleness(self, triplets: Triplets, found: Kinds) -> None:
-        """Warn, once, where many batches in a row yield no triplet: the loss is 0 then, which looks like success."""
+        """Warn once if many consecutive batches yield no triplet: a loss of 0 looks like success."""
         self._idle = 0 if len(triplets.anchor) else self._idle + 1
         if self._idle < _PATIENCE or self._told_of_idleness:
             return
@@ -197,9 +197,9 @@ class FaceNet(Method):
         log.warning(
             "%d batches in a row have yielded no triplet, so the triplet loss is 0 and teaches nothing. Of all "
             "triplets of the last one: %s. Mostly easy: the batches have nothing left to teach (more people per "
-            "batch, or a larger method.margin). Mostly hard: the embedding tells nobody apart, and a miner of "
-            "semi-hard negatives cannot begin (+method.miner.fallback=hardest, a smaller optimizer.lr, or "
-            "head=cosface at first)",
+            "batch, or a larger method.margin). Mostly hard: the embedding does not separate people yet, and a "
+            "semi-hard miner finds no negatives (+method.miner.fallback=hardest, a smaller optimizer.lr, or initially "
+            "head=cosface)",
             self._idle,
             shares,
         )
@@ -209,8 +209,8 @@ class FaceNet(Method):
         distances: Tensor, label: Tensor, triplets: Triplets, hinges: Tensor, found: Kinds
     ) -> dict[str, Tensor]:
         same = same_person(label)
-        own = int(same.sum()) - len(label)  # pairs of an image with itself, whose distance is 0, left out
-        if own == 0 or same.all():  # broken images were left out, and with them every pair, or every negative
+        own = int(same.sum()) - len(label)  # without self-pairs, whose distance is 0
+        if own == 0 or same.all():  # broken images were skipped, and with them every pair or every negative
             return {"triplets": torch.tensor(0)}
         diagonal = distances.diagonal().sum()
         return {

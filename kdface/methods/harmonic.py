@@ -1,4 +1,4 @@
-"""Harmonic embedding: a new network whose embeddings can be compared with those that an old one has left behind."""
+"""Harmonic embedding: a new network whose embeddings remain comparable with those of an old one."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from kdface.teachers.frozen import LoadNetwork
 class Harmonic(FaceNet):
     """Triplets over the embeddings of two networks (Schroff et al., "FaceNet", arXiv 1503.03832v3, appendix).
 
-    The old network v1, `teacher`, is frozen. The new one v2 starts as an independently trained network whose last layer
-    is drawn anew. For a batch of N images the 2 N points v2(x) and v1(x) are mined as one batch, so anchor, positive
-    and negative may come from either network, and v1(x) is a positive of v2(x). Triplets whose anchor and positive are
-    both of v1 are left out: their distance cannot change. At first the last layer alone is trained, then all of v2.
+    The old network v1, `teacher`, is frozen. The new network v2 starts from an independently trained network with a
+    reinitialised last layer. For a batch of N images the 2 N points v2(x) and v1(x) are mined as one batch, so anchor,
+    positive and negative may come from either network, and v1(x) is a positive of v2(x). Triplets whose anchor and
+    positive both come from v1 are dropped: their distance cannot change. First only the last layer is trained, then
+    all of v2.
 
-    The last layer is the backbone's stage `embedding`, with the normalisation that belongs to it, or what `last_layer`
-    names. As long as it is trained alone, nothing else of the backbone moves, statistics of normalisation included,
-    and no gradient is computed for what comes before it.
+    The last layer is the backbone's stage `embedding` including its normalisation, or the modules in `last_layer`.
+    While only it is trained, the rest of the backbone is frozen, including normalisation statistics, and no gradients
+    are computed for it.
 
-    Its record holds what that of `FaceNet` does, distances being those of the 2 N points, and `agreement`, the mean
-    cosine of v2(x) and v1(x), and `whole`, 1 where the whole network was trained.
+    Logs the values of `FaceNet`, with distances over the 2 N points, and `agreement`, the mean cosine of v2(x) and
+    v1(x), and `whole`, 1 once the whole network is trained.
 
     Args:
         miner, margin, reduction, people_per_batch, images_per_person, head_weight: as in `FaceNet`.
-        start_from: the run of the independently trained v2; its embedding may have another size.
-        load_network: the framework's own loader of runs, injected; null: built for use, not to be trained.
-        last_layer_epochs: epochs in which the last layer alone is trained; the paper does not say how many.
-        last_layer: modules of the backbone that are the last layer, such as (linear, bn) in MobileFaceNet, whose stage
-            `embedding` holds two convolutions more; null: the stage.
+        start_from: the run of the independently trained v2; its embedding size may differ.
+        load_network: loads a run's network, injected; null: built for inference, not for training.
+        last_layer_epochs: epochs in which only the last layer is trained; not specified in the paper.
+        last_layer: backbone modules that form the last layer, such as (linear, bn) in MobileFaceNet, whose stage
+            `embedding` has two more convolutions; null: the stage.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"last_layer": None}
@@ -72,7 +73,7 @@ class Harmonic(FaceNet):
     ) -> None:
         if not isinstance(backbone, Backbone) or "embedding" not in backbone.layout:
             raise UserError(
-                f"{type(backbone).__name__} does not say which its last layer is.",
+                f"{type(backbone).__name__} does not define its last layer.",
                 expected="a backbone with a stage named embedding (kdface list backbone)",
             )
         super().__init__(
@@ -94,15 +95,15 @@ class Harmonic(FaceNet):
         for name in self._last:
             if name not in self._parts:
                 raise UserError(
-                    f"method.last_layer holds {name!r}, and {type(backbone).__name__} has no such module.",
+                    f"method.last_layer contains {name!r}, but {type(backbone).__name__} has no such module.",
                     expected=f"some of {', '.join(self._parts)}",
                     nearest=nearest(name, self._parts),
                 )
         self._agreement = torch.zeros(())
         if teacher is not None and teacher.embedding_size != backbone.embedding_size:
             raise UserError(
-                f"the new embedding has {backbone.embedding_size} numbers and the old one {teacher.embedding_size}: "
-                "they cannot be compared.",
+                f"the new embedding has {backbone.embedding_size} components and the old one "
+                f"{teacher.embedding_size}: they cannot be compared.",
                 fix=f"backbone.embedding_size={teacher.embedding_size}",
             )
         if load_network is not None:
@@ -111,15 +112,15 @@ class Harmonic(FaceNet):
             _start_as(start.network, backbone, self._last)
 
     def optimize_with(self, optimization: Optimization) -> None:
-        """As every method. Raises `UserError` if the run would end before the whole network is trained."""
+        """As in `Optimized`. Raises `UserError` if training would stop before the whole network is trained."""
         super().optimize_with(optimization)
         if optimization.total_steps is None or optimization.steps_per_epoch is None:
-            return  # known once a Trainer trains it
+            return  # known once a Trainer is attached
         epochs = optimization.total_steps / optimization.steps_per_epoch
         if self.last_layer_epochs >= epochs:
             raise UserError(
-                f"method.last_layer_epochs = {self.last_layer_epochs}, and the run ends after {epochs:g} epochs: the "
-                "whole network would never be trained.",
+                f"method.last_layer_epochs = {self.last_layer_epochs}, but training stops after {epochs:g} epochs: "
+                "the whole network would never be trained.",
                 fix=f"method.last_layer_epochs={max(0, int(epochs) - 1)}, or a larger trainer.max_epochs",
             )
 
@@ -128,7 +129,7 @@ class Harmonic(FaceNet):
         return self.trainer.global_step >= self.last_layer_epochs * self.steps_per_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Put what does not move yet into evaluation mode."""
+        """Keep the modules that are not trained yet in eval mode."""
         super().on_train_batch_start(batch, batch_idx)
         whole = self._trains_whole
         for name, module in self.backbone.named_children():
@@ -136,7 +137,7 @@ class Harmonic(FaceNet):
         self.hold_frozen()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Without a gradient a parameter is left alone, by weight decay too."""
+        """Parameters whose gradient is None are skipped by the optimiser, weight decay included."""
         del optimizer
         if not self._trains_whole:
             for name, parameter in self.backbone.named_parameters():
@@ -144,7 +145,7 @@ class Harmonic(FaceNet):
                     parameter.grad = None
 
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """FaceNet's, with the agreement of new and old embeddings among the metrics."""
+        """As in `FaceNet`; also logs the agreement of new and old embeddings."""
         terms = super().terms(batch)
         whole = self._trainer is None or self._trains_whole
         if not whole and self.trainer.world_size > 1:
@@ -157,7 +158,7 @@ class Harmonic(FaceNet):
         return terms
 
     def embedding_of(self, pixels: Tensor) -> Tensor:
-        """As long as the last layer is trained alone, nothing before it is differentiated."""
+        """While only the last layer is trained, the layers before it run without gradients."""
         if self._trainer is None or self._trains_whole:
             return super().embedding_of(pixels)
         with torch.no_grad():
@@ -173,7 +174,7 @@ class Harmonic(FaceNet):
         return self._parts[: min(map(self._parts.index, self._last))]
 
     def points(self, embedding: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(n, D) -> (2 n, D): those of v2, then those of v1, which pass no gradient."""
+        """(n, D) -> (2 n, D): the points of v2, then those of v1, detached."""
         assert self.teacher is not None and self.views.teacher is not None
         old = direction(self.teacher.embed_view(batch.views[self.views.teacher], batch.keys))
         both, label = self._of_all_ranks(torch.cat([direction(embedding), old], dim=1), batch)
@@ -182,20 +183,20 @@ class Harmonic(FaceNet):
         return torch.cat([new, old.detach()]), label.repeat(2)
 
     def mined(self, distances: Tensor, label: Tensor) -> Triplets:
-        """Of the mined triplets those that can move: whose anchor or positive is embedded by the new network."""
+        """The mined triplets whose anchor or positive is embedded by the new network: the others cannot change."""
         mined = super().mined(distances, label)
         new = len(label) // 2
         moves = (mined.anchor < new) | (mined.positive < new)
         return Triplets(mined.anchor[moves], mined.positive[moves], mined.negative[moves])
 
     def _watch(self, distances: Tensor, label: Tensor) -> None:
-        """Of v2 alone: v1, which stays as it is, would hide that all else has become one point."""
+        """Watch v2 alone: the frozen v1 would hide a collapse."""
         new = len(distances) // 2
         super()._watch(distances[:new, :new], label[:new])
 
 
 def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...]) -> None:
-    """Copy all but the last layer. Raises `UserError` if the two architectures differ elsewhere."""
+    """Copy all weights except the last layer's. Raises `UserError` if the architectures differ elsewhere."""
     last = tuple(f"{name}." for name in last_layer)
     own: dict[str, Any] = {key: value for key, value in backbone.state_dict().items() if key.startswith(last)}
     rest = {key: value for key, value in trained.state_dict().items() if not key.startswith(last)}
@@ -204,7 +205,7 @@ def _start_as(trained: nn.Module, backbone: Backbone, last_layer: tuple[str, ...
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(
-            f"the network to start from is of another architecture: {first}",
+            f"the network to start from has a different architecture: {first}",
             expected="the backbone (and its options, except the embedding's size) that the run was trained with",
             fix="backbone=..., or another method.start_from",
         ) from None

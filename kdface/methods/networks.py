@@ -1,4 +1,4 @@
-"""The networks of a method, and what they answer: embeddings, quality, logits."""
+"""The networks of a method and their outputs: embeddings, quality, logits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Views:
     """Which view of the augmentation each network sees.
 
     Attributes:
-        student: the view of the network that is trained.
+        student: the view of the trained network.
         teacher: the view of the frozen network; null for methods without one.
     """
 
@@ -33,24 +33,24 @@ class Views:
     teacher: str | None = None
 
     def named(self) -> dict[str, str]:
-        """role -> view, for the roles that are filled."""
+        """role -> view, for the roles in use."""
         return {role: view for role, view in vars(self).items() if view is not None}
 
 
 class Networks(pl.LightningModule):
-    """The networks of a method before anything is trained.
+    """The networks of a method, without optimisation.
 
     Attributes:
-        preprocessing: the images of the student's view.
-        teacher: the frozen network, for methods that have one; it is not a module, so it is never trained or saved.
-        backbone: the network that is trained.
-        embedder: the network that is evaluated and shipped: the backbone, or the average of its weights.
-        head: class weights and loss; null for methods that have none.
-        people: the head's classes by name; set by the code that builds the method, empty if unknown.
+        preprocessing: of the student's view.
+        teacher: the frozen network, if the method has one; not registered as a submodule, so never trained or saved.
+        backbone: the trained network.
+        embedder: the evaluated and exported network: the backbone, or the average of its weights.
+        head: class weights and loss; null for methods without a head.
+        people: class names of the head; set by the code that builds the method, empty if unknown.
         frozen: parts that stay in eval mode.
-        started_from: SHA-256 of the weights that its backbone was given; empty if they were drawn.
-        noted: what the loss finds beside its terms, detached; logged below train/.
-        outcomes: what the last validation found, by test set.
+        started_from: SHA-256 of the weights the backbone was initialised from; empty if random.
+        noted: detached values to log under train/ in addition to the loss terms.
+        outcomes: results of the last validation, by test set.
     """
 
     def __init__(
@@ -78,72 +78,73 @@ class Networks(pl.LightningModule):
 
     @property
     def embedder(self) -> nn.Module:
-        """What is shipped and evaluated: the average of the weights if there is one, else the trained backbone."""
+        """The evaluated and exported network: the average of the weights if there is one, else the trained backbone."""
         return self.averaged if self.averaged is not None else self.backbone
 
     @property
     def sees(self) -> tuple[Preprocessing, ...]:
-        """The kinds of image that it can be evaluated on."""
+        """The preprocessings it can be evaluated on."""
         return (self.preprocessing,)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the networks' colours and memory format."""
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the networks' colour order and memory
+        format."""
         return normalised(images, self.preprocessing, self.memory_format, next(self.backbone.parameters()).dtype)
 
     def embed(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, D) embeddings, not normalised."""
-        del preprocessing  # one network sees one kind
+        """(N, H, W, 3) uint8 RGB, with a preprocessing in `sees` -> (N, D) embeddings, not normalised."""
+        del preprocessing  # a single network has only one
         embedding: Tensor = self.embedder(self.pixels(images))
         return embedding
 
     @property
     def grades(self) -> bool:
-        """Whether it gives face-image quality."""
+        """Whether it predicts face-image quality."""
         return hasattr(self.head, "quality")
 
     def quality(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N, H, W, 3) uint8 RGB of the student's kind -> (N,) face-image quality, higher is better.
+        """(N, H, W, 3) uint8 RGB with the student's preprocessing -> (N,) face-image quality, higher is better.
 
-        Raises `UserError` if it gives none, and for images of another kind.
+        Raises `UserError` if it predicts none, or if the preprocessing differs.
         """
         self.preprocessing.require_equal(preprocessing, "the grading network", "the images")
         grade = getattr(self.head, "quality", None)
         if grade is None:
             raise UserError(
                 "this network gives no face-image quality.",
-                fix="take a run whose method or head grades: aikd, magface or crfiqa",
+                fix="use a run whose method or head predicts quality: aikd, magface or crfiqa",
             )
         score: Tensor = grade(self.embedder(self.pixels(images)))
         return score
 
     @property
     def classifies(self) -> bool:
-        """Whether it tells its training people apart by a softmax."""
+        """Whether its head is a softmax over the training people."""
         return isinstance(self.head, Classifier)
 
     def head_for(self, preprocessing: Preprocessing) -> nn.Module | None:
-        """The head that classifies images of a kind that it `sees`."""
+        """The head that classifies images with a preprocessing in `sees`."""
         self.preprocessing.require_equal(preprocessing, "the classifier", "the images")
         return self.head
 
     def logits(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """(N, H, W, 3) uint8 RGB, of a kind that it `sees` -> (N, C) logits of `people`, without any margin.
+        """(N, H, W, 3) uint8 RGB, with a preprocessing in `sees` -> (N, C) logits of `people`, without margin.
 
-        Where weights are averaged, the head is that of the last step, before the averaged backbone.
+        With averaged weights, the last step's head is applied to the averaged backbone.
 
-        Raises `UserError` if the head is no softmax, or there is none.
+        Raises `UserError` if there is no head, or it is not a softmax.
         """
         head = self.head_for(preprocessing)
         if not isinstance(head, Classifier):
             raise UserError(
-                f"this network gives no logits of people: its head is {type(head).__name__}.",
+                f"this network has no logits of people: its head is {type(head).__name__}.",
                 expected="a softmax over all classes",
-                fix="take a run with a softmax or a margin softmax for its head",
+                fix="use a run with a softmax or margin-softmax head",
             )
         return head.logits(self.embed(images, preprocessing))
 
     def embed_for(self, rank: int = 0, world: int = 1) -> Embedder:
-        """What protocols embed with: the evaluated network, where it is now."""
+        """An `Embedder` of the evaluated network on its current device, for protocols."""
         return Embedder(
             self.embed,
             next(self.backbone.parameters()).device,
@@ -155,42 +156,42 @@ class Networks(pl.LightningModule):
         )
 
     def use_memory_format(self, channels_last: bool) -> None:
-        """Lay weights and images out as NHWC (channels_last) or NCHW; the hardware profile says which is faster."""
+        """Store weights and images as NHWC (channels_last) or NCHW; the hardware profile picks the faster one."""
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
         if self.teacher is not None:
             self.teacher.use_memory_format(self.memory_format)
 
     def add_average(self) -> None:
-        """Add the averaged copy of the backbone: not trained itself, evaluated and shipped in its place."""
+        """Add the averaged copy of the backbone, which is evaluated and exported in its place."""
         self.averaged = copy.deepcopy(self.backbone).requires_grad_(False).eval()
 
     def freeze_parts(self, names: Sequence[str]) -> None:
-        """Leave parts of the backbone as they are: their weights, and the statistics of their normalisation.
+        """Freeze parts of the backbone: weights and normalisation statistics.
 
-        Raises `UserError` for a name that no part has, and where nothing is left to train.
+        Raises `UserError` if a name matches no part, or nothing is left to train.
         """
         self.frozen = [*self.frozen, *freeze(self, names)]
-        self.train()  # Lightning leaves each module in the mode in which it finds it
+        self.train()  # Lightning keeps each module's mode
 
     def train(self, mode: bool = True) -> Self:
-        """The averaged copy and what is frozen stay in eval mode whatever the rest does."""
+        """Set the mode; the averaged copy and frozen parts stay in eval mode."""
         super().train(mode)
         self.hold_frozen()
         return self
 
     def hold_frozen(self) -> None:
-        """What is not trained stays in eval mode: its normalisation statistics do not move."""
+        """Keep untrained modules in eval mode, so that their normalisation statistics do not change."""
         for module in self.frozen if self.averaged is None else (*self.frozen, self.averaged):
             module.eval()
 
     @property
     def normalises(self) -> bool:
-        """Whether it trains a batch normalisation, whose statistics are those of the part of a batch that it sees."""
+        """Whether it trains a batch normalisation, whose statistics depend on the micro-batch."""
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
         return any(isinstance(part, kinds) and part.training for part in self.modules())
 
     @property
     def normalises_vectors(self) -> bool:
-        """Whether one of these needs two images: a vector, unlike a map, has no other values of a channel."""
+        """Whether one of these needs two images: a vector, unlike a feature map, has one value per channel."""
         return any(isinstance(part, nn.BatchNorm1d) and part.training for part in self.modules())

@@ -1,4 +1,4 @@
-"""How the parameters of a method move: groups, learning rates, schedule, clipping, and the optimiser's state."""
+"""Optimisation of a method: parameter groups, learning rates, schedule, clipping and optimiser state."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from kdface.methods.parts import in_groups, scales
 
 @dataclass(frozen=True)
 class Optimization:
-    """How the parameters move. `optimizer` and `schedule` are made once Lightning has placed the parameters.
+    """Optimisation settings. `optimizer` and `schedule` are built once Lightning has placed the parameters.
 
     Attributes:
         optimizer: parameters -> optimiser.
-        schedule: (optimiser, steps in all, steps per epoch) -> schedule, stepped after each optimiser step.
-        seed: of every random draw of the steps.
-        total_steps, steps_per_epoch: null: what the Trainer estimates.
-        lr_scale: what the learning rates of parts of the method are multiplied by, by name.
-        gradient_clip: the largest gradient norm of parts of the method, by name; trainer.gradient_clip_val is that of
+        schedule: (optimiser, total steps, steps per epoch) -> schedule, stepped after each optimiser step.
+        seed: of all random draws during training steps.
+        total_steps, steps_per_epoch: null: as estimated by the Trainer.
+        lr_scale: learning-rate factors of parts of the method, by name.
+        gradient_clip: maximum gradient norm of parts of the method, by name; trainer.gradient_clip_val limits that of
             all parameters together.
     """
 
@@ -47,13 +47,13 @@ class Optimized(Networks):
 
     @property
     def optimization(self) -> Optimization:
-        """How the parameters move. Raises `UserError` before `optimize_with`."""
+        """The optimisation settings. Raises `UserError` before `optimize_with`."""
         if self._optimization is None:
             raise UserError("the method has no optimiser yet.", fix="call optimize_with(...) first")
         return self._optimization
 
     def optimize_with(self, optimization: Optimization) -> None:
-        """Set before training."""
+        """Set the optimisation settings, before training."""
         self._optimization = optimization
         scales(self, optimization.lr_scale)
         for name in optimization.gradient_clip:
@@ -61,26 +61,26 @@ class Optimized(Networks):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole training: given, or what the Trainer estimates."""
+        """Total optimiser steps: as given, or estimated by the Trainer."""
         return self.optimization.total_steps or int(self.trainer.estimated_stepping_batches)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Optimiser steps per epoch."""
         return self.optimization.steps_per_epoch or max(1, self.total_steps // max(1, self.trainer.max_epochs or 1))
 
     def parameter_groups(self) -> list[Any]:
-        """What the optimiser moves. A method may return several groups, `lr_scale` being relative to optimizer.lr."""
+        """Parameters to optimise. A method may return several groups, with `lr_scale` relative to optimizer.lr."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def moved_groups(self) -> list[Any]:
-        """`parameter_groups`, divided if parts have their own learning rates."""
+        """`parameter_groups`, split further if parts have their own learning rates."""
         groups = self.parameter_groups()
         scale = self.optimization.lr_scale
         return in_groups(groups, scales(self, scale)) if scale else groups
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over the parameters that move, learning rates scaled by group, and its schedule by step."""
+        """The optimiser over the trained parameters, with learning rates scaled by group, and its per-step schedule."""
         plan = self.optimization
         optimizer = plan.optimizer(self.moved_groups())
         for group in optimizer.param_groups:
@@ -94,34 +94,33 @@ class Optimized(Networks):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Scale the gradients of each part in `gradient_clip` to its norm, then do what the Trainer is asked to.
+        """Clip the gradients of each part in `gradient_clip`, then apply the Trainer's clipping.
 
-        Lightning calls it once gradients are summed over accumulated parts and ranks and are without half precision's
-        scale.
+        Lightning calls it after gradients are accumulated, reduced over ranks and unscaled.
         """
         for name, largest in self.optimization.gradient_clip.items():
             clip_grad_norm_(self.get_submodule(name).parameters(), largest)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _require_clippable(self, name: str) -> None:
-        """Raise `UserError` unless a part of the method has that name and weights."""
+        """Raise `UserError` unless a part of the method with weights has that name."""
         parts = dict(self.named_modules())
         known = [path for path, part in parts.items() if path and any(True for _ in part.parameters())]
         if name not in known:
             short = [key for key in known if "." not in key]
             raise UserError(
-                f"gradient_clip names {name!r}, and {type(self).__name__} has no such part.",
+                f"gradient_clip names {name!r}, but {type(self).__name__} has no such part.",
                 expected=f"one of {', '.join(short)}, or a part of these such as {max(known[:9], key=len)}",
                 nearest=nearest(name, known),
                 fix=f"gradient_clip={{{nearest(name, known) or short[0]}:5.0}}",
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint holds the optimiser's state of class weights that are divided over ranks whole."""
+        """Save the optimiser state of sharded class weights unsharded."""
         self._convert_sharded(checkpoint, PartialFC.whole)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take this rank's part of a head that is divided over ranks."""
+        """Load this rank's shard of the optimiser state."""
         self._convert_sharded(checkpoint, PartialFC.own)
 
     def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a method by name: which are frozen, and which move more slowly."""
+"""Select parts of a method by name, to freeze them or scale their learning rate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from kdface.errors import UserError, nearest
 
 
 def below(path: str, name: str) -> bool:
-    """Whether a dotted path is, or lies below, one that fits a name; `*` in it stands for anything."""
+    """Whether a dotted path, or a parent of it, matches a name; `*` is a wildcard."""
     steps = path.split(".")
     return any(fnmatchcase(".".join(steps[: end + 1]), name) for end in range(len(steps)))
 
 
 def freeze(module: nn.Module, names: Sequence[str], key: str = "freeze") -> list[nn.Module]:
-    """Take the parameters of the backbone's parts with these names out of training.
+    """Freeze the parameters of the backbone's parts with these names.
 
     Returns the modules whose own parameters and statistics are all frozen: they must stay in eval mode.
 
     Raises:
-        UserError: a name fits no part of the backbone, or nothing is left to train.
+        UserError: a name matches no part of the backbone, or nothing is left to train.
     """
     known = {path: part for path, part in module.named_modules() if below(path, "backbone")}
     for name in names:
@@ -35,7 +35,7 @@ def freeze(module: nn.Module, names: Sequence[str], key: str = "freeze") -> list
         for value in still.values():
             value.requires_grad_(False)
         whole = len(still) == len(own) if own else any(below(path, name) for name in names)
-        if whole and (own or [*part.buffers(recurse=False)]):  # dropout holds nothing, and goes on
+        if whole and (own or [*part.buffers(recurse=False)]):  # dropout has no state and stays active
             frozen.append(part)
     if not any(value.requires_grad for value in module.parameters()):
         raise UserError(f"{key} = {list(names)} leaves nothing to train.", fix=f"{key}=[backbone.conv1]")
@@ -43,9 +43,9 @@ def freeze(module: nn.Module, names: Sequence[str], key: str = "freeze") -> list
 
 
 def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale") -> dict[int, float]:
-    """id of each trained parameter -> what its learning rate is multiplied by: the value of the longest name it fits.
+    """id of each trained parameter -> its learning-rate factor: the value of the longest matching name.
 
-    Raises `UserError` for a name that fits no trained parameter.
+    Raises `UserError` if a name matches no trained parameter.
     """
     trained = {path: value for path, value in module.named_parameters() if value.requires_grad}
     parts = [
@@ -63,7 +63,7 @@ def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale")
 
 
 def in_groups(groups: Iterable[Any], scale: Mapping[int, float]) -> list[Any]:
-    """Parameter groups, each divided by the scale of its parameters, which stands in them as `lr_scale`."""
+    """Split parameter groups by the scale of their parameters, stored in each as `lr_scale`."""
     divided: list[Any] = []
     bare = {"params": [group for group in groups if not isinstance(group, dict)]}
     for group in (
@@ -79,7 +79,7 @@ def _require(name: str, paths: Sequence[str], key: str) -> None:
     if any(below(path, name) for path in paths):
         return
     raise UserError(
-        f"{key} names {name!r}, and nothing that is trained has such a name.",
-        expected=f"a part or parameter, such as {', '.join(paths[:5])}; * stands for anything",
+        f"{key} names {name!r}, but no trained part has this name.",
+        expected=f"a part or parameter, such as {', '.join(paths[:5])}; * is a wildcard",
         nearest=nearest(name, paths),
     )

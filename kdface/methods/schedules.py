@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, so that a resumed run continues them exactly."""
+"""Learning-rate schedules: pure functions of the step, so that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def multistep(
 
 
 def constant(optimizer: Optimizer, total_steps: int, warmup: Share = 0.0) -> LambdaLR:
-    """The optimiser's learning rate; over the first `warmup` share of the steps it rises as sin(pi / 2 * step / W)."""
+    """Constant learning rate, after rising as sin(pi / 2 * step / W) over the first `warmup` share of the steps."""
     rise = warmup * total_steps
 
     def factor(step: int) -> float:

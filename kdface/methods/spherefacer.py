@@ -1,4 +1,4 @@
-"""SphereFace-R and every other margin head: one network, one view, the head's loss."""
+"""Training with SphereFace-R or any other margin head: one network, one view, the head's loss."""
 
 from __future__ import annotations
 

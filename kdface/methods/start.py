@@ -1,4 +1,4 @@
-"""Weights to start from: of a published file, or of a run on other people. The head is drawn anew."""
+"""Initial weights: from a published file, or from a run on other people. The head is reinitialised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST = 8 << 30  # bytes of a file
 
 
 class Start(ABC):
-    """Weights for a backbone."""
+    """Initial weights of a backbone."""
 
     @property
     @abstractmethod
@@ -28,9 +28,9 @@ class Start(ABC):
 
     @abstractmethod
     def load_into(self, backbone: nn.Module, sees: Preprocessing) -> None:
-        """Copy the weights into a backbone that will see such images.
+        """Copy the weights into a backbone that will be trained on images with the preprocessing `sees`.
 
-        Raises `UserError`, listing the keys, if they do not fit, and if they were trained on other images.
+        Raises `UserError` if the weights do not fit (listing the keys), or were trained with another preprocessing.
         """
 
 
@@ -43,7 +43,7 @@ class _File(Start):
         return hashlib.sha256(read_bytes(self.file, _LARGEST)).hexdigest()
 
     def load_into(self, backbone: nn.Module, sees: Preprocessing) -> None:
-        del sees  # a file does not say what its network saw
+        del sees  # a file does not state its preprocessing
         load_weights(backbone, self.file)
 
 
@@ -57,15 +57,15 @@ class _Run(Start):
         return self.network.fingerprint
 
     def load_into(self, backbone: nn.Module, sees: Preprocessing) -> None:
-        self.network.preprocessing.require_equal(sees, f"the network of {self.run}", "the one that starts from it")
+        self.network.preprocessing.require_equal(sees, f"the network of {self.run}", "the network initialised from it")
         load_weights(backbone, self.network.network.state_dict(), str(self.run))
 
 
 def from_file(file: Path) -> Start:
-    """The weights of a file; see `kdface.backbones.load_weights`."""
+    """Weights from a file; see `kdface.backbones.load_weights`."""
     return _File(file)
 
 
 def from_run(run: Path, load_network: LoadNetwork) -> Start:
-    """The network that a run ships: the average of its weights, if it kept one."""
+    """A run's exported network: the average of its weights, if it has one."""
     return _Run(load_network(run), run)

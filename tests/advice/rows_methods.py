@@ -44,18 +44,18 @@ ROWS = [
     tiny("teacher.run=run", told="teacher is none"),
     _built("method=distillation", *TAUGHT, "method.views.teacher=null", told="method.views.teacher = null"),
     _built("method=ckd", "dataset.size=[64,64]", "method.views.teacher=null", told="CKD trains two networks"),
-    _built("method=ckd", "dataset.size=[64,64]", "head=partial_fc", told="takes a sample of them"),
+    _built("method=ckd", "dataset.size=[64,64]", "head=partial_fc", told="samples them"),
     _built(
         "method=distillation",
         *TAUGHT,
         "head=none",
         "method.guidance=0",
-        told="nothing is learned",
+        told="nothing to learn",
         fill={"head=...": "head=cosface"},
     ),
     _built("method=distillation", "transfer=logits", *TAUGHT, "head=none", told="compares logits"),
     # AI-KD
-    _built("method=aikd", *TAUGHT, told="has no source of them", fill={"NAME": "mated_cosine", "FOLDER": "run"}),
+    _built("method=aikd", *TAUGHT, told="has no quality source", fill={"NAME": "mated_cosine", "FOLDER": "run"}),
     _built(
         "method=aikd",
         *TAUGHT,
@@ -99,7 +99,7 @@ ROWS = [
         *HARMONIC,
         "method.last_layer_epochs=1",
         "backbone.channels=[8,8,8,16]",
-        told="another architecture",
+        told="different architecture",
         fill={"backbone=...": "backbone.channels=[8,8,8,8]"},
     ),
     _built(*HARMONIC, "method.last_layer_epochs=1", "method.last_layer=[lnear]", told="has no such module"),
@@ -108,8 +108,8 @@ ROWS = [
         _built("method=maskinv", *TAUGHT, *words, told=told)
         for words, told in (
             (("method.raise_epoch=1",), "raised_guidance = null"),
-            (("method.raised_guidance=3000", "trainer.max_epochs=30"), "just one of the two"),
-            (("head=none", "method.raised_guidance=3000", "method.raise_when_stable=10"), "watches the head's loss"),
+            (("method.raised_guidance=3000", "trainer.max_epochs=30"), "exactly one of"),
+            (("head=none", "method.raised_guidance=3000", "method.raise_when_stable=10"), "monitors the head's loss"),
             (("method.raised_guidance=3000", "method.raise_epoch=20"), "would never be raised"),
         )
     ),

@@ -174,7 +174,7 @@ ROWS = [
     ),
     Row(
         (*FOLDER, "dataset.on_error=skip", "loader.batch_size=2", "trainer.max_steps=8"),
-        "one image is left",
+        "only one image",
         set_up=broken,
         run=True,
         fill={"DATASET": "image_folder dataset.root=faces dataset.size=[32,32]"},

@@ -271,7 +271,7 @@ def test_two_eyes_on_one_trunk() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match="all weights"):
+    with pytest.raises(UserError, match="all loss weights"):
         ckd(**dict.fromkeys(TERMS, 0.0))
     networks: dict[str, nn.Module] = {"student": nn.Identity()}
     with pytest.raises(UserError, match=r"views\.teacher is null"):

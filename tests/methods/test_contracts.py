@@ -135,7 +135,7 @@ def test_a_batch_that_broken_images_leave_with_one_is_told() -> None:
     backbone = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
     method = SphereFaceR(backbone, CosFace(8, 3), SMALL, Views("image"))
     batch = Batch({"image": torch.zeros(1, 32, 32, 3, dtype=torch.uint8)}, torch.tensor([0]), ["a"], ["b: cut short"])
-    with pytest.raises(UserError, match=r"others are broken \(b: cut short\): batch normalisation needs two"):
+    with pytest.raises(UserError, match=r"after skipping broken ones \(b: cut short\): batch normalisation needs two"):
         method.on_train_batch_start(batch, 0)
 
 

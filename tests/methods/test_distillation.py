@@ -116,7 +116,7 @@ def test_before_guidance_begins_ranks_find_a_gradient_of_the_projection_and_it_d
 
 @pytest.mark.parametrize("options", [{}, {"raise_epoch": 1, "raise_when_stable": 5}])
 def test_there_is_one_rule_for_raising_the_guidance(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="just one of the two"):
+    with pytest.raises(UserError, match="exactly one of"):
         MaskInv(
             small_network(),
             CosFace(8, 3),

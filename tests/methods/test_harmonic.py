@@ -203,16 +203,16 @@ def test_the_start_is_copied_but_for_the_last_layer() -> None:
 
 def test_what_does_not_fit() -> None:
     old = Teacher(_network(8), SMALL)
-    with pytest.raises(UserError, match="has 6 numbers and the old one 8"):
+    with pytest.raises(UserError, match="has 6 components and the old one 8"):
         Harmonic(_network(6), None, SMALL, VIEWS, old, SemiHard(), Path())
     torch.manual_seed(0)
     wide = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 16), blocks=(1, 1, 1, 1))
-    with pytest.raises(UserError, match="of another architecture"):
+    with pytest.raises(UserError, match="a different architecture"):
         Harmonic(_network(8), None, SMALL, VIEWS, old, SemiHard(), Path(), lambda run: Teacher(wide, SMALL))
     other = Preprocessing(size=(32, 32), mean=0.0)
     with pytest.raises(UserError, match="the network to start from"):
         Harmonic(_network(8), None, SMALL, VIEWS, old, SemiHard(), Path(), lambda run: Teacher(_network(8), other))
-    with pytest.raises(UserError, match="which its last layer is"):
+    with pytest.raises(UserError, match="does not define its last layer"):
         Harmonic(nn.Linear(2, 2), None, SMALL, VIEWS, old, SemiHard(), Path())
 
 
