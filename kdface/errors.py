@@ -6,6 +6,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class UserError(Exception):
@@ -88,5 +89,21 @@ def _remade(kind: type[UserError], problem: str, expected: str, near: str, origi
 
 def nearest(given: str, valid: Iterable[str]) -> str:
     """The valid name most like `given`, or an empty string where none is alike."""
-    found = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.5)
-    return found[0] if found else ""
+    return next(iter(alike(given, valid)), "")
+
+
+def alike(given: str, valid: Iterable[str], cutoff: float = 0.5, within: float = 1.0) -> list[str]:
+    """Valid names like `given`, the likeliest first: by the share of letters in common, then by a common beginning.
+
+    Args:
+        cutoff: the least share, of 1.
+        within: how much less than the first one's it may be.
+    """
+    names = list(dict.fromkeys(valid))
+    close = difflib.get_close_matches(given, names, n=len(names) or 1, cutoff=cutoff)
+    share = {name: difflib.SequenceMatcher(None, name, given).ratio() for name in close}
+    begins = {
+        name: len([*takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))]) for name in close
+    }
+    close.sort(key=lambda name: (share[name], begins[name]), reverse=True)
+    return [name for name in close if share[name] >= share[close[0]] - within]

@@ -36,6 +36,14 @@ def test_verify_counts_people_and_tells_broken_images_by_name(kdface: Kdface, fa
     assert "bob/2.png" in said.out and "1 of 12 images" in said.err
 
 
+def test_the_name_of_a_run_is_refused_and_a_datasets_own_is_taken(kdface: Kdface, faces: Path) -> None:
+    words = ("data", "verify", "image_folder", f"dataset.root={faces}/a")
+    said = kdface(*words, "name=mine")
+    assert said.code == 2 and "dataset.name=mine" in said.err and not said.out
+    said = kdface(*words, "dataset.name=mine")
+    assert said.code == 0 and said.out.startswith("mine: 12 images")
+
+
 def test_verify_of_two_compares_each_with_its_own_overrides(kdface: Kdface, faces: Path) -> None:
     words = ["image_folder", f"dataset.root={faces}/a", "image_folder", f"dataset.root={faces}/b"]
     said = kdface("data", "verify", *words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from kdface.errors import DataError, UserError, nearest
+from kdface.errors import DataError, UserError, alike, nearest
 
 
 def test_a_message_has_a_line_for_each_part_that_is_given() -> None:
@@ -28,3 +28,14 @@ def test_errors_are_pickled_whole() -> None:
 def test_nearest() -> None:
     assert nearest("resnt18", ["iresnet18", "sfnet20"]) == "iresnet18"
     assert nearest("zzz", ["iresnet18"]) == ""
+    assert nearest("max_epoch", ["min_epochs", "max_steps", "max_epochs"]) == "max_epochs"
+
+
+def test_names_alike() -> None:
+    # Shares of letters in common, 2M/T: aacb 2*3/7, aabb 2*3/7 too, abbb 2*2/7; aab is the beginning of aabb alone.
+    valid = ["abbb", "aacb", "aabb"]
+    assert alike("aab", valid, cutoff=0.5) == ["aabb", "aacb", "abbb"]
+    assert alike("aab", reversed(valid), cutoff=0.5) == ["aabb", "aacb", "abbb"]
+    assert alike("aab", valid, cutoff=0.6) == ["aabb", "aacb"]
+    assert alike("aab", valid, cutoff=0.5, within=0.2) == ["aabb", "aacb"]
+    assert alike("aab", [], cutoff=0.5) == []

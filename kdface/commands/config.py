@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from kdface.errors import UserError, nearest
 
+_ACTIONS = ("why", "diff")
 _USAGE = "kdface config why KEY [OVERRIDES], or kdface config diff RUN RUN"
 
 
 def run(arguments: list[str]) -> int:
     """`kdface config`: returns the exit code. Raises `UserError` for words that it does not understand."""
     match arguments:
-        case ["why", key, *overrides]:
+        case ["why", key, *overrides] if not _is_override(key):
             return why(key, overrides)
         case ["diff", first, second]:
             return diff(first, second)
         case _:
-            raise UserError(f"kdface config {' '.join(arguments)}: not understood.", expected=_USAGE)
+            raise _not_understood(arguments)
+
+
+def _not_understood(words: list[str]) -> UserError:
+    """What is typed in place of overrides alone, a key alone, or a misspelt word."""
+    first = words[0] if words else ""
+    near, fix = "", ""
+    if overrides := [word for word in words if word not in _ACTIONS]:
+        if all(map(_is_override, overrides)):
+            fix = f"kdface train {shlex.join(overrides)} --cfg job"
+        elif first not in _ACTIONS and not _is_override(first) and not (near := nearest(first, _ACTIONS)):
+            fix = f"kdface config why {shlex.join(words)}"
+    return UserError(
+        f"kdface config {' '.join(words)}: not understood.",
+        expected=_USAGE,
+        nearest=f"kdface config {near}" if near else "",
+        fix=fix,
+    )
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith("~")
 
 
 def why(key: str, overrides: list[str]) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kdface.config.paths import choices
-from kdface.errors import UserError
+from kdface.errors import UserError, alike, nearest
 
 # Names of Lightning, timm, the Hydra template and published code -> ours, by key or by the key's last part.
 # Of several the first that takes the value is suggested. Those with a value are whole overrides.
@@ -62,7 +62,8 @@ for _ours, _names in _MEANT.items():
         ALIASES.setdefault(_name, []).append(_ours)
 # The order in which groups are searched for a key of the same name.
 _GROUPS = ("trainer", "loader", "optimizer", "head", "backbone", "method", "dataset")
-_CLOSE = 0.75  # how alike two keys are, of 1, if one may be the other misspelt
+CLOSE = 0.75  # how alike two keys are, of 1, if one may be the other misspelt
+LIKELY = 0.1  # a name that is less alike than another by more than this was not meant, whatever its value
 _LISTED = 40  # of more choices the nearest and the folders are listed
 # Hydra's launchers by their names of elsewhere, and the keys of theirs that ours have too.
 LAUNCHERS = {
@@ -115,10 +116,12 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
     if ratios and max(ratios) > 0.7:  # a group, whose choice has another name too
         yield "=".join(there[ratios.index(max(ratios))])
     siblings = [key for key in known if key.rpartition(".")[0] == parent]
-    yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in _alike(leaf, siblings, 0.6))
+    beside = _alike(leaf, siblings, 0.6)
+    yield from (f"{parent}.{near}={value}" if parent else f"{near}={value}" for near in beside)
     same = [other for other in known if other.rpartition(".")[2] == leaf and other != key]
     yield from (f"{other}={value}" for other in sorted(same, key=_place))
-    yield from (f"{match}={value}" for match in difflib.get_close_matches(key, known, n=4, cutoff=_CLOSE))
+    others = [other for other in known if other not in siblings] if beside else known
+    yield from (f"{match}={value}" for match in alike(key, others, CLOSE)[:4])
     for near in _alike(leaf, known, 0.8):
         yield from (f"{other}={value}" for other in sorted(known, key=_place) if other.rpartition(".")[2] == near)
 
@@ -151,7 +154,7 @@ def renamed(key: str, keys: Iterable[str]) -> str:
 
 def close_to(key: str, keys: Iterable[str]) -> str:
     """The key that is most like a misspelt one, whatever its value; empty if none is."""
-    return next(iter(difflib.get_close_matches(key, list(keys), n=1, cutoff=_CLOSE)), "")
+    return next(iter(alike(key, keys, CLOSE)), "")
 
 
 def or_another(group: str) -> str:
@@ -178,12 +181,11 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
     for folder in (choice, choice.rpartition("/")[0]):
         inside = [entry for entry in listed if folder and entry.startswith(f"{folder}/")]
         if inside:
-            near = difflib.get_close_matches(choice, inside, n=1, cutoff=0.5)
-            return (near[0] if near else ""), inside
-    close = difflib.get_close_matches(choice, listed, n=5, cutoff=0.5)
+            return nearest(choice, inside), inside
+    close = alike(choice, listed)[:5]
     if not close:  # a folder misspelt, or a choice of a folder given without it
         parts = {part: choice for choice in reversed(listed) for part in choice.split("/")}
-        close = [parts[part] for part in difflib.get_close_matches(choice, parts, n=5, cutoff=0.6)]
+        close = [parts[part] for part in alike(choice, parts, 0.6)[:5]]
     if len(listed) <= _LISTED:
         return (close[0] if close else ""), list(listed)
     names = dict.fromkeys(entry.partition("/")[0] + "/..." * ("/" in entry) for entry in listed)
@@ -191,7 +193,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _alike(leaf: str, keys: Iterable[str], cutoff: float) -> list[str]:
-    return difflib.get_close_matches(leaf, {key.rpartition(".")[2]: None for key in keys}, n=3, cutoff=cutoff)
+    return alike(leaf, (key.rpartition(".")[2] for key in keys), cutoff, LIKELY)[:3]
 
 
 def _place(key: str) -> tuple[int, int, str]:

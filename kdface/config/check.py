@@ -6,7 +6,6 @@ The schema is written down nowhere: it is the type hints of `Configuration` and 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 import types
@@ -17,14 +16,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kdface.config.advice import ALIASES, among
+from kdface.config.advice import ALIASES, CLOSE, LIKELY, among
 from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
 from kdface.config.renamed import WITHOUT_EFFECT, old_name
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
-from kdface.errors import UserError, nearest
+from kdface.errors import UserError, alike, nearest
 from kdface.signature import adapter
 
 # What the framework hands to a part by name. These are read from data or from another part, never typed.
@@ -115,9 +114,12 @@ def check_parameters(
                 raise renamed
             valid = {name: known[name] for name in sorted(set(known) - set(injected))}
             near = _meant(str(key), value, path, valid)
+            unfit = "" if near else next(iter(alike(str(key), valid, CLOSE)), "")  # of the wrong kind for the value
             raise UnknownKeyError(
                 full,
-                f"unknown key {full!r} (value {value!r}).",
+                f"unknown key {full!r}, and {_join(path, unfit)} = {value!r} cannot be used."
+                if unfit
+                else f"unknown key {full!r} (value {value!r}).",
                 expected=f"one of {', '.join(valid)}" if valid else "no keys here",
                 nearest=near,
                 origin=origins.of(full),
@@ -138,7 +140,7 @@ def check_parameters(
 def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
     """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
     ours = [alias for alias in ALIASES.get(key, ()) if alias.rpartition(".")[0] == path and "=" not in alias]
-    for near in (*(name.rpartition(".")[2] for name in ours), *difflib.get_close_matches(key, valid, n=3, cutoff=0.6)):
+    for near in (*(name.rpartition(".")[2] for name in ours), *alike(key, valid, 0.6, LIKELY)[:3]):
         if near in valid and fits(valid[near].hint, value):
             return _join(path, near)
     return next((alias for alias in ALIASES.get(key, ()) if not path and "=" not in alias), "")

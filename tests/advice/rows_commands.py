@@ -18,6 +18,7 @@ from tests.fuzz.data_kinds import _landmarks
 
 CROPS = "image_folder dataset.root=faces dataset.size=[32,32]"
 _CROPS = CROPS.split()
+SMALL_FACES = ["toy_faces", "dataset.people=2", "dataset.images_per_person=2"]
 
 
 @functools.cache
@@ -133,6 +134,8 @@ ROWS = [
         set_up=faces,
         fill={"NAME": "mine"},
     ),
+    Row(("data", "verify", *_CROPS, "name=x"), "name is that of a run", set_up=faces),
+    Row(("data", "card", *SMALL_FACES, "name=x"), "name is that of a run"),
     # weights
     Row(("weights", "lst"), "not understood"),
     Row(("weights", "list", "arcface_r100"), "the catalogue has no entry"),

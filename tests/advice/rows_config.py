@@ -80,6 +80,7 @@ ROWS = [
     tiny("method=maskinv", "teacher=none", told="learns from a", fill={"FOLDER_OF_A_RUN": "runs/teacher"}),
     tiny("logger.csv.flush_logs_every_n_steps=5", told="it is not chosen"),
     tiny("head.m=0.5", told="cannot be used", fill={"VALUE": "1.5"}),
+    tiny("trainer.max_epoch=0", told="trainer.max_epochs=0 cannot be used", fill={"VALUE": "1"}),
     tiny("trainer.limit_test_batches=1", told="is not used"),
     tiny("extras.enforce_tags=true", told="has no tags"),
     tiny("transfer=logits", told="compares nothing but", fill={"FOLDER": "runs/teacher"}),
@@ -125,5 +126,9 @@ ROWS = [
     tiny("method.views.student=masked", told="makes no such view"),
     Row(("lst", "head"), "no command 'lst'"),
     Row(("list", "bakbone"), "no config group 'bakbone'"),
+    Row(("config", "experiment=demo"), "not understood"),
+    Row(("config", "why", "experiment=demo", "head.margin=1.5"), "not understood"),
+    Row(("config", "head.margin", "experiment=demo"), "not understood"),
+    Row(("config", "wy", "head.margin"), "not understood"),
     Row(("config", "why", "trainer.max_epoch"), "no key 'trainer.max_epoch'"),
 ]

@@ -23,6 +23,8 @@ def _one_message(said: Said) -> str:
         ("metod=spherefacer", ["unknown key 'metod'", "method=spherefacer", "command line: metod=spherefacer"]),
         ("+trainer.max_epoch=3", ["unknown key 'trainer.max_epoch'", "trainer.max_epochs", "command line: +trainer"]),
         ("trainer.max_epoch=3", ["unknown key 'trainer.max_epoch'", "trainer.max_epochs=3"]),
+        ("trainer.max_epoch=0", ["trainer.max_epochs=0 cannot be used", "greater than or", "trainer.max_epochs=VALUE"]),
+        ("trainer.max_epoc=0", ["trainer.max_epochs=0 cannot be used", "greater than or", "trainer.max_epochs=VALUE"]),
         ("backbone=resnt18", ["no backbone named 'resnt18'", "backbone=iresnet18", "kdface list backbone"]),
         ("head.margn=1.4", ["unknown key 'head.margn'", "head.margin"]),
         ("head.margn=0.2", ["unknown key 'head.margn'", "head.margin=0.2 cannot be used", "head.margin=VALUE"]),
@@ -75,6 +77,28 @@ def test_a_misspelt_key_in_a_file_of_the_users_names_file_and_line(kdface: Kdfac
     assert "unknown key 'trainer.max_step'" in said
     assert "trainer.max_steps" in said
     assert "night.yaml:5" in said
+
+
+def test_a_misspelt_key_of_a_wrong_value_is_no_other_key(kdface: Kdface, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "night.yaml").write_text("# @package _global_\ntrainer:\n  max_epoch: 0\n")
+    said = _one_message(kdface("train", "experiment=night", "--config-dir", str(tmp_path / "mine")))
+    assert "unknown key 'trainer.max_epoch', and trainer.max_epochs = 0 cannot be used" in said
+    assert "nearest" not in said and "night.yaml:3" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["experiment=demo", "seed=1"], "fix:       kdface train experiment=demo seed=1 --cfg job"),
+        (["why", "experiment=demo"], "fix:       kdface train experiment=demo --cfg job"),
+        (["head.margin", "experiment=demo"], "fix:       kdface config why head.margin experiment=demo"),
+        (["wy", "head.margin"], "nearest:   kdface config why"),
+    ],
+)
+def test_what_is_typed_in_place_of_config_why(kdface: Kdface, words: list[str], told: str) -> None:
+    assert told in _one_message(kdface("config", *words))
 
 
 def test_a_group_that_is_misspelt_in_a_file_of_the_users(kdface: Kdface, tmp_path: Path) -> None:
