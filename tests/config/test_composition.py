@@ -195,7 +195,13 @@ def company(group: str, choice: str) -> list[str]:
         or "override /dataset: image_folder" in described
     ):
         given.append("dataset.root=faces")
-    if group == "evaluation" and choice in ("periocular", "periocular_sharp", "eyes_and_faces", "training_people"):
+    if group == "evaluation" and choice in (
+        "periocular",
+        "periocular_sharp",
+        "pins90_periocular",
+        "eyes_and_faces",
+        "training_people",
+    ):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     if group == "transfer" and choice != "none":
         given.insert(0, "method=distillation")
