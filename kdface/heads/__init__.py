@@ -1,4 +1,4 @@
-"""Heads: (embedding, label) -> loss and logits. `frame` is what they share; each method adds a few lines.
+"""Heads: (embedding, label) -> loss and logits. `frame` holds the shared code; each head adds a few lines.
 
 For example
 

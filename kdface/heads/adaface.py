@@ -1,4 +1,4 @@
-"""AdaFace: a margin that depends on the norm of the embedding, taken as a sign of the image's quality."""
+"""AdaFace: a margin that depends on the embedding norm as a proxy of image quality."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from kdface.heads.frame import (
 )
 from kdface.signature import checked
 
-_SHORTEST, _LONGEST = 1e-3, 100.0  # to which norms are clipped, in the released code
-_EPS = 1e-3  # added to the standard deviation there
+_SHORTEST, _LONGEST = 1e-3, 100.0  # norms are clipped to this range in the released code
+_EPS = 1e-3  # added to the standard deviation in the released code
 
 
 class AdaFace(Classifier):
@@ -32,11 +32,11 @@ class AdaFace(Classifier):
 
         z = clip(h (|f| - mu) / (sigma + 1e-3), -1, 1),   g_angle = -m z,   g_add = m + m z.
 
-    Long embeddings (z > 0) get a margin that weighs hard samples, short ones an ArcFace-like one that ignores them.
-    mu and sigma are moving averages of mean and standard deviation (n - 1) of the norms, clipped to [1e-3, 100], of the
-    batch of all ranks; z has no gradient. As released, w / |w| is differentiated and the class weights start at unit
-    norm. The released code also clips all cosines to +-(1 - 1e-3) and theta + g_angle to [1e-3, pi - 1e-3]; here the
-    angle is clipped to [0, pi], and its gradient is finite at the poles.
+    For long embeddings (z > 0) the margin emphasises hard samples, for short ones it is ArcFace-like and de-emphasises
+    them. mu and sigma are moving averages of the mean and standard deviation (n - 1) of the norms, clipped to
+    [1e-3, 100], over the batches of all ranks; z is detached. As released, w / |w| is differentiated and the class
+    weights are initialised at unit norm. The released code also clips all cosines to +-(1 - 1e-3) and theta + g_angle
+    to [1e-3, pi - 1e-3]; here the angle is clipped to [0, pi], and its gradient is finite at the poles.
 
     Follows Kim, Jain, Liu, "AdaFace" (CVPR 2022), equation 16, and its released code.
 
@@ -49,7 +49,7 @@ class AdaFace(Classifier):
         momentum: weight of the batch in the moving averages; 0.01 in the released runs, 0.99 in the paper's text.
 
     Attributes:
-        mean, std: float32 scalars, mu and sigma; 20 and 100 at first. Eval mode leaves them.
+        mean, std: float32 scalars, mu and sigma; initially 20 and 100. Not updated in eval mode.
     """
 
     projected = False
@@ -82,7 +82,7 @@ class AdaFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """psi = cos(theta - m z) - m (1 + z) with z = clip(h (|x| - mean) / std, -1, 1), |x| without gradient."""
+        """psi = cos(theta - m z) - m (1 + z) with z = clip(h (|x| - mean) / std, -1, 1), |x| detached."""
         norm, direction = polar(embedding)
         length = norm.detach().clamp(_SHORTEST, _LONGEST)
         if self.training:
@@ -96,7 +96,7 @@ class AdaFace(Classifier):
         return self.margin_softmax(direction, label, self.scale, psi)
 
     def _move(self, length: Tensor) -> None:
-        """Take a batch's norms (N, 1) into the moving averages. One image has no standard deviation: it is left out."""
+        """Update the moving averages with a batch's norms (N, 1), unless it has one image: no standard deviation."""
         values = length.double()
         count, total, squares = over_ranks(torch.stack([torch.ones_like(values), values, values**2]).sum((1, 2)))
         mean = total / count

@@ -1,8 +1,8 @@
-"""The log-sum-exp of very many classes, a chunk of them at a time: what a loss needs of the logits, without these.
+"""Log-sum-exp over very many classes in chunks, so that a loss needs no logits matrix.
 
-The head as it is usually written holds half a dozen matrices of batch x classes at once: cosines, their copies with the
-margin and the scale, the softmax, its logarithm, their gradients. Here one is kept, the cosines. Everything else is
-made of a chunk of them that stays in a core's cache, once on the way forward and once on the way back.
+A textbook implementation holds half a dozen batch x classes matrices at once: cosines, their copies with margin and
+scale, the softmax, its logarithm, their gradients. Here only the cosines are kept. Everything else is computed on
+cache-sized chunks of them, once in the forward and once in the backward pass.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.linalg import vector_norm
 
-_NUMBERS = 2**21  # of one chunk: its class weights, and its cosines with the batch
-_TINY = 1e-12  # the shortest class weight, as in torch.nn.functional.normalize
+_NUMBERS = 2**21  # per chunk: its class weights, and its cosines with the batch
+_TINY = 1e-12  # minimum norm of class weights, as in torch.nn.functional.normalize
 
 Elementwise = Callable[[Tensor], Tensor]
 
 
 class Tally(NamedTuple):
-    """What a batch of N embeddings finds in C classes.
+    """Statistics of N embeddings over C classes.
 
     Attributes:
-        others: (N,) log of the sum over the classes j that are not the own one of exp(rho eta(cos_j)).
-        own: (N,) cosine with the own class.
+        others: (N,) log of the sum of exp(rho eta(cos_j)) over the non-target classes j.
+        own: (N,) cosine with the target class.
         cosine: (N, C), detached.
     """
 
@@ -42,11 +42,11 @@ def tally(
 
     Args:
         direction: unit vectors, or zeros.
-        weight: class weights of any length; cosines are those of w / |w|.
+        weight: class weights of any norm; cosines use w / |w|.
         label: int64.
         rho: the magnitude of the logits.
-        eta: elementwise; differentiated as it stands.
-        through_norm: whether the gradient of w / |w| is that of w / |w|, or of its direction alone: passed unchanged.
+        eta: elementwise; differentiated as given.
+        through_norm: differentiate w / |w| through the norm; else pass its gradient to w unchanged.
     """
     factor = rho if isinstance(rho, Tensor) else direction.new_full((1, 1), rho)
     return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm))  # type: ignore[no-untyped-call]
@@ -58,9 +58,9 @@ def _chunks(classes: int, row: int) -> list[slice]:
 
 
 def _replaced(matrix: Tensor, label: Tensor, chunk: slice, value: Tensor | float) -> Tensor:
-    """A chunk's matrix (classes, N), in place, with a value (N,) where the own class of a column is in it.
+    """Set the entries of each column's target class in a chunk (classes, N) to a value (N,), in place.
 
-    By where and not by which: a device is not asked, and nobody waits for its answer.
+    By mask rather than by index, which would synchronise with the device.
     """
     row = (label - chunk.start)[None]
     there = row.clamp(0, len(matrix) - 1)
@@ -68,7 +68,7 @@ def _replaced(matrix: Tensor, label: Tensor, chunk: slice, value: Tensor | float
 
 
 class _Tally(torch.autograd.Function):
-    """Matrices are (classes, N), so that a chunk is one piece of memory."""
+    """Matrices are (classes, N), so that chunks are contiguous."""
 
     @staticmethod
     def forward(
@@ -90,7 +90,7 @@ class _Tally(torch.autograd.Function):
         ctx.eta, ctx.through_norm = eta, through_norm
         found = cosine.T
         ctx.mark_non_differentiable(found)
-        ctx.set_materialize_grads(False)  # torch would fill one of batch x classes with zeros, for the cosines
+        ctx.set_materialize_grads(False)  # torch would allocate a batch x classes matrix of zeros for the cosines
         return others, own, found
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""InsightFace's combined margin: SphereFace's, ArcFace's and CosFace's in one."""
+"""InsightFace's combined margin: SphereFace, ArcFace and CosFace in one head."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kdface.signature import checked
 
 
 class CombinedMargin(MarginSoftmax):
-    """psi = cos(m1 theta + m2) - m3 up to m1 theta + m2 = pi; beyond, cos(theta) - m2 sin(m2) - m3 where m1 = 1, as in
-    InsightFace's arcface_torch, and else -1 - m3.
+    """psi = cos(m1 theta + m2) - m3 up to m1 theta + m2 = pi; beyond, cos(theta) - m2 sin(m2) - m3 if m1 = 1, as in
+    InsightFace's arcface_torch, else -1 - m3.
 
-    (1, m, 0) is ArcFace, (1, 0, m) CosFace, (1, 0.3, 0.2) the paper's CM1 and (0.9, 0.4, 0.15) its CM2. psi is
-    differentiated; w / |w| is differentiated and the class weights start at N(0, 0.01^2), as in InsightFace.
+    (1, m, 0) is ArcFace, (1, 0, m) CosFace, (1, 0.3, 0.2) the paper's CM1 and (0.9, 0.4, 0.15) its CM2. psi and
+    w / |w| are differentiated, and the class weights are initialised from N(0, 0.01^2), as in InsightFace.
 
     Follows Deng et al., "ArcFace" (CVPR 2019), equation 4.
 
@@ -27,9 +27,9 @@ class CombinedMargin(MarginSoftmax):
         num_classes: C, injected.
         scale: s.
         m1: factor on the target's angle.
-        m2: added to it, in radians.
-        m3: taken off its cosine.
-        interclass_filter: other classes with a larger cosine count as mislabelled, and theirs is 0; None: none do.
+        m2: added to the angle, in radians.
+        m3: subtracted from the cosine.
+        interclass_filter: non-target cosines above this count as mislabelled and are set to 0; None: no filter.
     """
 
     projected = False
@@ -53,7 +53,7 @@ class CombinedMargin(MarginSoftmax):
         self.interclass_filter = interclass_filter
 
     def psi(self, cosine: Tensor) -> Tensor:
-        """cos(m1 theta + m2) - m3; beyond pi as InsightFace goes on: cos theta - m2 sin m2 - m3 for m1 = 1."""
+        """cos(m1 theta + m2) - m3; beyond pi, as InsightFace, cos theta - m2 sin m2 - m3 for m1 = 1."""
         theta = self.m1 * angle(cosine) + self.m2
         beyond = cosine - self.m2 * math.sin(self.m2) if self.m1 == 1 else -torch.ones_like(cosine)
         return torch.where(theta <= math.pi, torch.cos(theta), beyond) - self.m3

@@ -1,4 +1,4 @@
-"""CR-FIQA: a margin head whose embedding also learns how certain its own classification is."""
+"""CR-FIQA: a margin head that also regresses the certainty of its own classification."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BETA = 0.5  # of the smooth L1 loss, in the released code
 def certainty_ratio(cosine: Tensor, label: Tensor) -> Tensor:
     """CR = CCS / (NNCCS + 1 + 1e-9), (N,), from cosines (N, C) to the class weights and labels (N,); no gradient.
 
-    CCS is the cosine to the own class, NNCCS the largest to another. The released code leaves out the + 1 and floors
-    NNCCS at -1e-12, with which the ratio explodes where all other classes lie more than 90 degrees away.
+    CCS is the cosine to the target class, NNCCS the largest to another. The released code omits the + 1 and floors
+    NNCCS at -1e-12, so its ratio explodes if all other classes are more than 90 degrees away.
     """
     cosine = cosine.detach().clamp(-1.0, 1.0)
     target = label[:, None]
@@ -41,9 +41,9 @@ class CRFIQA(MarginSoftmax):
 
         loss = cross-entropy of the logits + lambda * mean over the batch of smooth_l1(P - CR)
 
-    with smooth_l1(d) = d^2 if |d| < 0.5, else |d| - 0.25; P = w_q . f + b_q of the embedding as it comes, and CR as
-    in `certainty_ratio`. The gradient of P reaches the backbone, CR has none. As published, psi rises again beyond
-    theta = pi - m, and w / |w| is differentiated.
+    with smooth_l1(d) = d^2 if |d| < 0.5, else |d| - 0.25; P = w_q . f + b_q of the unnormalised embedding, and CR as
+    in `certainty_ratio`. The gradient of P reaches the backbone, CR is detached. As published, psi increases again
+    beyond theta = pi - m, and w / |w| is differentiated.
 
     Follows Boutros et al., "CR-FIQA" (CVPR 2023).
 
@@ -53,7 +53,7 @@ class CRFIQA(MarginSoftmax):
         scale: s.
         margin: m in radians.
         quality_weight: lambda.
-        gradient: see `MarginSoftmax`; P and CR are the same under both rules.
+        gradient: see `MarginSoftmax`; does not affect P and CR.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}

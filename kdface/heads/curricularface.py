@@ -1,4 +1,4 @@
-"""CurricularFace: easy samples first, hard negatives later, by a parameter that follows training."""
+"""CurricularFace: a curriculum from easy samples to hard negatives, driven by training progress."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from kdface.signature import checked
 
 
 class CurricularFace(Classifier):
-    """ArcFace's margin, and negatives that are harder than the target weigh more as training goes on:
+    """ArcFace's margin; negatives harder than the target gain weight as training progresses:
 
         psi   = cos(theta + m) if theta + m <= pi, else cos(theta) - m sin(m)
         eta_j = cos(theta_j) (t + cos(theta_j)) if cos(theta_j) > cos(theta_y + m), else cos(theta_j)
 
-    t is the moving average of the mean target cosine of the batch of all ranks, 0 at first, and has no gradient. In
-    training the batch counts before t is used. As released, w / |w| is differentiated and the class weights start at
+    t is the moving average of the batch's mean target cosine over all ranks, initially 0, and is detached. In training
+    it is updated before it is used. As released, w / |w| is differentiated and the class weights are initialised from
     N(0, 0.01^2). Here the gradient is finite at the poles.
 
     Follows Huang et al., "CurricularFace" (CVPR 2020), and its released code.
@@ -44,7 +44,7 @@ class CurricularFace(Classifier):
         momentum: weight of the batch in t; 0.01 as released.
 
     Attributes:
-        t: float32 scalar. Eval mode leaves it.
+        t: float32 scalar. Not updated in eval mode.
     """
 
     projected = False
@@ -71,8 +71,8 @@ class CurricularFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """cos(theta + m) for the own class, cos theta (t + cos theta) for others that are harder, t a running mean of
-        the own cosine."""
+        """cos(theta + m) for the target class, cos theta (t + cos theta) for harder other classes, with t a running
+        mean of the target cosine."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         own = cosine.gather(1, target)

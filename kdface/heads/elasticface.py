@@ -1,4 +1,4 @@
-"""ElasticFace: a margin drawn anew for each sample. Boutros et al., "ElasticFace" (CVPR Workshops 2022)."""
+"""ElasticFace: a random margin per sample. Boutros et al., "ElasticFace" (CVPR Workshops 2022)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PlusPermutation = Literal["correct", "official"]
 
 
 def reorder_margins(margin: Tensor, cosine: Tensor, permutation: PlusPermutation) -> Tensor:
-    """Hand out the drawn margins (N, 1) by the target cosines (N, 1): ElasticFace+.
+    """Assign the drawn margins (N, 1) by target cosine (N, 1): ElasticFace+.
 
-    "correct" is the paper: the larger the angle to its own class, the larger the margin a sample gets.
-    "official" is the released code, which applies the sorting permutation where its inverse is meant;
-    margins and cosines are then uncorrelated. Both sort within the batch of one process.
+    "correct" follows the paper: the larger a sample's angle to its class, the larger its margin.
+    "official" follows the released code, which applies the sorting permutation instead of its inverse;
+    margins and cosines are then uncorrelated. Both sort within one process's batch.
     """
     nearest_first = cosine.argsort(dim=0, descending=True, stable=True)
     ascending = margin.sort(dim=0).values
@@ -29,10 +29,10 @@ def reorder_margins(margin: Tensor, cosine: Tensor, permutation: PlusPermutation
 
 
 class _ElasticFace(MarginSoftmax):
-    """The draw shared by both forms.
+    """Margin sampling shared by both forms.
 
     Attributes:
-        generator: where margins are drawn from; None, the default, is torch's default generator of the
+        generator: used to draw margins; None, the default, is torch's default generator of the
             embedding's device.
     """
 
@@ -57,8 +57,7 @@ class _ElasticFace(MarginSoftmax):
         self.generator: torch.Generator | None = None
 
     def draw_margins(self, cosine: Tensor) -> Tensor:
-        """E ~ N(m, sigma^2), (N, 1), not clamped; in eval mode m, so that a validation loss is
-        repeatable."""
+        """E ~ N(m, sigma^2), (N, 1), not clamped; in eval mode m, for a reproducible validation loss."""
         if not self.training:
             return torch.full_like(cosine, self.margin)
         noise = torch.randn(cosine.shape, generator=self.generator, dtype=cosine.dtype, device=cosine.device)
@@ -71,7 +70,7 @@ class _ElasticFace(MarginSoftmax):
 class ElasticFaceArc(_ElasticFace):
     """ElasticFace-Arc and -Arc+: psi = cos(theta + E), E ~ N(m, sigma^2) drawn per sample and step.
 
-    As published, psi rises again beyond theta = pi - E. The gradient is finite at the poles.
+    As published, psi increases again beyond theta = pi - E. The gradient is finite at the poles.
 
     Args:
         embedding_size: D, injected.
@@ -108,7 +107,7 @@ class ElasticFaceArc(_ElasticFace):
         self.monotone = monotone
 
     def psi(self, cosine: Tensor) -> Tensor:
-        """cos(theta + m), m drawn anew for each image."""
+        """cos(theta + m), m drawn per image."""
         margin = self.draw_margins(cosine)
         theta = angle(cosine) + margin
         if not self.monotone:
@@ -152,5 +151,5 @@ class ElasticFaceCos(_ElasticFace):
         )
 
     def psi(self, cosine: Tensor) -> Tensor:
-        """cos theta - m, m drawn anew for each image."""
+        """cos theta - m, m drawn per image."""
         return cosine - self.draw_margins(cosine)

@@ -1,12 +1,12 @@
-"""The one frame of all heads: class weights, cosines, and the margin softmax with its members' choices.
+"""The framework shared by all heads: class weights, cosines, and the margin softmax.
 
-A margin-softmax head is five choices (Liu et al., "SphereFace Revived", TPAMI 2023):
+A margin-softmax head makes five choices (Liu et al., "SphereFace Revived", TPAMI 2023):
 
-    psi       what the target's angle becomes              (default cos)
-    eta       what the other classes' angles become        (default cos)
+    psi       function of the target's angle               (default cos)
+    eta       function of the other classes' angles        (default cos)
     rho       the magnitude of the logits                  (a fixed scale, or the norm of the embedding)
     gradient  whether psi and eta act on the gradient too  ("exact") or on the value alone ("detached")
-    weight    how the class weights come to unit norm      (projected in place, or normalised in the graph)
+    weight    how class weights are normalised             (projected in place, or normalised in the graph)
 
     logit_j = rho * (psi(theta_y) if j == y else eta(theta_j))
     loss    = loss_scale * mean over the batch of -log softmax(logit)_y  (+ a regulariser)
@@ -34,22 +34,22 @@ NonNegative = Annotated[float, Ge(0)]
 AngleFactor = Annotated[float, Ge(1)]  # a multiplicative margin; below 1 it would pull classes together
 GradientRule = Literal["detached", "exact"]
 
-MANY_CLASSES = 10_000  # from here on a loss without logits pays
-_MIN_NORM = 1e-8  # an embedding shorter than this has no direction
-_MIN_SINE = 4.47e-3  # sine at cos = 1 - 1e-5, where OpenSphere clamps the cosine before it takes the angle
+MANY_CLASSES = 10_000  # from here on a loss without logits is faster
+_MIN_NORM = 1e-8  # embeddings with a smaller norm have no direction
+_MIN_SINE = 4.47e-3  # sine at cos = 1 - 1e-5, where OpenSphere clamps the cosine before acos
 
 
 class HeadOutput(NamedTuple):
-    """What a head returns.
+    """Output of a head.
 
     Attributes:
-        loss: scalar, `loss_scale` and regularisers included.
+        loss: scalar, including `loss_scale` and regularisers.
         kept: `logits`, or None if the loss was computed without them (`Classifier.keeps_logits`).
-        cosine: (N, C), of embeddings and class weights, without margin, detached: for accuracies and logs.
-        predicted: (N,), the class that the head decides for, where that is not the one of the largest in `cosine`.
-        sampled: whether `logits` and `cosine` hold some of the classes only.
-        decided_among_some: whether `predicted` was chosen among some of the classes only.
-        zeros: int64 scalar, how many embeddings had no direction (`polar`).
+        cosine: (N, C), between embeddings and class weights, without margin, detached: for accuracies and logs.
+        predicted: (N,), the predicted class, if it is not the argmax of `cosine`.
+        sampled: whether `logits` and `cosine` cover only a sample of the classes.
+        decided_among_some: whether `predicted` was chosen among only a sample of the classes.
+        zeros: int64 scalar, number of embeddings without a direction (`polar`).
     """
 
     loss: Tensor
@@ -62,7 +62,7 @@ class HeadOutput(NamedTuple):
 
     @property
     def logits(self) -> Tensor:
-        """(N, C), those that the loss saw, margin included.
+        """(N, C), as used by the loss, including the margin.
 
         Raises:
             RuntimeError: the loss was computed without them.
@@ -72,14 +72,14 @@ class HeadOutput(NamedTuple):
         return self.kept
 
     def accuracy(self, label: Tensor) -> Tensor:
-        """The share of the labels (N,) that the head decides for: a margin is for training, and decides nothing."""
+        """Share of correct predictions for labels (N,), without margin."""
         predicted = self.cosine.argmax(1) if self.predicted is None else self.predicted
         return (predicted == label).float().mean()
 
     def metrics(self, label: Tensor) -> dict[str, Tensor]:
-        """Its name in records: `accuracy`, or `accuracy_sampled` among the classes that were drawn, which is the
-        larger one; `target_cosine`, the mean cosine of an embedding and its own
-        class, where `cosine` holds all classes; `zero_embeddings`, how many had no direction."""
+        """Values to log by name: `accuracy`, or `accuracy_sampled` if over sampled classes only, which is higher;
+        `target_cosine`, the mean cosine of embeddings and their class, if `cosine` covers all classes;
+        `zero_embeddings`, the number without a direction."""
         told = {"accuracy_sampled" if self.decided_among_some else "accuracy": self.accuracy(label)}
         if self.zeros is not None:
             told["zero_embeddings"] = self.zeros
@@ -96,8 +96,8 @@ def straight_through(value: Tensor, source: Tensor) -> Tensor:
 def angle(cosine: Tensor) -> Tensor:
     """The angle acos(cosine) in radians, with a finite gradient everywhere.
 
-    The derivative is -1 / max(sin(theta), 4.47e-3). The value needs no such bound and is not clamped away
-    from the poles, so that functions of the angle are exact at cos = 1 and cos = -1.
+    The derivative is -1 / max(sin(theta), 4.47e-3). The value is not clamped away from the poles, so functions of
+    the angle are exact at cos = 1 and cos = -1.
     """
     value = cosine.detach().clamp(-1.0, 1.0)
     theta = torch.acos(value)
@@ -108,7 +108,7 @@ def angle(cosine: Tensor) -> Tensor:
 
 
 def without_direction(embedding: Tensor) -> Tensor:
-    """How many embeddings (N, D) have a norm below 1e-8, as an int64 scalar."""
+    """Number of embeddings (N, D) with a norm below 1e-8, as an int64 scalar."""
     short: Tensor = torch.linalg.vector_norm(embedding.detach(), dim=1) < _MIN_NORM
     return short.sum()
 
@@ -116,9 +116,8 @@ def without_direction(embedding: Tensor) -> Tensor:
 def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
     """Norm (N, 1) and direction (N, D) of embeddings (N, D).
 
-    An embedding with a norm below 1e-8 has no direction: its direction is zero (so are its cosines) and
-    passes no gradient. Dividing by a small constant instead would hand it a gradient large enough to drown
-    the batch.
+    An embedding with a norm below 1e-8 gets a zero direction (hence zero cosines) and no gradient. Dividing by a small
+    constant instead would yield a gradient that dominates the batch.
     """
     norm = torch.linalg.vector_norm(embedding, dim=1, keepdim=True)
     return norm, embedding / norm.masked_fill(norm < _MIN_NORM, math.inf)
@@ -126,39 +125,38 @@ def polar(embedding: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def project(weight: Tensor) -> None:
-    """Bring class weights (C, D) to unit norm in place, without a copy of them.
+    """Normalise class weights (C, D) in place, without a copy.
 
-    By `data`, so that a pass that was taken before and not yet differentiated is not taken for spoilt: its weights were
-    on the sphere already.
+    Modifies `data`, so that autograd does not invalidate an earlier forward pass without its backward: its weights
+    were already on the sphere.
     """
     weight.data.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min(1e-12))
 
 
 def over_ranks(sums: Tensor) -> Tensor:
-    """The sum of a tensor over the ranks, on each of them; the tensor itself where there is one rank."""
+    """All-reduce (sum) of a tensor; the tensor itself on a single rank."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(sums)
     return sums
 
 
 class Head(nn.Module, ABC):
-    """(embedding, label) -> `HeadOutput`. Owns the class weights, checks its input, shuts autocast out.
+    """(embedding, label) -> `HeadOutput`. Owns the class weights, checks its input, disables autocast.
 
-    Everything is computed in float32 (float64 where embedding or weights are), also under autocast: in
-    half precision angles near 0 have a resolution of 0.03 rad. Labels outside 0..C-1 raise torch's own
-    index error.
+    Computes in float32 (float64 if embedding or weights are), also under autocast: in half precision angles
+    near 0 have a resolution of 0.03 rad. Labels outside 0..C-1 raise torch's index error.
 
     Attributes:
         num_classes: C.
         weight: (C, D), one row per class (`kernel` (D, C) of published ElasticFace headers is its
             transpose). Xavier-normal initialised.
-        loss_scale: factor that the loss carries. Learning rates of heads are comparable only after it.
-        projected: how weights come to unit norm.
+        loss_scale: factor included in the loss; account for it when comparing learning rates of heads.
+        projected: how weights are normalised.
             True (OpenSphere): a training forward pass renormalises `weight` in place, and the gradient
-            reaches it as if it were used as it stands. This is projected gradient descent: every step
-            starts on the unit sphere, so its angle does not shrink as a free norm would grow, and gradient
-            and momentum keep their published radial part. The loss sees exact unit vectors in eval mode
-            too, where `weight` may be one step off the sphere, or an average, and is left alone.
+            is passed to it unchanged. This is projected gradient descent: every step starts on the unit
+            sphere, so its angle does not shrink as a free norm would grow, and gradient and momentum
+            keep their published radial part. The loss uses exact unit vectors in eval mode too, where
+            `weight` may be one step off the sphere, or an average, and is not modified.
             False (ElasticFace, InsightFace): w / |w| is differentiated and the norm is free.
     """
 
@@ -172,10 +170,10 @@ class Head(nn.Module, ABC):
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """Loss and logits of embeddings (N, D), not normalised, with labels (N,) int64.
+        """Loss and logits of unnormalised embeddings (N, D) with labels (N,) int64.
 
         Raises:
-            ValueError: shapes or label type do not fit.
+            ValueError: wrong shapes or label type.
         """
         num_classes, size = self.num_classes, self.weight.shape[1]
         if embedding.ndim != 2 or embedding.shape[1] != size or embedding.shape[0] == 0:
@@ -209,12 +207,12 @@ class Head(nn.Module, ABC):
 
 
 class Classifier(Head):
-    """A head that tells all classes apart by one softmax.
+    """A head with one softmax over all classes.
 
     Attributes:
-        keeps_logits: whether `HeadOutput` holds the logits. Whoever reads none of them sets it to False: from 10,000
-            classes on the loss is then computed without (`kdface.heads.chunks`), in about half of the time and memory.
-            The values are the same up to rounding.
+        keeps_logits: whether `HeadOutput` holds the logits. Set it to False if they are not needed: from 10,000
+            classes on the loss is then computed without them (`kdface.heads.chunks`), in about half the time and
+            memory. The values are equal up to rounding.
     """
 
     keeps_logits: bool = True
@@ -224,9 +222,9 @@ class Classifier(Head):
         """(N, D) in full precision -> (N, C) logits without margin."""
 
     def logits(self, embedding: Tensor) -> Tensor:
-        """(N, D) embeddings, not normalised -> (N, C), without margin; their softmax is the classes' probability.
+        """(N, D) embeddings, not normalised -> (N, C), without margin; their softmax gives class probabilities.
 
-        In float32, or float64 where embedding or weights are, also under autocast.
+        Computed in float32 (float64 if embedding or weights are), also under autocast.
         """
         dtype = torch.promote_types(torch.promote_types(embedding.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(embedding.device.type, enabled=False):
@@ -240,14 +238,14 @@ class Classifier(Head):
         psi: Callable[[Tensor], Tensor],
         eta: Callable[[Tensor], Tensor] = lambda cosine: cosine,
     ) -> HeadOutput:
-        """The cross-entropy of logits rho psi(cos) of the own class and rho eta(cos) of the others.
+        """Cross-entropy with logits rho psi(cos) for the target class and rho eta(cos) for the others.
 
         Args:
             direction: (N, D) of the embeddings, see `polar`.
             label: (N,).
             rho: the magnitude, a number or (N, 1).
-            psi: of the own cosines (N, 1).
-            eta: elementwise, of the others.
+            psi: applied to the target cosines (N, 1).
+            eta: applied elementwise to the others.
         """
         if not self.keeps_logits and self.num_classes >= MANY_CLASSES:
             if self.projected and self.training:
@@ -263,7 +261,7 @@ class Classifier(Head):
 
 
 class MarginSoftmax(Classifier):
-    """The frame of the module's docstring. A member overrides `psi`, `eta` or `regulariser`.
+    """The margin softmax of the module docstring. Subclasses override `psi`, `eta` or `regulariser`.
 
     Args:
         embedding_size: D.
@@ -271,8 +269,7 @@ class MarginSoftmax(Classifier):
         scale: the logits' magnitude rho; None makes it the norm of each embedding.
         gradient: "detached" is characteristic gradient detachment: with f_j the value of psi or eta,
             logit_j = rho * (cos_j + stopgrad(f_j - cos_j)), hence d logit_j / d cos_j = rho. The margin
-            acts
-            through the softmax probabilities alone: no dead zone where f is flat, no blow-up where
+            acts only through the softmax probabilities: no dead zone where f is flat, no blow-up where
             1 / sin(theta) is large. "exact" differentiates psi and eta. rho is differentiated in both.
         loss_scale: factor on the cross-entropy.
     """
@@ -292,11 +289,11 @@ class MarginSoftmax(Classifier):
         self.loss_scale = loss_scale
 
     def psi(self, cosine: Tensor) -> Tensor | None:
-        """psi of the target cosines (N, 1); None stands for the cosine itself."""
+        """psi of the target cosines (N, 1); None means the cosine itself."""
         return None
 
     def eta(self, cosine: Tensor) -> Tensor | None:
-        """eta of all cosines (N, C), the target's being discarded; None stands for the cosine itself."""
+        """eta of all cosines (N, C), the target's being discarded; None means the cosine itself."""
         return None
 
     def regulariser(self, norm: Tensor) -> Tensor | None:
@@ -304,10 +301,10 @@ class MarginSoftmax(Classifier):
         return None
 
     def advance(self) -> None:
-        """Called in each forward pass in training mode, before anything else: schedules count here."""
+        """Called first in each forward pass in training mode: schedules count here."""
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """Cross-entropy of s psi(theta_y) and s eta(theta_j), and the regulariser of the head."""
+        """Cross-entropy of s psi(theta_y) and s eta(theta_j), plus the head's regulariser."""
         if self.training:
             self.advance()
         norm, direction = polar(embedding)

@@ -1,4 +1,4 @@
-"""MagFace: a margin that grows with the norm of the embedding, which so learns to tell quality."""
+"""MagFace: a margin that grows with the embedding norm, which thereby learns to measure quality."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from kdface.signature import checked
 
 
 class MagFace(Classifier):
-    """Margin by norm: psi = cos(theta + m(a)) where cos(theta) > 0, else cos(theta); a = clip(|f|, l_a, u_a).
+    """Margin by norm: psi = cos(theta + m(a)) if cos(theta) > 0, else cos(theta); a = clip(|f|, l_a, u_a).
 
     m(a) = l_m + (u_m - l_m) (a - l_a) / (u_a - l_a), g(a) = a / u_a^2 + 1 / a, and
 
         loss = cross-entropy of (s psi, s cos theta_j) + lambda_g * mean over the batch of g(a)
 
-    Follows Meng et al., "MagFace" (CVPR 2021) as released: the gradient reaches the norm through m and g, and no
-    further beyond [l_a, u_a]; w / |w| is differentiated and the class weights start at unit norm. Here the gradient
+    Follows Meng et al., "MagFace" (CVPR 2021) as released: the gradient reaches the norm through m and g, and is 0
+    outside [l_a, u_a]; w / |w| is differentiated and the class weights are initialised at unit norm. Here the gradient
     is finite at the poles.
 
-    BatchNorm on the embedding ties the norm to about sqrt(D): with D below l_a^2 the range wants to be lower.
+    BatchNorm on the embedding keeps the norm near sqrt(D): lower the range if D is below l_a^2.
 
     Args:
         embedding_size: D, injected.
@@ -42,8 +42,8 @@ class MagFace(Classifier):
         norms: (l_a, u_a), the range of norms.
         margins: (l_m, u_m) in radians, the margins at its ends.
         norm_weight: lambda_g; 35 in the released run, 20 by default in the released code.
-        gradient: "exact" differentiates psi; "detached" puts 1 in the place of d psi / d cos. The gradient of psi
-            with respect to m(a), from which the norm learns, is the true one under both rules.
+        gradient: "exact" differentiates psi; "detached" replaces d psi / d cos by 1. The gradient of psi with respect
+            to m(a), from which the norm learns, is exact under both rules.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
@@ -64,7 +64,7 @@ class MagFace(Classifier):
         if norms[0] >= norms[1] or margins[0] > margins[1]:
             raise ValueError(f"MagFace: norms are {norms} and margins {margins}; each must rise.")
         super().__init__(embedding_size, num_classes)
-        with torch.no_grad():  # as published: a direction each, drawn from the cube
+        with torch.no_grad():  # as published: directions drawn from the cube
             self.weight.uniform_(-1.0, 1.0)
             self.weight.div_(vector_norm(self.weight, dim=1, keepdim=True))
         self.scale = scale
@@ -83,7 +83,7 @@ class MagFace(Classifier):
         return self.scale * (polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """cos(theta + m(a)) with a margin linear in a = clip(|x|), and lambda_g g(a) that rewards long features."""
+        """cos(theta + m(a)) with a margin linear in a = clip(|x|), plus lambda_g g(a), which rewards long features."""
         norm, direction = polar(embedding)
         (low, high), (least, most) = self.norms, self.margins
         length = norm.clamp(low, high)

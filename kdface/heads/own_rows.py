@@ -1,4 +1,4 @@
-"""Class weights of which a rank draws its own rows: the bits are those of drawing them all, the memory is not."""
+"""Initialise only a rank's rows of the class weights, bit-identical to initialising the whole matrix."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_BLOCK = 1 << 20  # numbers that are drawn at once
-_STEP = 16  # torch draws normal numbers in groups of as many, and the last of a matrix anew
+_BLOCK = 1 << 20  # numbers drawn at once
+_STEP = 16  # torch draws normal numbers in groups of 16, and redraws the last 16 of a matrix
 
 
 def rows_of(num_classes: int, rank: int, world: int) -> range:
-    """The classes that a rank keeps."""
+    """The classes on a rank."""
     return range(num_classes * rank // world, num_classes * (rank + 1) // world)
 
 
 class OwnRows(TorchFunctionMode):
-    """Within it, a matrix of `num_classes` rows that `normal_` or `uniform_` fills gets the rows of one rank alone.
+    """Context in which `normal_` and `uniform_` fill only one rank's rows of matrices with `num_classes` rows.
 
-    All are drawn, block by block into one small block, so that the rows and the generator's state after are those of
-    the whole draw. The other rows are never written: fresh memory takes none before it is. What a head does to its
-    weights besides must treat each row by itself; it writes to all of them, and then all take memory.
+    All rows are drawn, block by block into a small buffer, so that the rank's rows and the final generator state equal
+    those of the whole draw. The other rows are never written and thus occupy no physical memory. Any further
+    initialisation by a head must be row-wise; it writes to all rows, which then do occupy memory.
 
     Args:
         num_classes: rows of the matrices.
-        rank, world: whose rows, of how many ranks.
-        block: numbers that are drawn at once.
+        rank, world: the rank and the number of ranks.
+        block: numbers drawn at once.
     """
 
     def __init__(self, num_classes: int, rank: int, world: int, block: int = _BLOCK) -> None:
@@ -37,7 +37,7 @@ class OwnRows(TorchFunctionMode):
         self.block = block
 
     def __torch_function__(self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None) -> Any:
-        """Draw by blocks what is such a matrix; anything else as it is."""
+        """Draw such a matrix in blocks; pass everything else through."""
         given = kwargs or {}
         if func not in (Tensor.normal_, Tensor.uniform_) or not self._is_weights(args[0]):
             return func(*args, **given)
@@ -46,7 +46,7 @@ class OwnRows(TorchFunctionMode):
         scratch, start = whole.new_empty(min(2 * step, self.num_classes), whole.shape[1]), 0
         while start < self.num_classes:
             stop = start + step
-            if self.num_classes - stop < step:  # the end of a matrix is drawn with the block before
+            if self.num_classes - stop < step:  # the end of a matrix is drawn with the previous block
                 stop = self.num_classes
             drawn = func(scratch[: stop - start], *rest, **given)
             first, last = max(start, self.mine.start), min(stop, self.mine.stop)

@@ -1,4 +1,4 @@
-"""Partial FC: class weights divided over the ranks, and a sample of the classes in each step; for very many people."""
+"""Partial FC: class weights sharded over ranks and classes sampled in each step, for very many people."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from kdface.heads.own_rows import rows_of
 
 
 class PartialFC(nn.Module):
-    """A margin-softmax head whose classes are divided over the ranks, and of which a step sees a sample.
+    """A margin-softmax head with its classes sharded over the ranks and sampled in each step.
 
-    Rank r of W keeps the rows C r / W to C (r + 1) / W of the class weights, and nothing else of them. In a step every
-    rank sees the embeddings of all ranks, N together. It takes the classes among its own that the batch shows and,
-    drawn uniformly, others until they are `sample_rate` of its classes, and with z_ij the head's logits
+    Rank r of W keeps only the rows C r / W to C (r + 1) / W of the class weights. In each step every rank gathers the
+    embeddings of all ranks, N in total. It takes those of its classes that occur in the batch, adds uniformly drawn
+    others up to `sample_rate` of its classes, and with z_ij the head's logits
 
         loss = loss_scale * mean over i of (log sum over the taken classes of all ranks of exp z_ij  -  z_i,y_i).
 
-    At sample_rate 1 that is the loss of the head itself on the batch of all ranks, and so are its gradients: those of
-    the class weights are whole on the rank that keeps them, and must be left out of data-parallel averaging
-    (`shard_heads`); those of the embeddings carry the factor W that averaging over the ranks takes away again. In eval
-    mode all classes count. A row that was not drawn has a gradient of zero; weight decay and momentum still move it.
+    At sample_rate 1 loss and gradients equal those of the head itself on the batch of all ranks: gradients of the class
+    weights are complete on their rank and must be excluded from DDP averaging (`shard_heads`); those of the embeddings
+    include the factor W that DDP averaging removes. Eval mode uses all classes. Rows that were not drawn have a
+    gradient of zero; weight decay and momentum still move them.
 
-    The state dict holds the whole matrix, on rank 0, and each rank takes its rows from a whole one: a checkpoint knows
-    nothing of ranks. Calling `state_dict` is a collective operation.
+    The state dict holds the whole matrix, on rank 0, and each rank loads its rows from a whole one, so checkpoints do
+    not depend on the number of ranks. Calling `state_dict` is a collective operation.
 
     An et al., "Partial FC: Training 10 Million Identities on a Single Machine" (ICCV Workshops 2021), and "Killing Two
     Birds with One Stone" (CVPR 2022), where a tenth of the classes trains as well as all of them.
 
     Args:
-        head: a margin softmax with all its classes; its weights become those of this one.
-        sample_rate: share of a rank's classes that a step sees.
+        head: a margin softmax with all its classes; its weights are taken over.
+        sample_rate: share of a rank's classes used in a step.
 
     Attributes:
-        generator: where negatives are drawn from; None is torch's default generator, which the training loop seeds
-            anew in each step.
+        generator: used to draw negatives; None is torch's default generator, which the training loop reseeds in each
+            step.
 
     Raises:
-        ValueError: the head's loss needs more of the class weights than the logits.
+        ValueError: the head's loss is not a function of the logits alone.
     """
 
     def __init__(self, head: MarginSoftmax, sample_rate: Annotated[float, Gt(0), Le(1)] = 0.1) -> None:
@@ -61,8 +61,8 @@ class PartialFC(nn.Module):
         self.head = head
 
     def shard(self, rank: int, world: int) -> None:
-        """Keep the rows of one rank of `world`. Called once, on the whole head, before there is an optimiser; rows of
-        other ranks need not have been drawn (`kdface.heads.own_rows`)."""
+        """Keep the rows of one rank of `world`. Call it once, on the whole head, before creating the optimiser; rows of
+        other ranks need not be initialised (`kdface.heads.own_rows`)."""
         if self.world != 1:
             raise ValueError("PartialFC: the classes are divided over ranks already")
         if world > self.num_classes:
@@ -71,7 +71,7 @@ class PartialFC(nn.Module):
         self.weight = nn.Parameter(self.own(self.weight.detach()))
 
     def rows(self, rank: int) -> range:
-        """The classes that a rank keeps."""
+        """The classes on a rank."""
         return rows_of(self.num_classes, rank, self.world)
 
     def own(self, whole: Tensor) -> Tensor:
@@ -81,25 +81,25 @@ class PartialFC(nn.Module):
 
     @torch.no_grad()
     def whole(self, part: Tensor) -> Tensor:
-        """This rank's rows -> (C, ...) in rank 0's main memory; other ranks get their part back. All must call it."""
+        """This rank's rows -> (C, ...) in rank 0's main memory; other ranks get their part back. Collective."""
         if self.world == 1:
             return part
         parts: list[Tensor] = []
-        for rank in range(self.world):  # one after the other: a device need not have room for all
+        for rank in range(self.world):  # sequentially: a device may not have room for all
             sent = part if rank == self.rank else part.new_empty(len(self.rows(rank)), *part.shape[1:])
             torch.distributed.broadcast(sent.contiguous(), rank)
             parts += [sent.cpu()] if self.rank == 0 else []
         return torch.cat(parts) if self.rank == 0 else part
 
     def forward(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """Loss of embeddings (n, D) of this rank, not normalised, with labels (n,) int64 among all classes.
+        """Loss of this rank's unnormalised embeddings (n, D) with labels (n,) int64 among all classes.
 
-        `logits` and `cosine` are (N, S), of the batch of all ranks and the classes that this rank took; `predicted` is
-        (n,).
+        `logits` and `cosine` are (N, S), over the batch of all ranks and the classes taken on this rank; `predicted`
+        is (n,).
 
         Raises:
-            ValueError: shapes or label type do not fit.
-            IndexError: a label is not a class.
+            ValueError: wrong shapes or label type.
+            IndexError: a label is out of range.
         """
         if embedding.ndim != 2 or embedding.shape[1] != self.embedding_size or len(embedding) == 0:
             raise ValueError(
@@ -132,7 +132,7 @@ class PartialFC(nn.Module):
         logits = logits * (norm if head.scale is None else head.scale)
         loss = head.loss_scale * self._cross_entropy(logits, row, column)
         extra = head.regulariser(norm)
-        if extra is not None:  # every rank computes all of it, and the ranks' gradients are summed
+        if extra is not None:  # every rank computes it in full, and the ranks' gradients are summed
             loss = loss + straight_through(extra, extra / self.world)
         start = sum(counts[: self.rank])
         nearest = self._nearest(cosine.detach(), taken + first)[start : start + len(label)]
@@ -141,14 +141,14 @@ class PartialFC(nn.Module):
         return HeadOutput(loss, logits, cosine.detach(), nearest, zeros, sampled=True, decided_among_some=some)
 
     def _taken(self, positive: Tensor) -> Tensor:
-        """The rows of this rank that a step sees, rising: those of `positive`, and as many others as it takes."""
+        """This rank's rows for a step, ascending: those of `positive`, filled up with sampled others."""
         size = len(self.weight)
         if not self.training or self.sample_rate == 1:
             return torch.arange(size, device=positive.device)
         known = torch.unique(positive)
         wanted = max(len(known), round(self.sample_rate * size), 1)
         draw = torch.rand(size, generator=self.generator, device=positive.device)
-        draw[known] = 2.0  # before all that are drawn
+        draw[known] = 2.0  # ranks above all random draws
         return draw.topk(wanted).indices.sort().values
 
     def _unit_weight(self, taken: Tensor, dtype: torch.dtype) -> Tensor:
@@ -162,7 +162,7 @@ class PartialFC(nn.Module):
         return straight_through(unit, weight)
 
     def _cross_entropy(self, logits: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Mean over all rows of log sum exp over the classes of all ranks, less the target's logit."""
+        """Mean over all rows of log sum exp over the classes of all ranks, minus the target logit."""
         top = logits.detach().amax(1)
         if self.world > 1:
             torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
@@ -173,7 +173,7 @@ class PartialFC(nn.Module):
         return (sums[0].log() - sums[1]).mean()
 
     def _nearest(self, cosine: Tensor, classes: Tensor) -> Tensor:
-        """(N,) the class of the largest cosine among those that the ranks took."""
+        """(N,) the class with the largest cosine among those taken on all ranks."""
         best = cosine.max(1)
         if self.world == 1:
             return classes[best.indices]
@@ -185,7 +185,7 @@ class PartialFC(nn.Module):
         return torch.stack(all_names).gather(0, torch.stack(all_values).argmax(0, keepdim=True))[0]
 
     def _counts(self, count: int, device: torch.device) -> list[int]:
-        """Rows of each rank."""
+        """Number of rows on each rank."""
         if self.world == 1:
             return [count]
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.world)]
@@ -193,7 +193,7 @@ class PartialFC(nn.Module):
         return [int(count) for count in counts]
 
     def _gathered(self, rows: Tensor, counts: list[int]) -> Tensor:
-        """(n, ...) of each rank -> (N, ...), rank after rank."""
+        """Gather (n, ...) from each rank -> (N, ...), in rank order."""
         if self.world == 1:
             return rows
         found: Tensor = _Gather.apply(rows, counts, self.rank)  # type: ignore[no-untyped-call]
@@ -224,7 +224,7 @@ class PartialFC(nn.Module):
 
 
 def shard_heads(module: nn.Module, rank: int, world: int) -> list[PartialFC]:
-    """Divide the class weights in a module over the ranks, and have data-parallel training leave them alone."""
+    """Shard the class weights in a module over the ranks and exclude them from DDP."""
     heads = {name: child for name, child in module.named_modules() if isinstance(child, PartialFC)}
     for head in heads.values():
         head.shard(rank, world)
@@ -236,8 +236,8 @@ def shard_heads(module: nn.Module, rank: int, world: int) -> list[PartialFC]:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all ranks. Each rank's gradient is that of its part of one loss: their sum is the gradient of the loss,
-    and the factor W is what averaging over the ranks takes away again."""
+    """Gather rows from all ranks. Each rank's gradient is that of its part of the loss: their sum is the gradient of
+    the loss, times the factor W that DDP averaging removes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int], rank: int) -> Tensor:
@@ -258,7 +258,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the ranks, which all compute the same loss from it: each part's gradient is that of the sum."""
+    """Sum over the ranks, which all compute the same loss from it: each part gets the gradient of the sum."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Margin schedules: pure functions of a step count, and the frame with that count in its state."""
+"""Margin schedules: pure functions of the step, and a margin softmax that keeps the step in its state."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ class ScheduledMarginSoftmax(MarginSoftmax):
     """`MarginSoftmax` with a schedule.
 
     Attributes:
-        iteration: int64 scalar, the training step that the schedule stands at; the first is 1, as the published
-            codes count. By itself the head counts its forward passes in training mode, which are the steps of a plain
-            loop; whoever takes several passes a step (gradient accumulation) says the step: `stand_at`.
-            A buffer of the state_dict: a resumed run goes on where it stopped. Eval mode leaves it.
+        iteration: int64 scalar, the schedule's training step, counted from 1 as in the published code. By default the
+            head counts its forward passes in training mode; with several passes per step (gradient accumulation) set
+            the step with `stand_at`. Saved in the state_dict, so schedules resume. Not updated in eval mode.
     """
 
     iteration: Tensor
@@ -52,7 +51,7 @@ class ScheduledMarginSoftmax(MarginSoftmax):
         self._counts = True
 
     def stand_at(self, step: int) -> None:
-        """Hold the schedule at a training step, from 1 on, until the next call: forward passes no longer count."""
+        """Set the schedule to a training step (from 1) until the next call; forward passes no longer count."""
         self._counts = False
         self.iteration.fill_(step)
 

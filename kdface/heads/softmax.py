@@ -27,14 +27,14 @@ from kdface.signature import checked
 class Softmax(Classifier):
     """Linear classifier: logit_j = w_j . x + b_j, loss = cross-entropy. Nothing is normalised.
 
-    It decides for the largest logit, to which norms and biases count.
+    Predicts the class with the largest logit, which depends on norms and biases.
 
     Args:
         embedding_size: D, injected.
         num_classes: C, injected.
-        bias: learn b (C,), zero at first. OpenSphere's first branch has it, its main branch has not.
-        init_std: start w at N(0, init_std^2) and b at U(-1/sqrt(D), 1/sqrt(D)), torch's own; CKD's official code has
-            0.01. None: Xavier and zero.
+        bias: learn b (C,), initially zero. OpenSphere's first branch has a bias, its main branch does not.
+        init_std: initialise w from N(0, init_std^2) and b from U(-1/sqrt(D), 1/sqrt(D)), torch's default; CKD's
+            official code uses 0.01. None: Xavier and zero.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {
@@ -67,7 +67,7 @@ class Softmax(Classifier):
         return HeadOutput(cross_entropy(logits, label), logits, cosine, logits.detach().argmax(1))
 
     def plain_logits(self, embedding: Tensor) -> Tensor:
-        """w_j . x + b_j, (N, C): there is no margin."""
+        """w_j . x + b_j, (N, C)."""
         product = embedding @ self.weight.to(embedding.dtype).T
         return product if self.bias is None else product + self.bias.to(embedding.dtype)
 
@@ -75,7 +75,7 @@ class Softmax(Classifier):
 class NormFace(MarginSoftmax):
     """Normalised softmax: logit_j = s cos(theta_j).
 
-    Follows Wang et al., "NormFace" (ACM MM 2017), without its trained scale; the same head is CocoLoss
+    Follows Wang et al., "NormFace" (ACM MM 2017), without its trained scale; identical to CocoLoss
     (Liu et al., 2017).
 
     Args:
@@ -129,8 +129,8 @@ class CosFace(MarginSoftmax):
 class ArcFace(MarginSoftmax):
     """Additive angular margin: psi = cos(min(theta + m, pi)).
 
-    Follows Deng et al., "ArcFace" (CVPR 2019), as OpenSphere codes it: flat at -1 beyond theta = pi - m,
-    gradient detached.
+    Follows Deng et al., "ArcFace" (CVPR 2019), as implemented in OpenSphere: flat at -1 beyond
+    theta = pi - m, gradient detached.
 
     Args:
         embedding_size: D, injected.

@@ -27,7 +27,7 @@ from kdface.signature import checked
 
 
 def monotone_cosine(theta: Tensor) -> Tensor:
-    """cos extended past pi so that it keeps falling: (-1)^k cos(theta) - 2k with k = floor(theta / pi).
+    """cos extended monotonically past pi: (-1)^k cos(theta) - 2k with k = floor(theta / pi).
 
     psi_0(theta) = monotone_cosine(m theta) is the target function of SphereFace (CVPR 2017), for any real
     m >= 1.
@@ -70,9 +70,9 @@ class SphereFace(MarginSoftmax):
 class SphereFacePlus(SphereFace):
     """SphereFace plus the hyperspherical energy of the classes: loss + energy_weight * mean of angle^-2.
 
-    The mean runs over unordered pairs of the distinct classes present in the batch; a batch of a single
-    class has energy 0. Angles below 0.0045 rad count as 0.0045 rad. Follows Liu et al., "Learning towards
-    Minimum Hyperspherical Energy" (NeurIPS 2018), as OpenSphere codes it.
+    The mean is over unordered pairs of distinct classes in the batch; a batch of a single class has
+    energy 0. Angles are at least 0.0045 rad. Follows Liu et al., "Learning towards Minimum Hyperspherical
+    Energy" (NeurIPS 2018), as implemented in OpenSphere.
 
     Args:
         embedding_size: D, injected.
@@ -98,13 +98,13 @@ class SphereFacePlus(SphereFace):
         self.energy_weight = energy_weight
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """SphereFace's, and the energy."""
+        """SphereFace's loss plus the energy."""
         out = super().classify(embedding, label)
         return out._replace(loss=out.loss + self.energy_weight * self.energy(label))
 
     def energy(self, label: Tensor) -> Tensor:
-        """The mean of angle^-2 of the classes of labels (N,), a scalar."""
-        # Masks instead of torch.unique: sizes that depend on the data would break a compiled graph.
+        """Mean angle^-2 between the classes of labels (N,), a scalar."""
+        # Masks instead of torch.unique: data-dependent shapes would break a compiled graph.
         first = ~(label[:, None] == label).tril(-1).any(1)
         pairs = (first[:, None] & first).triu(1)
         drawn = self.weight[label]
@@ -116,10 +116,10 @@ class SphereFacePlus(SphereFace):
 class SphereFace2017(ScheduledMarginSoftmax):
     """The first SphereFace: psi = (lambda cos(theta) + psi_0(theta)) / (1 + lambda), rho = |x|.
 
-    psi_0 is that of `SphereFace`; lambda(it) = max(lambda_min, base (1 + gamma it)^-power) is annealed over
+    psi_0 is psi of `SphereFace`; lambda(it) = max(lambda_min, base (1 + gamma it)^-power) is annealed over
     the training steps `it` (`ScheduledMarginSoftmax`). Follows Liu et al., "SphereFace" (CVPR 2017), with
     the defaults of the SphereFace-20 prototxt. Its Caffe layer rescales the gradient of psi by a heuristic
-    factor; here it is the true one, or the detached one.
+    factor; here the gradient is exact or detached.
 
     Args:
         embedding_size: D, injected.
@@ -149,7 +149,7 @@ class SphereFace2017(ScheduledMarginSoftmax):
         self.annealing = (lambda_base, lambda_gamma, lambda_power, lambda_min)
 
     def psi(self, cosine: Tensor) -> Tensor:
-        """(lambda cos theta + psi_SphereFace) / (1 + lambda), lambda falling with the iterations."""
+        """(lambda cos theta + psi_SphereFace) / (1 + lambda), lambda decreasing with the iterations."""
         mix = annealed_lambda(self.iteration.to(cosine.dtype), *self.annealing)
         return (mix * cosine + monotone_cosine(self.margin * angle(cosine))) / (1.0 + mix)
 
@@ -157,9 +157,9 @@ class SphereFace2017(ScheduledMarginSoftmax):
 class GASoftmax(MarginSoftmax):
     """Generalised angular softmax, linear in the angle: psi = 1 - (2/pi) m theta, eta = 1 - (2/pi) theta.
 
-    Follows Liu et al., "Deep Hyperspherical Learning" (NeurIPS 2017). OpenSphere's head puts m in the
-    value but, by an aliased tensor, not in the gradient, and clips the gradient norm at 5; with "exact"
-    the margin is in both.
+    Follows Liu et al., "Deep Hyperspherical Learning" (NeurIPS 2017). In OpenSphere's head m affects the
+    value but, due to an aliased tensor, not the gradient, and the gradient norm is clipped at 5; with
+    "exact" the margin affects both.
 
     Args:
         embedding_size: D, injected.
@@ -190,6 +190,6 @@ class GASoftmax(MarginSoftmax):
         return 1.0 - 2.0 / math.pi * angle(cosine)
 
     def plain_logits(self, embedding: Tensor) -> Tensor:
-        """s (1 - (2/pi) theta_j) for all classes, (N, C): linear in the angle without margin too."""
+        """s (1 - (2/pi) theta_j) for all classes, (N, C): linear in the angle, without margin."""
         assert self.scale is not None
         return self.scale * self.eta(polar(embedding)[1] @ self.unit_weight(embedding.dtype).T)

@@ -36,9 +36,9 @@ class SphereFace2(Head):
 
         loss = (lw / r) * mean over the batch of sum_j weight_j * BCE(logit_j, 1[j == y])
 
-    with weight alpha for the target and 1 - alpha for the others (the same as OpenSphere's lw C / r times
-    the mean over N x C). b starts where the loss of embeddings orthogonal to all class weights is least:
-    `initial_bias`.
+    with weight alpha for the target and 1 - alpha for the others (equal to OpenSphere's lw C / r times
+    the mean over N x C). b is initialised to minimise the loss of embeddings orthogonal to all class
+    weights: `initial_bias`.
 
     Args:
         embedding_size: D, injected.
@@ -87,7 +87,7 @@ class SphereFace2(Head):
         """b = ln(2z) - a_i - ln(1 - z + sqrt((1 - z)^2 + 4 z e^(a_y - a_i))).
 
         z = alpha / ((1 - alpha) (C - 1)); a_y and a_i are the target's and the others' logits at
-        theta = pi / 2, less b.
+        theta = pi / 2, minus b.
         """
         orthogonal = torch.zeros(1, 2, dtype=torch.float64, device="cpu")
         a_y, a_i = map(float, self.logits_without_bias(orthogonal, torch.tensor([[0]], device="cpu"))[0])
@@ -95,11 +95,11 @@ class SphereFace2(Head):
         root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(a_y - a_i))
         if z < 1.0:
             return math.log(2.0 * z) - a_i - math.log(1.0 - z + root)
-        # So few classes that 1 - z + root cancels: the same number from the conjugate.
+        # With few classes 1 - z + root cancels: use the conjugate.
         return math.log((z - 1.0 + root) / 2.0) - a_y
 
     def logits_without_bias(self, cosine: Tensor, target: Tensor) -> Tensor:
-        """r g of the cosines (N, C), margin included; `target` (N, 1) holds the labels."""
+        """r g of the cosines (N, C), including the margin; `target` (N, 1) holds the labels."""
         own = cosine.gather(1, target)
         if self.margin_type == "A":
             cosine = cosine.scatter(1, target, torch.cos((angle(own) + self.margin).clamp_max(math.pi)))
@@ -112,7 +112,7 @@ class SphereFace2(Head):
         return self.scale * similarity
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """One binary logistic loss for each class, weighed lambda for the own class and 1 - lambda for others."""
+        """One binary logistic loss per class, weighted alpha for the target class and 1 - alpha for the others."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         target = label[:, None]
         if self.gradient == "exact":

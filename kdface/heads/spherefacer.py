@@ -16,8 +16,8 @@ from kdface.signature import checked
 
 FeatureNorm = Literal["none", "hard", "soft"]
 
-# (s, lw) as published for each regime: OpenSphere's one configuration (hard) and the defaults of its classes. The
-# regime "none" has no s: the value stands for nothing there.
+# (s, lw) as published for each regime: OpenSphere's only configuration (hard) and the defaults of its classes. The
+# regime "none" ignores s.
 PUBLISHED: dict[FeatureNorm, tuple[float, float]] = {"none": (60.0, 1.0), "hard": (60.0, 50.0), "soft": (30.0, 50.0)}
 
 
@@ -36,8 +36,8 @@ class SphereFaceR(ScheduledMarginSoftmax):
         hard (HFN)    s    (lw / s) CE                           lw / s
         soft (SFN)    |x|  (lw / s) CE + t mean penalty(|x|, s)  lw / s
 
-    Follows Liu et al., "SphereFace Revived" (TPAMI 2023), as OpenSphere codes it. The defaults are those of
-    the only published configuration (HFN, v2, s = 60, m = 1.4, lw = 50), s and lw those of each regime; OpenSphere's
+    Follows Liu et al., "SphereFace Revived" (TPAMI 2023), as implemented in OpenSphere. The defaults are those of
+    the only published configuration (HFN, v2, s = 60, m = 1.4, lw = 50), with s and lw per regime; OpenSphere's
     authors call their NFN and SFN code not fully tested.
 
     Args:
@@ -45,11 +45,11 @@ class SphereFaceR(ScheduledMarginSoftmax):
         num_classes: C, injected.
         form: the margin's form, as above.
         feature_norm: the regime, as above.
-        scale: s: the logits' scale (hard), or the norm that features are drawn to (soft). Without effect
+        scale: s: the logits' scale (hard), or the norm that features are pulled towards (soft). Ignored
             for "none". None: as published, 60 (hard) or 30 (soft).
         margin: m >= 1, the final margin.
-        margin_steps: the margin rises from 1 to `margin` in equal parts, one after each of these training
-            steps (`stepped_margin`); empty: it is `margin` from the start.
+        margin_steps: the margin rises from 1 to `margin` in equal increments, one after each of these
+            training steps (`stepped_margin`); empty: constant.
         loss_weight: lw. None: as published, 50 (hard, soft) or 1 (none).
         penalty: for "soft": "l1", ||x| - s|, as in OpenSphere, or "squared", (|x| - s)^2.
         penalty_weight: t. Only "soft" uses it.
@@ -90,7 +90,7 @@ class SphereFaceR(ScheduledMarginSoftmax):
         self.penalty_weight = penalty_weight
 
     def psi(self, cosine: Tensor) -> Tensor | None:
-        """v0: monotone cos(m theta); v1: cos(min(m theta, pi)); None for v2, which moves the others."""
+        """v0: monotone cos(m theta); v1: cos(min(m theta, pi)); None for v2, which changes the others."""
         if self.form == "v2":
             return None
         theta = self._current_margin(cosine) * angle(cosine)
@@ -103,8 +103,7 @@ class SphereFaceR(ScheduledMarginSoftmax):
         return torch.cos(angle(cosine) / self._current_margin(cosine))
 
     def regulariser(self, norm: Tensor) -> Tensor | None:
-        """Soft feature normalisation: weight * mean | |x| - t | (l1) or its square; None if the norm is hard or
-        free."""
+        """Soft feature normalisation: t * mean | |x| - s | (l1) or its square; None for hard or none."""
         if self.feature_norm != "soft":
             return None
         gap = norm - self.target_norm

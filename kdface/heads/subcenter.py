@@ -1,4 +1,4 @@
-"""Sub-centre ArcFace: several centres a class, so that noisy images gather at one apart from the rest."""
+"""Sub-centre ArcFace: several centres per class, so that noisy images gather at a separate one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kdface.signature import checked
 class SubCenterArcFace(ArcFace):
     """ArcFace on the nearest of K centres of each class: cos(theta_j) = max over k of cos(x, w_jk).
 
-    The gradient reaches the nearest centre alone. As released, w / |w| is differentiated and the weights start at
-    N(0, 0.01^2).
+    Only the nearest centre gets a gradient. As released, w / |w| is differentiated and the weights are initialised
+    from N(0, 0.01^2).
 
-    Follows Deng et al., "Sub-center ArcFace" (ECCV 2020), equation 4. Its third step, which leaves out images far from
-    their class's dominant centre and trains once more with K = 1, is a matter of the dataset.
+    Follows Deng et al., "Sub-center ArcFace" (ECCV 2020), equation 4. Its third step, which drops images far from their
+    class's dominant centre and retrains with K = 1, is left to the dataset.
 
     Args:
         embedding_size: D, injected.
         num_classes: C, injected.
-        centers: K; 3 in the paper. With 1 it is ArcFace.
+        centers: K; 3 in the paper. 1 is ArcFace.
         scale: s.
         margin: m in radians.
         gradient: see `MarginSoftmax`.
@@ -53,7 +53,7 @@ class SubCenterArcFace(ArcFace):
         nn.init.normal_(self.weight, std=0.01)
 
     def nearest(self, embedding: Tensor) -> Tensor:
-        """(N, D) in full precision -> (N, C) cosines with the nearest centre of each class."""
+        """(N, D) in full precision -> (N, C) cosines to the nearest centre of each class."""
         cosine = polar(embedding)[1] @ self.unit_weight(embedding.dtype).T
         return cosine.view(len(cosine), self.num_classes, self.centers).max(2).values
 
@@ -63,7 +63,7 @@ class SubCenterArcFace(ArcFace):
         return self.scale * self.nearest(embedding)
 
     def classify(self, embedding: Tensor, label: Tensor) -> HeadOutput:
-        """ArcFace on the cosine of the nearest of K centres of each class."""
+        """ArcFace on the cosine to the nearest of K centres of each class."""
         assert self.scale is not None
         cosine = self.nearest(embedding)
         target = label[:, None]

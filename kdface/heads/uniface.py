@@ -1,4 +1,4 @@
-"""UniFace: a unified cross-entropy, with one threshold that all positive and all negative pairs share."""
+"""UniFace: a unified cross-entropy, with one threshold shared by all positive and negative pairs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class UniFace(Head):
         loss = mean over the batch of [ log(1 + exp(-z_y)) + lambda * sum over j != y of log(1 + exp(z_j)) ],
         z_y = s (cos(theta_y) - m) - b,   z_j = s cos(theta_j) - b
 
-    with one learned b for all classes, which separates all positive from all negative pairs: a threshold of
-    verification, b / s. It starts at ln(10 C). As released, w / |w| is differentiated. The released code also clips z
-    to +-s, which is out of reach of either term's value in float32. It decides for the largest cosine.
+    with one learned b for all classes, which separates positive from negative pairs: b / s is a verification threshold.
+    b is initialised to ln(10 C). As released, w / |w| is differentiated. The released code also clips z to +-s, which
+    does not change either term's value in float32. Predicts the class with the largest cosine.
 
     Follows Zhou et al., "UniFace: Unified Cross-Entropy Loss for Deep Face Recognition" (ICCV 2023), and its released
-    code; its sampling of negatives is not built.
+    code; its sampling of negatives is not implemented.
 
     Args:
         embedding_size: D, injected.

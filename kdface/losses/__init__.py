@@ -1,4 +1,4 @@
-"""Losses: pure functions on tensors, and the miners that choose what the triplet loss compares."""
+"""Losses: pure functions on tensors, and the miners that select triplets."""
 
 from kdface.losses.anchor_miners import BatchHard, DistanceWeighted, EasyPositive
 from kdface.losses.distillation import cosine_consistency, embedding_mse, tempered_kl

@@ -1,4 +1,4 @@
-"""Which triplets of a batch the loss sees: one triplet for each anchor, and sampling by distance."""
+"""Triplet miners: one triplet per anchor, and sampling by distance."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def one_per_anchor(
     positive: Literal["hardest", "easiest"],
     negative: Literal["hardest", "semi_hard"],
 ) -> Triplets:
-    """One triplet for each anchor that has what is asked for; of equally distant images the lowest row is taken.
+    """One triplet for each anchor with such a positive and negative; ties go to the lowest row.
 
     Args:
         distances: (N, N) squared distances.
         labels: (N,).
         positive: the farthest image of the anchor's person ("hardest"), or the nearest ("easiest").
-        negative: the nearest image of another person ("hardest"), or the nearest that is farther than the chosen
-            positive ("semi_hard"; no upper bound by a margin).
+        negative: the nearest image of another person ("hardest"), or the nearest that is farther than the selected
+            positive ("semi_hard"; without an upper bound by the margin).
     """
     same = same_person(labels)
     own = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -55,7 +55,7 @@ class EasyPositive:
 
     Args:
         negative: "semi_hard", the nearest negative farther than that positive (the paper's EPSHN), or "hardest", the
-            nearest negative (EPHN). An anchor without one is left out.
+            nearest negative (EPHN). Anchors without one are skipped.
     """
 
     negative: Literal["semi_hard", "hardest"] = "semi_hard"
@@ -67,17 +67,17 @@ class EasyPositive:
 
 @dataclass(frozen=True)
 class DistanceWeighted:
-    """One negative of each ordered pair, drawn against the density of distances on the sphere.
+    """One negative per ordered pair, sampled inversely to the density of distances on the sphere.
 
-    With d the unsquared distance of anchor and negative, points spread evenly over the unit sphere of R^n have the
-    density q(d) ~ d^(n - 2) (1 - d^2 / 4)^((n - 3) / 2), and a negative is drawn with probability proportional to
-    1 / q(max(d, cutoff)), or 0 from `nonzero_loss_cutoff` on. Pairs whose anchor has no negative nearer than that are
-    left out. Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017.
+    With d the unsquared distance of anchor and negative, points uniform on the unit sphere of R^n have the density
+    q(d) ~ d^(n - 2) (1 - d^2 / 4)^((n - 3) / 2). A negative is drawn with probability proportional to
+    1 / q(max(d, cutoff)), or 0 from `nonzero_loss_cutoff` on. Pairs whose anchor has no closer negative are skipped.
+    Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017.
 
     Args:
-        embedding_size: n; the framework gives it to a method's miner.
-        cutoff: distances below it are weighted as if at it, which bounds the weight of the nearest negatives.
-        nonzero_loss_cutoff: distance beyond which a negative is taken to have no loss.
+        embedding_size: n, injected into a method's miner.
+        cutoff: smaller distances are weighted as this one, which bounds the weight of the nearest negatives.
+        nonzero_loss_cutoff: distance beyond which negatives are assumed to have no loss.
     """
 
     embedding_size: Annotated[int, Ge(2)]
@@ -92,15 +92,13 @@ class DistanceWeighted:
         if len(pairs.anchor) == 0:
             return Triplets(pairs.anchor, pairs.positive, pairs.anchor)
         slot = pairs.slot()
-        drawable = torch.where(
-            weight.any(dim=1, keepdim=True), weight, 1.0
-        )  # rows of zeros are drawn from and not used
+        drawable = torch.where(weight.any(dim=1, keepdim=True), weight, 1.0)  # draws from all-zero rows are discarded
         # On the CPU, so that every device mines the same triplets.
         drawn = torch.multinomial(drawable.cpu(), int(slot.max()) + 1, replacement=True, generator=generator)
         return Triplets(pairs.anchor, pairs.positive, drawn.to(labels.device)[pairs.anchor, slot])
 
     def weights(self, distances: Tensor, labels: Tensor) -> Tensor:
-        """(N, N) float64: what each anchor's negatives are drawn in proportion to, the largest of a row being 1."""
+        """(N, N) float64 sampling weights of each anchor's negatives, with a maximum of 1 per row."""
         squared = distances.double()
         eligible = ~same_person(labels) & (squared < self.nonzero_loss_cutoff**2)
         bounded = squared.clamp_min(self.cutoff**2).masked_fill(~eligible, 1.0)

@@ -1,7 +1,7 @@
-"""What a student's predictions or embeddings lack of its teacher's. Nothing here detaches: the caller decides.
+"""Distillation losses on predictions and embeddings. None of them detaches the teacher; that is up to the caller.
 
-A term of a method is one of these, weighted beside the head's loss. Knowledge distillation (Hinton et al. 2015) is
-cross-entropy plus `tempered_kl` of the logits.
+Methods add them to the head's loss as weighted terms. Knowledge distillation (Hinton et al. 2015) is cross-entropy plus
+`tempered_kl` of the logits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Temperature = Annotated[float, Gt(0)]
 def tempered_kl(student: Tensor, teacher: Tensor, temperature: Temperature) -> Tensor:
     """t^2 / N sum_n KL(softmax(teacher_n / t) || softmax(student_n / t)): two (N, C) logits -> scalar.
 
-    The soft part of Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The gradient in the
-    student's logits is t (softmax(student / t) - softmax(teacher / t)) / N; the factor t^2 makes up for the 1 / t^2 by
-    which it would otherwise shrink. Computed in float32 at least.
+    The soft-target term of Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The gradient
+    with respect to the student's logits is t (softmax(student / t) - softmax(teacher / t)) / N; the factor t^2
+    compensates for the 1 / t^2 by which it would otherwise shrink. Computed at least in float32.
 
-    PyTorch's `kl_div` divides by N C by default: code that leaves it so is C times weaker.
+    PyTorch's `kl_div` divides by N C by default: code that keeps this default is C times weaker.
 
     Args:
         student, teacher: (N, C) logits. The gradient flows into both; detach the teacher's to stop it.
@@ -35,7 +35,7 @@ def tempered_kl(student: Tensor, teacher: Tensor, temperature: Temperature) -> T
     """
     alike(student, teacher)
     if not temperature > 0:
-        raise ValueError(f"a temperature is over 0, got {temperature}")
+        raise ValueError(f"temperature must be positive, got {temperature}")
     student, teacher = exact(student, teacher)
     learned = F.log_softmax(student / temperature, dim=1)
     wanted = F.log_softmax(teacher / temperature, dim=1)
@@ -45,8 +45,8 @@ def tempered_kl(student: Tensor, teacher: Tensor, temperature: Temperature) -> T
 def embedding_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """1 / (N D) sum_n ||s_n / |s_n| - t_n / |t_n| ||^2 of (N, D) embeddings -> scalar.
 
-    The template-level distillation of MaskInv (Huber et al. 2021). It is (2 / D) mean(1 - cos), so that its range is
-    [0, 4 / D] and its strength falls as embeddings grow: a weight belongs to one D.
+    The template-level distillation of MaskInv (Huber et al. 2021). Equals (2 / D) mean(1 - cos), so its range is
+    [0, 4 / D] and its strength decreases with the embedding size: retune the weight if D changes.
     """
     return cosine_consistency(student, teacher) * (2 / student.shape[1])
 
@@ -54,8 +54,8 @@ def embedding_mse(student: Tensor, teacher: Tensor) -> Tensor:
 def cosine_consistency(student: Tensor, teacher: Tensor) -> Tensor:
     """1 / N sum_n (1 - cos(s_n, t_n)) of (N, D) embeddings -> scalar in [0, 2].
 
-    The embedding term of AI-KD. Computed as half the squared distance of the unit vectors, which stays exact where the
-    cosine rounds to 1. An embedding of zeros has no direction and counts as the zero vector, with a gradient of 0.
+    The embedding term of AI-KD. Computed as half the squared distance of the unit vectors, which stays exact when the
+    cosine rounds to 1. All-zero embeddings stay zero and get a gradient of 0.
     """
     alike(student, teacher)
     student, teacher = exact(student, teacher)

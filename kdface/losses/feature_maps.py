@@ -1,7 +1,7 @@
-"""What a student's feature maps lack of its teacher's: attention transfer, FitNets' hint, variational information.
+"""Distillation losses on feature maps: attention transfer, FitNets' hint, variational information.
 
-Maps are (N, C, H, W); (N, C) vectors are maps of one pixel. Where heights or widths differ, the larger is brought to
-the smaller by adaptive average pooling, as widely used comparison code does; the papers only pair equal sizes.
+Maps are (N, C, H, W); (N, C) vectors are maps of one pixel. If heights or widths differ, the larger is reduced to the
+smaller by adaptive average pooling, as in widely used comparison code; the papers only pair equal sizes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def attention_transfer(student: Tensor, teacher: Tensor, p: Annotated[float, Ge(
 
     1 / (N H W) sum_n ||Q^s_n / |Q^s_n| - Q^t_n / |Q^t_n| ||^2, Q_n the map sum_c |a_nc|^p as a vector (Zagoruyko,
     Komodakis, "Paying More Attention to Attention", ICLR 2017, equation 2). The paper writes the norm without the
-    square, times beta / 2 with beta = 1000 / (N H W); the square and the mean are those of the authors' code, which
-    other code follows. A map of zeros has no direction and counts as zero.
+    square, times beta / 2 with beta = 1000 / (N H W); the square and the mean follow the authors' code, as other code
+    does. All-zero maps stay zero.
 
     Raises:
-        ValueError: the maps are not of one batch.
+        ValueError: the maps differ in batch size.
     """
     one_batch(student, teacher, 1)
     student, teacher = same_extent(*exact(student, teacher))
@@ -42,8 +42,8 @@ class FitNetsHint(nn.Module):
     """FitNets' hint: mean squared difference of the teacher's map and a 1x1 convolution r of the student's.
 
     1 / (N C H W) sum (t - r(s))^2 (Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3). The
-    paper has half the sum over all elements, a regressor as large as the two sizes ask for, and trains with it alone
-    first; other code adds batch normalisation and ReLU to r.
+    paper uses half the sum over all elements, a regressor kernel that matches the two sizes, and a first training stage
+    with this loss alone; other code adds batch normalisation and ReLU to r.
 
     Args:
         student_channels, teacher_channels: of the two maps.
@@ -65,13 +65,13 @@ class VariationalInformation(nn.Module):
     """Variational information distillation (VID): the teacher's map as a Gaussian around a function of the student's.
 
     1 / (N C H W) sum [ (t - m(s))^2 / v_c + log v_c ] / 2, the negative log-likelihood without its constant; one
-    variance a channel, v_c = log(1 + exp a_c) + 1e-5, and m three 1x1 convolutions with ReLU between (Ahn et al.,
+    variance per channel, v_c = log(1 + exp a_c) + 1e-5, and m three 1x1 convolutions with ReLU in between (Ahn et al.,
     "Variational Information Distillation for Knowledge Transfer", CVPR 2019, equations 4 to 6). The paper sums over
-    the elements; code takes the mean. It can be below 0, for it is a density's logarithm.
+    the elements; code takes the mean. As a log density it can be negative.
 
     Args:
         student_channels, teacher_channels: of the two maps.
-        initial_variance: v_c at the start; 5 in the authors' code.
+        initial_variance: initial v_c; 5 in the authors' code.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class VariationalInformation(nn.Module):
     ) -> None:
         super().__init__()
         if initial_variance <= _LEAST_VARIANCE:
-            raise ValueError(f"initial_variance is over {_LEAST_VARIANCE}, got {initial_variance}")
+            raise ValueError(f"initial_variance must be above {_LEAST_VARIANCE}, got {initial_variance}")
         self.regressor = nn.Sequential(
             nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
             nn.ReLU(),
@@ -105,7 +105,7 @@ class VariationalInformation(nn.Module):
 
 
 def same_extent(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as maps (N, C, H, W) of the smaller height and the smaller width; see the module."""
+    """Both as maps (N, C, H, W) of the smaller height and width; see the module docstring."""
     maps = [side[:, :, None, None] if side.ndim == 2 else side for side in (student, teacher)]
     if any(features.ndim != 4 for features in maps):
         raise ValueError(f"feature maps are (N, C, H, W) or (N, C), got {tuple(student.shape)}, {tuple(teacher.shape)}")

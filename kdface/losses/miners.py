@@ -1,16 +1,16 @@
-"""Which triplets of a batch the loss sees: rules over all anchor-positive pairs.
+"""Triplet miners over all anchor-positive pairs of a batch.
 
-A miner is called with (N, N) squared distances, (N,) labels, the loss's margin and a generator on the CPU, and returns
-`Triplets`. With D_ap and D_an for the distances of an anchor to a positive and to a negative, every triplet is exactly
-one of
+A miner is called with (N, N) squared distances, (N,) labels, the loss's margin and a CPU generator, and returns
+`Triplets`. With D_ap and D_an the distances of an anchor to a positive and to a negative, every triplet is exactly one
+of
 
     hard        D_an <= D_ap
     semi-hard   D_ap < D_an < D_ap + margin
     easy        D_an >= D_ap + margin     (its hinge is 0)
 
 so a tie of D_an with D_ap is hard and one with D_ap + margin is easy. Pairs are ordered: (a, p) and (p, a) both count,
-unless a miner says otherwise. The margin is an argument of the call and not of the miner: miner and loss cannot
-disagree on it. Nothing here differentiates; hand in detached distances.
+unless a miner documents otherwise. The margin is passed per call rather than to the constructor, so miner and loss
+always use the same one. Miners are not differentiable; pass detached distances.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from kdface.losses.triplet import Margin, Triplets
 
 @runtime_checkable
 class Miner(Protocol):
-    """Chooses triplets of a batch."""
+    """Selects triplets of a batch."""
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
-        """Triplets of (N, N) squared distances and (N,) labels; random draws come from `generator` (CPU) alone."""
+        """Triplets from (N, N) squared distances and (N,) labels; random draws use only `generator` (CPU)."""
         ...
 
 
 @dataclass(frozen=True)
 class All:
-    """Every triplet. Their number is that of pairs times negatives: 123,552,000 for 45 people with 40 images each."""
+    """Every triplet. Their number is pairs times negatives: 123,552,000 for 45 people with 40 images each."""
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin, generator
@@ -49,11 +49,11 @@ class All:
 class SemiHard:
     """The hardest semi-hard negative of each anchor-positive pair: argmin D_an over D_ap < D_an < D_ap + margin.
 
-    FaceNet's rule (section 3.2 of the paper), which does not say what becomes of a pair without such a negative.
+    FaceNet's rule (section 3.2 of the paper), which is undefined for pairs without such a negative.
 
     Args:
-        fallback: for those pairs: "skip" leaves the pair out, "hardest" takes the anchor's nearest negative, "easiest"
-            its farthest.
+        fallback: for those pairs: "skip" drops the pair, "hardest" takes the anchor's nearest negative, "easiest" its
+            farthest.
     """
 
     fallback: Literal["skip", "hardest", "easiest"] = "skip"
@@ -95,7 +95,7 @@ class Hard:
 
 @dataclass(frozen=True)
 class Random:
-    """One negative of each pair, drawn uniformly: what mining is compared with."""
+    """One negative of each pair, drawn uniformly: the baseline for mining."""
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin
@@ -108,9 +108,9 @@ class Random:
 class Sandberg:
     """One negative of each unordered pair, drawn uniformly from those with D_an < D_ap + margin, hard ones included.
 
-    The rule of davidsandberg/facenet's `select_triplets`, which is not the paper's: the image with the lower row is
-    the anchor, and pairs without such a negative are left out. That code mines with embeddings computed before the
-    update steps it mines for; here they are those of the step itself.
+    The rule of davidsandberg/facenet's `select_triplets`, which differs from the paper's: the image with the lower row
+    is the anchor, and pairs without such a negative are dropped. That code mines with embeddings computed before the
+    update steps; here they are computed in the step itself.
     """
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:

@@ -1,8 +1,8 @@
-"""Every anchor's negatives in the order of their distance: what most miners search in.
+"""Each anchor's negatives sorted by distance, as used by most miners.
 
-A batch of N images with K of each person has about N K pairs and N^2 K triplets. Sorting each anchor's row once turns
-every question about a pair's negatives ("how many are nearer than this?") into a binary search, so memory is that of a
-few (N, N) matrices, never that of the triplets.
+A batch of N images with K per person has about N K pairs and N^2 K triplets. Sorting each anchor's row once turns every
+query about a pair's negatives ("how many are closer than this?") into a binary search, so memory is a few (N, N)
+matrices rather than all triplets.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Pairs:
     distance: Tensor
 
     def where(self, chosen: Tensor) -> Pairs:
-        """Those of a mask (M,)."""
+        """The pairs selected by a mask (M,)."""
         return Pairs(self.anchor[chosen], self.positive[chosen], self.distance[chosen])
 
     def slot(self) -> Tensor:
-        """(M,) the place of each pair among the pairs of its anchor, which lie together: 0, 1, ..."""
+        """(M,) the index of each pair among its anchor's (contiguous) pairs: 0, 1, ..."""
         here = torch.arange(len(self.anchor), device=self.anchor.device)
         return here - torch.searchsorted(self.anchor, self.anchor)
 
 
 class _Ranked(NamedTuple):
-    """What was computed for a matrix of distances, and the two tensors it is of, alive so that `is` names them."""
+    """A cached ranking and its two input tensors, kept alive so that `is` identifies them."""
 
     distances: Tensor
     labels: Tensor
@@ -57,7 +57,7 @@ _ranked: ContextVar[list[_Ranked] | None] = ContextVar("ranked", default=None)
 
 @contextmanager
 def ranked_once() -> Iterator[None]:
-    """Within it, `ranked` sorts the same two tensors once, whoever asks."""
+    """Context in which `ranked` sorts the same two tensors only once."""
     token = _ranked.set([])
     try:
         yield
@@ -78,7 +78,7 @@ def ranked(distances: Tensor, labels: Tensor) -> tuple[Pairs, Negatives]:
 
 
 def same_person(labels: Tensor) -> Tensor:
-    """(N,) -> (N, N), True where two rows have one label, each row with itself included."""
+    """(N,) -> (N, N), True if two rows share a label, including the diagonal."""
     return labels[:, None] == labels[None, :]
 
 
@@ -91,12 +91,12 @@ def positive_pairs(distances: Tensor, labels: Tensor) -> Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """The negatives of each anchor, nearest first; of equally distant ones the lower row first.
+    """The negatives of each anchor, nearest first; ties by row.
 
     Attributes:
         distance: (N, N) squared distances, infinite after the last negative.
         index: (N, N) their rows.
-        count: (N,) how many negatives each anchor has.
+        count: (N,) number of negatives of each anchor.
     """
 
     distance: Tensor
@@ -104,21 +104,21 @@ class Negatives:
     count: Tensor
 
     def within(self, pairs: Pairs, limit: Tensor, *, inclusive: bool = False) -> Tensor:
-        """(M,) how many negatives of each pair's anchor are nearer than `limit` (M,), or as near where `inclusive`."""
+        """(M,) number of negatives of each pair's anchor closer than `limit` (M,), or as close if `inclusive`."""
         if len(limit) == 0:
             return pairs.anchor
-        # The pairs as a matrix, one row per anchor, since the search takes rows.
+        # searchsorted works by rows: arrange the pairs as a matrix, one row per anchor.
         slot = pairs.slot()
         limits = limit.new_zeros(len(self.count), int(slot.max()) + 1)
         limits[pairs.anchor, slot] = limit
         return torch.searchsorted(self.distance, limits, right=inclusive)[pairs.anchor, slot]
 
     def triplets(self, pairs: Pairs, rank: Tensor) -> Triplets:
-        """Each pair with its anchor's negative of the given rank (M,), 0 being the nearest."""
+        """Each pair with its anchor's negative at the given rank (M,); 0 is the nearest."""
         return Triplets(pairs.anchor, pairs.positive, self.index[pairs.anchor, rank])
 
     def all_between(self, pairs: Pairs, low: Tensor, high: Tensor) -> Triplets:
-        """Each pair with every negative of its anchor of rank low <= rank < high, both (M,)."""
+        """Each pair with all negatives of its anchor at low <= rank < high, both (M,)."""
         count = (high - low).clamp_min(0)
         pair = torch.repeat_interleave(count)
         first = count.cumsum(0) - count
@@ -128,24 +128,24 @@ class Negatives:
 
 
 def rank_negatives(distances: Tensor, labels: Tensor) -> Negatives:
-    """Sort each row of (N, N) squared distances, images of the anchor's own person left out."""
+    """Sort each row of (N, N) squared distances, without images of the anchor's person."""
     distance, index = _rows_in_order(distances.masked_fill(same_person(labels), torch.inf))
     _, person, images = torch.unique(labels, return_inverse=True, return_counts=True)
     return Negatives(distance, index, len(labels) - images[person])
 
 
 def _rows_in_order(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row of (N, N) non-negative numbers sorted, and where they were; of equal finite ones the lower column first.
+    """Sort each row of (N, N) non-negative numbers; return values and columns. Ties of finite values by column.
 
-    On a processor NumPy sorts whole numbers: a value's bits, which rise with it, the last of them replaced by its
-    column. That takes two fifths of the time of sorting columns by their values. float64 has no bits to spare: a row in
-    which two values differ in the bits that were replaced, which distances hardly have, is sorted again.
+    On the CPU, NumPy sorts integers: the bits of a value, whose order is the same, with the lowest ones replaced by its
+    column. This takes two fifths of the time of an argsort. float64 has no spare bits: rows with two values that differ
+    only in the replaced bits, which hardly occur among distances, are sorted again.
     """
     if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64):
         found = values.sort(dim=1, stable=True)
         return found.values, found.indices
-    column = (1 << (values.shape[1] - 1).bit_length()) - 1  # the bits of a column
-    key = (values.detach().double() + 0.0).numpy().view(np.int64)  # + 0.0: of -0.0 it makes 0.0
+    column = (1 << (values.shape[1] - 1).bit_length()) - 1  # bit mask of the column
+    key = (values.detach().double() + 0.0).numpy().view(np.int64)  # + 0.0 turns -0.0 into 0.0
     key &= ~column
     key |= np.arange(values.shape[1])
     key.sort(axis=1)
@@ -159,12 +159,12 @@ def _rows_in_order(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Kinds(NamedTuple):
-    """Shares of all triplets of a batch, which add up to 1; NaN where it has none. See `kdface.losses.miners`.
+    """Shares of all triplets of a batch, which sum to 1; NaN if there are none. See `kdface.losses.miners`.
 
     Attributes:
         hard: the negative is not farther than the positive.
-        semi_hard: it is, and within the margin.
-        easy: it is beyond; the hinge is 0.
+        semi_hard: the negative is farther, but within the margin.
+        easy: the negative is beyond the margin; the hinge is 0.
     """
 
     hard: Tensor
@@ -173,7 +173,7 @@ class Kinds(NamedTuple):
 
 
 def kinds(distances: Tensor, labels: Tensor, margin: Margin) -> Kinds:
-    """How hard a batch is, whatever a miner takes from it: of (N, N) squared distances and (N,) labels."""
+    """Difficulty of a batch independent of the miner, from (N, N) squared distances and (N,) labels."""
     pairs, negatives = ranked(distances, labels)
     whole = negatives.count[pairs.anchor].sum()
     hard = negatives.within(pairs, pairs.distance, inclusive=True).sum() / whole
@@ -182,7 +182,7 @@ def kinds(distances: Tensor, labels: Tensor, margin: Margin) -> Kinds:
 
 
 def one_of(count: Tensor, generator: torch.Generator) -> Tensor:
-    """A number drawn uniformly from 0..count-1 for each count (M,), all at least 1.
+    """Draw uniformly from 0..count-1 for each count (M,), all at least 1.
 
     Drawn on the CPU, so that every device mines the same triplets.
     """

@@ -1,7 +1,7 @@
-"""Relations within a batch that a student can copy from a teacher whatever the two sizes of their embeddings.
+"""Distillation of relations within a batch, independent of the two embedding sizes.
 
-All of them depend on which images share a batch: on several GPUs each rank compares its own images only, so
-the batch of one rank is part of the method.
+These losses depend on which images share a batch: with several GPUs each rank compares only its own images, so the
+per-rank batch size is part of the method.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from kdface.losses.numerics import direction, exact, one_batch, products
 
-_LEAST = 1e-12  # smallest mean distance divided by; equal points then give 0 and no NaN
-_LEAST_AFFINITY = 1e-7  # of opposite vectors, whose logarithm would be infinite
+_LEAST = 1e-12  # minimum mean distance to divide by, so that equal points give 0 instead of NaN
+_LEAST_AFFINITY = 1e-7  # of opposite vectors, to avoid log 0
 
 
 def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Distance-wise relational distillation: (N, D_s), (N, D_t) -> scalar.
 
     mean over i != j of huber(d^s_ij / mean d^s, d^t_ij / mean d^t), d_ij = ||x_i - x_j||, means over i != j and Huber's
-    threshold 1 (Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, equations 5 to 8; they weigh it
-    with 25). The paper sums over the pairs. Its code averages over all N^2 entries, of which the N on the diagonal are
-    always 0: (N - 1) / N of this. Embeddings are taken as they are, not normalised.
+    threshold 1 (Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, equations 5 to 8, with weight 25).
+    The paper sums over the pairs. Its code averages over all N^2 entries, of which the N on the diagonal are always 0:
+    (N - 1) / N of this. Embeddings are not normalised.
 
     Raises:
-        ValueError: fewer than two images, or not of one batch.
+        ValueError: fewer than two images, or batch sizes differ.
     """
     count = one_batch(student, teacher, 2)
     student, teacher = exact(student, teacher)
@@ -37,14 +37,14 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """Angle-wise relational distillation: (N, D_s), (N, D_t) -> scalar.
 
     mean over triplets of different images of huber(cos^s_ijk, cos^t_ijk), the cosine of the angle at j between i and k,
-    and Huber's threshold 1 (Park et al. 2019, equations 9 and 10; they weigh it with 50). The paper sums over the
-    triplets. Its code averages over all N^3 entries, degenerate ones included, all of which are equal in both:
-    (N - 1)(N - 2) / N^2 of this. Where two points are equal the cosine counts as 0, with no gradient.
+    and Huber's threshold 1 (Park et al. 2019, equations 9 and 10, with weight 50). The paper sums over the triplets.
+    Its code averages over all N^3 entries, including degenerate ones, which are equal for student and teacher:
+    (N - 1)(N - 2) / N^2 of this. If two points coincide, the cosine is 0 without a gradient.
 
-    Takes memory for (N, N, D) and (N, N, N) numbers of each.
+    Allocates (N, N, D) and (N, N, N) tensors for each network.
 
     Raises:
-        ValueError: fewer than three images, or not of one batch.
+        ValueError: fewer than three images, or batch sizes differ.
     """
     count = one_batch(student, teacher, 3)
     student, teacher = exact(student, teacher)
@@ -56,11 +56,11 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """Similarity-preserving distillation: (N, ...) twice, each flattened to (N, D) -> scalar.
 
-    ||G_t - G_s||_F^2 / N^2, where G is the (N, N) matrix of dot products, each row over its L2 norm (Tung, Mori,
+    ||G_t - G_s||_F^2 / N^2, where G is the (N, N) matrix of dot products with L2-normalised rows (Tung, Mori,
     "Similarity-Preserving Knowledge Distillation", ICCV 2019, equations 1 to 4). Common code does the same.
 
     Raises:
-        ValueError: not of one batch.
+        ValueError: batch sizes differ.
     """
     count = one_batch(student, teacher, 1)
     student, teacher = exact(student, teacher)
@@ -74,10 +74,10 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     1 / N sum_i KL(p^t_i || p^s_i), p_i(j) = K_ij / sum_{k != i} K_ik over j != i, K_ij = (cos(x_i, x_j) + 1) / 2
     (Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, equations 1 to
     6). The paper sums over i. The authors' code counts each image as its own neighbour, with K = 1, and averages
-    over N^2 entries. K is 1e-7 at least, so that opposite vectors give no infinity.
+    over N^2 entries. K is at least 1e-7, so that opposite vectors stay finite.
 
     Raises:
-        ValueError: fewer than two images, or not of one batch.
+        ValueError: fewer than two images, or batch sizes differ.
     """
     one_batch(student, teacher, 2)
     student, teacher = exact(student, teacher)
@@ -85,7 +85,7 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _relative_distances(points: Tensor) -> Tensor:
-    """(N, D) -> (N, N) distances over their mean, from differences: its gradient at equal points is 0."""
+    """(N, D) -> (N, N) distances divided by their mean, from differences: the gradient at equal points is 0."""
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     count = len(points)
     return distances / (distances.sum() / (count * (count - 1))).clamp_min(_LEAST)
@@ -97,13 +97,13 @@ def _angles(points: Tensor) -> Tensor:
 
 
 def _distinct_triplets(count: int, device: torch.device) -> Tensor:
-    """(N, N, N), True where the three places differ."""
+    """(N, N, N), True if the three indices differ."""
     other = ~torch.eye(count, dtype=torch.bool, device=device)
     return other[:, :, None] & other[:, None, :] & other[None, :, :]
 
 
 def _log_neighbours(points: Tensor) -> Tensor:
-    """(N, D) -> (N, N - 1) log p_i(j), the image itself left out."""
+    """(N, D) -> (N, N - 1) log p_i(j), excluding i itself."""
     count = len(points)
     affinity = ((products(direction(points)) + 1) / 2).clamp_min(_LEAST_AFFINITY)
     others = ~torch.eye(count, dtype=torch.bool, device=points.device)

@@ -1,6 +1,6 @@
-"""What a student can copy of a frozen teacher, as parts: method=distillation takes any of them as `method.transfer`.
+"""Distillation losses as configurable parts: the `method.transfer` of method=distillation.
 
-Each is called with what both networks computed of one batch, and weighs the losses of this room as its own paper does.
+Each is called with both networks' outputs on one batch, and weights the losses of this package as in its paper.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ StageNames = Annotated[tuple[str, ...], Len(1)]
 
 @dataclass(frozen=True)
 class Computed:
-    """What a network computed of a batch.
+    """Outputs of a network on a batch.
 
     Attributes:
         embedding: (N, D).
-        logits: (N, C) of its head; None if it has none, or none were asked for.
-        maps: stage -> (N, C, H, W), of the stages that were asked for.
+        logits: (N, C) of its head; None if it has no head, or logits were not requested.
+        maps: stage -> (N, C, H, W), of the requested stages.
     """
 
     embedding: Tensor
@@ -38,10 +38,10 @@ class Computed:
 
 
 class Transfer(nn.Module, ABC):
-    """A loss between what a student and a teacher computed.
+    """A loss between the outputs of a student and a teacher.
 
     Attributes:
-        stages: names of the backbones' stages whose maps it compares (`Backbone.layout`).
+        stages: names of the backbone stages whose maps it compares (`Backbone.layout`).
         needs_logits: whether it compares logits.
     """
 
@@ -49,17 +49,16 @@ class Transfer(nn.Module, ABC):
     needs_logits = False
 
     def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-        """Make what it trains itself, given the channels of each stage's map."""
+        """Build its trainable modules, given the channels of each stage's map."""
         del student, teacher
 
     @abstractmethod
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
-        """-> scalar; the teacher's side carries no gradient."""
+        """-> scalar; the teacher's outputs carry no gradient."""
 
 
 class LogitTransfer(Transfer):
-    """Knowledge distillation: `tempered_kl` of the logits of both heads (Hinton et al. 2015), as the heads' losses see
-    them.
+    """Knowledge distillation: `tempered_kl` of both heads' logits (Hinton et al. 2015), as used in their losses.
 
     Args:
         temperature: t; 2.5 in CKD's code.
@@ -104,7 +103,7 @@ class ProbabilisticTransfer(Transfer):
 
 
 class SimilarityTransfer(Transfer):
-    """Similarity-preserving distillation (SP): the sum of `similarity_preserving` over stages, in the paper the last.
+    """Similarity-preserving distillation (SP): the sum of `similarity_preserving` over stages; the paper uses the last.
 
     Args:
         stages: of both backbones.
@@ -140,10 +139,10 @@ class AttentionTransfer(Transfer):
 
 
 class HintTransfer(Transfer):
-    """FitNets' hint at each stage, with a regressor for each that is trained along: the sum of `FitNetsHint`.
+    """FitNets' hint: the sum of `FitNetsHint` over stages, each with its jointly trained regressor.
 
     Args:
-        stages: of both backbones; the paper takes one, in the middle.
+        stages: of both backbones; the paper uses one, in the middle.
     """
 
     def __init__(self, stages: StageNames = ("layer2",)) -> None:
@@ -152,7 +151,7 @@ class HintTransfer(Transfer):
         self.hints = nn.ModuleDict()
 
     def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-        """Make a 1x1 convolution from the student's channels to the teacher's for every stage."""
+        """Build a 1x1 convolution from the student's to the teacher's channels for each stage."""
         self.hints.update({stage: FitNetsHint(student[stage], teacher[stage]) for stage in self.stages})
 
     def forward(self, student: Computed, teacher: Computed) -> Tensor:
@@ -161,7 +160,7 @@ class HintTransfer(Transfer):
 
 
 class VariationalTransfer(Transfer):
-    """Variational information distillation (VID): the sum of `VariationalInformation` over stages, trained along.
+    """Variational information distillation (VID): the sum of `VariationalInformation` over stages, trained jointly.
 
     Args:
         stages: of both backbones.
@@ -179,7 +178,7 @@ class VariationalTransfer(Transfer):
         self.information = nn.ModuleDict()
 
     def prepare(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-        """Make a predictor of the teacher's maps with a variance for each channel, for every stage."""
+        """Build a predictor of the teacher's maps with a variance per channel for each stage."""
         for stage in self.stages:
             self.information[stage] = VariationalInformation(student[stage], teacher[stage], self.initial_variance)
 

@@ -13,7 +13,7 @@ Reduction = Literal["sum", "mean", "mean_active"]
 
 
 class Triplets(NamedTuple):
-    """Which images are compared: rows of the batch, three (T,) int64 tensors.
+    """Rows of the batch to compare, three (T,) int64 tensors.
 
     Attributes:
         anchor: a.
@@ -29,8 +29,8 @@ class Triplets(NamedTuple):
 def squared_distances(embedding: Tensor) -> Tensor:
     """D(i, j) = ||f_i - f_j||^2 = 2 - 2 cos(f_i, f_j) of unit embeddings: (N, D) -> (N, N) in [0, 4].
 
-    In float32 (float64 for float64 input), also under autocast: half precision could not tell a distance of 0.2 from
-    0.2 + 0.001. The unsquared distance would be worse off: its square root turns a rounding error of 1e-7 into 3e-4,
+    In float32 (float64 for float64 input), also under autocast: half precision cannot distinguish a distance of 0.2
+    from 0.2 + 0.001. The unsquared distance would be worse: its square root turns a rounding error of 1e-7 into 3e-4,
     and its gradient is unbounded at 0.
 
     Raises:
@@ -46,18 +46,18 @@ def squared_distances(embedding: Tensor) -> Tensor:
 def triplet_hinges(distances: Tensor, triplets: Triplets, margin: Margin = 0.2) -> Tensor:
     """max(0, D(a, p) - D(a, n) + margin) of each triplet, from (N, N) squared distances: (T,).
 
-    A margin of 0.2 between squared distances is one of 0.1 between cosines.
+    A margin of 0.2 on squared distances is 0.1 on cosines.
     """
     anchor, positive, negative = triplets
     return (distances[anchor, positive] - distances[anchor, negative] + margin).clamp_min(0)
 
 
 def reduced(hinges: Tensor, reduction: Reduction) -> Tensor:
-    """One scalar of (T,) hinges; 0, with a gradient of 0, if there are none.
+    """Reduce (T,) hinges to a scalar; 0, with a gradient of 0, if there are none.
 
-    sum: over all triplets, equation 3 of the paper. mean: over all triplets, zeros included. mean_active: over those
-    that are greater than 0, so that satisfied triplets do not dilute the others; it does not shrink as training
-    succeeds, hence the share of active triplets must be watched beside it.
+    sum: over all triplets, equation 3 of the paper. mean: over all triplets, including zeros. mean_active: over those
+    greater than 0, so that satisfied triplets do not dilute the others; it does not shrink as training succeeds, so
+    also monitor the share of active triplets.
     """
     total = hinges.sum()
     if reduction == "sum":
