@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.advice import harness
-from tests.advice.harness import Row, attempt
+from tests.advice.attempt import attempt
+from tests.advice.calls import raised_at
+from tests.advice.row import Row
+from tests.advice.sites import sites
 
 # No more places than this may make a message whose fix a machine can apply and no row tries: a new message comes with
 # its row.
@@ -63,7 +65,7 @@ def together(part: str, counts: Counts, session: Path) -> Counts:
     """
     if counts.mistakes < len(rows(part)):
         pytest.skip("counts are of all rows")
-    counts.reached = sorted(harness.raised_at)
+    counts.reached = sorted(raised_at)
     shared = session.parent if "PYTEST_XDIST_WORKER" in os.environ else session
     own = shared / f"advice-{part}.json"
     own.with_suffix(".tmp").write_text(json.dumps(asdict(counts)), encoding="utf-8")
@@ -79,12 +81,12 @@ def together(part: str, counts: Counts, session: Path) -> Counts:
 
 def require_tried(counts: Counts, at_most: int) -> None:
     """Print the counts; fail where more places than that suggest what a machine can apply and no row tries."""
-    places = [site for site in harness.sites() if site.applicable]
+    places = [site for site in sites() if site.applicable]
     untried = [site for site in places if not site.reached(counts.reached)]
     tried = counts.works + counts.wrong
     print(f"\n{counts.mistakes} mistakes, {tried} suggestions applied, {counts.works} work,", end=" ")
     print(f"{counts.in_words} more in words alone")
-    print(f"{len(harness.sites())} places suggest a fix, {len(places)} of them one that a machine can apply;")
+    print(f"{len(sites())} places suggest a fix, {len(places)} of them one that a machine can apply;")
     print(f"{len(places) - len(untried)} of these have a row; without one:")
     print("\n".join(f"  kdface/{place}" for place in untried))
     assert len(untried) <= at_most

@@ -50,7 +50,7 @@ def text(name: str, content: str, encoding: str = "utf-8") -> Callable[[Path], N
 
 
 def environment(**variables: str) -> Callable[[Path], None]:
-    """As another program starts kdface; the harness puts the variables back."""
+    """As another program starts kdface; the attempt puts the variables back."""
 
     def set_up(folder: Path) -> None:
         del folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.advice.fixtures import BARE
-from tests.advice.harness import Row
+from tests.advice.row import Row
 from tests.conftest import UNTESTED
 from tests.fuzz.data_kinds import _landmarks
 

@@ -12,7 +12,7 @@ import torch
 
 from kdface.cli import main
 from tests.advice.fixtures import FOLDER, SMALL, both, broken, faces, text
-from tests.advice.harness import Row, copied
+from tests.advice.row import Row, copied
 from tests.conftest import TINY, UNTESTED, only_run
 from tests.fuzz.data_kinds import _landmarks
 

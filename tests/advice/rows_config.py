@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.advice.harness import Row, tiny
+from tests.advice.row import Row, tiny
 from tests.conftest import UNTESTED
 
 

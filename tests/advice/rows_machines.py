@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.advice.fixtures import environment, text
-from tests.advice.harness import Row
+from tests.advice.row import Row
 from tests.conftest import UNTESTED
 
 DIVIDED = ("train", *UNTESTED, "trainer.max_steps=1", "trainer.devices=2", "head=partial_fc")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdface.cli import main
 from tests.advice.fixtures import FOLDER, both, environment, faces, picture
-from tests.advice.harness import Row, copied, tiny
+from tests.advice.row import Row, copied, tiny
 from tests.conftest import UNTESTED, only_run
 
 # A network of another embedding size and a run of one step, both made once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.advice.fixtures import both, faces, text
-from tests.advice.harness import Row, copied, tiny
+from tests.advice.row import Row, copied, tiny
 from tests.conftest import TINY, UNTESTED
 
 _SIZE = "faces.Preprocessing(size=(32, 32))"

@@ -10,7 +10,7 @@ import torch
 
 from kdface.cli import main
 from tests.advice.fixtures import BARE, FOLDER, SMALL, broken, faces, picture, text
-from tests.advice.harness import Row, copied, tiny
+from tests.advice.row import Row, copied, tiny
 from tests.conftest import UNTESTED, only_run, teach_otherwise
 from tests.fuzz.data_kinds import _landmarks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.advice.fixtures import text
-from tests.advice.harness import Row
+from tests.advice.row import Row
 from tests.conftest import TINY
 
 SEARCH = ("hydra/sweeper=random", "hydra.sweeper.n_trials=1")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.advice.fixtures import SMALL
-from tests.advice.harness import Row
+from tests.advice.row import Row
 from tests.conftest import UNTESTED
 
 

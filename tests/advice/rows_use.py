@@ -9,7 +9,7 @@ import numpy as np
 
 from kdface.cli import main
 from tests.advice.fixtures import BARE, picture
-from tests.advice.harness import Row, copied
+from tests.advice.row import Row, copied
 
 
 def _pictures(folder: Path, height: int = 32, width: int = 32) -> None:

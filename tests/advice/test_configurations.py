@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.advice.counts import UNTRIED_AT_MOST, Counts, require_tried, rows, together
-from tests.advice.harness import Row
+from tests.advice.row import Row
 
 ROWS = rows("configurations")
 counts = Counts()

@@ -8,7 +8,7 @@ import pytest
 
 from kdface.errors import UserError
 from tests.advice.counts import PARTS
-from tests.advice.harness import Suggestion, suggestions
+from tests.advice.suggestions import Suggestion, suggestions
 
 
 @pytest.mark.parametrize(
