@@ -14,7 +14,8 @@ from torch import nn
 from kdface.config.assemble import assemble
 from kdface.config.compose import compose
 from kdface.datasets.loading import Batch
-from kdface.lightning import FaceData, Health, MetricRecords, Resume, WeightAverage
+from kdface.errors import UserError
+from kdface.lightning import FaceData, Health, MarginWarmup, MetricRecords, Resume, WeightAverage
 from kdface.runs.records import Records, read
 from tests.conftest import TINY
 
@@ -145,3 +146,41 @@ def test_what_validates_is_kept_from_training(by: str) -> None:
     for faces in (held, training):
         for index in (0, len(faces) - 1):
             assert faces.people[faces[index].label] == named[faces[index].key]
+
+
+class _Margins(pl.Callback):
+    """Notes the margin that each step is computed with, and stops after a step."""
+
+    def __init__(self, last: int) -> None:
+        self.seen: list[float] = []
+        self.last = last
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+        self.seen.append(pl_module.head.margin)
+        trainer.should_stop = trainer.global_step == self.last
+
+
+def test_a_margin_warms_up_and_continues_in_a_resumed_run(tmp_path: Path) -> None:
+    words = [*TINY, "head=arcface", "head.margin=0.4"]
+
+    def margins(last: int, resume: str | None = None) -> list[float]:
+        job = assemble(compose(words).tree)
+        seen = _Margins(last)
+        trainer = _trainer(MarginWarmup(5), seen, epochs=2)
+        trainer.fit(job.method, datamodule=job.data, ckpt_path=resume)
+        trainer.save_checkpoint(tmp_path / f"{last}.ckpt")
+        return seen.seen
+
+    whole = [0.08, 0.16, 0.24, 0.32, 0.4, 0.4, 0.4, 0.4]  # m t / 5, four steps an epoch
+    assert margins(8) == pytest.approx(whole)
+    assert margins(4) + margins(8, str(tmp_path / "4.ckpt")) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("steps", "head", "told"),
+    [(9, "arcface", "training ends after 4"), (2, "softmax", "no additive margin"), (2, "spherefacer", "no additive")],
+)
+def test_a_margin_that_cannot_warm_up(steps: int, head: str, told: str) -> None:
+    job = assemble(compose([*TINY, f"head={head}"]).tree)
+    with pytest.raises(UserError, match=told):
+        _trainer(MarginWarmup(steps)).fit(job.method, datamodule=job.data)

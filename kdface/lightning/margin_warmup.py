@@ -1,0 +1,54 @@
+"""Margins that grow from zero while training starts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytorch_lightning as pl
+from annotated_types import Ge
+
+from kdface.errors import UserError
+
+
+class MarginWarmup(pl.Callback):
+    """Raise an additive margin linearly: m_t = m * min(1, t / `steps`) at optimiser step t = 1, 2, ...
+
+    A margin that is large for an untrained network can drive all embeddings away from their classes. The margin depends
+    on the step alone, so a resumed run continues exactly. Works with any module whose `head` has the attribute.
+
+    Args:
+        steps: optimiser steps until the margin is complete.
+        attribute: the head's margin, as `m2` of `CombinedMargin`.
+
+    Raises:
+        UserError: the head has no such margin, or training ends before it is complete.
+    """
+
+    def __init__(self, steps: Annotated[int, Ge(1)], attribute: str = "margin") -> None:
+        self.steps = steps
+        self.attribute = attribute
+        self._full: float | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the complete margin."""
+        head = getattr(pl_module, "head", None)
+        margin = getattr(head, self.attribute, None)
+        if not isinstance(margin, float | int) or getattr(head, "margin_steps", None) is not None:
+            raise UserError(
+                f"{type(head).__name__} has no additive margin named {self.attribute!r} to warm up.",
+                expected="a head such as ArcFace, CosFace or ElasticFaceArc; SphereFace-R has head.margin_steps",
+            )
+        total = trainer.estimated_stepping_batches
+        if self.steps > total:
+            raise UserError(
+                f"the margin is complete after {self.steps} steps, and training ends after {total:g}.",
+                fix=f"callbacks.margin_warmup.steps={max(1, int(total) // 4)}",
+            )
+        self._full = float(margin)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the margin of this step."""
+        assert self._full is not None
+        setattr(pl_module.head, self.attribute, self._full * min(1.0, (trainer.global_step + 1) / self.steps))
