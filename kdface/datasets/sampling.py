@@ -37,28 +37,9 @@ def people_by_images(labels: NDArray[np.int64], people: int, images: int, seed: 
         UserError: there are fewer than two people, nobody has two images, the images do not fill one batch, or a part
             would hold one person only.
     """
-    names, counts = np.unique(labels, return_counts=True)
+    _, counts = np.unique(labels, return_counts=True)
+    _require_filled(counts, people, images, parts)
     size = people * images
-    if len(names) < 2 or counts.max() < 2:
-        raise UserError(
-            f"{len(labels)} images of {len(names)} people make no pairs to train on.",
-            expected="two people or more, and one of them with two images or more",
-        )
-    if people % parts or people // parts < 2:
-        raise UserError(
-            f"a batch of {people} people cannot be divided into {parts} parts of two people or more, and triplets are "
-            "mined in each part by itself.",
-            fix=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate_grad_batches=1",
-        )
-    available = int(np.minimum(counts, images).sum())
-    if available < size:
-        fitting = _fitting(counts, people, images, parts)
-        raise UserError(
-            f"a batch of {people} people with {images} images each needs {size} images; {len(names)} people "
-            f"with at most {images} images each offer {available}.",
-            expected="" if fitting else f"at least {4 * parts} images, of which a person gives two at most",
-            fix=_settings(*fitting) if fitting else "more images",
-        )
     own = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     steps = len(labels) // size
 
@@ -87,6 +68,31 @@ def people_by_images(labels: NDArray[np.int64], people: int, images: int, seed: 
         return rows.reshape(steps, size)
 
     return order
+
+
+def _require_filled(counts: NDArray[np.int64], people: int, images: int, parts: int) -> None:
+    """Raise `UserError` if people with these numbers of images do not fill every part of a batch as they should."""
+    size = people * images
+    if len(counts) < 2 or counts.max() < 2:
+        raise UserError(
+            f"{counts.sum()} images of {len(counts)} people make no pairs to train on.",
+            expected="two people or more, and one of them with two images or more",
+        )
+    if people % parts or people // parts < 2:
+        raise UserError(
+            f"a batch of {people} people cannot be divided into {parts} parts of two people or more, and triplets are "
+            "mined in each part by itself.",
+            fix=f"{_settings(max(2, round(people / parts)) * parts, images)}, or trainer.accumulate_grad_batches=1",
+        )
+    available = int(np.minimum(counts, images).sum())
+    if available < size:
+        fitting = _fitting(counts, people, images, parts)
+        raise UserError(
+            f"a batch of {people} people with {images} images each needs {size} images; {len(counts)} people "
+            f"with at most {images} images each offer {available}.",
+            expected="" if fitting else f"at least {4 * parts} images, of which a person gives two at most",
+            fix=_settings(*fitting) if fitting else "more images",
+        )
 
 
 def _bring_pair(circle: NDArray[np.int64], place: int, counts: NDArray[np.int64]) -> None:

@@ -11,6 +11,17 @@ import yaml
 from kdface.metric_names import rate
 
 _LEADING = ("accuracy", "eer", "auc", "rank1", "pauc", "tar@far=1e-3", "tar@far=1e-2")
+_LIMITS = [
+    "## Intended use and limits",
+    "",
+    "For research on face recognition with images whose subjects consented or whose terms allow it. Not for "
+    "surveillance, and not for decisions about people without a human who answers for them.",
+    "",
+    "Rates hold for people and images like those tested; they differ between groups of people, and were not "
+    "measured by group unless a table above says so. Crops must be aligned as those of the training set: "
+    "`kdface data align` makes them.",
+    "",
+]
 
 
 def model_card(
@@ -32,8 +43,18 @@ def model_card(
         file: what is loaded.
     """
     metrics = {key: metric for key, metric in results.get("metrics", {}).items() if metric["value"] is not None}
-    points = results.get("operating_points") or {}
-    training = data.get("train") or {}
+    sections = [
+        _front_matter(name, metrics),
+        _what_it_is(name, config, about, file),
+        _trained_on(data.get("train") or {}),
+        _results(metrics),
+        _thresholds(results.get("operating_points") or {}),
+        _LIMITS,
+    ]
+    return "\n".join(line for section in sections for line in section)
+
+
+def _front_matter(name: str, metrics: Mapping[str, Any]) -> list[str]:
     front: dict[str, Any] = {
         "library_name": "kdface",
         "pipeline_tag": "image-feature-extraction",
@@ -43,13 +64,13 @@ def model_card(
     }
     if metrics:
         front["model-index"] = [{"name": name, "results": _index(metrics)}]
+    return ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
+
+
+def _what_it_is(name: str, config: Mapping[str, Any], about: Mapping[str, Any], file: str) -> list[str]:
     preprocessing = about["preprocessing"]
     height, width = preprocessing["size"]
-    lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        "",
+    return [
         f"# {name}",
         "",
         f"A face-recognition network: an aligned crop of {height}x{width} pixels -> an embedding of "
@@ -72,6 +93,11 @@ def model_card(
         f"| images | template {preprocessing['template']}, {preprocessing['color'].upper()}, "
         f"(pixel - {preprocessing['mean']:g}) / {preprocessing['std']:g} |",
         "",
+    ]
+
+
+def _trained_on(training: Mapping[str, Any]) -> list[str]:
+    return [
         "## Data",
         "",
         f"Trained on {training.get('name', 'data that is not recorded')}: {training.get('images', '?')} images of "
@@ -80,35 +106,40 @@ def model_card(
         "The weights are derived from these images: their terms hold for the weights too.",
         "",
     ]
-    if metrics:
-        lines += ["## Results", "", "| metric | value |", "|---|---|"]
-        lines += [f"| {key} | {_value(metric)} |" for key, metric in metrics.items()]
-        lines += ["", "An interval in parentheses is of 95 %; ± is the standard deviation over folds.", ""]
-    if points:
-        lines += [
-            "## Thresholds",
-            "",
-            "Accept a pair if the cosine of its f(x) + f(mirrored x) is at least:",
-        ]
-        lines += ["", "| tested on | FAR | threshold | 95 % over people | TAR |", "|---|---|---|---|---|"]
-        for test, found in points.items():
-            for point in found:
-                low, high = ("?" if point.get(key) is None else f"{point[key]:.4f}" for key in ("low", "high"))
-                tar = "?" if point.get("tar") is None else f"{point['tar']:.4f}"
-                lines.append(f"| {test} | {rate(point['far'])} | {point['threshold']:.4f} | {low} to {high} | {tar} |")
-        lines += ["", "Lower rates are left out: the impostor pairs cannot resolve them.", ""]
-    lines += [
-        "## Intended use and limits",
+
+
+def _results(metrics: Mapping[str, Any]) -> list[str]:
+    if not metrics:
+        return []
+    return [
+        "## Results",
         "",
-        "For research on face recognition with images whose subjects consented or whose terms allow it. Not for "
-        "surveillance, and not for decisions about people without a human who answers for them.",
+        "| metric | value |",
+        "|---|---|",
+        *(f"| {key} | {_value(metric)} |" for key, metric in metrics.items()),
         "",
-        "Rates hold for people and images like those tested; they differ between groups of people, and were not "
-        "measured by group unless a table above says so. Crops must be aligned as those of the training set: "
-        "`kdface data align` makes them.",
+        "An interval in parentheses is of 95 %; ± is the standard deviation over folds.",
         "",
     ]
-    return "\n".join(lines)
+
+
+def _thresholds(points: Mapping[str, Any]) -> list[str]:
+    if not points:
+        return []
+    lines = [
+        "## Thresholds",
+        "",
+        "Accept a pair if the cosine of its f(x) + f(mirrored x) is at least:",
+        "",
+        "| tested on | FAR | threshold | 95 % over people | TAR |",
+        "|---|---|---|---|---|",
+    ]
+    for test, found in points.items():
+        for point in found:
+            low, high = ("?" if point.get(key) is None else f"{point[key]:.4f}" for key in ("low", "high"))
+            tar = "?" if point.get("tar") is None else f"{point['tar']:.4f}"
+            lines.append(f"| {test} | {rate(point['far'])} | {point['threshold']:.4f} | {low} to {high} | {tar} |")
+    return [*lines, "", "Lower rates are left out: the impostor pairs cannot resolve them.", ""]
 
 
 def _part(config: Mapping[str, Any], group: str) -> str:

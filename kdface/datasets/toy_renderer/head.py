@@ -219,8 +219,12 @@ def _hair(parts: _Parts, p: Person, s: Shot) -> None:
     # as deep as the silhouette at the sides, so that it stays outside of it when the head turns
     parts.put("hair_back", [(x, y, -18.0 if y > -40 else -23.0) for x, y in mirrored + half])
     parts.put("crown", [(16.0 * p.part, -64.0, -14.0)])
-    if p.style not in ("long", "wavy"):
-        return
+    if p.style in ("long", "wavy"):
+        _long_hair(parts, p, side, line, volume)
+
+
+def _long_hair(parts: _Parts, p: Person, side: float, line: float, volume: float) -> None:
+    """What falls beside the face: its near edge and its far one."""
     reach, part = 5.0 + volume, 11.0 * p.part
     for k, name in _SIDES:
         parts.put(

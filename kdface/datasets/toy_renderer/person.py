@@ -6,7 +6,7 @@ Lengths are in pixels of the aligned 112x112 crop, where the average eyes are 35
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,17 +149,17 @@ def _freckles(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     return np.stack([x, y], 1)[keep]
 
 
-def draw_person(rng: np.random.Generator) -> Person:
-    """Invent a person. Traits that go together in people (age and grey hair, brow and jaw) are drawn together."""
+class _Colors(NamedTuple):
+    skin: Color
+    hair: Color
+    brow: Color
+    lip: Color
+    iris: Color
 
-    def n(mean: float, sd: float) -> float:
-        return mean + sd * bell(rng)
 
-    age = float(rng.beta(1.3, 1.7))
-    bold = clip(rng.normal(0.5, 0.32), 0, 1)  # soft .. strong features
-    melanin = float(rng.beta(1.0, 1.5))
+def _draw_colors(rng: np.random.Generator, age: float, bold: float, melanin: float) -> _Colors:
     skin = ramp(_SKIN, melanin) * (1 + np.array([0.012, 0.0, -0.03]) * rng.standard_normal())
-    skin = np.clip(skin * n(1.0, 0.025), 25, 250)
+    skin = np.clip(skin * (1.0 + 0.025 * bell(rng)), 25, 250)
 
     fair = clip((1 - melanin) ** 2 * rng.uniform(0, 1.25), 0, 1)
     hair = ramp(_HAIR, fair)
@@ -173,7 +173,10 @@ def draw_person(rng: np.random.Generator) -> Person:
         skin * np.array([0.86, 0.62, 0.62]), np.array([176.0, 70.0, 78.0]), rng.uniform(0.0, 0.45) * (1 - 0.4 * bold)
     )
     iris = ramp(_IRIS, clip((1 - melanin) ** 1.6 * rng.uniform(0, 1.5) - 0.1, 0, 1))
+    return _Colors(skin, hair, brow, lip, iris)
 
+
+def _draw_styles(rng: np.random.Generator, age: float, bold: float, melanin: float) -> tuple[HairStyle, BeardStyle]:
     bald = rng.random() < 0.45 * bold * (0.25 + age)
     names: list[HairStyle] = ["short", "fringe", "long", "wavy", "tied", "curly", "buzz"]
     weights = np.array(
@@ -191,16 +194,29 @@ def draw_person(rng: np.random.Generator) -> Person:
     beards: list[BeardStyle] = ["none", "stubble", "moustache", "goatee", "full"]
     hairy = bold > 0.55
     beard: BeardStyle = beards[int(rng.choice(len(beards), p=[0.36, 0.24, 0.08, 0.12, 0.2]))] if hairy else "none"
+    return style, beard
 
+
+def draw_person(rng: np.random.Generator) -> Person:
+    """Invent a person. Traits that go together in people (age and grey hair, brow and jaw) are drawn together."""
+
+    def n(mean: float, sd: float) -> float:
+        return mean + sd * bell(rng)
+
+    age = float(rng.beta(1.3, 1.7))
+    bold = clip(rng.normal(0.5, 0.32), 0, 1)  # soft .. strong features
+    melanin = float(rng.beta(1.0, 1.5))
+    colors = _draw_colors(rng, age, bold, melanin)
+    style, beard = _draw_styles(rng, age, bold, melanin)
     scarred = rng.random() < 0.06
     start = np.array([rng.uniform(-28, 28), rng.uniform(10, 30)])
     return Person(
         age=age,
-        skin=skin,
-        hair=hair,
-        brow=brow,
-        lip=lip,
-        iris=iris,
+        skin=colors.skin,
+        hair=colors.hair,
+        brow=colors.brow,
+        lip=colors.lip,
+        iris=colors.iris,
         blush=n(0.5, 0.25) * (1 - 0.5 * melanin),
         temple=n(37.5, 1.5),
         cheek=n(38.5, 2.0),
