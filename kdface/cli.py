@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(folded_message(f"error: {printable(str(error))}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; rerun the same command to resume from the last checkpoint", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
         if (told := of_memory(error)) is None:

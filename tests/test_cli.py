@@ -103,7 +103,7 @@ def test_every_command_tells_how_it_is_called(name: str, tmp_path: Path) -> None
 def test_doctor_tells_packages_profile_and_places(kdface: Kdface) -> None:
     said = kdface("doctor")
     assert said.code == 0, said.out
-    for text in ("pytorch-lightning", "profile", "paths.data", "nothing is wrong"):
+    for text in ("pytorch-lightning", "profile", "paths.data", "no problems found"):
         assert text in said.out
 
 

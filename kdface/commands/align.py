@@ -13,16 +13,16 @@ from kdface.datasets.images import Size
 from kdface.errors import DataError, UserError
 
 _SHOWN, _ACROSS = 60, 10  # crops on the contact sheet, and in a row of it
-_LISTED = 10  # photographs told one by one
+_LISTED = 10  # most photographs listed one by one
 
 
 def run(words: list[str]) -> int:
-    """`kdface data align`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface data align` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "data align",
         words,
-        "Align the face of each photograph of a folder, and of the folders below it, to the five-point template. CROPS "
-        "gets a .png for each, landmarks.csv, left_out.csv and contact_sheet.png.",
+        "Align the face in each photograph of a folder and its subfolders to the five-point template. Writes one .png "
+        "per face, landmarks.csv, left_out.csv and contact_sheet.png to CROPS.",
         ("FOLDER",),
         {"detector": Path, "landmarks": Path, "size": Size},
         output="crops",
@@ -32,8 +32,8 @@ def run(words: list[str]) -> int:
     if len(sources) != 1 or given.output is None:
         raise UserError(
             f"kdface data align {' '.join(words)}: "
-            + ("where the crops go" if len(sources) == 1 else "by what")
-            + " is not clear.",
+            + ("no output folder given" if len(sources) == 1 else "give one source of landmarks")
+            + ".",
             expected="kdface data align FOLDER -o CROPS, and detector=YUNET.onnx or landmarks=FILE.csv",
         )
     return _align(given.things[0], given.output, sources[0], given.values)
@@ -52,7 +52,7 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     path = Path(values[source]).expanduser()
     find = by_detector(YuNet(path)) if source == "detector" else by_landmarks(read_landmarks(path))
     if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty: nothing in it is written over.", fix="another folder after -o")
+        raise UserError(f"{output} is not empty, and its files are not overwritten.", fix="another folder after -o")
     photographs, passed_over = images_below(folder)
     if not photographs:
         raise DataError(f"{folder} holds no images.", expected=", ".join(sorted(SUFFIXES)))
@@ -74,20 +74,20 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     _sheet([names[key] for key in found.landmarks], output / "contact_sheet.png", size)
     for reason in list(found.without.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)
-    print(f"{len(found.landmarks)} crops of {size[0]}x{size[1]} in {shown(output)}, by landmarks.csv there")
+    print(f"{len(found.landmarks)} crops of {size[0]}x{size[1]} in {shown(output)}, with their landmarks.csv")
     if found.without or found.several:
         print(
-            f"{len(found.without)} photographs without a crop, {len(found.several)} with several faces, of which the "
-            f"largest was taken: {shown(output)}/left_out.csv"
+            f"{len(found.without)} photographs without a crop, {len(found.several)} with several faces (the largest "
+            f"is used): {shown(output)}/left_out.csv"
         )
     if passed_over:
-        print(f"passed over  {len(passed_over)} entries that are no images: {', '.join(passed_over[:3])}")
+        print(f"skipped  {len(passed_over)} entries that are not images: {', '.join(passed_over[:3])}")
     print(f"look at  {shown(output)}/contact_sheet.png")
     return 0
 
 
 def _sheet(files: list[Path], path: Path, size: tuple[int, int]) -> None:
-    """Crops spread evenly over all, to be looked at."""
+    """Write a contact sheet of evenly spaced crops."""
     import numpy as np
 
     from kdface.datasets.images import decode, read_bytes

@@ -1,4 +1,4 @@
-"""What train, evaluate and data read from their command line: Hydra's own flags and overrides."""
+"""The command line of train, evaluate and data: Hydra's flags and overrides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass
 class Arguments:
-    """Hydra's command line: overrides, and the flags that its users know."""
+    """Hydra's command line: overrides and flags."""
 
     overrides: list[str] = field(default_factory=list)
     config_dirs: list[Path] = field(default_factory=list)
@@ -29,15 +29,15 @@ class Arguments:
 
 
 def parse(command: str, words: list[str], description: str) -> Arguments:
-    """Read a command line. Raises `UserError` for flags that do not exist."""
+    """Parse a command line. Raises `UserError` for unknown flags."""
     parser = _Parser(prog=f"kdface {command}", description=description)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=CHOICE, KEY=VALUE, +KEY=VALUE, ~KEY")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show the configuration and stop")
-    parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
-    parser.add_argument("--package", "-p", help="with --cfg: only this part")
-    parser.add_argument("--info", nargs="?", const="all", help="how the configuration is composed")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: resolve interpolations")
+    parser.add_argument("--package", "-p", help="with --cfg: show only this node")
+    parser.add_argument("--info", nargs="?", const="all", help="show how the configuration is composed")
     found = parser.parse_intermixed_args(words)
     return Arguments(
         overrides=found.overrides,

@@ -1,4 +1,4 @@
-"""kdface claims FILE.yaml: what the tables say of the papers' claims; writes FILE.md and a forest plot, FILE.png."""
+"""kdface claims FILE.yaml: test the papers' claims against the tables; writes FILE.md and a forest plot, FILE.png."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
-    """`kdface claims`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface claims` and return the exit code. Raises `UserError` for invalid arguments."""
     if len(words) != 1:
         raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
     from kdface.reports.claims import findings, markdown

@@ -1,4 +1,4 @@
-"""kdface cluster FOLDER run=PATH far=1e-3|threshold=0.3 [-o FOLDER]: the crops of each person, and a contact sheet."""
+"""kdface cluster FOLDER run=PATH far=1e-3|threshold=0.3 [-o FOLDER]: group crops by person, with a contact sheet."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from kdface.commands.given import read, recogniser_of
 from kdface.commands.verify import COSINE, FAR
 
-_ROWS, _COLUMNS = 24, 10  # of the contact sheet
+_ROWS, _COLUMNS = 24, 10  # size of the contact sheet
 
 
 def run(words: list[str]) -> int:
-    """`kdface cluster`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface cluster` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "cluster",
         words,
-        "Cluster the aligned crops of a folder: the two most alike groups are merged until the mean cosine of their "
-        "pairs is under the threshold.",
+        "Cluster the aligned crops of a folder: merge the two most similar clusters until the mean cosine of their "
+        "pairs falls below the threshold.",
         ("FOLDER",),
         {"run": str, "far": FAR, "threshold": COSINE, "test": str},
         output="folder",
@@ -39,10 +39,10 @@ def run(words: list[str]) -> int:
     if threshold is None:
         threshold = choose(recogniser.points, given.values.get("far"), given.values.get("test")).threshold
     files = listed(folder)
-    # Of unit vectors, the mean squared distance is 2 - 2 times the mean cosine.
+    # For unit vectors, the mean squared distance is 2 - 2 times the mean cosine.
     found = agglomerative(recogniser.embed(files), 2 - 2 * threshold)
     sizes = np.bincount(found)
-    order = np.lexsort((np.arange(len(sizes)), -sizes))  # the largest first
+    order = np.lexsort((np.arange(len(sizes)), -sizes))  # largest first
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["key", "cluster"])
@@ -62,10 +62,10 @@ def run(words: list[str]) -> int:
         for cluster in shown_rows
     ]
     titles = [f"{number}: {len(cluster)} images" for number, cluster in enumerate(together[:_ROWS])]
-    titles += ["of one image"] * (len(shown_rows) - len(titles))
+    titles += ["single images"] * (len(shown_rows) - len(titles))
     save(contact_sheet(images, titles, [""] * across), sheet)
     alone = int((sizes == 1).sum())
-    print(f"{len(files)} images in {len(sizes)} clusters, {alone} of one image (mean cosine from {threshold:.4f} on)")
+    print(f"{len(files)} images in {len(sizes)} clusters, {alone} of a single image (mean cosine >= {threshold:.4f})")
     print(f"written  {shown(table)}")
     print(f"look at  {shown(sheet)}")
     return 0

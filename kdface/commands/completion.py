@@ -1,4 +1,4 @@
-"""kdface completion: commands, groups, choices and keys, answered from file names and YAML text alone."""
+"""kdface completion: complete commands, groups, choices and keys from file names and YAML text only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = re.compile(r"^(\s*)([A-Za-z_][\w@]*):")
 
 
 def run(arguments: list[str]) -> int:
-    """Without arguments print the line for ~/.bashrc; bash itself calls with COMP_LINE set."""
+    """Without arguments, print the line for ~/.bashrc. Bash calls this with COMP_LINE set."""
     line = os.environ.get("COMP_LINE")
     if line is None:
         print("complete -o nospace -C 'kdface completion' kdface")
@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
 
 
 def answers(line: str) -> list[str]:
-    """What may follow a command line, given up to the cursor."""
+    """The completions of a command line, given up to the cursor."""
     words = line.split()
     word = "" if line.endswith(" ") or not words else words[-1]
     before = words[:-1] if word else words
@@ -35,7 +35,7 @@ def answers(line: str) -> list[str]:
         return [f"{name} " for name in groups() if name.startswith(word)]
     if "=" in word:
         group, _, start = word.partition("=")
-        if group in groups():  # bash breaks words at "=", so only what follows it is answered
+        if group in groups():  # bash breaks words at "=", so complete only what follows it
             return [f"{name} " for name in choices(group) if name.startswith(start)]
         return []
     found = [f"{name}=" for name in (*root_groups(), *_keys())]
@@ -43,7 +43,7 @@ def answers(line: str) -> list[str]:
 
 
 def _keys() -> list[str]:
-    """Dotted keys of the root, and of each group's files, read as text."""
+    """Dotted keys of the root and of each group's files, read as text."""
     conf = conf_folder()
     found = _keys_of(conf / "config.yaml", "")
     for group in root_groups():

@@ -12,18 +12,18 @@ _USAGE = "kdface config why KEY [OVERRIDES], or kdface config diff RUN RUN"
 
 
 def run(arguments: list[str]) -> int:
-    """`kdface config`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface config` and return the exit code. Raises `UserError` for invalid arguments."""
     match arguments:
         case ["why", key, *overrides] if not _is_override(key):
             return why(key, overrides)
         case ["diff", first, second]:
             return diff(first, second)
         case _:
-            raise _not_understood(arguments)
+            raise _invalid(arguments)
 
 
-def _not_understood(words: list[str]) -> UserError:
-    """What is typed in place of overrides alone, a key alone, or a misspelt word."""
+def _invalid(words: list[str]) -> UserError:
+    """The error for overrides without a key, a key without an action, or a misspelt action."""
     first = words[0] if words else ""
     near, fix = "", ""
     if overrides := [word for word in words if word not in _ACTIONS]:
@@ -32,7 +32,7 @@ def _not_understood(words: list[str]) -> UserError:
         elif first not in _ACTIONS and not _is_override(first) and not (near := nearest(first, _ACTIONS)):
             fix = f"kdface config why {shlex.join(words)}"
     return UserError(
-        f"kdface config {' '.join(words)}: not understood.",
+        f"kdface config {' '.join(words)}: invalid arguments.",
         expected=_USAGE,
         nearest=f"kdface config {near}" if near else "",
         fix=fix,
@@ -44,7 +44,7 @@ def _is_override(word: str) -> bool:
 
 
 def why(key: str, overrides: list[str]) -> int:
-    """The value of a key and every place that set it, the last one first."""
+    """Print the value of a key and every place that sets it, the last one first."""
     from kdface.config.compose import compose
     from kdface.config.fingerprint import flatten
 
@@ -63,7 +63,7 @@ def why(key: str, overrides: list[str]) -> int:
 
 
 def diff(first: str, second: str) -> int:
-    """The values in which two runs differ."""
+    """Print the values that differ between two runs."""
     from kdface.config.fingerprint import difference
     from kdface.runs.folder import find_run
 

@@ -2,8 +2,8 @@
 
     kdface data align FOLDER -o CROPS detector=YUNET.onnx|landmarks=FILE.csv [size=[112,112]]
 
-verify decodes every image and lists what is broken, double, or in another DATASET too; card prints counts, size,
-licence and fingerprint; preview writes a contact sheet of the views; align cuts crops from photographs.
+verify decodes every image and lists broken images, duplicates, and overlap with another DATASET; card prints counts,
+size, licence and fingerprint; preview writes a contact sheet of the views; align cuts aligned crops from photographs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_LISTED = 10
 
 
 def run(words: list[str]) -> int:
-    """`kdface data`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface data` and return the exit code. Raises `UserError` for invalid arguments."""
     usage = (
         "kdface data verify DATASET [KEY=VALUE] [OTHER_DATASET [KEY=VALUE]], kdface data card DATASET, "
         "kdface data preview DATASET, kdface data align FOLDER -o CROPS"
@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     if not words or words[0] not in _ACTIONS:
         near = nearest(words[0], _ACTIONS) if words else ""
         raise UserError(
-            f"kdface data {words[0] if words else ''}: not understood.",
+            f"kdface data {words[0] if words else ''}: invalid arguments.",
             expected=usage,
             nearest=f"kdface data {near}" if near else "",
         )
@@ -40,16 +40,16 @@ def run(words: list[str]) -> int:
 
         return align(words[1:])
     arguments = parse(f"data {action}", words[1:], usage)
-    named: list[tuple[str, list[str]]] = []  # a dataset, and the overrides that stand behind it
+    named: list[tuple[str, list[str]]] = []  # a dataset and the overrides that follow it
     for word in arguments.overrides:
-        if word.startswith("dataset=") and named:  # as a message may advise: another dataset in its place
+        if word.startswith("dataset=") and named:  # a suggested fix: another dataset instead
             named[-1] = (word.removeprefix("dataset="), named[-1][1])
         elif "=" not in word:
             named.append((word, []))
         elif named:
             named[-1][1].append(word)
     if not 1 <= len(named) <= (2 if action == "verify" else 1):
-        raise UserError(f"kdface data {action} {' '.join(words[1:])}: not understood.", expected=usage)
+        raise UserError(f"kdface data {action} {' '.join(words[1:])}: invalid arguments.", expected=usage)
     sets = [_build(name, overrides, arguments.config_dirs) for name, overrides in named]
     if action == "card":
         return _card(sets[0][0])
@@ -104,7 +104,7 @@ def _preview(faces: Any, tree: dict[str, Any]) -> int:
 
 
 def _verify(faces: Any) -> int:
-    """Exit code 2 if an image cannot be used."""
+    """Verify a dataset. Returns exit code 2 if an image is unusable."""
     from kdface.datasets.checks import fingerprint, verify
 
     found = verify(faces, progress=_progress(f"verifying {faces.name}", len(faces)))
@@ -120,7 +120,7 @@ def _verify(faces: Any) -> int:
     print(f"  duplicates inside a person      {len(inside)} ({sum(pair.exact for pair in inside)} exact)")
     _list([f"{pair.first} = {pair.second}{'' if pair.exact else ' (nearly)'}" for pair in inside])
     if found.passed_over:
-        print(f"  files passed over  {len(found.passed_over)}")
+        print(f"  files skipped      {len(found.passed_over)}")
         _list(list(found.passed_over))
     print(f"  implausible landmarks  {len(found.implausible)}")
     _list([f"{image.key}: {image.reason}" for image in found.implausible])
@@ -131,9 +131,9 @@ def _verify(faces: Any) -> int:
         raise _broken(found.broken, found.images, found.name)
     if found.implausible:
         raise UserError(
-            f"{len(found.implausible)} of {found.images} images of {found.name} have landmarks that no face has.",
+            f"{len(found.implausible)} of {found.images} images of {found.name} have implausible landmarks.",
             expected="left eye, right eye, nose, left and right mouth corner, as seen in the image, (x, y) in pixels",
-            fix="correct the landmark file; kdface data preview DATASET shows the faces as they were aligned",
+            fix="correct the landmark file; kdface data preview DATASET shows the aligned faces",
         )
     print(f"  fingerprint        {fingerprint(faces)}")
     _compare_with_published(faces)
@@ -141,7 +141,7 @@ def _verify(faces: Any) -> int:
 
 
 def _compare_with_published(faces: Any) -> None:
-    """Tell whether a set of the field has the counts that its publisher states. Raises `UserError` if it has others."""
+    """Compare the counts of a well-known dataset with the published ones. Raises `UserError` if they differ."""
     from kdface.datasets.checks import published
 
     known = published(faces.name)
@@ -151,22 +151,22 @@ def _compare_with_published(faces: Any) -> None:
     wrong = [f"{found[key]:,} {key} instead of {count:,}" for key, count in known.counts.items() if found[key] != count]
     if wrong:
         raise UserError(
-            f"{faces.name} is not the published set: {', '.join(wrong)}.",
+            f"{faces.name} does not match the published dataset: {', '.join(wrong)}.",
             expected=f"the counts of {known.source}",
-            fix=f"a whole copy ({known.request}), or dataset.name=NAME for a set of your own",
+            fix=f"a complete copy ({known.request}), or dataset.name=NAME for your own dataset",
         )
     print(f"  as published       {', '.join(f'{count:,} {key}' for key, count in known.counts.items())}")
 
 
 def _broken(found: Sequence[Any], images: int, name: str) -> UserError:
     return UserError(
-        f"{len(found)} of {images} images of {name} cannot be used.",
+        f"{len(found)} of {images} images of {name} are unusable.",
         fix="restore or remove them; kdface train ... dataset.on_error=skip trains without them",
     )
 
 
 def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:
-    """The message for whole images that have another size than the crops of the dataset."""
+    """The error for intact images whose size differs from that of the dataset's crops."""
     shown = ", ".join(f"{found[0]}x{found[1]}" for found, _ in sizes.most_common(3))
     alone = next(iter(sizes)) if len(sizes) == 1 and sizes.total() == images else None
     crops = f"for aligned crops dataset.size=[{alone[0]},{alone[1]}]; for photographs " if alone else ""
@@ -187,7 +187,7 @@ def _overlap(first: Any, second: Any) -> int:
     print(f"  photographs in both  {len(found.images)}")
     _list([f"{image.first} = {image.second}" for image in found.images])
     if found.unnamed:
-        print(f"  {found.unnamed} people have only a number and could not be compared by name")
+        print(f"  {found.unnamed} people have only a number and cannot be compared by name")
     if found.broken:
         _list([f"{image.key}: {image.reason}" for image in found.broken])
         raise _broken(found.broken, len(first) + len(second), f"{found.first} and {found.second}")

@@ -1,4 +1,4 @@
-"""kdface doctor: what is installed, what hardware profile will be used, where data is looked for, what is wrong."""
+"""kdface doctor: report installed packages, hardware profile, data folder, and problems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
 
 
 def run(arguments: list[str]) -> int:
-    """Exit code 0 where nothing is wrong, 2 if something needs fixing."""
+    """Run `kdface doctor`. Returns exit code 0 if there are no problems, otherwise 2."""
     if arguments:
         raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
     from kdface.config.paths import conf_folder
@@ -45,10 +45,10 @@ def run(arguments: list[str]) -> int:
     if data.is_dir():
         print(f"    holds                  {', '.join(sorted(path.name for path in data.iterdir())[:12]) or 'nothing'}")
     else:
-        print("    is not there: generated faces (dataset=toy_faces) need none")
+        print("    does not exist: generated faces (dataset=toy_faces) do not need it")
         if "KDFACE_DATA" in os.environ:
-            wrong.append(f"$KDFACE_DATA names {data}, which is not there")
-    print("\n".join(["", "fix:", *(f"  {line}" for line in wrong)]) if wrong else "\nnothing is wrong")
+            wrong.append(f"$KDFACE_DATA names {data}, which does not exist")
+    print("\n".join(["", "fix:", *(f"  {line}" for line in wrong)]) if wrong else "\nno problems found")
     return 2 if wrong else 0
 
 

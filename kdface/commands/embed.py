@@ -1,4 +1,4 @@
-"""kdface embed FOLDER run=PATH [-o FILE.npz|FILE.parquet]: the embedding of each crop of a folder, by its path."""
+"""kdface embed FOLDER run=PATH [-o FILE.npz|FILE.parquet]: embed each crop of a folder, keyed by its path."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from kdface.commands.given import read, recogniser_of
 
-_LISTED = 10  # broken files told one by one
+_LISTED = 10  # most broken files listed one by one
 
 
 def run(words: list[str]) -> int:
-    """`kdface embed`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface embed` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "embed",
         words,
-        "Embed every aligned crop of a folder and of the folders below it. If it is killed, the same command goes on. "
-        "run=PATH is a run, a pack or an exported file; mirror=false leaves the mirror image out.",
+        "Embed every aligned crop of a folder and its subfolders. Rerun the same command to resume. run=PATH names a "
+        "run, a pack or an exported file; mirror=false disables the mirrored image.",
         ("FOLDER",),
         {"run": str, "mirror": bool},
         output="file",
@@ -27,17 +27,17 @@ def run(words: list[str]) -> int:
 
     folder = given.things[0]
     target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")
-    formats(target)  # refuse a format that cannot be written before anything is loaded
+    formats(target)  # reject an unsupported format before loading anything
     found = embed_folder(recogniser_of(given), folder, target, given.values.get("mirror", True))
     for reason in list(found.broken.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)
     listed = target.with_name(f"{target.name}.broken.txt")
-    listed.unlink(missing_ok=True)  # of an earlier command
+    listed.unlink(missing_ok=True)  # left by an earlier command
     if found.broken:
         write_text(listed, "".join(f"{key}\t{reason}\n" for key, reason in sorted(found.broken.items())))
         print(f"left out  {len(found.broken)} broken files, listed in {shown(listed)}")
     if found.passed_over:
-        print(f"passed over  {len(found.passed_over)} entries that are no images: {', '.join(found.passed_over[:3])}")
+        print(f"skipped  {len(found.passed_over)} entries that are not images: {', '.join(found.passed_over[:3])}")
     more = f", {found.before} of them by an earlier command" if found.before else ""
     print(f"written  {shown(target)}  ({found.embedded} embeddings{more})")
     return 0

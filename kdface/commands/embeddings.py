@@ -1,4 +1,4 @@
-"""kdface evaluate embeddings=FILE or run=FILE: under any protocol what is no run, embeddings or a network in a file."""
+"""kdface evaluate embeddings=FILE or run=FILE: evaluate a file of embeddings, or a network in a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALLOWED = ("evaluation", "paths")
 
 
 def evaluate_stored(path: Path, arguments: Arguments) -> int:
-    """Evaluate a file of embeddings; results, scores and figures go to paths.runs/embeddings/NAME-DIGEST/PROTOCOLS."""
+    """Evaluate embeddings. Results, scores and figures are written to paths.runs/embeddings/NAME-DIGEST/PROTOCOLS."""
     from kdface.datasets.embedding_file import EmbeddingFile
     from kdface.evaluation.stored import StoredEmbeddings
 
@@ -27,7 +27,7 @@ def evaluate_stored(path: Path, arguments: Arguments) -> int:
 
 
 def evaluate_file(path: Path, arguments: Arguments) -> dict[str, Any]:
-    """Evaluate a file with a network; the same go to paths.runs/files/NAME-DIGEST/PROTOCOLS. Returns the results."""
+    """Evaluate a network in a file. Writes to paths.runs/files/NAME-DIGEST/PROTOCOLS and returns the results."""
     import torch
 
     from kdface.config.load import load_network
@@ -38,7 +38,7 @@ def evaluate_file(path: Path, arguments: Arguments) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     embedder = Embedder(lambda images, _: teacher.embed(images), device).frozen(teacher)
     height, width = teacher.preprocessing.size
-    arguments.overrides = [f"+dataset.size=[{height},{width}]", *arguments.overrides]  # of test sets that ask for it
+    arguments.overrides = [f"+dataset.size=[{height},{width}]", *arguments.overrides]  # for test sets of its size
 
     def check(faces: Any) -> None:
         require_sees(teacher, faces, ())
@@ -54,12 +54,12 @@ def evaluate_embedder(
     arguments: Arguments,
     check: Callable[[Any], None] = lambda faces: None,
 ) -> dict[str, Any]:
-    """Evaluate what embeds, and write and tell what was found.
+    """Run an embedder on the protocols; write and print the results.
 
     Args:
-        kind: the folder of paths.runs, and the key under which results.json names the file.
+        kind: subfolder of paths.runs, and the key of the file in results.json.
         path, digest: of the file.
-        check: raises if a set of test images does not fit.
+        check: raises if a test set does not fit the embedder.
     """
     from kdface.commands.run import sets_of
     from kdface.config.build import build
@@ -74,14 +74,14 @@ def evaluate_embedder(
     for word in arguments.overrides:
         if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED and not word.startswith("+dataset.size="):
             raise UserError(
-                f"{word}: {'embeddings from a file' if kind == 'embeddings' else 'a file'} is evaluated as it is.",
+                f"{word} cannot be changed for {'embeddings from a file' if kind == 'embeddings' else 'a file'}.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
                 origin=f"command line: {word}",
                 fix="leave it out",
             )
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
-        raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
+        raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")
     shared: dict[str, object] = {}
     protocols = {
         name: build(node, path=f"evaluation.{name}", shared=shared, load_network=load_network)

@@ -1,7 +1,7 @@
-"""kdface evaluate run=PATH evaluation=CHOICE: a trained run under any protocol, without retyping its configuration.
+"""kdface evaluate run=PATH evaluation=CHOICE: evaluate a trained run without repeating its configuration.
 
-run=FILE is a file with a network, such as .onnx; embeddings=FILE in the place of the run: embeddings by key, of any
-recogniser (see `kdface.commands.embeddings`).
+run=FILE names a network in a file, such as .onnx; embeddings=FILE replaces the run by embeddings of any recogniser
+(see `kdface.commands.embeddings`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 
 def run(words: list[str]) -> int:
-    """`kdface evaluate`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface evaluate` and return the exit code. Raises `UserError` for invalid arguments."""
     about = "Evaluate a run:  run=PATH [checkpoint=best] [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]"
     arguments = parse("evaluate", words, about)
     stored = [word for word in arguments.overrides if word.startswith("embeddings=")]
@@ -55,12 +55,12 @@ def run(words: list[str]) -> int:
 
 
 def evaluate_run(path: Path, arguments: Arguments) -> int:
-    """Evaluate a run, of a folder or of a checkpoint. Raises `UserError` for overrides that would train otherwise."""
+    """Evaluate a run, by folder or checkpoint. Raises `UserError` for overrides that would change its training."""
     for word in arguments.overrides:
         key = word.lstrip("+~").partition("=")[0]
         if key not in _ALLOWED and key.split(".")[0] not in _ALLOWED:
             raise UserError(
-                f"{word}: a run is evaluated as it was trained.",
+                f"{word}: evaluation cannot change how a run was trained.",
                 expected=f"overrides of {', '.join(_ALLOWED)}",
                 origin=f"command line: {word}",
                 fix="leave it out, or train a run with it",
@@ -92,7 +92,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     composed = compose(arguments.overrides, arguments.config_dirs, around=loaded.config).tree
     tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:
-        raise UserError("there is nothing to evaluate.", fix="evaluation=CHOICE   (kdface list evaluation)")
+        raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")
     protocols = build_protocols(tree, loaded.method)
     check_tests(tree, {"evaluation": protocols})
     profile, threads = machine(settings_of(tree))
@@ -125,7 +125,7 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         write_json(target / "results.json", found)
         written = f"written  {shown(target)}"
     else:
-        written = f"written  {shown(target)} by an earlier command: nothing differs"
+        written = f"written  {shown(target)} by an earlier command, unchanged"
     print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
     for name, symptoms in found["symptoms"].items():
         for symptom in symptoms:
@@ -136,8 +136,8 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
 
 
 def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, dict[str, Any] | None]:
-    """Where an evaluation lies, and what an earlier command found if nothing differs: evaluations/NAME, or NAME and a
-    fingerprint where another evaluation has that name, which is kept."""
+    """The folder of an evaluation, and the earlier results if it is unchanged: evaluations/NAME, or NAME plus a
+    fingerprint if a different evaluation has that name, which is kept."""
     own = _compared(about)
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
     for target in (folder.evaluations / name, folder.evaluations / f"{name}-{digest}"):
@@ -146,22 +146,22 @@ def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, d
             found = folder.read_evaluation(file) if file.is_file() else {}
             earlier = _compared(found) if found else {}
         except (UserError, KeyError, TypeError, AttributeError) as error:
-            print(f"warning: {target}/results.json is broken and measured anew ({type(error).__name__})")
+            print(f"warning: {target}/results.json is corrupted and recomputed ({type(error).__name__})")
             return target, None
         if not found:
             return target, None
-        less = {"weights", "precision", "files"} - earlier.keys()  # evaluations of before do not tell
+        less = {"weights", "precision", "files"} - earlier.keys()  # older evaluations do not record these
         rows = [row for row in difference(earlier, own) if row[0].partition(".")[0] not in less]
         if not rows:
             return target, found
         if target.name == name:
             key, then, now = rows[0]
-            print(f"{shown(target)} is another evaluation and is kept ({key}: {then} there, {now} now)")
+            print(f"{shown(target)} is a different evaluation and is kept ({key}: {then} there, {now} now)")
     raise AssertionError("two evaluations with one fingerprint")
 
 
 def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells an evaluation from another one of the same name, by whatever path it is reached."""
+    """What distinguishes evaluations of the same name, independent of paths."""
     compared = {key: found[key] for key in ("step", "weights", "precision", "files") if key in found}
     compared["evaluation"] = portable(found["evaluation"], found["paths"])
     compared["data"] = {name: card["fingerprint"] for name, card in found["data"].items()}
@@ -169,7 +169,7 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """The run's own configuration, with what the command line gives in its place."""
+    """The run's own configuration with the command line's values."""
     keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
     tree = dict(config)
     for node, _, key in (key.partition(".") for key in keys):

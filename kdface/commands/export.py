@@ -1,8 +1,8 @@
-"""kdface export run=PATH [FILE] [--to FORMAT]: the network that a run ships, alone, for use without the run.
+"""kdface export run=PATH [FILE] [--to FORMAT]: write the network of a run to a standalone file.
 
-The suffix of FILE says in which format, or --to does: torch (.pt, .pth), safetensors, onnx, torchscript (.ts), and
-insightface, a bare state dict under InsightFace's names (.pth). What was written is read back and compared before it
-takes the name; a model card is written beside it, FILE.md.
+The format follows from the suffix of FILE or from --to: torch (.pt, .pth), safetensors, onnx, torchscript (.ts), and
+insightface, a bare state dict under InsightFace's names (.pth). The file is read back and compared before it is
+renamed to FILE; a model card, FILE.md, is written next to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from kdface.errors import UserError, nearest
 
-_DIFFERENCE = 1e-4  # most that a number of a unit embedding may differ by once it was read back
+_DIFFERENCE = 1e-4  # largest difference of a unit embedding's component after reading the file back
 _SUFFIXES = {
     **{".pt": "torch", ".pth": "torch", ".safetensors": "safetensors", ".onnx": "onnx", ".ts": "torchscript"},
 }
@@ -25,14 +25,14 @@ _INSIGHTFACE = (
 
 
 def run(words: list[str]) -> int:
-    """`kdface export`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface export` and return the exit code. Raises `UserError` for invalid arguments."""
     formats = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--to"]
     rest = [word for place, word in enumerate(words) if word != "--to" and (not place or words[place - 1] != "--to")]
     runs = [word.removeprefix("run=") for word in rest if word.startswith("run=")]
     files = [word for word in rest if not word.startswith(("run=", "-"))]
     if len(runs) != 1 or len(files) > 1 or len(runs) + len(files) != len(rest) or len(formats) > 1:
         raise UserError(
-            f"kdface export {' '.join(words)}: which run goes where is not clear.",
+            f"kdface export {' '.join(words)}: give one run and at most one output file.",
             expected="run=PATH, and at most one file to write",
             fix="kdface export run=runs/NAME/seed0-1a2b3c4d embedder.pt",
         )
@@ -41,25 +41,25 @@ def run(words: list[str]) -> int:
 
 
 def _format(run_path: str, file: Path, asked: str | None) -> str:
-    """The format by --to, or by the suffix. Raises `UserError` if it is not known or its packages are missing."""
+    """The format given by --to or the suffix. Raises `UserError` if it is unknown or its packages are missing."""
     found = _SUFFIXES.get(file.suffix.lower()) if asked is None else asked if asked in _FORMATS else None
     if found is None and asked is not None:
         raise UserError(
-            f"--to {asked}: this format is not written.",
+            f"--to {asked}: unknown format.",
             expected=f"one of {', '.join(_FORMATS)}",
             nearest=nearest(asked, _FORMATS),
         )
     if found is None:
         near = nearest(file.suffix, _SUFFIXES)
         raise UserError(
-            f"{file}: the format {file.suffix or 'of a file without a suffix'} is not written.",
+            f"{file}: unsupported format ({file.suffix or 'no suffix'}).",
             expected=f"a file name that ends in {', '.join(_SUFFIXES)}",
             nearest=str(file.with_suffix(near)) if near else "",
             fix=f"kdface export run={run_path} {file.with_suffix('.safetensors')}",
         )
     if found == "onnx" and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
         raise UserError(
-            f"{file}: ONNX files need the packages onnxscript and onnxruntime.",
+            f"{file}: ONNX export requires the packages onnxscript and onnxruntime.",
             fix='pip install "kdface[onnx]", or write a .safetensors or .pt file',
         )
     return found
@@ -102,7 +102,7 @@ def _export(run_path: str, file: Path, kind: str) -> int:
 
 
 def _require_insightface(backbone: dict[str, Any]) -> None:
-    """Raise `UserError` for a backbone that InsightFace's code does not have."""
+    """Raise `UserError` for a backbone that InsightFace does not implement."""
     name = str(backbone["_target_"]).rpartition(".")[2]
     if name not in _INSIGHTFACE:
         raise UserError(
@@ -125,7 +125,7 @@ def _insightface(network: Any, about: dict[str, Any], path: Path) -> None:
 
 
 def _torchscript(network: Any, about: dict[str, Any], path: Path) -> None:
-    """The traced forward pass, (batch, 3, H, W) float32 -> (batch, D), with what it is for as JSON under `kdface`."""
+    """The traced forward pass, (batch, 3, H, W) float32 -> (batch, D), with metadata as JSON under `kdface`."""
     import warnings
 
     import torch
@@ -159,7 +159,7 @@ def _torch(network: Any, about: dict[str, Any], path: Path) -> None:
 
 
 def _safetensors(network: Any, about: dict[str, Any], path: Path) -> None:
-    """The tensors of the state dict; in the metadata what they are for, as JSON under `kdface`, and their digest."""
+    """The tensors of the state dict, with metadata as JSON under `kdface`, and their digest."""
     from safetensors.torch import load_file
 
     from kdface.backbones.weights import digest_of
@@ -176,7 +176,7 @@ def _require_same(read: dict[str, Any], network: Any, path: Path) -> None:
 
     wanted = network.state_dict()
     if read.keys() != wanted.keys() or not all(torch.equal(read[key], value.cpu()) for key, value in wanted.items()):
-        raise UserError(f"{path.parent}: what was written there reads back as other weights.", fix="try another disk")
+        raise UserError(f"{path.parent}: the weights read back differ from those written.", fix="try another disk")
 
 
 def write_onnx(network: Any, about: dict[str, Any], path: Path) -> None:
@@ -200,7 +200,7 @@ def write_onnx(network: Any, about: dict[str, Any], path: Path) -> None:
             output_names=["embeddings"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-        assert program is not None  # of the exporter that is asked for
+        assert program is not None  # the dynamo exporter returns one
         program.model.metadata_props["kdface"] = json.dumps(about)
         program.save(str(path))
         ours = network(images).numpy()
@@ -210,14 +210,14 @@ def write_onnx(network: Any, about: dict[str, Any], path: Path) -> None:
 
 
 def _require_close(ours: Any, theirs: Any, kind: str) -> None:
-    """Tell how far the embeddings of a file that was read back differ. Raises `UserError` if that is too far."""
+    """Print how much the embeddings of the written file differ. Raises `UserError` if they differ too much."""
     import numpy as np
 
     rows = [made / np.linalg.norm(made, axis=1, keepdims=True) for made in (ours, theirs)]
     difference = float(np.abs(rows[0] - rows[1]).max())
     if not difference <= _DIFFERENCE:
         raise UserError(
-            f"the {kind} file embeds otherwise than the run: unit embeddings differ by up to {difference:.1e}.",
+            f"the {kind} file does not reproduce the run: unit embeddings differ by up to {difference:.1e}.",
             expected=f"at most {_DIFFERENCE:g}",
             fix="write a .safetensors or .pt file",
         )

@@ -1,4 +1,4 @@
-"""The command lines of embed, verify, identify, cluster and pack: things, run=PATH and KEY=VALUE."""
+"""The command lines of embed, verify, identify, cluster and pack: files, run=PATH and KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """Mistakes are `UserError`s that name the command."""
+    """Raises `UserError` with the name of the command."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises `UserError` in place of argparse's exit."""
+        """Raise `UserError` instead of exiting."""
         raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
 
 
 @dataclass(frozen=True)
 class Given:
     """Attributes:
-    things: what is no KEY=VALUE: files and folders.
+    things: positional files and folders.
     output: -o; null: not given.
-    values: key -> value, converted.
+    values: key -> converted value.
     """
 
     things: list[Path]
@@ -38,7 +38,7 @@ class Given:
 
     @property
     def run(self) -> str:
-        """The run that `run=` names."""
+        """The run named by `run=`."""
         return str(self.values["run"])
 
 
@@ -51,17 +51,17 @@ def read(
     output: str = "",
     needs: tuple[str, ...] = ("run",),
 ) -> Given:
-    """Read a command line.
+    """Parse a command line.
 
     Args:
-        about: what the command does.
-        things: what each of its files and folders is called.
-        keys: key -> its type.
-        output: what -o is; empty: the command writes nothing.
-        needs: keys that must be given.
+        about: description of the command.
+        things: names of the positional files and folders.
+        keys: key -> type.
+        output: name of the -o argument; empty: the command has no output.
+        needs: required keys.
 
     Raises:
-        UserError: a word, a key or a value is not understood, or something is missing.
+        UserError: a word, key or value is invalid, or an argument is missing.
     """
     parser = Parser(prog=f"kdface {command}", description=about)
     listed = " ".join(f"{key}=..." for key in keys)
@@ -90,7 +90,7 @@ def read(
     missing = [f"{key}=PATH" for key in needs if key not in values]
     if len(plain) != len(things) or missing:
         raise UserError(
-            f"kdface {command} {' '.join(words)}: not understood.",
+            f"kdface {command} {' '.join(words)}: invalid arguments.",
             expected=f"kdface {command} {' '.join([*things, *(f'{key}=PATH' for key in needs)])}"
             + (f" [-o {output.upper()}]" if output else ""),
             fix=f"kdface {command} --help",
@@ -100,12 +100,12 @@ def read(
 
 
 def _plain(text: str) -> Any:
-    """Lists are written [112,112]; all else is text that its type reads."""
+    """Parse lists written [112,112]; anything else is text for the key's type to convert."""
     return [part.strip() for part in text[1:-1].split(",")] if text[:1] == "[" and text[-1:] == "]" else text
 
 
 def recogniser_of(given: Given) -> Recogniser:
-    """What `run=` names: a run, a pack or an exported file."""
+    """The recogniser named by `run=`: a run, a pack or an exported file."""
     from kdface.recogniser.load import load
 
     return load(given.run)

@@ -1,4 +1,4 @@
-"""kdface identify GALLERY PROBES run=PATH [top=1] [far=1e-3|threshold=0.3] [-o FILE.csv]: who is on each probe?"""
+"""kdface identify GALLERY PROBES run=PATH [top=1] [far=1e-3|threshold=0.3] [-o FILE.csv]: identify each probe."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kdface.commands.verify import COSINE, FAR
 
 
 def run(words: list[str]) -> int:
-    """`kdface identify`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface identify` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "identify",
         words,
-        "Name the person who is most like each probe. GALLERY is a folder with a folder of aligned crops for each "
-        "person, PROBES a crop or a folder of them. far=RATE or threshold=COSINE says who is unknown.",
+        "Find the most similar person for each probe. GALLERY contains one folder of aligned crops per person, PROBES "
+        "is a crop or a folder of crops. far=RATE or threshold=COSINE decides which probes are unknown.",
         ("GALLERY", "PROBES"),
         {"run": str, "top": Annotated[int, Ge(1)], "far": FAR, "threshold": COSINE, "test": str},
         output="file",

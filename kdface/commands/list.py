@@ -1,4 +1,4 @@
-"""kdface list [GROUP] [--config-dir DIR]: the config groups, or the choices of one with a line about each."""
+"""kdface list [GROUP] [--config-dir DIR]: list the config groups, or the choices of one with a description."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kdface.terminal import folded
 
 
 def run(arguments: list[str]) -> int:
-    """`kdface list`: returns the exit code. Raises `UserError` for a group or a folder that is not there."""
+    """Run `kdface list` and return the exit code. Raises `UserError` if the group or folder does not exist."""
     parser = argparse.ArgumentParser(prog="kdface list", description=__doc__)
-    parser.add_argument("group", nargs="?", help="of which the choices are listed; without it: the groups")
+    parser.add_argument("group", nargs="?", help="list its choices; default: list the groups")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     given = parser.parse_args(arguments)
     for folder in given.config_dir:
@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
         width = max(map(len, known))
         for group in known:
             print(f"{group:<{width}}  {len(choices(group, folders)):>2} choices")
-        print("\nkdface list GROUP shows them")
+        print("\nkdface list GROUP shows the choices")
         return 0
     if given.group not in known:
         near = nearest(given.group, known)

@@ -1,4 +1,4 @@
-"""kdface pack RUN [-o FILE.zip|FOLDER]: a run as one file to share, without the paths of this machine."""
+"""kdface pack RUN [-o FILE.zip|FOLDER]: pack a run into one file to share, without this machine's paths."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
-    """`kdface pack`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface pack` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "pack",
         words,
         "Pack a finished run: weights as safetensors, configuration, preprocessing, environment, fingerprints, metrics "
-        "and a model card. kdface.load, kdface evaluate and teacher.run take it as they take the run.",
+        "and a model card. kdface.load, kdface evaluate and teacher.run accept a pack like a run.",
         ("RUN",),
         {},
         output="file",
@@ -25,16 +25,16 @@ def run(words: list[str]) -> int:
 
     target = given.output or Path(f"{given.things[0].resolve().name}.zip")
     if target.exists():
-        raise UserError(f"{target} exists: nothing is written over.", fix="another name after -o")
+        raise UserError(f"{target} already exists and is not overwritten.", fix="another name after -o")
     count, size = pack(given.things[0], target)
     print(f"written  {shown(target.absolute())}  ({count} files, {size / (1 << 20):.1f} MiB)")
     return 0
 
 
 def pack(path: Path, target: Path) -> tuple[int, int]:
-    """Write a pack, a zip file if its name ends so and else a folder; the number of its files, and their bytes.
+    """Write a pack: a zip file if its name ends in .zip, otherwise a folder. Returns its number of files and bytes.
 
-    Raises `UserError` if there is no finished run.
+    Raises `UserError` if the run is not finished.
     """
     from kdface.config.files import paths_in, replace_paths
     from kdface.config.fingerprint import fingerprint, portable

@@ -1,4 +1,4 @@
-"""From a composed job to its run folder, whose name is what the job computes."""
+"""From a composed job to its run folder, which is named by a hash of the configuration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kdface.runs.named import is_edited
 
 
 def run_folder(composed: Composed) -> RunFolder:
-    """Where a job's run lies. A seed of null is drawn here, and recorded.
+    """The run folder of a job. A null seed is drawn here and recorded.
 
-    A run that began when its files lay elsewhere (not below `paths.data`, which names no run), or whose folder counts
-    dataset.on_error in its name, is found again.
+    Also finds a run that started when its files were elsewhere (outside `paths.data`, which is not part of the name),
+    or whose name still includes dataset.on_error.
     """
     tree = composed.tree
     if tree["seed"] is None:
@@ -47,12 +47,12 @@ def run_folder(composed: Composed) -> RunFolder:
 
 @functools.lru_cache(maxsize=1024)
 def _read(config: Path, time: int) -> dict[str, Any]:
-    """A sweep asks for the configurations of its neighbours with every job."""
+    """Read a configuration; cached, since every job of a sweep reads those of its neighbours."""
     return RunFolder(config.parent).read_config()
 
 
 def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
-    """The run folder of a job, made if there is none."""
+    """The run folder of a job, created if it does not exist."""
     folder = run_folder(composed)
     about = {
         "command": [

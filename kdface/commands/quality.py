@@ -1,4 +1,4 @@
-"""kdface quality FOLDER run=PATH [-o FOLDER]: a quality score for each image, and a contact sheet sorted by it."""
+"""kdface quality FOLDER run=PATH [-o FOLDER]: score the quality of each image, with a sorted contact sheet."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
-    """`kdface quality`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface quality` and return the exit code. Raises `UserError` for invalid arguments."""
     parser = _Parser(
         prog="kdface quality",
-        description="Grade each image of a folder of aligned crops, those in folders below it too. Crops of another "
-        "size are resized where the run was trained on resized crops of their shape.",
+        description="Score the quality of each aligned crop of a folder and its subfolders. Crops of another size are "
+        "resized if the run was trained on resized crops of their shape.",
     )
-    parser.add_argument("words", nargs="*", metavar="FOLDER|run=PATH", help="the images, and the run that grades them")
+    parser.add_argument("words", nargs="*", metavar="FOLDER|run=PATH", help="the images, and the run that scores them")
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write; default: this folder"
+        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="output folder; default: the current folder"
     )
     given = parser.parse_intermixed_args(words)
     runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
     folders = [word for word in given.words if not word.startswith("run=")]
     if len(folders) != 1 or len(runs) != 1:
         raise UserError(
-            f"kdface quality {' '.join(words)}: what to grade and by which run is not clear.",
+            f"kdface quality {' '.join(words)}: give one folder and one run.",
             expected="one folder of aligned face crops, and one run",
             fix="kdface quality FOLDER run=runs/aikd/...",
         )
@@ -91,21 +91,21 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
         raise broken[0]
     if not np.isfinite(scores).all():
         raise UserError(
-            f"{run_path} gives {int((~np.isfinite(scores)).sum())} of {len(scores)} images no finite quality.",
-            fix="take another run: the training of this one has probably diverged",
+            f"{run_path}: {int((~np.isfinite(scores)).sum())} of {len(scores)} quality scores are not finite.",
+            fix="use another run: the training of this one has probably diverged",
         )
     ranked = sorted(zip(scores, graded, strict=True), key=lambda pair: (-pair[0], str(pair[1])))
     rows = [["key", "quality"], *([file.relative_to(folder).as_posix(), f"{score:.6f}"] for score, file in ranked)]
     stem = f"quality_{folder.resolve().name}"
     table, sheet = output / f"{stem}.csv", output / f"{stem}.png"
     write_text(table, csv_text(rows))
-    rows_shown = spread(np.asarray(scores))  # read again: a folder may be larger than the memory
+    rows_shown = spread(np.asarray(scores))  # read again: a folder may not fit in memory
     images = [pixels(graded[row], size, resizes)[0] for row in rows_shown]
     save(quality_sheet(images, np.asarray(scores)[rows_shown]), sheet)
     for score, path in ranked if len(ranked) <= 6 else (*ranked[:3], *ranked[-3:]):
         print(f"{score:8.4f}  {path.relative_to(folder)}")
     if resized:
-        print(f"resized  {resized} images to {size[0]}x{size[1]}, as the run's training images were")
+        print(f"resized  {resized} images to {size[0]}x{size[1]}, like the run's training images")
     for reason in broken:
         expected = f" (expected: {reason.expected})" if reason.expected else ""
         print(f"left out  {reason.problem}{expected}", file=sys.stderr)
@@ -113,7 +113,7 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
         print(f"left out  {len(broken)} broken files")
     if passed_over:
         more = ", ..." if len(passed_over) > 3 else ""
-        print(f"passed over  {len(passed_over)} entries that are no images: {', '.join(passed_over[:3])}{more}")
+        print(f"skipped  {len(passed_over)} entries that are not images: {', '.join(passed_over[:3])}{more}")
     print(f"written  {shown(table)}  ({len(graded)} images, best first)")
     print(f"written  {shown(sheet)}")
     return 0

@@ -1,4 +1,4 @@
-"""kdface report DIR [TABLE ...] [-o FILE.html] [--images] [--watch]: every run below a folder in one HTML file."""
+"""kdface report DIR [TABLE ...] [-o FILE.html] [--images] [--watch]: all runs under a folder in one HTML file."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
-    """`kdface report`: returns the exit code. Raises `UserError` for words that it does not understand."""
-    parser = _Parser(prog="kdface report", description="One self-contained HTML file of every run below a folder.")
+    """Run `kdface report` and return the exit code. Raises `UserError` for invalid arguments."""
+    parser = _Parser(prog="kdface report", description="Write one self-contained HTML file of all runs under a folder.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as runs")
     parser.add_argument(
         "tables",
         nargs="*",
         type=Path,
         metavar="TABLE.yaml",
-        help="tables of papers: their rows name the runs, their numbers stand first beside the published ones",
+        help="paper tables: their rows name the runs; their numbers are shown first, next to the published ones",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="default: DIR/report.html")
     parser.add_argument(
-        "--images", action="store_true", help="show faces of every dataset; mind its terms before you hand the file on"
+        "--images", action="store_true", help="show faces of every dataset; check its terms before sharing the file"
     )
-    parser.add_argument("--watch", action="store_true", help="go on, and write it again whenever a run changes")
+    parser.add_argument("--watch", action="store_true", help="keep running; rewrite the report when a run changes")
     given = parser.parse_intermixed_args(words)
     output = given.output or given.folder / "report.html"
     if output.suffix != ".html":
-        raise UserError(f"{output}: the report is an HTML file.", expected="a name that ends in .html")
+        raise UserError(f"{output}: the report is an HTML file.", expected="a file name ending in .html")
     from kdface.reports.html.page import Reader
 
     reader = Reader(given.folder)
@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
 def _watch(reader: Reader, output: Path, tables: Sequence[Path], *, images: bool) -> NoReturn:
     seen = None
     if reader.state() is None:
-        print(f"waiting for the first run below {reader.root}", flush=True)
+        print(f"waiting for the first run under {reader.root}", flush=True)
     while True:
         now = reader.state()
         if now is not None and now != seen:

@@ -1,6 +1,6 @@
-"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: run it again from its folder, and say identical or what differs first.
+"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: rerun from the run folder; print identical or the first difference.
 
-A cell whose runs are not there is trained, and compared with the numbers in the table's CSV.
+If the runs of a cell are missing, they are trained and compared with the numbers in the table's CSV.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from kdface.reports.tables.render_csv import Values
     from kdface.runs.folder import RunFolder
 
-# What a clock, a disk or an interruption decides, and not the computation; operating points follow from the scores.
+# Depend on the clock, disk or an interruption, not on the computation; operating points follow from the scores.
 _CLOCKED = ("time", "images_per_second", "seconds")
 _NOT_RESULTS = ("train_seconds", "resumed_at", "operating_points")
 
 
 def run(words: list[str]) -> int:
-    """Exit code 0 where metrics and results are the same to the last bit, 1 where they are not."""
+    """Run `kdface reproduce`. Returns exit code 0 if metrics and results are bit-identical, otherwise 1."""
     things = [word for word in words if "=" not in word or _is_cell(word)]
     overrides = [word for word in words if word not in things]
     data = [word.partition("=")[2] for word in overrides if word.startswith("paths.data=")]
     if len(things) != 1 or not (_is_cell(things[0]) or len(overrides) == len(data)):
         raise UserError(
-            "kdface reproduce takes one run, or one cell of a table.",
+            "kdface reproduce takes one run or one table cell.",
             expected="kdface reproduce RUN [paths.data=FOLDER], or kdface reproduce TABLE.yaml:ROW/COLUMN [OVERRIDES]",
         )
     from kdface.runs.folder import find_run
@@ -46,12 +46,12 @@ def run(words: list[str]) -> int:
 
 
 def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Sequence[str] = ()) -> bool:
-    """Run it again, tell what differs, and return whether nothing does that counts.
+    """Rerun, print the differences, and return whether the relevant values are identical.
 
     Args:
         first: a finished run.
-        data: where its data lies now; None: where it lay.
-        evaluation: what `kdface evaluate` is to measure on the second run too, and `metrics` are read from it.
+        data: new folder of its data; None: unchanged.
+        evaluation: also run this `kdface evaluate` on the second run, and compare `metrics` from it.
         metrics: their keys in results.json.
     """
     from kdface.runs.folder import RunFolder, prepare
@@ -80,12 +80,12 @@ def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Seq
 
 
 def _is_cell(word: str) -> bool:
-    return ".yaml:" in word.partition("=")[0]  # labels may hold "=" too
+    return ".yaml:" in word.partition("=")[0]  # labels may contain "=" too
 
 
 def _cell(word: str, overrides: list[str], data: str | None) -> bool:
-    """Every run behind a cell of a table; `overrides` are those that the table was made with. If none of its runs is
-    in paths.runs, they are trained there, and the numbers compared with those that the table's CSV has."""
+    """Reproduce every run of a table cell; `overrides` are those that the table was made with. If none of its runs is
+    in paths.runs, they are trained there and compared with the numbers in the table's CSV."""
     from kdface.commands.table import tabulated
     from kdface.reports.tables import read_definition
     from kdface.reports.tables.cell import single
@@ -104,7 +104,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     for cell in table.missing:
         print(f"{cell.what} is {cell.why}: {cell}", file=sys.stderr)
     if not runs:
-        raise UserError(f"{name}: there is no run behind this cell.", fix=str(table.missing[0]))
+        raise UserError(f"{name}: this cell has no run.", fix=str(table.missing[0]))
     metrics = column.metrics_of(row)
     same = []
     for seed, folder in runs.items():
@@ -116,7 +116,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
 
 
 def _written(values: Values, definition: Definition) -> Mapping[int, float]:
-    """What a table's CSV has in the one cell of `definition`: seed -> value."""
+    """The values of the single cell of `definition` in a table's CSV: seed -> value."""
     (row,), (column,) = definition.rows, definition.columns
     return values.get((f"{row.group} {row.label}".strip(), column.heading), {})
 
@@ -128,14 +128,14 @@ def _anew(
     launcher: Sequence[str],
     written: Mapping[int, float],
 ) -> bool:
-    """Train and evaluate what a cell needs; tell its values beside those written, and their means' distance in units
-    of the seeds' spread, the sample standard deviation of what was written. Whether every value is the same."""
+    """Train and evaluate what a cell needs. Prints its values next to the written ones, and the difference of means
+    relative to the sample standard deviation over the written seeds. Returns whether all values are identical."""
     from kdface.commands.table import filled
 
     (made,), _ = filled([table], overrides, launcher, [])
     values = made.cells[0][0].values
     if not values:
-        raise UserError(f"{name}: what it needs could not be run.", fix=str(made.missing[0]))
+        raise UserError(f"{name}: its runs failed.", fix=str(made.missing[0]))
     print(f"{'seed':<6}{'written':>12}{'now':>12}{'difference':>12}")
     for seed in sorted(written.keys() | values.keys()):
         before, now = written.get(seed), values.get(seed)
@@ -148,7 +148,7 @@ def _anew(
         return True
     distance = statistics.fmean(values.values()) - statistics.fmean(written.values())
     spread = statistics.stdev(written.values()) if len(written) > 1 else 0.0
-    beside = f", {abs(distance) / spread:.2f} of the seeds' spread ({_decimal(spread)})" if spread else ""
+    beside = f", {abs(distance) / spread:.2f} standard deviations of the seeds ({_decimal(spread)})" if spread else ""
     print(f"{name}: NOT identical; the means differ by {_decimal(distance)}{beside}")
     return False
 
@@ -167,7 +167,7 @@ def _call(folder: Path, *words: str, origin: str) -> None:
 
 
 def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
-    """Metrics of a later `kdface evaluate`, each from the file that the table reads it from."""
+    """Metrics of a later `kdface evaluate`, each read from the same file as in the table."""
     measured: dict[str, Any] = {}
     for found in run.read_later().values():
         if run.is_of_end(found, run.read_results()):
@@ -176,7 +176,7 @@ def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, Any]:
-    """The configuration with its runs elsewhere, no logger, and its data where it lies now."""
+    """The configuration with another folder of runs, no logger, and the current data folder."""
     text = json.dumps(tree)
     if data is not None:
         now = str(Path(data).expanduser().absolute())
@@ -188,12 +188,12 @@ def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, An
 
 
 def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
-    """(what, its first difference or "", whether it decides) of two run folders, causes before effects."""
+    """Compare two run folders: (what, its first difference or "", whether it counts), causes before effects."""
     from kdface.config.fingerprint import fingerprint
     from kdface.runs.records import read
 
     one, two = first.read_config(), second.read_config()
-    two["paths"] = {**two["paths"], "runs": one["paths"]["runs"]}  # where a teacher lies stays what it was
+    two["paths"] = {**two["paths"], "runs": one["paths"]["runs"]}  # the path of a teacher is unchanged
     configs = [fingerprint(one), fingerprint(two)]
     data = [folder.read_data() for folder in (first, second)]
     about = [folder.read_environment() for folder in (first, second)]
@@ -211,12 +211,12 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
 
 
 def first_record(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:
-    """The first record of metrics.jsonl that differs, in words; "" where none does."""
+    """Describe the first record of metrics.jsonl that differs; "" if there is none."""
     for before, after in zip(one, two, strict=False):
         if told := _values(_without(before, _CLOCKED), _without(after, _CLOCKED)):
             return f"differ first at step {before.get('step')} ({before.get('kind')}): {told}"
     if len(one) != len(two):
-        return f"{len(one)} records, and {len(two)} the second time; what both have is the same"
+        return f"{len(one)} records, then {len(two)}; the common ones are identical"
     return ""
 
 

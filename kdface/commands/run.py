@@ -1,4 +1,4 @@
-"""kdface run FOLDER: train the run whose configuration lies in FOLDER. Ranks and sweeps call this."""
+"""kdface run FOLDER: train the run configured in FOLDER. Ranks and sweeps call this."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kdface.sweeps.lifeline import die_with_parent
 if TYPE_CHECKING:
     from kdface.runs.job import Job
 
-# What a run may go on with: its values, where they are not numbers.
+# Overrides allowed when a run resumes, with their values unless they are numbers.
 _OTHER: dict[str, tuple[str, ...]] = {
     "trainer.devices": (),
     "trainer.num_nodes": (),
@@ -34,24 +34,24 @@ _OTHER: dict[str, tuple[str, ...]] = {
 
 
 class BusyError(UserError):
-    """Another process holds the run folder."""
+    """Another process holds the lock of the run folder."""
 
 
 def run(words: list[str]) -> int:
-    """Train the run in a folder, on other ranks than it was configured for where overrides say so. `-` in the place of
-    the folder: serve another kdface, which sends one command after the other."""
+    """Train the run in a folder; overrides may change its ranks. With `-` instead of a folder, serve the commands of
+    another kdface process."""
     if not words or "=" in words[0]:
         raise UserError(
             "kdface run takes one run folder.", fix="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
         )
     others = _others(words[1:])
-    if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # it may have ended while this rank was starting
+    if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # the launcher may have exited by now
         die_with_parent(int(os.environ[LAUNCHER]))
     if words[0] == "-":
         from kdface.cli import main
         from kdface.sweeps.server import serve
 
-        given = serve()  # comes back in each fork, with its command
+        given = serve()  # returns in each fork, with its command
         return 0 if given is None else main(given)
     try:
         return execute(find_run(words[0]), others)
@@ -61,13 +61,13 @@ def run(words: list[str]) -> int:
 
 
 def _others(words: Sequence[str]) -> dict[str, int | str]:
-    """What a run may go on with: another number of ranks, and broken images left out or not."""
+    """The overrides allowed when a run resumes: the number of ranks, and whether broken images are left out."""
     found: dict[str, int | str] = {}
     for word in words:
         key, _, value = word.partition("=")
         if key not in _OTHER or not (value in _OTHER[key] if _OTHER[key] else value.isdigit()):
             raise UserError(
-                f"{word}: a run goes on as it is configured, except for its ranks and its broken images.",
+                f"{word}: a resumed run can change only its ranks and the handling of broken images.",
                 expected=" or ".join(f"{key}={'|'.join(values) or 'N'}" for key, values in _OTHER.items()),
                 origin=f"command line: {word}",
             )
@@ -81,14 +81,14 @@ def execute(
     asked: Mapping[str, Any] | None = None,
     job: Job | None = None,
 ) -> int:
-    """Train to the end, or say that it is done. Only rank 0 holds the folder's lock and speaks.
+    """Train to the end, or report that the run is finished. Only rank 0 locks the folder and prints.
 
     Args:
         folder: a prepared run folder.
-        others: trainer.devices, trainer.num_nodes and dataset.on_error in the place of the configured ones. config.yaml
-            stays what names the run; environment.json and results.json tell of them.
-        job: its objects, if they are built already.
-        asked: the configuration that asked for it, which says where its data lies now; None: its own.
+        others: override trainer.devices, trainer.num_nodes and dataset.on_error. config.yaml, which names the run, does
+            not change; environment.json and results.json record them.
+        job: its objects, if already built.
+        asked: the current configuration, with the current location of the data; None: the run's own.
     """
     from kdface.reports.summary import summary
 
@@ -104,23 +104,23 @@ def execute(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("kdface").setLevel(logging.INFO)
     with contextlib.ExitStack() as stack:
-        if launched_rank() == 0:  # rank 0 holds the lock for all
+        if launched_rank() == 0:  # rank 0 holds the lock for all ranks
             try:
                 stack.enter_context(folder.locked())
             except HeldError as error:
                 raise BusyError(error.problem, fix=error.fix) from None
             marks.forget_failure(folder)
         elif "LOCAL_RANK" in os.environ:
-            die_with_parent(os.getppid())  # a rank without its launcher would wait for the others for half an hour
+            die_with_parent(os.getppid())  # without its launcher, a rank would wait half an hour for the others
         if "LOCAL_RANK" not in os.environ:
-            os.environ[LAUNCHER] = str(os.getpid())  # of the ranks that Lightning starts from here
+            os.environ[LAUNCHER] = str(os.getpid())  # for the ranks that Lightning starts from here
             stack.callback(os.environ.pop, LAUNCHER, None)
         try:
             return _train(folder, others, job)
         except DataError as error:
             marks.note_failure(folder, str(error))
-            goes_on = f"the same command goes on{f' from step {step}' if (step := step_of(folder)) else ''}"
-            fix = error.fix or f"repair it, and {goes_on}; or leave broken images out: dataset.on_error=skip"
+            goes_on = f"rerun the same command to resume{f' from step {step}' if (step := step_of(folder)) else ''}"
+            fix = error.fix or f"repair it and {goes_on}; or leave broken images out: dataset.on_error=skip"
             raise DataError(error.problem, expected=error.expected, origin=error.origin, fix=fix) from None
         except Exception as error:
             marks.note_failure(folder, str(error) or type(error).__name__)
@@ -153,13 +153,13 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         if (tree.get("extras") or {}).get("print_config"):
             print(config_text(tree), file=sys.stderr)
         print(f"run folder: {shown(folder.root)}\n{plan(job)}", file=sys.stderr)
-    # A further rank is started with this command line, so it reads this folder and composes nothing.
+    # Lightning starts further ranks with this command line: they read this folder instead of composing.
     sys.argv = [sys.argv[0], "run", str(folder.root), *(f"{key}={value}" for key, value in others.items())]
 
     def draw() -> None:
         try:
             draw_run(folder, job.data.training)
-        except Exception as error:  # the numbers are there; a picture must not withhold them
+        except Exception as error:  # a failed plot must not lose the results
             logging.getLogger("kdface").warning("the figures could not be drawn: %s", error)
 
     train(job, folder, draw, partial(marks.note_failure, folder))
@@ -171,7 +171,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
 
 
 def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> None:
-    """Look at the test sets as a configuration asks; only rank 0 raises, and what is left out is so on every rank."""
+    """Check the test sets as configured. Only rank 0 raises; images are left out on every rank."""
     from kdface.runs.test_sets import check_test_sets
 
     on_error = tree["dataset"]["on_error"]
@@ -181,9 +181,9 @@ def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
 
 
 def _note_changes(folder: RunFolder, changed: Sequence[str]) -> None:
-    """Tell and keep that data was changed in the middle of a run: what came out is of both versions."""
+    """Report and record that data changed during a run, so that the results mix both versions."""
     if changed:
-        logging.getLogger("kdface").warning("the data was changed while this run was going on: %s", "; ".join(changed))
+        logging.getLogger("kdface").warning("the data changed during this run: %s", "; ".join(changed))
         write_json(folder.results, {**folder.read_results(), "changed_during": list(changed)})
 
 
@@ -192,10 +192,10 @@ def _warn_of_shared_people(job: Any) -> None:
     from kdface.evaluation import Calibration
 
     strangers = {name: protocol for name, protocol in job.protocols.items() if not isinstance(protocol, Calibration)}
-    for name, faces in sets_of(strangers).items():  # people of the training set are what Calibration is about
+    for name, faces in sets_of(strangers).items():  # Calibration is meant for people of the training set
         if shared := shared_people(job.data.training.faces, faces):
             logging.getLogger("kdface").warning(
-                "%d people of %s are in the training set too (%s, ...): its numbers will flatter",
+                "%d people of %s are also in the training set (%s, ...): its results will be optimistic",
                 len(shared),
                 f"evaluation.{name}",
                 shared[0][0],
@@ -203,7 +203,7 @@ def _warn_of_shared_people(job: Any) -> None:
 
 
 def sets_of(protocols: dict[str, Any]) -> dict[str, Any]:
-    """The test sets of protocols by name: NAME, and NAME.SET for its second one and further ones."""
+    """The test sets of protocols: NAME for the first, NAME.SET for any others."""
     sets = {}
     for name, protocol in protocols.items():
         for place, faces in enumerate(protocol.datasets):

@@ -1,4 +1,4 @@
-"""One sweep as it is composed and run: what Hydra's launchers and sweepers call back."""
+"""Compose and run one sweep: the callbacks for Hydra's launchers and sweepers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _PLUGINS = "hydra_plugins.kdface"
 
 
 class Session:
-    """One sweep as it is composed and run; Hydra's launcher and sweeper call it back.
+    """Composes and runs one sweep. Hydra's launcher and sweeper call it back.
 
     Args:
         hydra: an open context.
         arguments: the command line.
-        name: of the ledger; empty: the name of its runs.
+        name: name of the ledger; empty: the name of its runs.
     """
 
     def __init__(self, hydra: Hydra, arguments: Arguments, name: str = "") -> None:
@@ -51,15 +51,15 @@ class Session:
         self.ledger: Ledger | None = None
         self.failed: list[str] = []
         self.unfinished: list[str] = []
-        self.grid: list[list[str]] | None = None  # the jobs of a grid; None if a sweeper of ours chooses them
+        self.grid: list[list[str]] | None = None  # the jobs of a grid; None if one of our sweepers chooses them
         self.launcher: Any = None
-        self.sweeper: Any = None  # one of ours; None if the jobs are a grid
+        self.sweeper: Any = None  # one of our sweepers; None for a grid
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def check(self) -> None:
-        """Tell every mistake in our words before Hydra's sweeper meets it: each job is composed and checked here."""
+        """Compose and check each job, to report mistakes as `UserError` before Hydra's sweeper runs into them."""
         overrides = self.arguments.overrides
-        # Values are checked with each job: they may belong to a choice that is swept.
+        # Each job checks its values: they may belong to a swept choice.
         choosing = [
             override
             for override in overrides
@@ -89,7 +89,7 @@ class Session:
                 check_measured(tree, sweeper.objectives, sweeper.pruner)
 
     def run(self) -> None:
-        """Run the checked sweep. Hydra itself builds nothing, and would compose a grid's jobs once more."""
+        """Run the checked sweep, without Hydra, which would compose a grid's jobs again."""
         if self.sweeper is None:
             assert self.grid is not None
             self.run_listed(self.launcher, self.grid, 0)
@@ -102,20 +102,20 @@ class Session:
             self.sweeper.sweep(own)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
-        """A job's configuration, composed once a command: a seed that is drawn stays drawn."""
+        """The configuration of a job, composed once per command, so that a drawn seed is kept."""
         key = tuple(overrides)
         if key not in self._composed:
             composed = compose_in(self.hydra, list(overrides))
             if (nodes := composed.tree["trainer"].get("num_nodes", 1)) > 1:
                 raise UserError(
-                    f"trainer.num_nodes = {nodes} in a sweep: its jobs are started on one machine each.",
+                    f"trainer.num_nodes = {nodes} in a sweep: each job runs on a single machine.",
                     fix="trainer.num_nodes=1, or single runs: srun kdface train ..., torchrun -m kdface train ...",
                 )
             self._composed[key] = composed
         return self._composed[key]
 
     def job(self, number: int, overrides: Sequence[str]) -> Job:
-        """Compose a job and enter it in the ledger."""
+        """Compose a job and add it to the ledger."""
         composed = self.compose(overrides)
         ledger = self._ledger()
         made = self._entry(ledger, composed, overrides)
@@ -134,31 +134,31 @@ class Session:
         if self.ledger is None:
             known = [composed.tree for composed in self._composed.values()]
             if len({tree["paths"]["runs"] for tree in known}) > 1:
-                raise UserError("paths.runs cannot be swept over: a sweep lies in one folder.", fix="paths.runs=FOLDER")
+                raise UserError("paths.runs cannot be swept over: a sweep has one folder.", fix="paths.runs=FOLDER")
             runs = Path(known[0]["paths"]["runs"])
             names = [tree["name"] for tree in known]
             if self.name:
                 names = [self.name]
-            elif not self.swept:  # the run itself: what is swept tells it from no other
+            elif not self.swept:  # nothing is swept: named after the run folder
                 names = [run_folder(composed).root.relative_to(runs).as_posix() for composed in self._composed.values()]
             self.ledger = Ledger.of(runs, names, self.swept)
             self.ledger.note_launcher(launcher_words(self.arguments.overrides))
         return self.ledger
 
     def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
-        """Run jobs that are known beforehand. Hydra's sweeper would stop at a failed one and hide the rest, so each
-        counts as completed."""
+        """Run jobs known in advance. All are reported as completed, since Hydra's sweeper would stop at a failed one
+        and hide the rest."""
         trees = [self.compose(override).tree for override in overrides]
         jobs = [self.job(first + number, words) for number, words in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         require_same_data((job.folder, tree) for job, tree in zip(jobs, trees, strict=True))
         self._drive(source, launcher, jobs, len(jobs))
-        require_same_teachers(job.folder for job in jobs)  # one of them may have been trained anew just now
+        require_same_teachers(job.folder for job in jobs)  # a teacher may have just been retrained
         if source.jobs:
             names = ", ".join(str(job.folder.root) for job in source.jobs)
             raise UserError(
-                f"these runs wait for one another, so none was started: {names}.", fix="another teacher.run"
+                f"these runs depend on each other, so none was started: {names}.", fix="another teacher.run"
             )
         returns = []
         for job, words in zip(jobs, overrides, strict=True):
@@ -168,7 +168,7 @@ class Session:
         return returns
 
     def run_search(self, launcher: Any, space: Space, source: Callable[[Ledger, Make, str], Search]) -> None:
-        """Run jobs that a search chooses as it goes."""
+        """Run jobs chosen by a search."""
         corner = space.corners()[0]
         ledger = self._ledger()
         base = self._entry(ledger, self.compose(corner), corner).base
@@ -184,20 +184,20 @@ class Session:
         assert self.ledger is not None
         done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
         require_same_teachers(job.folder for job in jobs)
-        print(f"{total} jobs, {done} of them finished already; ledger {shown(self.ledger.root)}", flush=True)
+        print(f"{total} jobs, {done} already finished; ledger {shown(self.ledger.root)}", flush=True)
         devices = max((num_devices(composed.tree["trainer"]) for composed in self._composed.values()), default=1)
         watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
         self.failed += watcher.failed
         self.unfinished += watcher.unfinished
 
     def tell(self) -> int:
-        """Print how the sweep ended; returns the exit code."""
+        """Print the outcome of the sweep; returns the exit code."""
         assert self.ledger is not None
         return tell(self.failed, self.unfinished, shown(self.ledger.root))
 
 
 def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Watcher:
-    """Drive a sweep in view of the user; its results are written whatever happens."""
+    """Run a sweep with progress output; its results are always written."""
     with Watcher(total) as watcher:
         try:
             drive(source, backend, ledger, watcher)
@@ -207,7 +207,7 @@ def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Wa
 
 
 def needed(tree: Mapping[str, Any], job: Job, jobs: Sequence[Job]) -> set[int]:
-    """The jobs whose run folders a configuration names, as a whole or up to the seed: a teacher's, for one."""
+    """The jobs whose run folders a configuration names, in full or up to the seed, such as those of its teacher."""
     named = set(_texts(tree))
     folders = {other.number: str(other.folder.root) for other in jobs if other.folder != job.folder}
     return {number for number, folder in folders.items() if {folder, folder.rpartition("-")[0]} & named}
@@ -222,24 +222,24 @@ def _texts(tree: Any) -> Iterator[str]:
 
 
 def launcher_words(overrides: Sequence[str]) -> list[str]:
-    """What a command line says of where jobs run."""
+    """The overrides of a command line that select and configure the launcher."""
     return [override for override in overrides if override.startswith(("hydra/launcher=", "hydra.launcher."))]
 
 
 def is_swept(override: str) -> bool:
-    """Whether an override names several values: `a=1,2`, `range(...)`, `choice(...)`."""
+    """Whether an override gives several values: `a=1,2`, `range(...)`, `choice(...)`."""
     try:
         return bool(OverridesParser.create().parse_override(override).is_sweep_override())
-    except Exception:  # what cannot be read is reported when it is composed
+    except Exception:  # invalid overrides are reported on composition
         return False
 
 
 def _require_grid(overrides: Sequence[str]) -> None:
-    """A grid has no values of an interval: those are a search's."""
+    """Raise `UserError` for intervals in a grid: they require a search."""
     for word in overrides:
         if is_swept(word) and OverridesParser.create().parse_override(word).is_interval_sweep():
             raise UserError(
-                f"{word}: an interval is searched, and a grid lists its values.",
+                f"{word}: an interval needs a search; a grid lists its values.",
                 expected=f"values: {word.partition('=')[0]}=0.1,0.2",
                 origin=f"command line: {word}",
                 fix="hydra/sweeper=random, or hydra/sweeper=optuna 'hydra.sweeper.objectives={TEST/METRIC: maximize}'",
@@ -251,7 +251,7 @@ def _keys(overrides: list[str]) -> list[str]:
 
 
 def plugin(config: DictConfig, kind: str) -> Any:
-    """The launcher or sweeper of a configuration: ours alone, its values of the types that it asks for."""
+    """Build the launcher or sweeper of a configuration, one of kdface's own, with checked and converted values."""
     node: Any = OmegaConf.to_container(config.hydra[kind], resolve=True)
     module, _, name = str(node.pop("_target_", "")).rpartition(".")
     valid = {"launcher": "process, slurm or ray", "sweeper": "basic, random or optuna"}[kind]
@@ -263,7 +263,7 @@ def plugin(config: DictConfig, kind: str) -> Any:
         if key not in takes:
             near = nearest(key, takes)
             raise UserError(
-                f"hydra.{kind} has no {key!r}: it is {name}.",
+                f"hydra.{kind} ({name}) has no key {key!r}.",
                 expected=f"one of {', '.join(takes)}",
                 nearest=f"hydra.{kind}.{near}" if near else "",
                 fix=f"remove hydra.{kind}.{key}, or choose another {kind}: {valid}",
@@ -280,21 +280,21 @@ def plugin(config: DictConfig, kind: str) -> Any:
 
 
 def tell(failed: Iterable[str], unfinished: Iterable[str], where: str) -> int:
-    """Say what did not end and how to go on with it. Returns the exit code of the sweep."""
+    """Print failed and interrupted jobs and how to continue them. Returns the exit code of the sweep."""
     failed, unfinished = list(failed), list(unfinished)
     for title in failed:
         print(f"failed: {title}", file=sys.stderr)
     for title in unfinished:
-        print(f"interrupted: {title}; the same command goes on with it", file=sys.stderr)
+        print(f"interrupted: {title}; rerun the same command to resume it", file=sys.stderr)
     if failed:
-        print(f"to run what failed once more: kdface sweep retry {where}", file=sys.stderr)
+        print(f"retry failed jobs: kdface sweep retry {where}", file=sys.stderr)
     print(f"results  {where}/results.csv")
     return 1 if failed or unfinished else 0
 
 
 def tell_changes(changes: Sequence[Change]) -> None:
-    """Show what a command changes beside the swept values: such jobs stand in the same table under another base."""
+    """Print configuration changes other than the swept values: such jobs share a table but not their base."""
     if changes:
-        print("beside what is swept, the configuration differs from that of this sweep's earlier jobs:")
+        print("in addition to the swept keys, the configuration differs from earlier jobs of this sweep:")
         for key, before, after in changes:
             print(f"  {key}\n    - {before}\n    + {after}", flush=True)

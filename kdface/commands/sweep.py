@@ -1,8 +1,8 @@
 """kdface train -m, and kdface sweep status | retry | stop DIR.
 
-Hydra runs once, here; every job is a separate process that reads its resolved configuration. All jobs are composed
-and checked before the first one starts. What belongs to the sweep is written in its ledger (`kdface.sweeps.ledger`),
-so the same or an overlapping command runs only what is missing and goes on with what was interrupted.
+Hydra runs only here; every job is a separate process that reads its resolved configuration. All jobs are composed
+and checked before the first one starts. The ledger (`kdface.sweeps.ledger`) records the jobs of the sweep, so the
+same or an overlapping command runs only missing jobs and resumes interrupted ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from kdface.errors import UserError, nearest
 if TYPE_CHECKING:
     from kdface.sweeps.ledger import Ledger
 
-_USAGE = "kdface sweep status|retry|stop DIR, DIR being a folder below runs/sweeps"
+_USAGE = "kdface sweep status|retry|stop DIR, DIR being a folder under runs/sweeps"
 
 
 def run(words: list[str]) -> int:
-    """kdface sweep status | retry | stop DIR."""
+    """Run `kdface sweep status | retry | stop DIR` and return the exit code."""
     from kdface.sweeps.ledger import Ledger
 
     match words:
@@ -35,11 +35,11 @@ def run(words: list[str]) -> int:
                 f"kdface sweep has no {other!r}.", expected=_USAGE, nearest=f"kdface sweep {near} DIR" if near else ""
             )
         case _:
-            raise UserError(f"kdface sweep {' '.join(words)}: not understood.", expected=_USAGE)
+            raise UserError(f"kdface sweep {' '.join(words)}: invalid arguments.", expected=_USAGE)
 
 
 def sweep(arguments: Arguments) -> int:
-    """Run a sweep to its end, whatever single jobs do. Exit code 1 where one failed, after a list of those."""
+    """Run all jobs of a sweep, even if some fail. Lists failed jobs and returns exit code 1 if there are any."""
     from kdface.commands.session import Session
     from kdface.config.compose import hydra_context
 
@@ -66,7 +66,7 @@ def _stop(ledger: Ledger) -> int:
 
 
 def _retry(ledger: Ledger, overrides: list[str]) -> int:
-    """Run what failed once more, from the configurations that lie in the run folders, where the sweep ran last."""
+    """Rerun failed jobs from the configurations in their run folders, on the launcher used last."""
     from kdface.commands.session import drive_in, launcher_words, needed, plugin, tell
     from kdface.config.compose import hydra_context, load
     from kdface.reports.summary import shown
@@ -75,15 +75,15 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     from kdface.sweeps.ledger import State
 
     failed = [entry for entry in ledger.entries() if ledger.state(entry) is State.FAILED]
-    print(f"{len(failed)} failed jobs are run once more" if failed else "no job of this sweep failed", flush=True)
+    print(f"retrying {len(failed)} failed jobs" if failed else "no job of this sweep failed", flush=True)
     if not failed:
         return 0
     elsewhere = any(override.startswith("hydra/launcher=") for override in overrides)
     where = [*([] if elsewhere else ledger.launcher), *launcher_words(overrides)]
     if len(launcher_words(overrides)) != len(overrides):
         raise UserError(
-            f"kdface sweep retry: {' '.join(overrides)}: failed jobs are run again as they are.",
-            expected="overrides of hydra/launcher and hydra.launcher alone",
+            f"kdface sweep retry: {' '.join(overrides)}: failed jobs are retried unchanged.",
+            expected="overrides of hydra/launcher and hydra.launcher only",
         )
     with hydra_context([]) as hydra:
         launcher = plugin(load(hydra, where), "launcher")

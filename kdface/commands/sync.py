@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 def run(words: list[str]) -> int:
-    """`kdface sync`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface sync` and return the exit code. Raises `UserError` for invalid arguments."""
     arguments = parse("sync", words, "Replay runs to a logger:  RUN [RUN ...] logger=wandb [logger.wandb.project=NAME]")
     paths = [word for word in arguments.overrides if "=" not in word]
     overrides = [word for word in arguments.overrides if "=" in word]
     wrong = [word for word in overrides if word.lstrip("+").partition("=")[0].split(".")[0] != "logger"]
     if not paths or wrong or not any(word.startswith("logger=") for word in overrides):
         raise UserError(
-            f"kdface sync {' '.join(words)}: not understood.",
+            f"kdface sync {' '.join(words)}: invalid arguments.",
             expected="kdface sync RUN [RUN ...] logger=CHOICE [logger.CHOICE.KEY=VALUE]",
             fix="kdface list logger",
         )
     if "logger=wandb" in overrides and not any(word.startswith("logger.wandb.offline=") for word in overrides):
-        overrides.append("logger.wandb.offline=false")  # what is offline lies in the run folder already
+        overrides.append("logger.wandb.offline=false")  # an offline copy is already in the run folder
     from kdface.config.compose import compose
     from kdface.runs.folder import find_run
 
     nodes = compose(overrides, arguments.config_dirs).tree["logger"]
     if nodes is None:
-        raise UserError("logger=none: there is nothing to replay to.", fix="kdface list logger")
+        raise UserError("logger=none: choose a logger to replay to.", fix="kdface list logger")
     for folder in [find_run(path) for path in paths]:
         print(f"{_replay(folder, nodes)} records of {folder.root} replayed")
     return 0
 
 
 def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
-    """Every record in its order, the configuration and the figures. Unlike in training, a logger that fails is an
-    error here: nothing else is lost."""
+    """Replay the configuration, every record in order, and the figures. Unlike in training, a failing logger raises
+    an error, since nothing else would be lost."""
     from kdface.config.build import build
     from kdface.lightning.loggers import close, finish, placed, replay, started, with_allowed_names
     from kdface.runs.records import read
@@ -46,7 +46,7 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     if not folder.metrics.is_file():
         raise UserError(f"{folder.root} has no metrics.jsonl yet.", fix=f"kdface run {folder.root}")
     if "tensorboard" in nodes and (folder.root / "tensorboard").exists():
-        raise UserError(f"{folder.root}/tensorboard is there already.", fix=f"rm -r {folder.root}/tensorboard")
+        raise UserError(f"{folder.root}/tensorboard already exists.", fix=f"rm -r {folder.root}/tensorboard")
     count, metrics = 0, folder.read_results()["metrics"] if folder.results.is_file() else {}
     for node in nodes.values():
         try:
@@ -61,6 +61,6 @@ def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
             raise
         except Exception as error:  # every logger raises its own errors
             raise UserError(
-                f"the logger failed at {folder.root}: {error}.", fix="fix it and give the command again"
+                f"the logger failed at {folder.root}: {error}.", fix="fix the cause and rerun the command"
             ) from None
     return count

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kdface.runs.folder import RunFolder
 
 
-_CELL = ("group", "row", "column")  # what names a cell in a CSV of ours
+_CELL = ("group", "row", "column")  # columns that identify a cell in our CSV files
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: list[str]) -> int:
-    """`kdface table`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface table` and return the exit code. Raises `UserError` for invalid arguments."""
     parser = _Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
     parser.add_argument(
         "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
@@ -39,7 +39,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--figures", action="store_true", help="draw columns as bars, test sets as curves (.pdf, .png)")
     parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="where to write; default: beside the definition"
+        "-o", "--output", type=Path, metavar="FOLDER", help="output folder; default: that of the definition"
     )
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     given = parser.parse_intermixed_args(words)
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
     overrides = [word for word in given.words if "=" in word and not word.startswith("hydra")]
     launcher = [word for word in given.words if "=" in word and word.startswith("hydra")]
     if not paths:
-        raise UserError("kdface table was given no table.", fix="kdface table --help")
+        raise UserError("kdface table needs a table.", fix="kdface table --help")
     definitions = [(read_definition(path), path) for path in paths]
     targets = [(given.output or path.parent) / path.stem for path in paths]
     if double := [target for target in targets if targets.count(target) > 1]:
@@ -71,11 +71,11 @@ def filled(
     launcher: Sequence[str],
     config_dirs: list[Path],
 ) -> tuple[list[Table], bool]:
-    """Train and evaluate what tables lack, as one sweep. Returns them and whether a job failed.
+    """Train and evaluate the missing cells of tables, as one sweep. Returns the tables and whether a job failed.
 
     Args:
-        definitions: each with its path.
-        overrides: of every row; `launcher`: those of Hydra's launcher.
+        definitions: definitions with their paths.
+        overrides: overrides of every row; `launcher`: those of Hydra's launcher.
         config_dirs: the user's own folders of YAML.
     """
 
@@ -85,7 +85,7 @@ def filled(
     tables = now()
     _require_same_teachers(tables)
     failed = _train(_missing("train", tables), launcher, config_dirs, [path for _, path in definitions])
-    tables = now()  # what can be evaluated is known only now
+    tables = now()  # evaluations are known only after training
     failed |= _evaluate(_missing("evaluate", tables), launcher)
     tables = now()
     _require_same_teachers(tables)
@@ -110,7 +110,7 @@ def _write(table: Table, target: Path, figures: bool) -> None:
     if lost := _lost(target.with_name(f"{target.name}.csv"), forms[".csv"]):
         print(
             f"\nkept     {target}{{{','.join(forms)}}}: {len(lost)} of its cells have numbers of runs that are not in "
-            f"paths.runs ({lost[0]}). --run makes them, -o FOLDER writes this table elsewhere"
+            f"paths.runs ({lost[0]}). Add --run to train them, or -o FOLDER to write this table elsewhere"
         )
         return
     for file, text in files.items():
@@ -121,7 +121,7 @@ def _write(table: Table, target: Path, figures: bool) -> None:
 
 
 def _lost(file: Path, text: str) -> list[str]:
-    """The cells, "row, column", of a table on disk that have numbers of seeds which a new one lacks."""
+    """The cells ("row, column") of a table on disk with values for seeds that the new table lacks."""
     if not file.is_file():
         return []
 
@@ -134,7 +134,7 @@ def _lost(file: Path, text: str) -> list[str]:
 
 
 def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config_dirs: list[Path]) -> Table:
-    """A table as run folders have it now; its published numbers lie in `beside`, `extra` are overrides of every row."""
+    """Compute a table from the run folders. Published numbers are read from `beside`; `extra` overrides every row."""
     from kdface.commands.prepare import run_folder
     from kdface.config.compose import compose_in, hydra_context
     from kdface.reports.tables import collect, tabulate
@@ -149,7 +149,7 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 
 def _draw(table: Table, stem: Path) -> None:
-    """STEM_COLUMN for each column that has values; STEM_TEST_roc, _det, _cmc, _edc, STEM_METRIC_steps; PDF and PNG."""
+    """Draw STEM_COLUMN for each column with values; STEM_TEST_roc, _det, _cmc, _edc, STEM_METRIC_steps; PDF and PNG."""
     from kdface.reports.figures import save
     from kdface.reports.tables.bars import bar_figure
     from kdface.reports.tables.curves import curve_figures
@@ -172,13 +172,12 @@ def _require_same_teachers(tables: Sequence[Table]) -> None:
 
 
 def _missing(command: str, tables: Sequence[Table]) -> list[Missing]:
-    """What a command fills cells with, each once."""
+    """The unique commands that fill missing cells."""
     return list({str(cell): cell for table in tables for cell in table.missing if cell.command == command}.values())
 
 
 def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]) -> bool:
-    """Run trainings as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether
-    one failed."""
+    """Run trainings as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether one failed."""
     from kdface.commands.arguments import Arguments
     from kdface.commands.prepare import run_folder
     from kdface.commands.session import Session, plugin
@@ -188,24 +187,24 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
         return False
     with hydra_context(config_dirs) as hydra:
         name = "+".join(dict.fromkeys(f"{path.absolute().parent.name}-{path.stem}" for path in paths))
-        if len(name) > 100:  # a folder's name has a limit
+        if len(name) > 100:  # file systems limit the length of names
             name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         session = Session(hydra, Arguments(list(launcher), config_dirs), name)
-        # One table may need what is a row of another, in other words.
+        # A table may need a run that is a row of another table, given by different overrides.
         jobs = {run_folder(session.compose(list(cell.words))).root: cell.words for cell in missing}
         session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()), 0)
     return session.tell() != 0
 
 
 def _evaluate(missing: Sequence[Missing], launcher: Sequence[str]) -> bool:
-    """Evaluate finished runs as columns ask, hydra.launcher.n_jobs runs at a time. Returns whether one failed."""
+    """Evaluate finished runs as the columns require, hydra.launcher.n_jobs at a time. Returns whether one failed."""
     from kdface.sweeps.slots import divide
     from kdface.sweeps.warm import Call, called
 
     if not missing:
         return False
     asked = [word.partition("=")[2] for word in launcher if word.startswith("hydra.launcher.n_jobs=")]
-    of_run: dict[str, list[Call]] = {}  # those of one run stand behind one another
+    of_run: dict[str, list[Call]] = {}  # evaluations of one run are sequential
     failed = False
     with tempfile.TemporaryDirectory(prefix="kdface-table-") as logs:
         for place, evaluation in enumerate(missing):

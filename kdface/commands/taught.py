@@ -1,4 +1,4 @@
-"""Whether finished runs were taught by what lies in the place of their teachers today."""
+"""Check that finished runs were trained with the current version of their teachers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kdface.runs.identity import teacher_identity
 
 
 def require_same_teachers(runs: Iterable[RunFolder]) -> None:
-    """Raise `UserError`, naming them all, where teachers of finished runs have changed since: they are not the runs
-    that were asked for. Each teacher is looked at once; one that is not there (any more, or not yet) says nothing."""
+    """Raise `UserError`, listing all runs, if teachers of finished runs have changed since. Each teacher is checked
+    once; missing teachers are ignored."""
     today: dict[str, str | None] = {}
     changed = []
     for run in runs:
@@ -28,6 +28,6 @@ def require_same_teachers(runs: Iterable[RunFolder]) -> None:
     if changed:
         names = ", ".join(changed)
         raise UserError(
-            f"{names}: finished, and its teacher has changed since: it taught with other weights or labels.",
-            fix=f"restore the teacher, or train anew: rm -r {' '.join(changed)}",
+            f"{names}: finished, but its teacher has changed since (different weights or labels).",
+            fix=f"restore the teacher, or retrain: rm -r {' '.join(changed)}",
         )

@@ -1,4 +1,4 @@
-"""`train=false test=true ckpt_path=...` of `kdface train`, as users of Hydra templates write an evaluation."""
+"""`kdface train train=false test=true ckpt_path=...`: evaluation in the style of Hydra templates."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from kdface.commands.arguments import Arguments
 from kdface.errors import UserError
 
 _SWITCHES = {"true": True, "false": False}
-_NAMED = ("best", "last")  # checkpoints of the run that the rest of the command line names
+_NAMED = ("best", "last")  # checkpoints of the run named by the rest of the command line
 
 
 def tests_alone(arguments: Arguments) -> bool:
-    """Take `train=`, `test=` and `ckpt_path=` off a command line that trains; true if it asks for a test alone.
+    """Remove `train=`, `test=` and `ckpt_path=` from a training command line; true if it requests only a test.
 
-    Raises `UserError` for what such words cannot mean.
+    Raises `UserError` for invalid combinations.
     """
     given = {word.partition("=")[0].lstrip("+"): word for word in arguments.overrides}
     train, test = (_switch(given.get(name, f"{name}=true")) for name in ("train", "test"))
     if train and "ckpt_path" in given:
         raise UserError(
-            f"{given['ckpt_path']}: training goes on from the last checkpoint in its run folder by itself.",
+            f"{given['ckpt_path']}: training resumes from the last checkpoint in its run folder automatically.",
             origin=f"command line: {given['ckpt_path']}",
-            fix="remove ckpt_path   (kdface run FOLDER goes on with a run, train=false evaluates a checkpoint)",
+            fix="remove ckpt_path   (kdface run FOLDER resumes a run, train=false evaluates a checkpoint)",
         )
     if train and not test:
-        raise UserError("test=false: test sets are a group.", origin="command line: test=false", fix="evaluation=none")
+        raise UserError(
+            "test=false is not used: tests are a group.", origin="command line: test=false", fix="evaluation=none"
+        )
     if not train and not test:
-        raise UserError("train=false test=false: nothing is left to do.", fix="test=true")
+        raise UserError("train=false test=false: nothing to do.", fix="test=true")
     if train:
         arguments.overrides = [word for word in arguments.overrides if word not in ("train=true", "test=true")]
     elif arguments.multirun:
-        raise UserError("train=false evaluates one run, and -m is a sweep.", fix="kdface evaluate run=FOLDER")
+        raise UserError("train=false evaluates one run; -m is a sweep.", fix="kdface evaluate run=FOLDER")
     return not train
 
 
 def test_alone(arguments: Arguments) -> int:
-    """Evaluate a checkpoint: of the path that is given, or of the run that the command line would train."""
+    """Evaluate the given checkpoint, or one of the run that the command line would train."""
     from kdface.commands.evaluate import evaluate_run
     from kdface.config.plugs import named_checkpoint
 
@@ -65,5 +67,5 @@ def test_alone(arguments: Arguments) -> int:
 def _switch(word: str) -> bool:
     name, _, value = word.lstrip("+").partition("=")
     if value.lower() not in _SWITCHES:
-        raise UserError(f"{word}: {name} is true or false.", origin=f"command line: {word}", fix=f"{name}=true")
+        raise UserError(f"{word}: {name} must be true or false.", origin=f"command line: {word}", fix=f"{name}=true")
     return _SWITCHES[value.lower()]

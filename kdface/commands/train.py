@@ -11,10 +11,8 @@ from kdface.startup import without_collection
 
 
 def run(words: list[str]) -> int:
-    """`kdface train`: returns the exit code. Raises `UserError` for words that it does not understand."""
-    arguments = parse(
-        "train", words, "Train, evaluate and draw one run; the same command again goes on or says it is done."
-    )
+    """Run `kdface train` and return the exit code. Raises `UserError` for invalid arguments."""
+    arguments = parse("train", words, "Train, evaluate and plot one run; rerun the same command to resume it.")
     if tests_alone(arguments):
         return test_alone(arguments)
     from omegaconf.errors import OmegaConfBaseException
@@ -43,22 +41,22 @@ def run(words: list[str]) -> int:
 
 
 def require_one_job(arguments: Arguments) -> None:
-    """Raise `UserError` for a search without -m, which would search nothing."""
+    """Raise `UserError` for a search without -m."""
     for word in arguments.overrides:
         if word.lstrip("+").startswith(("hydra/sweeper=", "hparams_search=")) and not word.endswith("=null"):
             raise UserError(
-                f"{word} is a search, and without -m one run is trained.",
+                f"{word} is a search and needs -m.",
                 origin=f"command line: {word}",
                 fix=f"kdface train -m {shlex.join(arguments.overrides)}",
             )
 
 
 def _train_one(arguments: Arguments) -> int:
-    """Also what torchrun and srun start on each rank: rank 0 makes the run folder, the others wait for it."""
+    """Train one run. torchrun and srun call this on each rank: rank 0 creates the run folder, the others wait."""
     with without_collection():
         from kdface.config.compose import compose
 
-        composed = compose(arguments.overrides, arguments.config_dirs)  # torch is imported when it has no mistake
+        composed = compose(arguments.overrides, arguments.config_dirs)  # before torch
         require_one_job(arguments)
         from kdface.commands.prepare import prepare_run, run_folder
         from kdface.commands.run import execute
@@ -75,7 +73,7 @@ def _train_one(arguments: Arguments) -> int:
     folder, job = run_folder(composed), None
     if not folder.done:
         is_new = not folder.config.is_file()
-        job = assemble(composed.tree)  # missing data is reported before a folder is made
+        job = assemble(composed.tree)  # fails on missing data before creating a folder
         require_trainable(job)
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(composed, arguments)

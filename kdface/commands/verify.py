@@ -1,4 +1,4 @@
-"""kdface verify A B run=PATH [far=1e-3|threshold=0.3] [test=NAME]: do two crops show one person?"""
+"""kdface verify A B run=PATH [far=1e-3|threshold=0.3] [test=NAME]: do two crops show the same person?"""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COSINE = Annotated[float, Ge(-1), Le(1)]
 
 
 def run(words: list[str]) -> int:
-    """`kdface verify`: returns the exit code. Raises `UserError` for words that it does not understand."""
+    """Run `kdface verify` and return the exit code. Raises `UserError` for invalid arguments."""
     given = read(
         "verify",
         words,
-        "Compare two aligned crops. far=RATE decides at the threshold that was tested for this false-accept rate, "
-        "threshold=COSINE at your own; with neither, every tested threshold is shown.",
+        "Compare two aligned crops. far=RATE uses the threshold evaluated for this false-accept rate, "
+        "threshold=COSINE your own; by default, all evaluated thresholds are shown.",
         ("A", "B"),
         {"run": str, "far": FAR, "threshold": COSINE, "test": str},
     )
@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
     far, threshold, test = (given.values.get(key) for key in ("far", "threshold", "test"))
     first, second = given.things
     if far is not None and threshold is not None:
-        raise UserError("far and threshold are both given.", expected="one of them")
+        raise UserError("far and threshold are mutually exclusive.", expected="one of them")
     if far is not None or threshold is not None:
         found = recogniser.verify(first, second, far=far, threshold=threshold, test=test)
         print(f"score      {found.score:.4f}")
@@ -46,5 +46,5 @@ def run(words: list[str]) -> int:
             said = "same person" if score >= point.threshold else "different people"
             print(f"{name}  far={rate(point.far)}  threshold {point.threshold:.4f} ({low} to {high})  {said}")
     if not recogniser.points:
-        print("no threshold was tested: kdface evaluate run=RUN evaluation=lfw finds them")
+        print("no thresholds yet: find them with kdface evaluate run=RUN evaluation=lfw")
     return 0

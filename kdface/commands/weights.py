@@ -1,9 +1,9 @@
 """kdface weights list | inspect FILE | check FILE [--dataset lfw] [published=0.9983] [tolerance=0.005] [KEY=VALUE]
 
-list shows the catalogue of well-known weights; list NAME one entry. inspect says what a file is: format, architecture,
-embedding size, and what images it takes by its own word or its card's, FILE.yaml. check is the gate before anything is
-distilled: it measures the accuracy on a test set and compares it with the published one, of the card's entry or of
-published=. Exit code 0: as published, 1: not.
+list shows the catalogue of well-known weights, list NAME one entry. inspect prints the format, architecture, embedding
+size and image format of a file, from the file or its card, FILE.yaml. check verifies weights before distillation: it
+compares the accuracy on a test set with the published one, from the card's entry or published=. Exit code 0: as
+published, 1: not.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 from kdface.errors import UserError, nearest
 
 _ACTIONS = ("list", "inspect", "check")
-_TOLERANCE = 0.005  # of an accuracy: crops that are aligned otherwise move it by some tenths of a percent
+_TOLERANCE = 0.005  # of the accuracy: a different alignment changes it by a few tenths of a percent
 
 
 def run(words: list[str]) -> int:
-    """The exit code of `kdface weights`."""
+    """Run `kdface weights` and return the exit code."""
     action = words[0] if words else ""
     if action not in _ACTIONS:
         near = nearest(action, _ACTIONS)
         raise UserError(
-            f"kdface weights {action}: not understood.",
+            f"kdface weights {action}: invalid arguments.",
             expected="kdface weights list [NAME], inspect FILE, or check FILE [--dataset lfw]",
             nearest=f"kdface weights {near}" if near else "",
         )
     if action == "list":
         return _list(words[1:])
     if len(words) < 2 or (action == "inspect" and len(words) > 2):
-        raise UserError(f"kdface weights {' '.join(words)}: not understood.", expected=f"kdface weights {action} FILE")
+        raise UserError(f"kdface weights {' '.join(words)}: invalid.", expected=f"kdface weights {action} FILE")
     path = Path(words[1]).expanduser()
     return _inspect(path) if action == "inspect" else _check(path, words[2:])
 
@@ -48,7 +48,7 @@ def _list(names: list[str]) -> int:
     for name, known in found.items():
         published = ", ".join(f"{key} {value:.4f}" for key, value in known.get("published", {}).items())
         print(f"{name:<{width}}  {known['about']}, {known['trained_on']}{f': {published}' if published else ''}")
-    print("\nkdface weights list NAME shows an entry; in the card of a file, FILE.yaml, name: NAME stands for it")
+    print("\nkdface weights list NAME shows an entry; refer to it as name: NAME in the card of a file, FILE.yaml")
     return 0
 
 
@@ -69,17 +69,17 @@ def _inspect(path: Path) -> int:
         print(
             f"format         ONNX, images of {size}, {f'batches of {network.batch}' if network.batch else 'any batch'}"
         )
-        print(f"embedding      {network.embedding_size or 'of a length that the file does not fix'}")
+        print(f"embedding      {network.embedding_size or 'of a size not fixed by the file'}")
     else:
         weights, own = read_model(path)
         kind = "safetensors" if path.suffix.lower() == ".safetensors" else "PyTorch"
         values = sum(value.numel() for value in weights.values())
         print(f"format         {kind}, {len(weights)} entries, {values:,} values: {', '.join(list(weights)[:3])}, ...")
         told = inferred(weights) if own is None else about_file(path, own).get("backbone")
-        print(f"architecture   {_told(told) if told else 'none that kdface knows'}")
+        print(f"architecture   {_told(told) if told else 'unknown to kdface'}")
     where = "the file itself" if own is not None else f"{card_of(path).name}"
-    about = about_file(path, own)  # a card that is missing is asked for
-    print(f"images         {_told(about['preprocessing'])}  (by {where})")
+    about = about_file(path, own)  # raises if the card is missing
+    print(f"images         {_told(about['preprocessing'])}  (from {where})")
     for key in ("about", "trained_on", "licence", "published", "source", "where", "sha256"):
         if key in about:
             print(f"{key:<14} {_told(about[key])}")
@@ -106,24 +106,24 @@ def _check(path: Path, words: list[str]) -> int:
     published = known.get(metric) if own["published"] is None else own["published"]
     if published is None:
         raise UserError(
-            f"{path}: no accuracy on {test} is known to compare with.",
-            expected=f"published=FRACTION, or name: of an entry of the catalogue that has {test}, in its card"
-            + (f"; known are {', '.join(known)}" if known else ""),
+            f"{path}: no published accuracy on {test} to compare with.",
+            expected=f"published=FRACTION, or in its card, name: of a catalogue entry with {test}"
+            + (f"; it has {', '.join(known)}" if known else ""),
             fix=f"kdface weights check {shlex.join([str(path), *words])} published=FRACTION",
         )
     found = evaluate_file(path, Arguments([f"evaluation={test}", *rest]))
     measured = (found["metrics"].get(metric) or {}).get("value")
     if measured is None:
-        raise UserError(f"evaluation={test} measures no {metric}.", expected=f"one of {', '.join(found['metrics'])}")
+        raise UserError(f"evaluation={test} has no {metric}.", expected=f"one of {', '.join(found['metrics'])}")
     tolerance = _TOLERANCE if own["tolerance"] is None else own["tolerance"]
     fits = measured >= published - tolerance
     print(f"{metric}  measured {measured:.4f}, published {published:.4f}, tolerance {tolerance:g}")
     if fits:
-        print("as published: it may teach")
+        print("as published: safe to distil from")
         return 0
     print(
-        "NOT as published: a wrong card (colour order, mean and scale, template) or another file. "
-        "Do not distil from it before this is found."
+        "NOT as published: wrong card (colour order, mean and scale, template) or different file. "
+        "Do not distil from it until this is resolved."
     )
     return 1
 
@@ -135,5 +135,5 @@ def _number(key: str, words: list[str]) -> float | None:
     except ValueError:
         value = -1.0
     if value is not None and not 0 <= value <= 1:
-        raise UserError(f"{key}={given[-1]}: not understood.", expected="a fraction, such as 0.9983")
+        raise UserError(f"{key}={given[-1]}: invalid arguments.", expected="a fraction, such as 0.9983")
     return value

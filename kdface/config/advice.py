@@ -1,6 +1,6 @@
-"""What a name that is not there was meant to be: the field's usual names for ours, then names that are alike.
+"""Suggest replacements for unknown names: common aliases from the field, then similar names.
 
-A suggestion is made only if the command composes and checks with it, so it is a key, of the kind of its value.
+A suggestion is made only if the command composes and passes the checks with it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from kdface.config.paths import choices
 from kdface.errors import UserError, alike, nearest
 
-# Names of Lightning, timm, the Hydra template and published code -> ours, by key or by the key's last part.
-# Of several the first that takes the value is suggested. Those with a value are whole overrides.
+# Our key -> its names in Lightning, timm, the Hydra template and published code, by key or its last part.
+# The first key that accepts the value is suggested. Entries with a value are complete overrides.
 _MEANT: dict[str, str] = {
     "head.scale": "s logit_scale",
     "head.margin": "m",
@@ -62,10 +62,10 @@ for _ours, _names in _MEANT.items():
         ALIASES.setdefault(_name, []).append(_ours)
 # The order in which groups are searched for a key of the same name.
 _GROUPS = ("trainer", "loader", "optimizer", "head", "backbone", "method", "dataset")
-CLOSE = 0.75  # how alike two keys are, of 1, if one may be the other misspelt
-LIKELY = 0.1  # a name that is less alike than another by more than this was not meant, whatever its value
-_LISTED = 40  # of more choices the nearest and the folders are listed
-# Hydra's launchers by their names of elsewhere, and the keys of theirs that ours have too.
+CLOSE = 0.75  # similarity from which one key may be a misspelling of another, at most 1
+LIKELY = 0.1  # names less similar than the best one by more than this are not suggested
+_LISTED = 40  # with more choices, only the nearest and the folders are listed
+# Other launchers of Hydra -> ours, and their keys that ours share.
 LAUNCHERS = {
     "joblib": "process",
     "basic": "process",
@@ -83,7 +83,7 @@ LAUNCHER_KEYS = {
     "mem_gb": "memory_gb",
     "array_parallelism": "n_jobs",
 }
-# Choices by their names of elsewhere.
+# Other names of choices -> ours.
 _CHOICES = {
     **{"model_checkpoint": "best", "checkpoint": "best", "learning_rate_monitor": "lr_monitor"},
     **{"auto": "default", "cuda": "gpu", "true": "default", "step": "multistep", "step_lr": "multistep"},
@@ -91,29 +91,29 @@ _CHOICES = {
     **{"rkd": "relational", "sp": "similarity", "pkt": "probabilistic", "at": "attention", "vid": "variational"},
     **{"fitnets": "hint", "mnist_optuna": "optuna"},
 }
-# Groups whose parts are Lightning's, torch's or the user's own as often as ours.
+# Groups that often take parts from Lightning, torch or the user.
 _FOREIGN = ("optimizer", "scheduler", "callbacks", "logger", "backbone", "head")
 SWEEPERS = {"ax": "optuna", "nevergrad": "optuna", "bayes": "optuna", "grid": "basic"}
 
 
 def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
-    """Overrides that may have been meant by `key=value`, the likeliest first.
+    """Overrides that `key=value` may have meant, most likely first.
 
     Args:
-        key: a dotted key or group that is not there.
-        value: as it was typed.
-        keys: what is there, groups included.
+        key: unknown dotted key or group.
+        value: its value as typed.
+        keys: known keys and groups.
     """
     of_hydra = key.startswith("hydra")
     known = [other for other in dict.fromkeys(keys) if other.startswith("hydra") == of_hydra]
     parent, _, leaf = key.rpartition(".")
-    if key in known:  # given with a + that it must not have
+    if key in known:  # given with a superfluous +
         yield f"{key}={value}"
     named = [ours for name in (key, leaf) for ours in ALIASES.get(name, ()) if ours.partition("=")[0] in known]
     yield from (ours if "=" in ours else f"{ours}={value}" for ours in named)
     there = [(ours, choice) for ours in named if "." not in ours for choice in choices(ours)]
     ratios = [difflib.SequenceMatcher(None, value, choice).ratio() for _, choice in there]
-    if ratios and max(ratios) > 0.7:  # a group, whose choice has another name too
+    if ratios and max(ratios) > 0.7:  # a group; its choice may also have another name
         yield "=".join(there[ratios.index(max(ratios))])
     siblings = [key for key in known if key.rpartition(".")[0] == parent]
     beside = _alike(leaf, siblings, 0.6)
@@ -129,13 +129,13 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
 def meant(
     given: str, keys: Iterable[str], overrides: Sequence[str], problem: Callable[[list[str]], UserError | None]
 ) -> str:
-    """The override that takes the place of `given` and composes; empty if there is none.
+    """The override that can replace `given` and composes; empty if there is none.
 
     Args:
-        given: the word that was refused.
-        keys: what there is without it.
+        given: rejected override.
+        keys: keys of the configuration without it.
         overrides: the command line.
-        problem: composes and checks a command line, and gives its first mistake.
+        problem: composes and checks a command line and returns its first error.
     """
     key, _, value = given.lstrip("+~").partition("=")
     place = list(overrides).index(given)
@@ -147,34 +147,34 @@ def meant(
 
 
 def renamed(key: str, keys: Iterable[str]) -> str:
-    """What the field's name for a key is here, whatever its value; empty if it is no such name."""
+    """Our key for a common alias, regardless of the value; empty if it is not an alias."""
     named = [ours for name in (key, key.rpartition(".")[2]) for ours in ALIASES.get(name, ()) if "=" not in ours]
     return next((ours for ours in named if "." in ours and ours in set(keys)), "")
 
 
 def close_to(key: str, keys: Iterable[str]) -> str:
-    """The key that is most like a misspelt one, whatever its value; empty if none is."""
+    """The key most similar to a misspelt one, regardless of the value; empty if there is none."""
     return next(iter(alike(key, keys, CLOSE)), "")
 
 
 def or_another(group: str) -> str:
-    """How a part that is no choice of its group is given."""
+    """How to give a part that is not a choice of its group."""
     name = f"{group}.NAME" if group in ("callbacks", "logger") else group
     return f", or another one by {name}._target_=package.Class" if group in _FOREIGN else ""
 
 
 def _names_not(error: UserError, word: str) -> bool:
-    """A mistake elsewhere on the command line."""
+    """Whether an error is about another word of the command line."""
     key = word.partition("=")[0]
     return not re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", error.problem)
 
 
 def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
-    """(nearest of a group's choices, those to list): a folder's own if a folder was named, else all, or a few of many.
+    """(nearest choice, choices to list): those of a folder if one was named, otherwise all, or a few of many.
 
     Args:
-        choice: what was given: `maskinv/smal_hg`.
-        listed: all of the group, with their folders.
+        choice: the given choice, such as `maskinv/smal_hg`.
+        listed: all choices of the group, with their folders.
     """
     if _CHOICES.get(choice.lower()) in listed:
         return _CHOICES[choice.lower()], list(listed)
@@ -183,7 +183,7 @@ def among(choice: str, listed: Sequence[str]) -> tuple[str, list[str]]:
         if inside:
             return nearest(choice, inside), inside
     close = alike(choice, listed)[:5]
-    if not close:  # a folder misspelt, or a choice of a folder given without it
+    if not close:  # a misspelt folder, or a choice given without its folder
         parts = {part: choice for choice in reversed(listed) for part in choice.split("/")}
         close = [parts[part] for part in alike(choice, parts, 0.6)[:5]]
     if len(listed) <= _LISTED:

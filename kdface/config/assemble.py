@@ -1,4 +1,4 @@
-"""From a checked configuration to a run's objects; where parts do not fit each other, both sides are named here."""
+"""Build a run's objects from a checked configuration; errors name both parts that do not fit together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Tree = dict[str, Any]
 
 
 def assemble(tree: Tree) -> Job:
-    """Build everything one run needs. Raises `UserError` if parts do not fit or data is not there."""
+    """Build everything a run needs. Raises `UserError` if parts do not fit together or data is missing."""
     whole: FaceSet = build(tree["dataset"], "dataset")
     dataset = _without_held_out(whole, tree)
     augmentation = build_augmentation(tree, dataset.preprocessing)
@@ -102,7 +102,7 @@ def assemble(tree: Tree) -> Job:
 
 
 def _without_held_out(dataset: FaceSet, tree: Tree) -> FaceSet:
-    """The training set without what the validation keeps from it."""
+    """The training set without the images held out for validation."""
     for node in (tree.get("validation") or {}).values():
         part = node.get("dataset") or {}
         if part.get("_target_") == "kdface.datasets.HeldOut":
@@ -111,7 +111,7 @@ def _without_held_out(dataset: FaceSet, tree: Tree) -> FaceSet:
 
 
 def settings_of(tree: Tree) -> Settings:
-    """How a checked configuration trains."""
+    """The training settings of a checked configuration."""
     return Settings(
         trainer=build_arguments(tree["trainer"]),
         loader=convert(LoaderSettings, tree["loader"]),
@@ -125,9 +125,9 @@ def settings_of(tree: Tree) -> Settings:
 def build_protocols(
     tree: Tree, method: Method, group: str = "evaluation", training: FaceSet | None = None
 ) -> dict[str, EvaluationProtocol]:
-    """The protocols of a group by name; each must see a kind of image that the method sees."""
+    """The protocols of a group by name. Their images must match a view of the method."""
     protocols: dict[str, EvaluationProtocol] = {}
-    shared: dict[str, Any] = {}  # test sets on one dataset share it, and so its embeddings
+    shared: dict[str, Any] = {}  # test sets share a dataset, and thus its embeddings
     for name, node in (tree.get(group) or {}).items():
         made = build(node, path=f"{group}.{name}", shared=shared, load_network=load_network, training_faces=training)
         protocols[name] = made
@@ -148,13 +148,13 @@ def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
 
 
 def _check_parts_of_batches(method: Method, settings: Settings) -> None:
-    """Raise `UserError` if a part of a batch is too small for batch normalisation."""
+    """Raise `UserError` if a part of a batch is too small for BatchNorm."""
     size, parts, world = settings.loader.batch_size, settings.accumulate, settings.world
     together = bool(settings.trainer.get("sync_batchnorm")) and world > 1
     if size // (parts * world) == 1 and method.normalises_vectors and not together:
         raise UserError(
-            f"loader.batch_size = {size} in {parts} part(s) on {world} rank(s) leaves one image a part, and batch "
-            "normalisation needs two.",
+            f"loader.batch_size = {size} in {parts} part(s) on {world} rank(s) leaves one image per part, but "
+            "BatchNorm needs two.",
             fix=f"loader.batch_size={2 * parts * world}"
             + (f", or trainer.accumulate_grad_batches={max(1, size // (2 * world))}" if parts > 1 else ""),
         )
@@ -165,7 +165,7 @@ def _require_known_keys(optimizer: Optimizer, method: Method) -> None:
     for group in method.parameter_groups():
         for key in set(group) - {"params", "lr_scale"} - set(optimizer.defaults) if isinstance(group, dict) else ():
             raise UserError(
-                f"{key} = {group[key]!r} is set for a group of {type(method).__name__}'s parameters, and "
+                f"{key} = {group[key]!r} is set for a parameter group of {type(method).__name__}, but "
                 f"{type(optimizer).__name__} has no {key}.",
                 expected=f"one of lr_scale, {', '.join(sorted(optimizer.defaults))}",
                 nearest=nearest(key, list(optimizer.defaults)),

@@ -1,4 +1,4 @@
-"""What Hydra is not given: files of a user's folder whose reading would hang, overflow the stack or fill the memory."""
+"""Reject files in a user's folder that would hang, overflow the stack or exhaust memory when Hydra reads them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kdface.config.paths import groups
 from kdface.errors import UserError
 from kdface.stored import read_bytes, require_bounded_yaml
 
-_LARGEST = 1 << 24  # bytes of a file
+_LARGEST = 1 << 24  # largest file in bytes
 
 
 def require_bounded(folder: Path) -> None:
-    """Look at the YAML files of a folder's groups.
+    """Check the YAML files of a folder's groups.
 
     Raises:
-        UserError: one is a pipe or a device, is over 16 MiB, is nested too deep, grows by its aliases, or has values
-            that are not what their tags say.
+        UserError: a file is a pipe or a device, exceeds 16 MiB, is nested too deeply, expands excessively through
+            aliases, or has values that do not match their tags.
     """
     known = [folder / group for group in (*groups(), "hydra")]
     for file in sorted([*folder.glob("*.yaml"), *(file for group in known for file in group.rglob("*.yaml"))]):
@@ -27,15 +27,15 @@ def require_bounded(folder: Path) -> None:
             text = read_bytes(file, _LARGEST).decode("utf-8", "replace")
             require_bounded_yaml(text)
             if _contains_itself(yaml.safe_load(text)):
-                raise ValueError("an alias stands within its own anchor")
-        except (OSError, yaml.YAMLError):  # if it is chosen, Hydra's own reading tells it
+                raise ValueError("an alias refers to its own anchor")
+        except (OSError, yaml.YAMLError):  # Hydra reports it if the file is chosen
             continue
-        except (ValueError, AttributeError, TypeError, OverflowError) as error:  # some of them YAML's own, of odd tags
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:  # also raised by YAML for odd tags
             raise UserError(f"{file} cannot be read: {error}.") from None
 
 
 def _contains_itself(value: Any, above: frozenset[int] = frozenset()) -> bool:
-    """Whether a mapping or list is among its own parts, which only an alias can bring about."""
+    """Whether a mapping or list contains itself through an alias."""
     if not isinstance(value, dict | list):
         return False
     parts = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""From a checked node to the object its `_target_` names."""
+"""Build the object named by the `_target_` of a checked node."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from kdface.errors import UserError
 def build(
     node: Mapping[str, Any], group: str = "", shared: dict[str, Any] | None = None, path: str = "", **known: Any
 ) -> Any:
-    """Build a part and the parts nested in it.
+    """Build a part and its nested parts.
 
     Args:
         node: a mapping with a `_target_`.
-        group: the config group it belongs to, for the keys that are the framework's own.
-        shared: nested nodes that were built before, by their text: equal nodes become one object.
-        path: its key, where that is not the group.
-        known: what the framework knows (`num_classes`, `image_size`, ...); a part is given those it has parameters for.
+        group: its config group, which determines the keys reserved by the framework.
+        shared: nested objects already built, by the text of their node: equal nodes become one object.
+        path: its key, if it differs from the group.
+        known: values known to the framework (`num_classes`, `image_size`, ...), passed to parts that have such
+            parameters.
     """
     part = locate(node["_target_"])
     takes = parameters(part)
@@ -49,14 +50,14 @@ def build(
         if path:
             error.fix = _by_full_keys(error.fix, path, own)
         raise
-    except (ValueError, TypeError) as error:  # two values that do not go together; a UserError is none
+    except (ValueError, TypeError) as error:  # incompatible values; not a UserError
         raise UserError(
             f"{group or node['_target_']} cannot be built: {error}.", fix=f"kdface config why {group}" if group else ""
         ) from None
 
 
 def _by_full_keys(fix: str, path: str, own: Iterable[str]) -> str:
-    """A part names its own arguments in a fix; on the command line the part's key stands before them."""
+    """Prefix the arguments that a part names in a fix with the part's key, as on the command line."""
     names = "|".join(name for name in own if name not in groups())
     return re.sub(rf"(?<![\w.,{{])({names})(?==)", rf"{path}.\1", fix) if names else fix
 

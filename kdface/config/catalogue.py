@@ -1,4 +1,4 @@
-"""The catalogue of well-known weights: what stands in the publications of their authors, and nothing else."""
+"""The catalogue of well-known weights, with only what their authors published."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FILE = Path(__file__).with_name("catalogue.yaml")
 
 
 def entries() -> dict[str, dict[str, Any]]:
-    """Every entry by its name; `catalogue.yaml` says what the fields are."""
+    """All entries by name; `catalogue.yaml` explains the fields."""
     found: dict[str, dict[str, Any]] = read_yaml(_FILE, dict[str, dict[str, Any]])
     return found
 
 
 def entry(name: Any) -> dict[str, Any]:
-    """One entry. Raises `UserError` if there is none of that name."""
+    """The entry of a name. Raises `UserError` if there is none."""
     known = entries()
     if name not in known:
         raise UserError(

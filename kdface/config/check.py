@@ -1,6 +1,6 @@
-"""The composed tree against the signatures of the parts it names: unknown keys, wrong types, impossible values.
+"""Check the composed tree against the signatures of its parts: unknown keys, wrong types, invalid values.
 
-The schema is written down nowhere: it is the type hints of `Configuration` and of each callable behind a `_target_`.
+There is no separate schema: it follows from the type hints of `Configuration` and of each `_target_`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, alike, nearest
 from kdface.signature import adapter
 
-# What the framework hands to a part by name. These are read from data or from another part, never typed.
+# Parameters set by the framework, from the data or another part.
 INJECTED: dict[str, tuple[str, ...]] = {
     "backbone": ("image_size",),
     "head": ("embedding_size", "num_classes"),
@@ -35,9 +35,9 @@ INJECTED: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "method": ("backbone", "head", "networks", "heads", "inputs", "teacher", "preprocessing"),
 }
-# Handed to any part, wherever it stands, that has a parameter of the name.
+# Passed to every part that has a parameter of this name.
 EVERYWHERE = ("load_network", "training_faces")
-# Handed to the parts nested in a group's part too.
+# Also passed to the nested parts of a group.
 INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
 # Keys of Hydra's `instantiate`, in any node with a `_target_`.
 INSTRUCTIONS: dict[str, Any] = {
@@ -47,9 +47,9 @@ INSTRUCTIONS: dict[str, Any] = {
     "_convert_": Literal["none", "partial", "object", "all"],
     "_recursive_": bool,
 }
-# Given by the framework to the parts nested in a group unless they are set.
+# Set by the framework in the nested parts of a group unless given.
 FILLED_IN: dict[str, tuple[str, ...]] = {"logger": ("save_dir",)}
-# Keys of a group that the framework itself reads; they are not parameters of the part.
+# Keys of a group that the framework reads itself; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
     "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
     "augmentation": {
@@ -65,7 +65,7 @@ _WHENCE = {
 
 
 class UnknownKeyError(UserError):
-    """A key that its part does not have. `key` is the dotted key."""
+    """An unknown key. `key` is the dotted key."""
 
     def __init__(self, key: str, problem: str, **more: str) -> None:
         super().__init__(problem, **more)
@@ -131,14 +131,14 @@ def check_parameters(
     ]
     if missing:
         raise UserError(
-            f"{_join(path, missing[0])} has no value, and {path or 'the configuration'} needs one.",
+            f"{_join(path, missing[0])} is required by {path or 'the configuration'} and has no value.",
             expected=_describe(known[missing[0]].hint),
             fix=f"add +{_join(path, missing[0])}=...",
         )
 
 
 def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
-    """The key that was meant, of those beside it and of the kind of its value; empty if none is alike."""
+    """The most similar sibling key that accepts the value; empty if there is none."""
     ours = [alias for alias in ALIASES.get(key, ()) if alias.rpartition(".")[0] == path and "=" not in alias]
     for near in (*(name.rpartition(".")[2] for name in ours), *alike(key, valid, 0.6, LIKELY)[:3]):
         if near in valid and fits(valid[near].hint, value):
@@ -147,7 +147,7 @@ def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> s
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a plain value is of a parameter's type."""
+    """Whether a plain value matches a parameter's type."""
     try:
         _check_value(hint, value, "", Origins())
     except UserError:
@@ -156,10 +156,10 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def given_by_framework(path: str, value: object, origin: str) -> UserError:
-    """The error for a key whose value is read from data or from another part."""
+    """The error for a key that is set from the data or another part."""
     source = _WHENCE.get(path.rpartition(".")[2], "the other parts")
     return UserError(
-        f"{path} = {value!r} is not yours to set: it is read from {source}.", origin=origin, fix=f"remove {path}"
+        f"{path} = {value!r} cannot be set: it is read from {source}.", origin=origin, fix=f"remove {path}"
     )
 
 
@@ -175,9 +175,9 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         check_part(value, path, origins)
         return
-    if value == {} and type(None) in _members(hint):  # a group whose choice is `none`, named by interpolation
+    if value == {} and type(None) in _members(hint):  # an interpolation of a group whose choice is `none`
         raise UserError(
-            f"{path} follows a group that is none.",
+            f"{path} refers to a group whose choice is none.",
             origin=origins.of(path),
             fix="method=distillation teacher.run=FOLDER, or another test (kdface list evaluation)",
         )
@@ -196,7 +196,7 @@ def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
             for name, child in value.items():
                 if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
                     raise UserError(
-                        f"{path} holds {name!r}, which cannot be the name of a test set: files are named after it.",
+                        f"{path}: {name!r} is not a valid name for a test set, since files are named after it.",
                         expected="letters, digits and . _ - @",
                         origin=origins.of(path),
                     )
@@ -221,7 +221,7 @@ def _without_target(name: str, path: str, names: list[str], origins: Origins) ->
     near = among(name, list(known))[0]
     own = f"{path}.{name}._target_=package.Class"
     return UserError(
-        f"{path}.{name} has values and no _target_: it is not chosen.",
+        f"{path}.{name} has values but no _target_: it is not chosen.",
         expected="" if name in known else f"{own}, or {path}={near} with {path}.{near}.*" if near else own,
         origin=next((origins.of(key) for key in origins.under(f"{path}.{name}")), ""),
         fix="" if name not in known else f"{path}={name}" if len(chosen) == 1 else f"{path}=[{','.join(chosen)}]",
@@ -229,12 +229,12 @@ def _without_target(name: str, path: str, names: list[str], origins: Origins) ->
 
 
 def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Check one `_target_` node, and those nested in it, against the signature of what it names."""
+    """Check a `_target_` node and its nested nodes against their signatures."""
     group = path.split(".")[0] if path.count(".") == 0 else ""
     takes = signature(node["_target_"], origin=origins.of(f"{path}._target_"))
     _check_instructions(node, path, origins)
     known = {**takes, **FRAMEWORK.get(group, {})}
-    if node.get("_partial_") or node.get("_args_"):  # what is not named may be given by position, or later
+    if node.get("_partial_") or node.get("_args_"):  # other parameters may be given by position, or later
         known = {name: replace(parameter, required=False) for name, parameter in known.items()}
     if takes.any_key:
         known |= {str(key): Parameter(str(key), Any, required=False) for key in node if key not in known}
@@ -245,7 +245,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     idle = WITHOUT_EFFECT.get(node["_target_"], {})
     for key in idle.keys() & node.keys():
         full = f"{path}.{key}"
-        if origin := origins.of(full):  # of an earlier run's folder nothing is known, and it is left alone
+        if origin := origins.of(full):  # no origin in the folder of an earlier run: ignore it
             raise UserError(
                 f"{full} = {node[key]!r} has no effect on {node['_target_']}: {idle[key]}.",
                 origin=origin,
@@ -255,14 +255,14 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
 
 
 def _check_instructions(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """What Hydra's `instantiate` reads beside `_target_`, as it means it."""
+    """Check the keys that Hydra's `instantiate` reads in addition to `_target_`."""
     for key, hint in INSTRUCTIONS.items():
         if key in node:
             _validate(hint, node[key], f"{path}.{key}", origins)
 
 
 def convert(hint: Any, value: Any) -> Any:
-    """A checked value as the type its parameter asks for: list as tuple, string as Path, mapping as dataclass."""
+    """Convert a checked value to its parameter's type: list to tuple, string to Path, mapping to dataclass."""
     nested = _dataclass_in(hint)
     if nested is not None and isinstance(value, Mapping):
         hints = typing.get_type_hints(nested, include_extras=True)
@@ -271,11 +271,11 @@ def convert(hint: Any, value: Any) -> Any:
 
 
 class Part:
-    """Marks a field of the schema whose value is a node with a `_target_`."""
+    """Marks a schema field whose value is a node with a `_target_`."""
 
 
 class TrainerArguments:
-    """Marks the field of the schema whose keys are arguments of `pl.Trainer`."""
+    """Marks the schema field whose keys are arguments of `pl.Trainer`."""
 
 
 def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
@@ -290,9 +290,9 @@ def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
         other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
         key = path if near else other
         raise UserError(
-            f"{path} = {value!r} cannot be used{f' (item {inner})' if inner else ''}.",
+            f"{path} = {value!r} is invalid{f' (item {inner})' if inner else ''}.",
             expected=said if len(error.errors()) == 1 else _describe(hint),
-            nearest=f"{key}={near or value}" if key else "",  # `data` is a node here, and a dataset elsewhere
+            nearest=f"{key}={near or value}" if key else "",  # `data` is a node here but means a dataset elsewhere
             origin=origins.of(path),
             fix=f"{other}={value}" if other and not near else "",
         ) from None
@@ -324,7 +324,7 @@ _SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))  # attributes of
 
 
 def _describe(hint: Any) -> str:
-    """A type as one would say what to write: `float > 0 or [float > 0, float > 0]`."""
+    """Describe a type for users: `float > 0 or [float > 0, float > 0]`."""
     kind, args = typing.get_origin(hint), typing.get_args(hint)
     if kind is typing.Annotated:
         bounds = [f"{sign} {getattr(arg, name)}" for arg in args[1:] for name, sign in _SIGNS if hasattr(arg, name)]

@@ -1,6 +1,6 @@
-"""What choices of groups compose to: once for all jobs of a command that share them, before values are laid over it.
+"""Compose the choices of groups once for all jobs of a command that share them, before applying values.
 
-Hydra's defaults list depends on the choices alone, and makes nine tenths of the time that a job's composition takes.
+Hydra's defaults list depends only on the choices and takes nine tenths of a job's composition time.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from kdface.config.source import signature
 from kdface.errors import UserError
 
 CONFIG = "config"
-# Nodes with keys that no file has; signatures check them.
+# Nodes that accept keys absent from files; signatures check them.
 _OPEN = ("trainer", "callbacks", "logger", "augmentation.after")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What Hydra makes of choices; jobs share it, and none changes it.
+    """The composed choices, shared by jobs and not modified by them.
 
     Attributes:
-        config: composed, Hydra's own node in it.
-        defaults: the defaults list, expanded.
-        origins: of each key in the files.
+        config: the composed configuration, including Hydra's own node.
+        defaults: the expanded defaults list.
+        origins: the origin of each key in the files.
     """
 
     config: DictConfig
@@ -42,7 +42,7 @@ class Chosen:
 
 
 def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Override]]:
-    """The overrides that choose, as they were given, and those that set values, in their order.
+    """Split overrides into choices, as given, and values, in order.
 
     Raises Hydra's `OverrideParseException`.
     """
@@ -52,7 +52,7 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
     own = [word for word, override in zip(overrides, parsed, strict=True) if override.is_hydra_override()]
     known = _repository(loader, tuple(own), _opened(loader, tuple(own)))
     for word, override in zip(overrides, parsed, strict=True):
-        special = override.is_hydra_override() or override.is_sweep_override()  # where Hydra looks; what it refuses
+        special = override.is_hydra_override() or override.is_sweep_override()  # Hydra's own; rejected
         if special or (known.group_exists(override.key_or_group) and not isinstance(override.value(), dict)):
             choosing.append(word)
         else:
@@ -62,12 +62,12 @@ def split(loader: Any, overrides: list[str]) -> tuple[tuple[str, ...], list[Over
 
 @functools.lru_cache(maxsize=64)
 def _repository(loader: Any, own: tuple[str, ...], opened: object) -> Any:
-    """The groups that there are, with those of the folders that hydra.searchpath adds."""
+    """The available groups, including folders added by hydra.searchpath."""
     return repository(loader, CONFIG, own)
 
 
 def with_values(loader: Any, config: DictConfig, values: list[Override]) -> DictConfig:
-    """A copy of what was chosen, with values laid over it by Hydra. Raises what Hydra raises."""
+    """A copy of the chosen configuration with Hydra's overrides of values. Raises Hydra's errors."""
     laid = copy.deepcopy(config)
     laid.hydra.runtime.cwd = os.getcwd()
     for name in _OPEN:
@@ -86,8 +86,8 @@ def with_values(loader: Any, config: DictConfig, values: list[Override]) -> Dict
 
 
 def _own_copies(laid: DictConfig, key: str) -> None:
-    """Nodes on the way to a key that follow another node (`protocol: ${..lfw}`) become copies of it, so that a value
-    below them is laid over the rest."""
+    """Replace interpolated nodes on the path to a key (`protocol: ${..lfw}`) by copies, so that a value below them
+    overrides only itself."""
     node: Any = laid
     for name in key.split(".")[:-1]:
         if not OmegaConf.is_dict(node) or name not in node:
@@ -98,7 +98,7 @@ def _own_copies(laid: DictConfig, key: str) -> None:
 
 
 def _replaced(values: list[Override]) -> dict[str, str]:
-    """Nodes that get another part (`head._target_=pkg.Head`, `head={_target_: pkg.Head}`) -> its name."""
+    """Nodes whose part is replaced (`head._target_=pkg.Head`, `head={_target_: pkg.Head}`) -> its name."""
     found: dict[str, str] = {}
     for override in values:
         value = override.value()
@@ -110,13 +110,13 @@ def _replaced(values: list[Override]) -> dict[str, str]:
 
 
 def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Override]) -> None:
-    """The values of the part that was replaced go with it, except those that its successor takes too."""
+    """Remove the values of a replaced part, except those that the new part accepts too."""
     node = OmegaConf.select(laid, path)
     if not OmegaConf.is_dict(node):
         return
     try:
         takes = signature(target)
-    except UserError:  # the check of the tree tells it
+    except UserError:  # reported by the check of the tree
         return
     given = {name for value in values for name in _given(value, path)}
     plain = OmegaConf.to_container(node)
@@ -129,7 +129,7 @@ def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Overrid
 
 
 def _given(override: Override, path: str) -> list[str]:
-    """The keys of a node that an override sets."""
+    """The keys of a node set by an override."""
     key, value = override.key_or_group, override.value()
     if key == path and isinstance(value, dict):
         return [str(name) for name in value]
@@ -137,17 +137,17 @@ def _given(override: Override, path: str) -> list[str]:
 
 
 def choose(loader: Any, choosing: tuple[str, ...]) -> Chosen:
-    """Compose choices without values. Raises what Hydra raises.
+    """Compose choices without values. Raises Hydra's errors.
 
     Args:
-        loader: Hydra's config loader. It and what it composed last, up to 64 of them, are kept.
-        choosing: the overrides that choose.
+        loader: Hydra's config loader, cached with its last 64 compositions.
+        choosing: the overrides that make choices.
     """
     return _choose(loader, choosing, _opened(loader, choosing))
 
 
 def _opened(loader: Any, words: tuple[str, ...]) -> object:
-    """What a command line adds to the folders is read again whenever Hydra is opened."""
+    """A cache key that changes whenever Hydra is opened if the command line adds folders."""
     return loader.opened if any("hydra.searchpath" in word for word in words) else None
 
 

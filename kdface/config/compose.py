@@ -1,4 +1,4 @@
-"""Composition: Hydra's command line in, one checked, resolved, plain tree out. Hydra's errors come out as ours."""
+"""Compose Hydra's command line into a checked, resolved, plain tree. Hydra's errors are translated to `UserError`."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from kdface.config.trainer import arguments
 from kdface.errors import UserError
 
 views.register()
-# What an evaluation of a finished run may set for itself.
+# Groups that the evaluation of a finished run may set.
 _OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "hardware", "loader", "logger")
 
 
 @dataclass
 class Composed:
-    """A checked configuration: plain containers only, interpolations resolved, paths absolute."""
+    """A checked configuration: plain containers, resolved interpolations, absolute paths."""
 
     tree: dict[str, Any]
     choices: dict[str, str]
@@ -55,11 +55,11 @@ class Composed:
 
 @contextmanager
 def hydra_context(config_dirs: list[Path]) -> Iterator[Hydra]:
-    """Hydra over the shipped conf/, with the user's own folders laid over it (theirs are found first)."""
+    """Open Hydra on the shipped conf/; the user's own folders take precedence."""
     for folder in config_dirs:
         require_config_dir(folder)
         require_bounded(folder)
-    before = GlobalHydra.instance().hydra  # of an application of the user's own
+    before = GlobalHydra.instance().hydra  # state of the user's own application
     GlobalHydra.instance().clear()
     try:
         yield hydra_over(conf_folder(), config_dirs)
@@ -73,14 +73,14 @@ def compose(
     around: dict[str, Any] | None = None,
     trains: bool = True,
 ) -> Composed:
-    """Compose, resolve and check one job. Raises `UserError` for every mistake of the user's.
+    """Compose, resolve and check one job. Raises `UserError` for every user mistake.
 
     Args:
         overrides: as on the command line.
-        config_dirs: the user's own folders of YAML, laid over the shipped one.
-        around: the resolved configuration of a run, whose parts take the place of those composed, so that a test set
-            that follows them (`${dataset.size}`) follows the run's.
-        trains: false: for looking at data. There is no teacher, and the parts need not fit each other.
+        config_dirs: the user's own folders of YAML, which take precedence over the shipped one.
+        around: the resolved configuration of a run, whose parts replace the composed ones, so that interpolations of
+            a test set (`${dataset.size}`) refer to the run.
+        trains: false: for inspecting data, without a teacher and without checking that parts fit together.
     """
     with hydra_context(config_dirs or []) as hydra:
         return compose_in(hydra, [expand_home(override) for override in overrides], around, trains)
@@ -135,7 +135,7 @@ def compose_in(
 def _use_own_dataset(
     hydra: Hydra, config: DictConfig, overrides: list[str], chosen: dict[str, str], origins: Origins
 ) -> None:
-    """Where the command line names another dataset than the experiment does, take that one's values and origins."""
+    """If the command line and the experiment name different datasets, use the values and origins of the former."""
     loader = hydra.config_loader
     without = left_out(loader, choose(loader, split(loader, overrides)[0]).defaults, chosen["dataset"])
     if not without:
@@ -147,7 +147,7 @@ def _use_own_dataset(
 
 
 def _absolute_folders(config: DictConfig, origins: Origins) -> None:
-    """The two folders become absolute before anything is built upon them."""
+    """Make the two folders absolute before they are interpolated."""
     for key in ("data", "runs"):
         try:
             value = config.paths[key]
@@ -158,12 +158,12 @@ def _absolute_folders(config: DictConfig, origins: Origins) -> None:
 
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
-    """Hydra's composition, its errors told in our words."""
+    """Compose with Hydra and translate its errors."""
     return _load(hydra, overrides)[0]
 
 
 def _validation(word: str) -> str:
-    """`validation=lfw`: a choice of the group `evaluation` serves during training too."""
+    """Rewrite `validation=lfw`: choices of the group `evaluation` may also be used during training."""
     group, _, choice = word.partition("=")
     if group == "validation" and choice not in choices("validation") and choice in choices("evaluation"):
         return f"+evaluation@validation={choice}"
@@ -200,14 +200,14 @@ def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
 
 
 def _require_unused(config: DictConfig, origins: Origins) -> None:
-    """Of Hydra's own node, only kdface's launchers and sweepers are built; what would not be used is refused."""
+    """Raise `UserError` for settings in Hydra's own node that would be ignored."""
     own = OmegaConf.to_container(config.hydra, resolve=False)
     assert isinstance(own, dict)
     if callbacks := own["callbacks"]:
         where = f"hydra.callbacks.{next(iter(callbacks))}"
         raise UserError(
-            f"{where} is not used here: kdface calls no callbacks of Hydra's.",
-            expected="callbacks of training, in the group callbacks",
+            f"{where} has no effect: kdface does not call Hydra's callbacks.",
+            expected="training callbacks, in the group callbacks",
             origin=origins.of(where),
             fix=f"remove {where}",
         )
@@ -215,8 +215,8 @@ def _require_unused(config: DictConfig, origins: Origins) -> None:
 
 
 def _choices(overrides: list[str], loader: Any) -> list[str]:
-    """Choices as Hydra takes them: `+experiment=demo` as `experiment=demo`, since every group is in the root's defaults
-    list; `logger=null` as `logger=none`; `experiment=null`, of a group without `none`, as no choice at all."""
+    """Normalise choices for Hydra: `+experiment=demo` to `experiment=demo`, since every group is in the root's
+    defaults list; `logger=null` to `logger=none`; drop `experiment=null`, whose group has no `none`."""
     found: list[str] = []
     known = root_groups(folders(loader))
     for word in overrides:
@@ -233,7 +233,7 @@ def _choices(overrides: list[str], loader: Any) -> list[str]:
 
 
 def _key_of(word: str, key: str) -> bool:
-    """Does an override set this key, or one below it?"""
+    """Whether an override sets this key or one below it."""
     given = word.lstrip("+").partition("=")[0]
     return given == key or given.startswith(f"{key}.")
 
@@ -248,10 +248,10 @@ _advising = False
 
 
 def _problem(hydra: Hydra, overrides: list[str]) -> UserError | None:
-    """The first mistake of a command line, if there is one; of it no advice is asked for."""
+    """The first error of a command line, if any, without suggestions."""
     global _advising
     if _advising:
-        return UserError("not asked")
+        return UserError("no suggestions requested")
     _advising = True
     try:
         compose_in(hydra, overrides)

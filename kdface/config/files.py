@@ -1,6 +1,6 @@
-"""The files and folders that a configuration names: every string where a part asks for a `Path`.
+"""Files and folders in a configuration: every string whose parameter is a `Path`.
 
-They become absolute, with `~` expanded, when a configuration is composed, so a run means the same from every folder.
+Composition makes them absolute and expands `~`, so a configuration does not depend on the current folder.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from kdface.errors import UserError
 
 
 def absolute(path: str) -> str:
-    """A path as an absolute one, `~` expanded; links stay as they are."""
+    """An absolute path with `~` expanded; links are not resolved."""
     return str(Path(path).expanduser().absolute())
 
 
 def absolute_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration whose paths are absolute."""
+    """Make all paths of a resolved configuration absolute."""
     return {key: _walk(value, Any, key, lambda _, path: absolute(path)) for key, value in tree.items()}
 
 
 def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(dotted key, path) of every path that parts of a resolved configuration name."""
+    """(dotted key, path) of every path in a resolved configuration."""
     found: list[tuple[str, str]] = []
 
     def note(key: str, path: str) -> str:
@@ -38,7 +38,7 @@ def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def replace_paths(tree: Mapping[str, Any], paths: Mapping[str, str] | None) -> dict[str, Any]:
-    """A configuration with other paths: of those keys, or with "<path>" in the place of all where it is None."""
+    """Replace the paths of the given keys, or all paths by "<path>" if `paths` is None."""
 
     def other(key: str, path: str) -> str:
         return "<path>" if paths is None else str(paths.get(key, path))
@@ -52,7 +52,7 @@ def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) ->
         if "_target_" in value:
             try:
                 hints = {name: parameter.hint for name, parameter in signature(value["_target_"]).items()}
-            except UserError:  # the check of the tree tells it
+            except UserError:  # reported by the check of the tree
                 return value
         return {name: _walk(item, hints.get(name, Any), f"{key}.{name}", change) for name, item in value.items()}
     if isinstance(value, list):
@@ -67,11 +67,11 @@ def _names_path(hint: Any) -> bool:
 
 
 def require_name(name: str) -> None:
-    """Raise `UserError` if a run's name would lead out of `paths.runs`."""
+    """Raise `UserError` if a run's name points outside `paths.runs`."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts:
         raise UserError(
-            f"name = {name!r} leads out of paths.runs, where run folders are named after it.",
+            f"name = {name!r} points outside paths.runs, where run folders are created.",
             expected="letters, digits and . _ - /, such as name=mine/first",
             fix=f"name={PurePosixPath(*[part for part in parts if part.strip('./')] or ['mine'])}",
         )

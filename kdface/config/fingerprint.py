@@ -1,4 +1,4 @@
-"""What makes two runs the same run: a hash over every value that can change the result, and over nothing else."""
+"""The identity of a run: a hash over exactly the values that can change its result."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from kdface.config.renamed import RENAMED, as_before
 from kdface.config.source import attribute, constant
 from kdface.errors import UserError
 
-# Values that change where things lie, how they are shown or how they are spread over a machine, not what comes out.
+# Values that affect storage, output or the distribution over a machine, but not the result.
 _IRRELEVANT = {
-    # Of the loader, all but its timeout has a name of before elsewhere.
+    # The other loader settings are covered by their old names elsewhere.
     "": ("paths", "logger", "name", "seed", "data", "tags", "extras", "loader"),
     "trainer": (
         *("threads", "workers", "log_steps", "checkpoint_steps"),
         *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),
     ),
 }
-# Arguments of the Trainer that configurations of before always have, and so their hash; others are in it if they differ
+# Trainer arguments that old configurations, and thus their hashes, always include; others are hashed if they differ
 # from Lightning's default.
 _ALWAYS: dict[str, Any] = {
     **{"devices": 1, "nodes": 1, "strategy": "auto", "precision": None, "deterministic": True},
     **{"max_epochs": None, "max_steps": None, "accumulate": 1, "clip_norm": None, "evaluate_epochs": None},
 }
-# Callbacks that only show something: they do not make another run.
+# Callbacks that only display: they do not change the result.
 _SHOWS = {"RichProgressBar", "TQDMProgressBar", "RichModelSummary", "ModelSummary", "LearningRateMonitor"}
 _SHOWS |= {"DeviceStatsMonitor", "Timer"}
 _NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
-_RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change them
+_RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change these
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of what is `relevant` in a configuration."""
+    """Twelve hexadecimal digits of a SHA-256 over the canonical JSON of the `relevant` part of a configuration."""
     return _hash(relevant(tree), tree["paths"])
 
 
 def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
-    """As it was when dataset.on_error counted: runs with `skip` have their name of it."""
+    """The old fingerprint, which included dataset.on_error and names runs with `skip`."""
     kept = relevant(tree)
     dataset = {**(kept.get("dataset") or {}), "on_error": (tree.get("dataset") or {}).get("on_error")}
     return _hash({**kept, "dataset": dataset}, tree["paths"])
 
 
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a resolved configuration that can change what comes out, by their first names, seed left out."""
+    """The values of a resolved configuration that can change the result, under their original names, without seed."""
     kept = {key: _as_before(value) for key, value in as_before(tree).items() if key not in _IRRELEVANT[""]}
-    around: dict[str, Any] = {"before": [], "after": {}}  # of the group; left out if nothing stands there
+    around: dict[str, Any] = {"before": [], "after": {}}  # defaults of the group; omitted if unchanged
     if augmentation := kept.get("augmentation"):
         kept["augmentation"] = {
             key: value for key, value in augmentation.items() if key not in around or value != around[key]
@@ -68,11 +68,11 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in trainer.items()
         if key not in _IRRELEVANT["trainer"] and (key in _ALWAYS or key in _NOT_LIGHTNINGS or value != _default(key))
     }
-    for name in ("gradient_clip", "weights", "freeze", "lr_scale"):  # earlier runs have no such node
+    for name in ("gradient_clip", "weights", "freeze", "lr_scale"):  # earlier runs lack these nodes
         if not kept.get(name):
             kept.pop(name, None)
     if dataset := kept.get("dataset"):
-        kept["dataset"] = {**dataset, "on_error": "raise"}  # which images were left out is recorded with the run
+        kept["dataset"] = {**dataset, "on_error": "raise"}  # the run records which images were left out
     return kept
 
 
@@ -84,19 +84,19 @@ def _hash(kept: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
 
 
 def _default(name: str) -> Any:
-    """Of an argument of `pl.Trainer`."""
-    from kdface.config.trainer import arguments  # here: it brings Lightning, which most commands do without
+    """The default of an argument of `pl.Trainer`."""
+    from kdface.config.trainer import arguments  # imports Lightning, which most commands do not need
 
     return arguments()[name].default if name in arguments() else None
 
 
 def same_but_paths(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two configurations make one run where their files are the same."""
+    """Whether two configurations define the same run if their files are identical."""
     return one.get("seed") == two.get("seed") and not settings_that_differ(one, two)
 
 
 def settings_that_differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """`difference` of what is relevant in two configurations beside paths and ranks."""
+    """`difference` of the relevant values of two configurations, without paths and ranks."""
     both = []
     for tree in (one, two):
         kept = relevant(replace_paths(tree, None))
@@ -106,9 +106,9 @@ def settings_that_differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> list
 
 
 def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
-    """Plain values with <data> and <runs> in the place of these folders: where they lie tells nothing apart.
+    """Replace the data and runs folders in plain values by <data> and <runs>, since their location is irrelevant.
 
-    A value, or that of an override such as teacher.run=FOLDER, is such a folder or begins with it.
+    Applies to values, and to values of overrides such as teacher.run=FOLDER, that equal or start with such a folder.
     """
     roots = sorted(((str(paths[name]), name) for name in ("data", "runs")), key=lambda root: -len(root[0]))
     if isinstance(tree, Mapping):
@@ -117,14 +117,14 @@ def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
         return [portable(item, paths) for item in tree]
     if isinstance(tree, str):
         key, equals, value = tree.rpartition("=")
-        for root, name in roots:  # the longer one first: one may lie in the other
+        for root, name in roots:  # longest first, since they may be nested
             if f"{value}/".startswith(f"{root}/"):
                 return f"{key}{equals}<{name}>{value[len(root) :]}"
     return tree
 
 
 def _as_before(node: Any) -> Any:
-    """A value as it was written when its parts had fewer keys, so that runs of before keep their name."""
+    """A value as written before its parts gained keys, so that earlier runs keep their names."""
     if isinstance(node, list):
         return [_as_before(item) for item in node]
     if not isinstance(node, Mapping):
@@ -135,17 +135,17 @@ def _as_before(node: Any) -> Any:
         published = constant("kdface.heads.spherefacer", "PUBLISHED")
         scale, weight = published.get(str(kept.get("feature_norm", "hard")), (None, None))
         for key, value in (("scale", scale), ("loss_weight", weight)):
-            if key in kept and kept[key] is None:  # null stands for what used to be written out
+            if key in kept and kept[key] is None:  # null replaces an explicit default
                 kept[key] = value
     return kept
 
 
 @functools.cache
 def _later(target: str) -> dict[str, Any]:
-    """The keys that a part was given later, with the value that says what it did before: its `ADDED_LATER`."""
+    """The keys added to a part later, with values that reproduce the earlier behaviour: its `ADDED_LATER`."""
     try:
         return dict(attribute(target, "ADDED_LATER", {}, inherited=False)) if target else {}
-    except UserError:  # a part that is not to be had here any more
+    except UserError:  # a part that is no longer available
         return {}
 
 
@@ -160,7 +160,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, value in a, value in b) for every leaf that differs; a key that one side lacks shows as "(not set)"."""
+    """(key, value in a, value in b) for every leaf that differs; missing keys are shown as "(not set)"."""
     left, right = flatten(a), flatten(b)
     rows = []
     for key in sorted(set(left) | set(right)):

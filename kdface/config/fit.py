@@ -1,4 +1,4 @@
-"""What parts say of themselves must fit each other; read from source, so that nothing heavy is imported."""
+"""Check from source, without heavy imports, that parts fit together by their declared attributes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kdface.errors import UserError, nearest
 
 
 def check_parts(tree: dict[str, Any]) -> None:
-    """Views made and views named, a head or none, a teacher or none.
+    """Check views, head and teacher of the parts against each other.
 
-    No data is looked at, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
+    Reads no data, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
     """
     check_callbacks(tree)
     method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
@@ -24,45 +24,45 @@ def check_parts(tree: dict[str, Any]) -> None:
         if view is not None and view not in makes:
             near = nearest(view, makes)
             raise UserError(
-                f"method.views.{role} = {view!r}, and {augmentation} makes no such view.",
+                f"method.views.{role} = {view!r}: {augmentation} has no such view.",
                 expected=f"one of the augmentation's views: {', '.join(makes)}",
                 nearest=f"method.views.{role}={near}" if near else "",
                 fix=f"method.views.{role}={makes[0]}, or another augmentation (kdface list augmentation)",
             )
     takes_head = bool({"head", "heads"} & set(takes))
     if tree["head"] is None and takes_head and attribute(method, "needs_head", False):
-        raise UserError(f"{method} trains with a head, and head is none.", fix="kdface list head")
+        raise UserError(f"{method} requires a head, but head is none.", fix="kdface list head")
     if tree["head"] is not None and not takes_head:
-        raise UserError(f"{method} has no head, and head is {tree['head']['_target_']}.", fix="head=none")
+        raise UserError(f"{method} uses no head, but head is {tree['head']['_target_']}.", fix="head=none")
     if tree["teacher"] is not None and "teacher" not in takes:
         raise UserError(
-            f"{method} has no teacher, and teacher is {tree['teacher']['_target_']}.",
-            fix="teacher=none, or a method that distils (kdface list method)",
+            f"{method} uses no teacher, but teacher is {tree['teacher']['_target_']}.",
+            fix="teacher=none, or a distillation method (kdface list method)",
         )
     if tree["teacher"] is None and attribute(method, "needs_teacher", False):
         raise UserError(
-            f"{method} learns from a teacher, and teacher is none.",
+            f"{method} requires a teacher, but teacher is none.",
             fix="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
         )
 
 
 def require_transfer(tree: Mapping[str, Any], chosen: Mapping[str, str], origins: Origins) -> None:
-    """Raise `UserError` for a distillation loss that the method cannot take."""
+    """Raise `UserError` for a distillation loss that the method does not support."""
     method, choice = tree["method"]["_target_"], chosen.get("transfer", "none")
     if choice != "none" and "transfer" not in signature(method, origin=origins.of("method._target_")):
         raise UserError(
-            f"transfer = {choice}, and {method} compares nothing but what it is made for.",
+            f"transfer = {choice} is not supported by {method}.",
             expected="a method with the parameter transfer",
             fix="transfer=none, or method=distillation teacher.run=FOLDER",
         )
 
 
 def require_tags(tree: Mapping[str, Any], origins: Origins) -> None:
-    """Raise `UserError` for a run without tags if `extras.enforce_tags` asks for some."""
+    """Raise `UserError` for a run without tags if `extras.enforce_tags` is set."""
     if tree["extras"]["enforce_tags"] and not tree.get("tags"):
         raise UserError(
-            "the run has no tags, and extras.enforce_tags asks for some.",
-            expected="words to find it by",
+            "the run has no tags, but extras.enforce_tags requires them.",
+            expected="labels to find it by",
             origin=origins.of("extras.enforce_tags"),
             fix="tags=[dev]",
         )

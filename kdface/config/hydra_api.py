@@ -1,7 +1,7 @@
-"""What kdface needs of Hydra beside its public API, in this file alone.
+"""All uses of Hydra's private API.
 
-The public `hydra.compose` has no grid of a multirun, no `--cfg` and `--info`, and composes a defaults list anew for
-every job. `hydra-core` has a ceiling in pyproject.toml because of this file: its tests compare with Hydra's own result.
+The public `hydra.compose` lacks the grid of a multirun, `--cfg` and `--info`, and recomposes the defaults list for
+every job. pyproject.toml caps `hydra-core` because of this file; its tests compare with Hydra's own results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 
 def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
-    """Hydra over a folder of configurations, with others laid over it: the first of them is searched first."""
+    """Open Hydra on a folder of configurations; `own` folders take precedence, the first one first."""
     if own:
         search_path = create_config_search_path(str(shipped))
         for folder in reversed(own):
@@ -46,11 +46,11 @@ def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
 
 
 class _Loader(ConfigLoaderImpl):
-    """Keeps the defaults list of what it composes, and the files it read for it; Hydra makes both and forgets them.
+    """Keeps the defaults list and the files of a composition, which Hydra discards.
 
     Attributes:
-        last: both, of the last composition.
-        opened: changes whenever Hydra is opened over it: what it read of folders that are not stamped may be old then.
+        last: both, for the last composition.
+        opened: changes whenever Hydra is opened: files read from folders without a stamp may be stale then.
     """
 
     last: tuple[list[Any], Any] = ([], None)
@@ -63,7 +63,7 @@ class _Loader(ConfigLoaderImpl):
 
 @functools.lru_cache(maxsize=1)
 def _shared(shipped: Path, stamps: tuple[tuple[str, int, int], ...]) -> _Loader:
-    """One loader, and with it what was composed by it, for as long as no file of the folder changes."""
+    """A loader cached, with its compositions, until a file of the folder changes."""
     return _Loader(create_config_search_path(str(shipped)))
 
 
@@ -76,9 +76,9 @@ def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def composed(loader: Any, config_name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[Any], Any]:
-    """The configuration of one job, its expanded defaults list, and the repository that has its files in memory.
+    """The configuration of one job, its expanded defaults list, and the repository with its files in memory.
 
-    Raises what Hydra raises.
+    Raises Hydra's errors.
     """
     config = loader.load_configuration(config_name=config_name, overrides=list(overrides), run_mode=RunMode.RUN)
     return config, *loader.last
@@ -91,12 +91,12 @@ def folders(loader: Any) -> list[Path]:
 
 
 def repository(loader: Any, config_name: str, own: Sequence[str]) -> Any:
-    """The groups that there are, with those of the folders that `hydra.searchpath` among the overrides adds."""
+    """The available groups, including folders added by a `hydra.searchpath` override."""
     return loader._parse_overrides_and_create_caching_repo(config_name, list(own))[1]
 
 
 def apply_values(loader: Any, values: Sequence[Override], config: DictConfig) -> None:
-    """Lay overrides of values over a composed configuration, in place. Raises what Hydra raises."""
+    """Apply overrides of values to a composed configuration in place. Raises Hydra's errors."""
     loader._apply_overrides_to_config(list(values), config)
 
 
@@ -107,20 +107,20 @@ def grid(hydra: Hydra, overrides: Sequence[str]) -> list[list[str]]:
 
 
 def show(hydra: Hydra, config: DictConfig, kind: str, package: str | None, resolve: bool) -> None:
-    """Print a configuration as Hydra's `--cfg` does, whose own composition knows no nodes that take any key.
+    """Print a configuration as `--cfg` does; Hydra's own composition does not know nodes that accept any key.
 
     Args:
-        hydra: that composed it.
-        config: with Hydra's own node.
+        hydra: the instance that composed it.
+        config: the configuration, including Hydra's own node.
         kind: job, hydra or all.
-        package: the dotted key of the part to print; null: all of it. Raises `UserError` if there is none.
-        resolve: whether interpolations are replaced by their values.
+        package: dotted key of the node to print; null: everything. Raises `UserError` if it does not exist.
+        resolve: resolve interpolations.
     """
     HydraConfig.instance().set_config(config)
     config = hydra.get_sanitized_cfg(config, kind)
     shown = OmegaConf.select(config, package) if package not in (None, "_global_") else config
     if shown is None:
-        raise UserError(f"--package {package}: the configuration has no such part.", fix="kdface train --cfg job")
+        raise UserError(f"--package {package}: the configuration has no such node.", fix="kdface train --cfg job")
     if not isinstance(shown, Container):
         print(shown)
         return

@@ -1,4 +1,4 @@
-"""A trained run, loaded: its method with its weights, and what kind of images it takes."""
+"""Load a trained run: its method with weights, and its image format."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kdface.teachers import Teacher
 @dataclass
 class LoadedRun:
     """Attributes:
-    folder: where it lies.
-    method: with the checkpoint's weights, in eval mode; `method.embed(images, method.preprocessing)` embeds.
-    config: the resolved configuration it was trained with.
-    checkpoint, step: which weights.
+    folder: its run folder.
+    method: the method in eval mode with the checkpoint's weights; `method.embed(images, method.preprocessing)` embeds.
+    config: the resolved configuration of the training.
+    checkpoint, step: the source of the weights.
     """
 
     folder: RunFolder
@@ -37,17 +37,17 @@ class LoadedRun:
 
 
 def load_run(path: str | Path) -> LoadedRun:
-    """Load a run from its folder (its last checkpoint) or from one of its checkpoints. No dataset is needed.
+    """Load a run from its folder (the last checkpoint) or from a checkpoint. Needs no dataset.
 
-    Raises `UserError` if the run, the checkpoint or a part of the configuration cannot be used. The configuration
-    names only allowed packages and the checkpoint holds only tensors, so a folder from elsewhere runs no code.
+    Raises `UserError` if the run, the checkpoint or a part of the configuration is unusable. The configuration names
+    only allowed packages and the checkpoint contains only tensors, so an untrusted folder cannot run code.
     """
     run = open_run(path)
     return LoadedRun(run.folder, method_of(run), run.config, run.checkpoint, run.step)
 
 
 def method_of(run: OpenedRun) -> Method:
-    """The method of an opened run with its weights, without its teacher, in eval mode."""
+    """The method of an opened run in eval mode, with weights and without its teacher."""
     config, about = run.config, run.about
     check_tree(config, Configuration, Origins())
     method = build_method(config, run.source, int(about["num_classes"]), load_network=None)
@@ -61,10 +61,10 @@ def method_of(run: OpenedRun) -> Method:
 
 
 def load_network(run: Path) -> Teacher:
-    """The network that a run ships, frozen, with the kind of image it sees and the head it was trained with; or that of
-    a file (`kdface.config.model_file`).
+    """The frozen network of a run, with its image format and head, or the network of a file
+    (`kdface.config.model_file`).
 
-    Raises `UserError` if the run is not finished; a checkpoint of it may be named all the same.
+    Raises `UserError` if the run is not finished, unless one of its checkpoints is named.
     """
     if is_model_file(run):
         found, _ = open_model(run)
@@ -72,7 +72,7 @@ def load_network(run: Path) -> Teacher:
     loaded = load_run(run)
     if not loaded.folder.done and run.suffix != ".ckpt":
         raise UserError(
-            f"the run {loaded.folder.root} is not finished, and was to be a teacher.",
+            f"the teacher run {loaded.folder.root} is not finished.",
             fix=f"finish it (kdface run {loaded.folder.root}), or name a checkpoint in it",
         )
     method = loaded.method

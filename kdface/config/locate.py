@@ -1,18 +1,17 @@
-"""From a `_target_` to the callable it names, and to the parameters that callable takes.
+"""Resolve a `_target_` to its callable and parameters.
 
-A configuration may come from a folder that somebody else made, so it can name only what is meant to be named. One
-policy holds for every `_target_` of a tree, Hydra's own node included:
+A configuration may come from an untrusted folder, so it may name only allowed callables. One policy applies to every
+`_target_` of a tree, including Hydra's own node:
 
-- what the rooms of kdface export (`PART_ROOMS`, by `__all__`),
-- classes of the ecosystem that configurations usually name, by package and base class (`ECOSYSTEM`), and the single
-  functions of `FUNCTIONS`,
-- whatever is defined in the packages that the user lists in `$KDFACE_PLUGINS` (comma-separated),
+- the exports (`__all__`) of kdface's packages of parts (`PART_ROOMS`),
+- common classes of the ecosystem, by package and base class (`ECOSYSTEM`), and the functions of `FUNCTIONS`,
+- anything defined in the packages listed by the user in `$KDFACE_PLUGINS` (comma-separated),
 - under `hydra.launcher` and `hydra.sweeper`: those of kdface and of Hydra (`HYDRA_ROOMS`). Hydra's callbacks are not
-  used, and refused.
+  used and are rejected.
 
-None of these runs a program or loads a pickle when it is built. `require_targets(tree)` checks the names of a whole
-tree and imports nothing; it runs before anything is built. `locate(target)` checks one name, imports it, and is the
-only way from a `_target_` to a callable.
+None of these runs a program or loads a pickle when built. `require_targets(tree)` checks the names of a whole tree
+without importing anything, before anything is built. `locate(target)` checks and imports one name, and is the only way
+to get from a `_target_` to a callable.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ PART_ROOMS = (
     "kdface.teachers",
     "kdface.teachers.quality",
 )
-# A package, with the modules below it -> the base classes of what may be named there.
+# A package with its submodules -> the allowed base classes.
 ECOSYSTEM: dict[str, tuple[str, ...]] = {
     "torch.optim.lr_scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
     "torch.optim": ("torch.optim.Optimizer",),
@@ -75,7 +74,7 @@ HYDRA_ROOMS = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a callable: its name, type hint, and whether it has a default."""
+    """A parameter of a callable: its name, type hint, and whether it has a default."""
 
     name: str
     hint: Any
@@ -84,7 +83,7 @@ class Parameter:
 
 
 class Parameters(dict[str, Parameter]):
-    """The named parameters of a callable. `any_key`: it takes further keywords too."""
+    """The named parameters of a callable. `any_key`: it accepts additional keywords."""
 
     def __init__(self, named: Mapping[str, Parameter], any_key: bool) -> None:
         super().__init__(named)
@@ -92,10 +91,10 @@ class Parameters(dict[str, Parameter]):
 
 
 def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
-    """The callable that `target` ("package.module.Name") names.
+    """The callable named by `target` ("package.module.Name").
 
     Raises:
-        UserError: where it is not a dotted name, may not be named, or does not exist.
+        UserError: it is not a dotted name, is not allowed, or does not exist.
     """
     module_name, name = require_target(target, origin=origin)
     try:
@@ -118,10 +117,10 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
 
 
 def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
-    """The module and the name in it of a `_target_` that may be named; nothing is imported.
+    """Split an allowed `_target_` into module and name, without importing it.
 
     Raises:
-        UserError: where it is not a dotted name, or lies outside the policy.
+        UserError: it is not a dotted name, or is not allowed.
     """
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() for name in names):
@@ -133,7 +132,7 @@ def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
         return module, names[-1]
     twin = ".".join(names).replace("lightning.pytorch.", "pytorch_lightning.", 1)
     raise UserError(
-        f"_target_ {target!r} lies outside the packages that a configuration may name.",
+        f"_target_ {target!r} is outside the packages that a configuration may name.",
         expected=f"something exported by {', '.join([*PART_ROOMS, *ECOSYSTEM, *plugins()])}, or {', '.join(FUNCTIONS)}",
         nearest=twin if _within(twin.rpartition(".")[0], ECOSYSTEM) else "",
         origin=origin,
@@ -142,25 +141,25 @@ def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
 
 
 def require_targets(tree: Any, origin_of: Callable[[str], str] = lambda path: "", path: str = "") -> None:
-    """Check the name of every `_target_` in a tree of plain containers; nothing is imported.
+    """Check every `_target_` in a tree of plain containers, without importing anything.
 
     Args:
-        tree: a composed configuration, its interpolations resolved; Hydra's own node may be in it.
+        tree: a composed, resolved configuration; may include Hydra's own node.
         origin_of: dotted path -> where its value was set.
-        path: of the tree's root.
+        path: dotted path of the tree's root.
 
     Raises:
-        UserError: for the first `_target_` that may not be named.
+        UserError: for the first `_target_` that is not allowed.
     """
     for where, target in _targets(tree, path):
         if not where.startswith("hydra."):
             require_target(target, origin=origin_of(where))
         elif str(target).rpartition(".")[0] not in HYDRA_ROOMS:
             raise UserError(
-                f"{where} = {target!r}: a configuration may not name it there.",
+                f"{where} = {target!r} is not allowed here.",
                 expected="hydra/launcher=process, slurm or ray; hydra/sweeper=basic, random or optuna",
                 origin=origin_of(where),
-                fix="remove it; callbacks of training stand in the group callbacks",
+                fix="remove it; training callbacks belong in the group callbacks",
             )
 
 
@@ -180,7 +179,7 @@ def _within(module: str, packages: typing.Iterable[str]) -> bool:
 
 
 def _exported(module: ModuleType) -> list[str]:
-    """The names in an allowed module that a configuration may use."""
+    """The names of an allowed module that a configuration may use."""
     name = module.__name__
     if _within(name, plugins()):
         return _defined(module)
@@ -204,7 +203,7 @@ def _resolved(name: str) -> type:
 
 
 def _defined(module: ModuleType) -> list[str]:
-    """The public callables that a module defines or a package takes from its own modules; nothing that it imports."""
+    """The public callables defined by a module, or by a package's own modules; imported ones are excluded."""
     root = module.__name__.split(".")[0]
     return [
         name
@@ -214,7 +213,7 @@ def _defined(module: ModuleType) -> list[str]:
 
 
 def parameters(part: Callable[..., Any]) -> Parameters:
-    """The named parameters of a part with their type hints."""
+    """The named parameters of a part with type hints."""
     function = part.__init__ if inspect.isclass(part) else part
     try:
         hints = typing.get_type_hints(function, include_extras=True)

@@ -1,4 +1,4 @@
-"""A run's method with its networks: which view each network sees, and so for what images it is built."""
+"""Build a run's method and its networks, each for the images of its view."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def build_method(
     rank: int = 0,
     world: int = 1,
 ) -> Method:
-    """The method with its networks, initialised from the run's seed.
+    """Build the method with its networks, initialised from the run's seed.
 
-    A method that has one network is given `backbone` and `head`, made for the student's view; one that trains a
-    network for each role is given `networks` and `heads`, by role.
+    A method with one network receives `backbone` and `head`, built for the student's view; a method that trains one
+    network per role receives `networks` and `heads`, by role.
 
     Args:
-        source: the dataset's images.
-        num_classes: its people.
-        load_network: how the run of a teacher, or of a network to start from, is loaded; null: the method is built for
-            use, without its teacher.
-        rank, world: of the process, over which class weights will be divided that can be.
+        source: format of the dataset's images.
+        num_classes: number of its people.
+        load_network: loads the run of a teacher or of a network to start from; null: build the method for inference,
+            without its teacher.
+        rank, world: rank of this process and number of ranks, over which class weights are sharded if supported.
     """
     torch.manual_seed(derive(int(tree["seed"]), "weights"))
     takes = parameters(locate(tree["method"]["_target_"]))
@@ -60,7 +60,7 @@ def build_method(
         known["teacher"] = build(tree["teacher"], "teacher", load_network=load_network)
         _require_fit(known["teacher"], inputs.get("teacher"), views, augmentation)
         known["teacher"].require_finite()
-    # Loading a teacher draws from the generator; what the method itself adds is drawn from the run's seed all the same.
+    # Loading a teacher draws from the generator, so reseed for the method's own parameters.
     torch.manual_seed(derive(int(tree["seed"]), "weights", "method"))
     method = build(tree["method"], "method", **known)
     assert isinstance(method, Method)
@@ -69,12 +69,12 @@ def build_method(
 
 
 def _start(tree: Tree, networks: dict[str, Any], inputs: dict[str, Preprocessing], load_network: LoadNetwork) -> Start:
-    """Give the backbones the weights that they are to start with."""
-    own = {"start": "teacher", "start_from": ...}  # what a method starts from by itself would take their place
+    """Initialise the backbones from the configured weights."""
+    own = {"start": "teacher", "start_from": ...}  # the method's own initialisation would overwrite them
     for name, value in tree["method"].items():
         if name in own and own[name] in (value, ...):
             raise UserError(
-                f"method.{name} = {value!r} says what the backbone starts with, and so does weights.",
+                f"method.{name} = {value!r} and weights both initialise the backbone.",
                 fix="method.start=scratch" if name == "start" else "weights=none",
             )
     start: Start = build(tree["weights"], "weights", load_network=load_network)
@@ -84,17 +84,17 @@ def _start(tree: Tree, networks: dict[str, Any], inputs: dict[str, Preprocessing
 
 
 def _require_fit(teacher: Teacher, view: Preprocessing | None, views: Views, augmentation: Augmentation) -> None:
-    """Template and size of a teacher's view must be those that it was trained on; embeddings of a file are of the face
-    as it is, the first view."""
+    """Check that a teacher's view has the template and size it was trained on, and that embeddings from a file use the
+    first view, the unchanged face."""
     if view is None:
         raise UserError(
-            "a teacher is given, and method.views.teacher = null.", fix=f"method.views.teacher={augmentation.views[0]}"
+            "a teacher is given, but method.views.teacher = null.", fix=f"method.views.teacher={augmentation.views[0]}"
         )
     teacher.require_sees(view, f"the view {views.teacher}")
     first = augmentation.views[0]
     if isinstance(teacher, StoredTeacher) and views.teacher != first:
         raise UserError(
-            f"method.views.teacher = {views.teacher!r}, and the embeddings of a file are of the faces as they are.",
-            expected=f"{first}, the view of the face as it is",
+            f"method.views.teacher = {views.teacher!r}, but embeddings from a file belong to the unchanged faces.",
+            expected=f"{first}, the view of the unchanged face",
             fix=f"method.views.teacher={first}",
         )

@@ -110,7 +110,7 @@ def _claims(right: str, wrong: str) -> Callable[[Path], None]:
 
 ROWS = [
     # data
-    Row(("data", "verfy", *_CROPS), "not understood", set_up=faces),
+    Row(("data", "verfy", *_CROPS), "invalid arguments", set_up=faces),
     Row(
         ("data", "verify", "image_folder", "dataset.root=faces", "dataset.size=[64,64]"),
         "are not aligned crops",
@@ -118,57 +118,57 @@ ROWS = [
     ),
     Row(
         ("data", "verify", *_CROPS),
-        "cannot be used",
+        "are unusable",
         set_up=broken,
         fill={"...": " ".join(FOLDER[1:]), "DATASET": CROPS},
     ),
     Row(
         ("data", "verify", "raw_folder", "dataset.root=raw", "dataset.landmarks=points.csv", "dataset.size=[32,32]"),
-        "landmarks that no face has",
+        "implausible landmarks",
         set_up=both(_landmarks, lambda folder: _mirror(folder / "points.csv")),
         fill={"DATASET": "raw_folder dataset.root=raw dataset.landmarks=points.csv dataset.size=[32,32]"},
     ),
     Row(
         ("data", "verify", *_CROPS, "dataset.name=ms1mv2"),
-        "is not the published set",
+        "does not match the published dataset",
         set_up=faces,
         fill={"NAME": "mine"},
     ),
     Row(("data", "verify", *_CROPS, "name=x"), "name is that of a run", set_up=faces),
     Row(("data", "card", *SMALL_FACES, "name=x"), "name is that of a run"),
     # weights
-    Row(("weights", "lst"), "not understood"),
+    Row(("weights", "lst"), "invalid arguments"),
     Row(("weights", "list", "arcface_r100"), "the catalogue has no entry"),
     Row(("weights", "inspect", "w.pt"), "drpout", set_up=_card),
     Row(
         ("weights", "check", "net.pt", "--dataset", *SMALL.split(), "tolerance=1"),
-        "no accuracy on toy_pairs is known",
+        "no published accuracy on toy_pairs",
         set_up=_exported,
         fill={"FRACTION": "0.9"},
     ),
     # evaluate, export, quality
     Row(("evaluate", "evaluation=toy_pairs", *SMALL.split()[1:]), "needs a run", set_up=copied, fill={"FOLDER": "run"}),
-    Row(("evaluate", "run=run"), "nothing to evaluate", set_up=copied, fill={"CHOICE": SMALL}),
+    Row(("evaluate", "run=run"), "no evaluation is selected", set_up=copied, fill={"CHOICE": SMALL}),
     Row(("evaluate", "run=run", "checkpoint=lst", *f"evaluation={SMALL}".split()), "has no checkpoint", set_up=copied),
     Row(("evaluate", "run=run", "checkpoint=best"), "kept no best checkpoint", set_up=copied),
     Row(
         ("export", "run=run", "a.pt", "b.pt"),
-        "which run goes where",
+        "give one run",
         set_up=copied,
         fill={"runs/NAME/seed0-1a2b3c4d": "run"},
     ),
-    Row(("export", "run=run", "net.safetensor"), "is not written", set_up=copied),
+    Row(("export", "run=run", "net.safetensor"), "unsupported format", set_up=copied),
     Row(("quality", "faces", "--all"), "unrecognized", set_up=faces),
     Row(
         ("quality", "faces"),
-        "is not clear",
+        "give one folder",
         set_up=_grading,
         fill={"FOLDER": "faces", "runs/aikd/...": "graded"},
     ),
     Row(("report", "--all"), "kdface report"),
     Row(("report", "faces/p0/x.png"), "is not a folder", set_up=faces),
     Row(("table", "--all"), "kdface table"),
-    Row(("table", "seed=0"), "was given no table"),
+    Row(("table", "seed=0"), "needs a table"),
     # runs
     Row(("reproduce", "run"), "is not finished", set_up=_without("DONE"), apply=False),  # trains it again: minutes
     Row(
@@ -179,18 +179,18 @@ ROWS = [
     ),
     Row(
         ("train", *UNTESTED, "method=distillation", "teacher.run=run"),
-        "was to be a teacher",
+        "the teacher run",
         set_up=_without("DONE"),
         build=True,
     ),
     Row(("export", "run=run", "a.pt"), "there is no such checkpoint", set_up=_without("checkpoints/last.ckpt")),
     # sync and sweep
-    Row(("sync", "run"), "not understood", set_up=copied),
-    Row(("sync", "run", "logger=none"), "nothing to replay to", set_up=copied),
+    Row(("sync", "run"), "invalid arguments", set_up=copied),
+    Row(("sync", "run", "logger=none"), "choose a logger to replay to", set_up=copied),
     Row(("sync", "run", "logger=csv"), "has no metrics.jsonl", set_up=_without("metrics.jsonl", "DONE")),
     Row(
         ("sync", "run", "logger=tensorboard"),
-        "is there already",
+        "already exists",
         set_up=both(copied, lambda folder: (folder / "run" / "tensorboard").mkdir()),
     ),
     Row(
@@ -207,7 +207,7 @@ ROWS = [
         set_up=both(_sweep, text("runs/sweeps/one/jobs/x.json", '{"run": "../x"}')),
     ),
     # configuration
-    Row(("train", "--cfg", "job", "--package", "nothing"), "the configuration has no such part", run=True),
+    Row(("train", "--cfg", "job", "--package", "nothing"), "the configuration has no such node", run=True),
     Row(
         ("train", "-cd", "mine", *UNTESTED, "experiment=x"),
         "there is no config group",
@@ -225,7 +225,7 @@ ROWS = [
     ),
     Row(
         ("train", "-cd", "mine", *UNTESTED, "experiment=x"),
-        "is not used here",
+        "has no effect",
         set_up=text(
             "mine/experiment/x.yaml", "# @package _global_\nhydra:\n  callbacks:\n    x: {_target_: os.system}\n"
         ),
@@ -257,10 +257,10 @@ ROWS = [
     ),
     Row(
         ("python", "parts.reproduced_in_vain('t.yaml:plain/AUC')"),
-        "what it needs could not be run",
+        "its runs failed",
         set_up=both(text("t.yaml", TABLE), text("t.csv", VALUES.replace("b,x", "plain,AUC"))),
     ),
-    Row(("reproduce", "t.yaml:plain/AUC"), "no run behind this cell", set_up=text("t.yaml", TABLE)),
+    Row(("reproduce", "t.yaml:plain/AUC"), "this cell has no run", set_up=text("t.yaml", TABLE)),
     Row(
         (
             "python",

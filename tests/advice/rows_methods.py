@@ -39,8 +39,8 @@ def _headless(folder: Path) -> None:
 
 ROWS = [
     # what a method needs
-    tiny("method=facenet", "head=cosface", "teacher=run", "teacher.run=run", told="has no teacher"),
-    tiny("method=ckd", "head=none", told="trains with a head"),
+    tiny("method=facenet", "head=cosface", "teacher=run", "teacher.run=run", told="uses no teacher"),
+    tiny("method=ckd", "head=none", told="requires a head"),
     tiny("teacher.run=run", told="teacher is none"),
     _built("method=distillation", *TAUGHT, "method.views.teacher=null", told="method.views.teacher = null"),
     _built("method=ckd", "dataset.size=[64,64]", "method.views.teacher=null", told="CKD trains two networks"),
@@ -121,7 +121,7 @@ ROWS = [
         "method.quality_weight=0",
         "method.backbone_group={momentum:0.1}",
         "optimizer=adamw",
-        told="is set for a group",
+        told="is set for a parameter group",
     ),
     # quality labels
     *(
@@ -153,7 +153,7 @@ ROWS = [
     *(
         Row(("train", *UNTESTED, *words), told, set_up=both(copied, environment(KDFACE_PLUGINS="tests")), build=True)
         for words, told in (
-            (("method._target_=tests.advice.parts.Headless",), "has no head"),
+            (("method._target_=tests.advice.parts.Headless",), "uses no head"),
             (
                 (
                     *("method=distillation", *TAUGHT, "transfer=similarity"),

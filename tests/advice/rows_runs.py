@@ -201,7 +201,7 @@ ROWS = [
     Row((*_TOY, "optimizer.nesterov=true", "optimizer.momentum=0.0"), "cannot be built", build=True),
     Row(
         ("train", *UNTESTED[:-1], "evaluation=toy_harmonic"),
-        "follows a group that is none",
+        "refers to a group whose choice is none",
         set_up=copied,
         fill={"FOLDER": "run"},
     ),
@@ -233,8 +233,8 @@ ROWS = [
     # no file can be made in /sys, not by root either
     Row(("export", "run=run", "/sys/net.pt"), "/sys/.net.pt", set_up=copied),
     Row((*_TOY, "paths.runs=/sys/runs"), "/sys/runs", run=True, fill={"ANOTHER_FOLDER": "b"}),
-    tiny("name=/abs", told="leads out of paths.runs"),
-    tiny("name=../..", told="leads out of paths.runs"),
+    tiny("name=/abs", told="points outside paths.runs"),
+    tiny("name=../..", told="points outside paths.runs"),
     Row(tuple(FOLDER), "its data has changed since", set_up=_other_data, run=True),
     Row(tuple(FOLDER), "was edited since it gave the run its name", set_up=_edited, run=True),
 ]

@@ -16,7 +16,7 @@ def _row(*words: str, told: str, **more: object) -> Row:
 
 
 ROWS = [
-    _row(LR, told="an interval is searched", fill={"TEST/METRIC": "toy_pairs/auc"}),
+    _row(LR, told="an interval needs a search", fill={"TEST/METRIC": "toy_pairs/auc"}),
     _row("hydra.launcher.n_job=2", "seed=0,1", told="n_job"),
     _row("+hydra.launcher.n_job=2", "seed=0,1", told="n_job"),
     _row("trainer.num_nodes=2", "seed=0,1", told="in a sweep"),

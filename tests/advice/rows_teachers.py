@@ -54,11 +54,11 @@ ROWS = [
     ),
     Row(
         (*STORED, "method=aikd", "method.quality_weight=0", "weights=file", "weights.file=network.pt"),
-        told="and so does weights",
+        told="and weights both initialise",
         set_up=_weights,
         run=True,
     ),
-    _row("method=maskinv", "method.views.teacher=masked", told="are of the faces as they are"),
+    _row("method=maskinv", "method.views.teacher=masked", told="belong to the unchanged faces"),
     _row("method=aikd", "method.quality_weight=0", told="have no weights"),
     _row("method=distillation", "method.transfer={_target_:kdface.losses.SimilarityTransfer}", told="has none"),
     _row(
@@ -69,7 +69,7 @@ ROWS = [
     _row("method=distillation", "head=magface", "evaluation=toy_quality", told="they are of the aligned images"),
     Row(
         ("evaluate", "embeddings=e.npz", "evaluation=none"),
-        "nothing to evaluate",
+        "no evaluation is selected",
         set_up=_embeddings,
         fill={"CHOICE": SMALL},
     ),

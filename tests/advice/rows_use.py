@@ -49,7 +49,7 @@ ROWS = [
     Row((*_VERIFY, "thresold=0.3"), "has no key 'thresold'", set_up=_ready()),
     Row((*_VERIFY, "far=1e-2"), "has no thresholds", set_up=_ready()),
     # kdface COMMAND --help ends the process, as argparse does
-    Row(("verify", "faces/a/1.png", "run=run"), "not understood", apply=False),
+    Row(("verify", "faces/a/1.png", "run=run"), "invalid arguments", apply=False),
     Row((*_VERIFY, "--far"), "unrecognized arguments", apply=False),
     _embed("faces", "run=run", "-o", "out.csv", told="not written in this format", set_up=_ready()),
     _embed("faces", "run=run", "-o", "out.npz", told="another network", set_up=_ready(_embedded_otherwise)),
@@ -74,7 +74,7 @@ ROWS = [
         "is not empty",
         set_up=_ready(_landmarks),
     ),
-    Row(("pack", "run", "-o", "faces"), "nothing is written over", set_up=_ready()),
+    Row(("pack", "run", "-o", "faces"), "is not overwritten", set_up=_ready()),
     Row(("pack", "run"), "is not finished", set_up=_ready(lambda folder: (folder / "run" / "DONE").unlink())),
-    Row(("export", "run=run", "x.pt", "--to", "onx"), "this format is not written", set_up=_ready()),
+    Row(("export", "run=run", "x.pt", "--to", "onx"), "unknown format", set_up=_ready()),
 ]

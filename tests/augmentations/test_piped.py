@@ -163,5 +163,5 @@ def test_from_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     views = augment(sample(), generator(0))
     assert changed(views["clean"], sample().image)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"]  # nothing is looked for on the network
-    with pytest.raises(UserError, match="lies outside"):
+    with pytest.raises(UserError, match="is outside"):
         compose([*base, "augmentation.before=[{_target_: os.system, p: 1}]"])

@@ -103,8 +103,8 @@ def test_rows_of_yunet_become_landmarks_as_seen() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["photos", "-o", "crops"], "by what is not clear"),
-        (["photos", "landmarks=a.csv"], "where the crops go is not clear"),
+        (["photos", "-o", "crops"], "give one source of landmarks"),
+        (["photos", "landmarks=a.csv"], "no output folder given"),
         (["photos", "-o", "crops", "detector=gone.onnx"], "there is no such file"),
         (["photos", "-o", "crops", "detector=photos/ann/1.png"], "is no YuNet"),
         (["photos", "-o", "crops", "detector=a", "size=[0,112]"], "size"),

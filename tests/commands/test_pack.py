@@ -158,7 +158,7 @@ def test_a_pack_that_was_changed_or_names_other_code_is_refused(packed: Path, tm
 
 def test_mistakes(kdface: Kdface, run: Path, packed: Path, tmp_path: Path) -> None:
     said = kdface("pack", str(run), "-o", str(packed / "model.zip"))
-    assert said.code == 2 and "nothing is written over" in said.err
+    assert said.code == 2 and "is not overwritten" in said.err
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "DONE").unlink()

@@ -76,7 +76,7 @@ def test_crops_are_resized_as_in_training_and_broken_files_are_left_out(
     assert (tmp_path / "there" / "quality_faces.png").stat().st_size > 0
     assert not list(tmp_path.glob("quality_*"))
     assert "resized  1 images to 32x32" in said.out and "left out  2 broken files" in said.out
-    assert "passed over  1 entries that are no images: .ipynb_checkpoints/" in said.out
+    assert "skipped  1 entries that are not images: .ipynb_checkpoints/" in said.out
     assert "cut.png: the PNG is cut short" in said.err
     assert "wide.png: the crop is 32 high, 64 wide. (expected: 32 high, 32 wide)" in said.err
 

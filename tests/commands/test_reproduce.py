@@ -41,7 +41,7 @@ def test_the_runs_of_a_cell(kdface: Kdface, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
     cell = f"{tmp_path}/tiny.yaml:cos s=64/accuracy"
     empty = kdface("reproduce", cell)
-    assert empty.code == 2 and "there is no run behind this cell" in empty.err and "kdface train" in empty.err
+    assert empty.code == 2 and "this cell has no run" in empty.err and "kdface train" in empty.err
     assert kdface("train", *TINY, "trainer.max_steps=1", "name=tiny", "head=cosface", "seed=0").code == 0
     said = kdface("reproduce", cell)
     assert said.code == 0 and said.out.endswith("cos s=64/accuracy: 1 of 1 runs are identical\n")
@@ -72,7 +72,9 @@ def test_a_cell_whose_runs_are_elsewhere_is_trained_and_compared_with_the_table(
     shutil.rmtree(tmp_path / "other")
     said = kdface(*words)
     spread = statistics.stdev(forged)
-    assert said.code == 1 and f"-0.050000, {0.05 / spread:.2f} of the seeds' spread ({spread:.6f})" in said.out
+    assert (
+        said.code == 1 and f"-0.050000, {0.05 / spread:.2f} standard deviations over seeds ({spread:.6f})" in said.out
+    )
     assert (tmp_path / "tiny.csv").read_text() == forgery  # what is compared with stays
 
 
@@ -123,7 +125,7 @@ def test_a_shorter_record_is_told(tmp_path: Path) -> None:
     first, second = _two(tmp_path)
     lines = (second / "metrics.jsonl").read_text().splitlines(keepends=True)
     (second / "metrics.jsonl").write_text("".join(lines[:2]))
-    assert _told(first, second)["metrics"].startswith("3 records, and 2 the second time")
+    assert _told(first, second)["metrics"].startswith("3 records, then 2")
 
 
 def test_data_may_lie_elsewhere_now(tmp_path: Path) -> None:

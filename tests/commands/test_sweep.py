@@ -55,7 +55,7 @@ def test_failed_jobs_run_again_where_the_sweep_ran_and_after_their_teachers(
 def test_failed_jobs_may_run_again_elsewhere(failed: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Pretended(capacity=4)
     monkeypatch.setattr("kdface.sweeps.process.Processes", lambda *_: backend)
-    with pytest.raises(UserError, match="as they are"):
+    with pytest.raises(UserError, match="unchanged"):
         sweep.run(["retry", str(failed.root), "trainer.max_steps=3"])
     assert sweep.run(["retry", str(failed.root), "hydra/launcher=process"]) == 0
     assert backend.batches == [[1], [0]]

@@ -57,7 +57,7 @@ def test_a_table_is_made_from_runs_and_mended_after_a_loss(tmp_path: Path, capsy
     assert "| arc | — |" in (tmp_path / "elsewhere" / "tiny.md").read_text()
     capsys.readouterr()
     assert table.run([str(path), "--run"]) == 0
-    assert "1 jobs, 0 of them finished already" in capsys.readouterr().out
+    assert "1 jobs, 0 already finished" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in others} == others
     assert {suffix: (tmp_path / f"tiny{suffix}").read_bytes() for suffix in made} == made
 
@@ -86,7 +86,7 @@ def test_a_row_waits_for_the_run_of_its_teacher(tmp_path: Path) -> None:
     (ledger,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert ledger.name.startswith(f"{tmp_path.name}-tiny-")  # a table's own, so that stopping one stops no other
     teach_otherwise(next((tmp_path / "runs").glob("teacher/*")))
-    with pytest.raises(UserError, match=r"student/seed0-.*: finished, and its teacher has changed"):
+    with pytest.raises(UserError, match=r"student/seed0-.*: finished, but its teacher has changed"):
         table.run([str(path), "--run"])
 
 

@@ -65,9 +65,9 @@ def test_the_gate(kdface: Kdface, file: Path, tmp_path: Path) -> None:
     card = file.with_name("backbone.pth.yaml")
     card.write_text(CARD % "rgb")
     said = kdface(*words)
-    assert said.code == 2 and "no accuracy on toy_pairs is known" in said.err
+    assert said.code == 2 and "no published accuracy on toy_pairs" in said.err
     said = kdface(*words, "published=0.2")
-    assert said.code == 0 and "as published: it may teach" in said.out
+    assert said.code == 0 and "as published: safe to distil from" in said.out
     (results,) = tmp_path.glob("runs/files/backbone-*/toy_pairs/results.json")
     measured = json.loads(results.read_text())["metrics"]["toy_pairs/accuracy"]["value"]
     assert f"measured {measured:.4f}, published 0.2000" in said.out

@@ -26,7 +26,7 @@ def _written(text: str) -> Callable[[Path], object]:
         (_written(BOMB), "by its aliases"),
         (_written("x: " + "[" * 2000 + "]" * 2000), "nested more than 50 deep"),
         (_written("x: !!timestamp a"), "cannot be read"),
-        (_written("x: &x [*x]"), "within its own anchor"),
+        (_written("x: &x [*x]"), "to its own anchor"),
         (os.mkfifo, "a pipe or a device"),
         (lambda file: file.symlink_to("/dev/zero"), "a pipe or a device"),
     ],

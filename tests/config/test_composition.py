@@ -262,7 +262,7 @@ def test_a_part_that_follows_another_is_given_values_of_its_own(kdface: Kdface) 
     assert (clean["dataset"]["people"], clean["probes"]["dataset"]["people"]) == (9, 9)
     assert (clean["dataset"]["seed"], clean["probes"]["dataset"]["seed"]) == (0, 5)
     assert tests["toy_masked_masked"]["dataset"]["dataset"] == tests["toy_pairs"]["dataset"]
-    assert "no such part" in kdface("train", "--cfg", "job", "--package", "optimzer").err
+    assert "no such node" in kdface("train", "--cfg", "job", "--package", "optimzer").err
 
 
 def test_list_shows_groups_and_choices(kdface: Kdface) -> None:

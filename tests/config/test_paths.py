@@ -63,7 +63,7 @@ def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["/abs", "../..", "a/../../b", "''"])
 def test_a_name_stays_below_the_folder_of_runs(kdface: Kdface, tmp_path: Path, name: str) -> None:
     said = kdface("train", *TINY, f"name={name}")
-    assert said.code == 2 and "leads out of paths.runs" in said.err
+    assert said.code == 2 and "points outside paths.runs" in said.err
     fix = said.err.partition("fix:")[2].split()[0]
     assert compose([*TINY, fix]).tree["name"]
     with pytest.raises(UserError):

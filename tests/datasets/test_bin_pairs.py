@@ -278,7 +278,7 @@ def test_a_copy_is_compared_with_what_its_publisher_states(
     (tmp_path / "agedb_30.bin").write_bytes(pickle.dumps((IMAGES, SAME)))
     words = ["data", "verify", "agedb_30", "dataset.path=agedb_30.bin"]
     said = kdface(*words)
-    assert said.code == 2 and "is not the published set: 2 pairs instead of 6,000" in said.err
+    assert said.code == 2 and "does not match the published dataset: 2 pairs instead of 6,000" in said.err
     assert kdface(*words, "dataset.name=mine").code == 0
     from kdface.datasets import checks
 

@@ -277,5 +277,5 @@ def test_a_run_that_grades_nothing_is_told_how_one_would(kdface: Kdface, choice:
     words = [word for word in TINY if not word.startswith("evaluation")]
     said = kdface("train", *words, f"evaluation={choice}", "paths.runs=runs", "paths.data=data")
     assert said.code == 2
-    assert "follows a group that is none" not in said.err
+    assert "refers to a group whose choice is none" not in said.err
     assert choice != "toy_quality" or "head=magface" in said.err  # LFW is looked for first

@@ -125,7 +125,7 @@ def test_parts_of_one_image_are_refused_with_two_ways_out(
     assert said.code == code, said
     if code:
         fix = "loader.batch_size=8, or trainer.accumulate_grad_batches=2"
-        assert "leaves one image a part" in said.err and fix in said.err
+        assert "leaves one image per part" in said.err and fix in said.err
         assert not (tmp_path / "runs").exists()
     else:
         assert "batch normalisation sees parts of 2 images" in caplog.text

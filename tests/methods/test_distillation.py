@@ -239,7 +239,7 @@ def test_each_seed_draws_its_own_projection(teacher_run: Path) -> None:
 
 def test_a_method_that_learns_from_a_teacher_says_so(kdface: Kdface) -> None:
     said = kdface("train", *TINY, "method=maskinv", "teacher=none")
-    assert said.code == 2 and "learns from a teacher" in said.err and "teacher=run" in said.err
+    assert said.code == 2 and "requires a teacher" in said.err and "teacher=run" in said.err
 
 
 def test_a_teacher_that_is_not_there(kdface: Kdface) -> None:

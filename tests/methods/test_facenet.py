@@ -105,7 +105,7 @@ def test_a_heads_loss_is_added_with_its_weight(kdface: Kdface, tmp_path: Path) -
         (["method.miner._target_=kdface.losses.SemiHrd"], ["exports no 'SemiHrd'", "SemiHard"]),
         (
             ["method.miner._target_=kdface.losses.DistanceWeighted", "+method.miner.embedding_size=3"],
-            ["method.miner.embedding_size = 3 is not yours to set", "the backbone"],
+            ["method.miner.embedding_size = 3 cannot be set", "the backbone"],
         ),
         (["+method.miner.margin=0.3"], ["unknown key 'method.miner.margin'"]),
         (["method.miner=null"], ["method.miner"]),

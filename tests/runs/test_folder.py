@@ -93,7 +93,7 @@ def test_a_test_set_follows_the_size_of_the_runs_images(finished: Path, kdface: 
 
 def test_a_run_cannot_be_evaluated_as_something_else(finished: Path, kdface: Kdface) -> None:
     said = kdface("evaluate", f"run={finished}", "backbone=iresnet18")
-    assert said.code == 2 and "as it was trained" in said.err
+    assert said.code == 2 and "how a run was trained" in said.err
 
 
 def test_a_finished_run_with_the_checkpoint_of_an_unfinished_one_is_not_loaded(finished: Path, kdface: Kdface) -> None:
@@ -258,7 +258,7 @@ def test_a_logger_that_fails_never_stops_training(tmp_path: Path, caplog: pytest
 def test_people_who_are_in_training_and_test_are_told_of(kdface: Kdface, caplog: pytest.LogCaptureFixture) -> None:
     words = ["train", *TINY, "trainer.max_steps=1", "evaluation.toy_pairs.dataset.split=train"]
     assert kdface(*words).code == 0
-    assert "6 people of evaluation.toy_pairs are in the training set too (person_0000, ...)" in caplog.text
+    assert "6 people of evaluation.toy_pairs are also in the training set (person_0000, ...)" in caplog.text
 
 
 def test_a_run_may_be_named_without_its_fingerprint(finished: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_finished_run_of_other_data_is_not_the_run_that_was_asked_for(
 
 def test_a_sweep_does_not_count_runs_of_other_data_as_finished(kdface: Kdface, faces: Path) -> None:
     assert kdface("train", *WORDS, "trainer.max_steps=1").code == 0
-    assert "1 of them finished already" in kdface("train", "-m", *WORDS, "trainer.max_steps=1").out
+    assert "1 already finished" in kdface("train", "-m", *WORDS, "trainer.max_steps=1").out
     add_a_person(faces)
     said = kdface("train", "-m", *WORDS, "trainer.max_steps=1")
     assert said.code == 2 and "its data has changed since" in said.err

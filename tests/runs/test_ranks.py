@@ -165,4 +165,4 @@ def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(tmp_pa
 def test_a_run_goes_on_as_it_is_configured_but_for_its_ranks(kdface: Kdface, tmp_path: Path) -> None:
     for word in ("trainer.max_epochs=3", "trainer.devices=many"):
         said = kdface("run", str(tmp_path), word)
-        assert said.code == 2 and "except for its ranks" in said.err
+        assert said.code == 2 and "only its ranks" in said.err

@@ -258,7 +258,7 @@ def test_a_run_that_is_asked_to_stop_saves_its_step_and_says_how_to_go_on(tmp_pa
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the same command goes on" in said and "Traceback" not in said
+    assert "rerun the same command" in said and "Traceback" not in said
     run = only_run(tmp_path / "runs")
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"]
     assert saved == records(run)[-1]["step"]  # no step is lost

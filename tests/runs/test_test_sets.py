@@ -109,12 +109,12 @@ def test_evaluations_of_one_name_lie_side_by_side(kdface: Kdface, words: list[st
     before = first.read_bytes()
     for word in (f"run={run}", f"run={run}/checkpoints/last.ckpt"):
         said = kdface("evaluate", word)
-        assert said.code == 0 and "nothing differs" in said.out and "accuracy" in said.out
+        assert said.code == 0 and "unchanged" in said.out and "accuracy" in said.out
     said = kdface("evaluate", f"run={run}", "evaluation=mine", "+evaluation.mine.fars=[0.5]", "--config-dir", "own")
-    assert said.code == 0 and "is another evaluation and is kept" in said.out
+    assert said.code == 0 and "is a different evaluation and is kept" in said.out
     picture(tmp_path / "test" / "p0" / "p0_0001.png", 1000)
     assert kdface("evaluate", f"run={run}").code == 0
-    assert "nothing differs" in kdface("evaluate", f"run={run}").out
+    assert "unchanged" in kdface("evaluate", f"run={run}").out
     assert first.read_bytes() == before
     assert len(list(run.glob("evaluations/*/results.json"))) == 3
 
@@ -138,5 +138,5 @@ def test_results_that_were_emptied_are_told_and_measured_again(
     file = run / "evaluations" / "mine" / "results.json"
     file.write_text("{")
     said = kdface("evaluate", f"run={run}")
-    assert said.code == 0 and "measured anew" in said.out
+    assert said.code == 0 and "recomputed" in said.out
     assert json.loads(file.read_text())["metrics"] == before
