@@ -1,4 +1,4 @@
-"""Augmentations: a sample in, named views out. Each says which views it makes in `views`."""
+"""Augmentations: map a sample to named views, listed in `views`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kdface.faces import Image, Preprocessing, Sample
 
 
 class Augmentation(Protocol):
-    """What the training set asks of an augmentation.
+    """Interface of augmentations.
 
-    `views` names the images it makes; calling it gives exactly those, (H, W, 3) uint8 RGB, as a pure function of
-    the sample and the generator's state. What the views must share (the flip) is drawn once, before they part.
+    `views` names the images it produces; a call returns exactly those, (H, W, 3) uint8 RGB, as a pure function of the
+    sample and the generator's state. Draws shared by the views (the flip) are made once, before the views diverge.
     """
 
     views: ClassVar[tuple[str, ...]]
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """What a view's images are (size, template), made from images that are `source`."""
+        """The preprocessing (size, template) of a view, given that of the source images."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> dict[str, Image]: ...
 

@@ -1,4 +1,4 @@
-"""albumentations (MIT), as it is used here: landmarks as keypoints, and pipelines from nodes of YAML."""
+"""Use of albumentations (MIT): landmarks as keypoints, and pipelines from YAML nodes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Node = dict[str, Any]  # a transform: its `_target_` and arguments
 
 
 def compose(transforms: Sequence[Any]) -> Any:
-    """An `alb.Compose` of uint8 images with landmarks as keypoints (x, y), which are kept wherever they come to lie."""
-    with warnings.catch_warnings():  # landmarks go along whether or not a transform moves them
+    """An `alb.Compose` of uint8 images with landmarks as keypoints (x, y), kept even outside the image."""
+    with warnings.catch_warnings():  # landmarks are always passed, even if no transform moves them
         warnings.filterwarnings("ignore", message="Got processor for keypoints")
         return alb.Compose(transforms, keypoint_params=alb.KeypointParams(format="xy", remove_invisible=False))
 
 
 def build(nodes: Sequence[Node], where: str) -> Any:
-    """The pipeline of a list of nodes, each `{_target_: albumentations.X, ...}` or a transform of kdface or a plug-in.
+    """Build a pipeline from nodes, each `{_target_: albumentations.X, ...}` or a transform of kdface or a plug-in.
 
     Args:
-        nodes: in the order in which they act; arguments that are nodes themselves (of OneOf) are built too.
+        nodes: in order of application; arguments that are nodes (as in OneOf) are built too.
         where: the key of the list, for messages.
 
     Raises:
-        UserError: no such transform or argument, a value that it refuses, or one that needs other images.
+        UserError: an unknown transform or argument, an invalid value, or a transform that needs other images.
     """
     return compose([_transform(node, f"{where}.{place}") for place, node in enumerate(nodes)])
 
@@ -56,12 +56,12 @@ def _transform(node: Any, where: str) -> Any:
             )
     if "metadata_key" in takes or "reference_images" in takes:
         raise UserError(
-            f"{where}: {target} brings in other images or texts than the face's.",
+            f"{where}: {target} needs other images or texts.",
             expected="a transform of the image itself",
-            fix="leave it out of the list",
+            fix="remove it from the list",
         )
     values = {key: _value(value, f"{where}.{key}") for key, value in node.items() if key != "_target_"}
-    # Without it albumentations warns of what it cannot use, and takes its defaults.
+    # Otherwise albumentations only warns of invalid arguments and uses its defaults.
     strict = {"strict": True} if issubclass(kind, alb.BasicTransform) and hasattr(kind, "InitSchema") else {}
     try:
         with warnings.catch_warnings():

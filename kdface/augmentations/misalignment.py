@@ -1,4 +1,4 @@
-"""Two views: the face as it was aligned, and as landmarks that are a little off would have aligned it."""
+"""Two views: the face as aligned, and as aligned by perturbed landmarks."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _BORDERS = {"black": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE}
 
 
 class Misalignment:
-    """Views `aligned`, the sample's image untouched, and `perturbed`, aligned by wrong landmarks (AI-KD, Babnik 2024).
+    """Views `aligned`, the unmodified image, and `perturbed`, aligned by noisy landmarks (AI-KD, Babnik 2024).
 
-    Each coordinate of the five landmarks k gets independent noise, k' = k + U[-p, p), and the image is aligned again
-    by k': the least-squares similarity transform to the template. To first order the crop is then turned by
-    p / sqrt(3 S) rad and resized by the same share (standard deviations; S = 2702 px^2 is the template's sum of
-    squared distances from its centre) and moved by p / sqrt(15) px along each axis.
+    Adds independent noise to each coordinate of the five landmarks k, k' = k + U[-p, p), and realigns the image by k'
+    (least-squares similarity transform to the template). To first order this rotates the crop by p / sqrt(3 S) rad,
+    scales it by the same fraction (standard deviations; S = 2702 px^2 is the template's sum of squared distances from
+    its centre) and shifts it by p / sqrt(15) px along each axis.
 
-    A shift, rotation and change of size can be added. All of it is one warp: of the photograph where the sample
-    brings it (`RawSample`), which has pixels beyond the crop, and of the aligned crop otherwise.
+    A random shift, rotation and scale can be added. All are combined into one warp: of the photograph if the sample
+    includes it (`RawSample`), which has pixels beyond the crop, else of the aligned crop.
 
     Args:
         pixels: p.
-        unit: what p counts. `template`: pixels of a 112 px crop, as hard for small faces as for large ones.
-            `source`: pixels of the image that is warped, as published; on a photograph whose face is f times as large
-            as the template the crop moves 1 / f as much.
-        shift: largest shift along each axis, pixels of a 112 px crop.
-        rotation: largest rotation about the middle of the five template points, degrees.
-        scale: largest relative change of size about the same point.
-        border: what lies beyond the image that is warped.
-        standard: flip and other changes that both views share.
+        unit: unit of p. `template`: pixels of a 112 px crop, equally hard for small and large faces. `source`: pixels
+            of the warped image, as published; on a photograph whose face is f times as large as the template the crop
+            moves 1 / f as much.
+        shift: maximum shift along each axis, in pixels of a 112 px crop.
+        rotation: maximum rotation about the centre of the five template points, in degrees.
+        scale: maximum relative change of scale about the same point.
+        border: fill beyond the warped image.
+        standard: flip and other changes shared by both views.
 
     Raises:
-        DataError: on a call, landmarks that coincide or are not finite.
+        DataError: on a call, if landmarks coincide or are not finite.
     """
 
     views: ClassVar[tuple[str, ...]] = ("aligned", "perturbed")
@@ -63,7 +63,7 @@ class Misalignment:
         self.standard = standard
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """Both views are crops like the dataset's."""
+        """Unchanged: both views are crops like the dataset's."""
         del view
         return source
 
@@ -84,7 +84,7 @@ class Misalignment:
         return self.standard.together(views, rng) if self.standard is not None else views
 
     def warp(self, points: Points, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw a warp: (2, 3), from an image with its landmarks at `points` (5, 2) to a crop of (height, width)."""
+        """Draw a (2, 3) warp from an image with landmarks `points` (5, 2) to a crop of (height, width)."""
         template = template_points(size)
         per_pixel = size[0] / 112.0  # of a 112 px crop, in pixels of this one
         reach = self.pixels

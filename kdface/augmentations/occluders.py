@@ -1,4 +1,4 @@
-"""Other things that hide a part of a face, with the views and the interface of `SyntheticMask`."""
+"""Other occluders, with the views and interface of `SyntheticMask`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _FRAMES: tuple[Color, ...] = (
 
 
 class Sunglasses(Occluder):
-    """Views `clean` and `masked`: the face as it is, and in dark glasses with a probability.
+    """Views `clean` and `masked`: the unmodified face, and the face wearing sunglasses with some probability.
 
     Args:
-        probability: of glasses in the view `masked`.
-        jitter: largest shift, (horizontal, vertical), in pixels of a 112 px crop.
+        probability: of sunglasses in the view `masked`.
+        jitter: maximum shift, (horizontal, vertical), in pixels of a 112 px crop.
         standard: flips and other changes, drawn once for both views, after the glasses.
     """
 
@@ -49,7 +49,7 @@ class Sunglasses(Occluder):
         self.jitter = (jitter[0], jitter[1])
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
-        """A copy of the image with one of the drawn pairs of glasses before the eyes, lens and frame dyed at random."""
+        """A copy of the image with random sunglasses, with random lens and frame colours."""
         draw = rng.random(12).tolist()
         seen = camera(landmarks)
         slant = round(abs(seen.slant) / SLANT_STEP)
@@ -63,11 +63,11 @@ class Sunglasses(Occluder):
 
 
 class Scarf(Occluder):
-    """Views `clean` and `masked`: the face as it is, and wrapped from the nose down in a scarf with a probability.
+    """Views `clean` and `masked`: the unmodified face, and the face covered by a scarf with some probability.
 
     Args:
         probability: of a scarf in the view `masked`.
-        jitter: largest shift, (horizontal, vertical), in pixels of a 112 px crop.
+        jitter: maximum shift, (horizontal, vertical), in pixels of a 112 px crop.
         standard: flips and other changes, drawn once for both views, after the scarf.
     """
 
@@ -81,7 +81,7 @@ class Scarf(Occluder):
         self.jitter = (jitter[0], jitter[1])
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
-        """A copy of the image with a scarf over mouth and nose, its two colours drawn at random."""
+        """A copy of the image with a scarf in two random colours over mouth and nose."""
         draw = rng.random(12).tolist()
         seen = camera(landmarks)
         slant = round(abs(seen.slant) / SLANT_STEP)
@@ -96,20 +96,21 @@ class Scarf(Occluder):
 
 
 class RandomPatch(Occluder):
-    """Views `clean` and `masked`: the image as it is, and with a random rectangle painted over with a probability.
+    """Views `clean` and `masked`: the unmodified image, and the image with a random rectangle erased with some
+    probability.
 
-    Random Erasing (Zhong et al., AAAI 2020, arXiv:1708.04896): a rectangle whose share of the image and whose ratio of
-    height to width (evenly in its logarithm) are drawn, at a place where it fits. Landmarks do not matter.
+    Random Erasing (Zhong et al., AAAI 2020, arXiv:1708.04896): a rectangle with random area and random (log-uniform)
+    aspect ratio, at a random position where it fits. Ignores landmarks.
 
     Args:
         probability: of a patch in the view `masked`.
-        area: least and largest share of the image.
-        aspect: largest ratio of the longer to the shorter side.
+        area: minimum and maximum share of the image.
+        aspect: maximum ratio of the longer to the shorter side.
         fill: `noise`, a random colour for each pixel as in the paper, or `color`, one for the whole patch.
         standard: flips and other changes, drawn once for both views, after the patch.
 
     Raises:
-        UserError: `area` is no range.
+        UserError: `area` is not a valid range.
     """
 
     def __init__(
@@ -123,20 +124,20 @@ class RandomPatch(Occluder):
         super().__init__(probability, standard)
         if not 0 < area[0] <= area[1] <= 1:
             raise UserError(
-                f"area={tuple(area)} is no range of shares.", expected="0 < least <= largest <= 1, as in [0.05, 0.3]"
+                f"area={tuple(area)} is not a range of shares.", expected="0 < min <= max <= 1, as in [0.05, 0.3]"
             )
         self.area = (area[0], area[1])
         self.aspect = aspect
         self.fill: Literal["noise", "color"] = fill
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
-        """A copy of the image with one rectangle of noise, its area, aspect ratio and place drawn at random."""
+        """A copy of the image with one erased rectangle of random area, aspect ratio and position."""
         del landmarks
         share, ratio, down, across = rng.random(4).tolist()
         height, width = image.shape[:2]
         size = (self.area[0] + share * (self.area[1] - self.area[0])) * height * width
         stretch = self.aspect ** (2 * ratio - 1)
-        # A long patch that would stick out is cut to the image's side and made broader, so that its area is kept.
+        # A patch longer than the image is cut to the image's side and widened, keeping its area.
         rows = min(height, max(math.sqrt(size * stretch), size / width))
         columns = size / rows
         rows, columns = max(1, round(rows)), max(1, round(columns))

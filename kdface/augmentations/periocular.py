@@ -1,4 +1,4 @@
-"""Two views, the face and the region around its eyes: cropped from the face, or stored beside it."""
+"""Two views, the face and its periocular region: cropped from the face, or stored alongside it."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _EXTENT: dict[str, float] = {"strip": 2.5, "left": 1.1, "right": 1.1}
 
 
 class Periocular:
-    """Crops the periocular view out of the face by the two eye landmarks.
+    """Crop the periocular view from the face by its two eye landmarks.
 
-    The crop is a rectangle whose long axis is the line through the eyes, so that the eyes lie level in it whatever the
-    face's tilt. With d the distance of the two eye landmarks, it is `extent` d wide, and as high as `size` has it for
-    that width: one scale for both axes. Its centre is the middle of the eyes for `strip`, and the eye for `left` and
-    `right`, which are sides of the image. CKD's own crops are not documented; this geometry is ours, and the width of
-    2.5 d holds both eyes with brows and temples at CKD's 48x128.
+    The crop is a rectangle parallel to the line through the eyes, so that the eyes are level regardless of head tilt.
+    With d the distance of the two eye landmarks, it is `extent` d wide; its height follows from the aspect ratio of
+    `size`. It is centred between the eyes for `strip`, and on one eye for `left` and `right` (of the image). CKD's
+    crops are not documented; this geometry is ours, and a width of 2.5 d covers both eyes with brows and temples at
+    CKD's 48x128.
 
-    It is cut from the photograph where the sample brings one (`RawSample`), and otherwise from the face, which may be
-    smaller than the crop asks for. Where the crop leaves the image, the border pixels go on. Enlarging is bilinear;
-    shrinking averages areas.
+    It is cut from the photograph if the sample includes one (`RawSample`), else from the face, which may have a lower
+    resolution than the crop. Beyond the image, border pixels are replicated. Upscaling is bilinear; downscaling
+    averages areas.
 
-    Geometric changes of `standard` act on the face, and the crop is cut where the eyes were before, as landmarks that
-    are a little off would have it. Both are one warp of the source, so that what was beyond the crop comes into it.
-    Colour, grey and blur are the same in both views.
+    Geometric changes of `standard` act on the face; the crop is cut at the original eye positions, as if landmarks were
+    slightly off. Both are one warp of the source, so content from beyond the crop can enter it. Colour, grey and blur
+    are identical in both views.
 
-    The flip is drawn once, by `standard`, and mirrors both views after the crop. A strip is then what it would be in
-    the mirrored face. A single eye stays the eye that was cropped and is seen mirrored, where the mirrored face has
-    it; taking the other eye instead would teach two eyes as one. Tests embed an image and its mirror image alike.
+    The flip is drawn once, by `standard`, and mirrors both views after the crop. A strip then equals that of the
+    mirrored face. A single eye remains the same eye, mirrored, at its place in the mirrored face; cropping the other
+    eye instead would teach two eyes as one. Tests embed an image and its mirror image the same way.
 
-    Landmarks are the sample's, or the template's points where it has none.
+    Landmarks are those of the sample, or the template's if it has none.
 
     Args:
         region: both eyes, or the eye on the left or right of the image.
         size: (height, width) of the periocular view in pixels.
         extent: width of the crop in eye distances; by default 2.5 for a strip, 1.1 for one eye.
-        face_size: (height, width) the face view is resized to, of the same shape; by default as the dataset gives it.
-        standard: flip and further changes, the same for both views.
+        face_size: (height, width) to resize the face view to, with the same aspect ratio; by default not resized.
+        standard: flip and further changes, identical for both views.
 
     Raises:
-        UserError: `face_size` has another shape than the faces.
-        DataError: on a call, the eyes of a sample coincide or are not finite.
+        UserError: `face_size` changes the aspect ratio of the faces.
+        DataError: on a call, if the eyes of a sample coincide or are not finite.
     """
 
     views: ClassVar[tuple[str, ...]] = ("face", "periocular")
@@ -67,7 +67,7 @@ class Periocular:
     ) -> None:
         if region not in _EXTENT:
             raise UserError(
-                f"region={region!r} is no periocular region.",
+                f"region={region!r} is not a periocular region.",
                 expected=", ".join(_EXTENT),
                 nearest=nearest(region, _EXTENT),
             )
@@ -75,12 +75,12 @@ class Periocular:
         self.size = (size[0], size[1])
         self.extent = _EXTENT[region] if extent is None else extent
         if min(self.size) < 1 or not self.extent > 0:
-            raise UserError(f"size={self.size}, extent={self.extent}: no crop.", expected="numbers over 0")
+            raise UserError(f"size={self.size}, extent={self.extent}: empty crop.", expected="positive numbers")
         self.face_size = None if face_size is None else (face_size[0], face_size[1])
         self.standard = standard
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """Of the face: the dataset's, at `face_size`. Of the crop: its size, and region and extent as its template."""
+        """For the face: the dataset's, at `face_size`. For the crop: its size, with region and extent as template."""
         if view == "periocular":
             return replace(source, template=f"periocular-{self.region}-{self.extent:g}", size=self.size)
         if view != "face":
@@ -102,7 +102,7 @@ class Periocular:
                 raise DataError(f"{sample.key}: {error}.", expected="five different points") from error
 
         def cut(moved: Matrix) -> Image:
-            if face.shape[:2] != size:  # `moved` is in pixels of the resized face; of pixel centres: (x + 0.5) f - 0.5
+            if face.shape[:2] != size:  # `moved` is in pixels of the resized face; pixel centres: (x + 0.5) f - 0.5
                 f = face.shape[0] / size[0]
                 resize = np.array([[f, 0, (f - 1) / 2], [0, f, (f - 1) / 2], [0, 0, 1]])
                 moved = np.linalg.inv(resize) @ moved @ resize
@@ -119,13 +119,13 @@ class Periocular:
         if given[0] * self.face_size[1] != given[1] * self.face_size[0]:
             raise UserError(
                 f"face_size={self.face_size} would distort faces of {given} (height, width).",
-                expected="the same shape: a multiple or a fraction of both sides",
-                fix="augmentation.face_size=null leaves the faces as they are",
+                expected="the same aspect ratio: both sides scaled by one factor",
+                fix="augmentation.face_size=null keeps the faces' size",
             )
         return self.face_size
 
     def place(self, points: Points, key: str) -> Place:
-        """Where the crop of a face with landmarks `points` lies. Raises `DataError`, naming `key`."""
+        """Position of the crop for a face with landmarks `points`. Raises `DataError`, naming `key`."""
         left, right = points[:2].astype(np.float64)
         across = right - left
         distance = float(np.hypot(across[0], across[1]))
@@ -141,25 +141,25 @@ class Periocular:
 
 @dataclass
 class PairedSample(Sample):
-    """A face with its periocular image, (h, w, 3) uint8 RGB of any size, as a dataset stores the two."""
+    """A face with its periocular image, (h, w, 3) uint8 RGB of any size, as stored in a dataset."""
 
     periocular: Image | None = None
 
 
 class StoredPeriocular:
-    """The two views of a dataset that stores periocular images beside its faces (`kdface.datasets.CKDFolders`).
+    """The two views of a dataset that stores periocular images with its faces (`kdface.datasets.CKDFolders`).
 
-    The stored crop is brought to `size` whatever its shape: a side that grows bilinearly, one that shrinks by areas
-    (CKD's code: Pillow's bilinear filter, which widens as it shrinks). Flip and further changes are drawn once for both
-    views; geometric ones move each stored image by a share of its size, since its surroundings are unknown.
-    CKD's code flips the two independently, so that a quarter of its pairs are mirrored against each other.
+    The stored crop is resized to `size` regardless of its aspect ratio: bilinearly if a side grows, by area if it
+    shrinks (CKD's code: Pillow's bilinear filter, which widens its support when shrinking). Flip and further changes
+    are drawn once for both views; geometric ones move each stored image by a share of its size, since its surroundings
+    are unknown. CKD's code flips the two independently, so a quarter of its pairs are mirrored against each other.
 
     Args:
         size: (height, width) of the periocular view in pixels.
-        standard: flip and further changes, the same for both views.
+        standard: flip and further changes, identical for both views.
 
     Raises:
-        UserError: on a call, the dataset stores no periocular images.
+        UserError: on a call, if the dataset stores no periocular images.
     """
 
     views: ClassVar[tuple[str, ...]] = ("face", "periocular")
@@ -169,7 +169,7 @@ class StoredPeriocular:
         self.standard = standard
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """Of the face: the dataset's. Of the periocular view: `size`, and "periocular-" before the template."""
+        """For the face: the dataset's. For the periocular view: `size`, with "periocular-" prefixed to the template."""
         if view == "periocular":
             return replace(source, template=f"periocular-{source.template}", size=self.size)
         if view != "face":
@@ -180,8 +180,8 @@ class StoredPeriocular:
         """The views `face` and `periocular`, (H, W, 3) uint8 RGB, a pure function of the sample and the generator."""
         if not isinstance(sample, PairedSample) or sample.periocular is None:
             raise UserError(
-                f"{sample.key}: the dataset stores no periocular image of it.",
-                fix="augmentation=periocular crops it from the face; or dataset=ckd_folders dataset.root=FOLDER with "
+                f"{sample.key}: the dataset stores no periocular image for it.",
+                fix="augmentation=periocular to crop it from the face, or dataset=ckd_folders dataset.root=FOLDER for "
                 "stored ones",
             )
         views = {"face": sample.image, "periocular": resized(sample.periocular, self.size)}
@@ -190,7 +190,7 @@ class StoredPeriocular:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a crop lies: its centre, the unit vector (x, y) of its rows, its width in pixels."""
+    """Position of a crop: its centre, the unit vector (x, y) along its rows, its width in pixels."""
 
     x: float
     y: float
@@ -198,7 +198,7 @@ class Place:
     width: float
 
     def matrix(self, size: tuple[int, int]) -> Matrix:
-        """(2, 3), from pixels of the image to those of a crop of (height, width)."""
+        """The (2, 3) map from image pixels to those of a crop of (height, width)."""
         scale = size[1] / self.width
         cos, sin = scale * self.along[0], scale * self.along[1]
         x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
@@ -206,18 +206,17 @@ class Place:
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (height, width): a side that shrinks by areas, one that grows bilinearly."""
+    """The image resized to (height, width): by area if a side shrinks, bilinearly if it grows."""
     height, width = size
     if image.shape[:2] == (height, width):
         return image
     smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
-    shrunk = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # itself where neither side shrinks
+    shrunk = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # unchanged if neither side shrinks
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def crop(image: Image, moved: Matrix, place: Place, size: tuple[int, int]) -> Image:
-    """One warp, of the image as moved, to the place; a crop that shrinks is warped at a multiple of its size, then
-    averaged."""
+    """Warp the moved image to the crop in one step; when shrinking, at a multiple of its size, then averaged."""
     height, width = size
     magnified = math.sqrt(float(np.linalg.det(moved[:2, :2])))
     times = max(1, math.ceil(place.width / magnified / width - 1e-6))
@@ -230,7 +229,7 @@ def crop(image: Image, moved: Matrix, place: Place, size: tuple[int, int]) -> Im
 
 def _unknown(view: str) -> UserError:
     return UserError(
-        f"the periocular augmentation makes no view {view!r}.",
+        f"the periocular augmentation has no view {view!r}.",
         expected="face or periocular",
         nearest=nearest(view, ("face", "periocular")),
     )

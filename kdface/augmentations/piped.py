@@ -1,4 +1,4 @@
-"""Any pipeline of albumentations before and after the part that makes the views."""
+"""Arbitrary albumentations pipelines before and after another augmentation."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, as_see
 
 Node = dict[str, Any]  # a transform: its `_target_` and arguments
 ALL = "all"
-_TRIALS = 8  # seeds with which a pipeline is tried before training
+_TRIALS = 8  # seeds for testing a pipeline before training
 
 
 class Piped:
-    """Views of another augmentation, with transforms of albumentations before and after it.
+    """Views of another augmentation, with albumentations transforms before and after it.
 
-    `before` acts on the face, its landmarks as keypoints, and so on all views alike: a mask is drawn on the face where
-    it has come to be, and an eye strip is cut where the eyes have. (What disturbs a strip is `standard.geometric`.)
-    `after` acts on single views, each by its own draws; under the key `all` on every view by the same draws.
+    `before` acts on the face, with its landmarks as keypoints, and thus on all views: masks are drawn on the moved
+    face, and eye strips are cut at the moved eyes. (To disturb a strip use `standard.geometric`.) `after` acts on
+    single views, with separate draws; under the key `all` on every view with shared draws.
 
-    Transforms are those of albumentations and those of `kdface.augmentations.transforms`; none that brings in other
-    images. They draw from the sample's generator: the same seed, epoch and key give the same image. An image must stay
-    (H, W, 3) uint8 of its size.
+    Transforms may come from albumentations and `kdface.augmentations.transforms`, except those that need other images.
+    They draw from the sample's generator: the same seed, epoch and key give the same image. Images must stay
+    (H, W, 3) uint8 with unchanged size.
 
     Args:
-        views: the augmentation that makes the views.
+        views: the augmentation that creates the views.
         before: transforms of the face, in order: `[{_target_: albumentations.RandomGamma, p: 0.5}, ...]`.
-        after: view -> transforms, or `all` -> transforms, which come last.
+        after: view -> transforms, or `all` -> transforms, applied last.
 
     Raises:
-        UserError: no such view or transform; from `preprocessing`, a pipeline that changes size or type of its images;
-            on a call with `before`, a sample with a second image (photograph, stored strip) that it would miss.
+        UserError: unknown view or transform; from `preprocessing`, if a pipeline changes the size or type of images;
+            on a call with `before`, if a sample has a second image (photograph, stored strip), which it would miss.
     """
 
     def __init__(
         self, views: Any, before: Sequence[Node] = (), after: Mapping[str, Sequence[Node]] = MappingProxyType({})
     ) -> None:
-        from kdface.augmentations.albumentation import build  # here: it takes a second, and most runs do without
+        from kdface.augmentations.albumentation import (
+            build,
+        )  # imported lazily: takes a second, and most runs do not need it
 
         self.part = views
         self.views: tuple[str, ...] = views.views
@@ -52,16 +54,16 @@ class Piped:
             if name not in known:
                 near = nearest(name, known)
                 raise UserError(
-                    f"augmentation.after.{name}: {type(views).__name__} makes no such view.",
+                    f"augmentation.after.{name}: {type(views).__name__} has no such view.",
                     expected=f"one of {', '.join(known)}",
                     nearest=near,
-                    fix=f"write augmentation.after.{near} in place of augmentation.after.{name}" if near else "",
+                    fix=f"augmentation.after.{near} instead of augmentation.after.{name}" if near else "",
                 )
         self._before = build(before, "augmentation.before") if before else None
         self._after = {name: build(nodes, f"augmentation.after.{name}") for name, nodes in after.items() if nodes}
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """That of the part; the pipelines are tried on noise of its size."""
+        """That of the wrapped augmentation; also tests the pipelines on noise of its size."""
         made: Preprocessing = self.part.preprocessing(view, source)
         if self._before is not None:
             _try(self._before, source.size, "augmentation.before")
@@ -122,5 +124,5 @@ def _try(pipeline: Any, size: tuple[int, int], where: str) -> None:
             _run(pipeline, noise, seed, where)
         except UserError:
             raise
-        except Exception as error:  # whatever a transform of somebody else raises
+        except Exception as error:  # third-party transforms may raise anything
             raise UserError(f"{where} fails on an image of {size} pixels: {error}") from error

@@ -1,4 +1,4 @@
-"""Flip, geometric and photometric changes: of the face itself, or of all views of one face alike."""
+"""Flip, geometric and photometric changes, of a face or identically of all its views."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Probability = Annotated[float, Ge(0), Le(1)]
 class Standard:
     """Flip, then a small similarity transform, then colour, grey and blur, each with its own probability.
 
-    The geometric and photometric parts are albumentations 2.0.8 (MIT), seeded from the generator handed in.
+    The geometric and photometric parts use albumentations 2.0.8 (MIT), seeded from the given generator.
 
     Args:
         flip: probability of a horizontal flip.
@@ -49,11 +49,11 @@ class Standard:
         self._in_place: Any = None
         if max(geometric, photometric, grayscale, blur) > 0:
             self._compose = _compose(geometric, rotation, shift, scale, photometric, grayscale, blur)
-            # The same draws, of which the geometric ones move nothing.
+            # The same draws, but without geometric effect.
             self._in_place = _compose(geometric, 0.0, 0.0, 0.0, photometric, grayscale, blur)
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """The image stays the kind of image it was."""
+        """Unchanged."""
         del view
         return source
 
@@ -62,10 +62,10 @@ class Standard:
         return self.together({"image": sample.image}, rng)
 
     def together(self, views: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
-        """The views of one face, each changed alike: one draw of the flip and of everything else for all of them.
+        """Change all views of a face identically, with one draw of the flip and everything else.
 
-        Sizes may differ; shifts are then shares of each view's own size. A view that is cut out of another one is
-        made by `before_cut`.
+        Sizes may differ; shifts are then relative to each view's size. For a view cut from another one use
+        `before_cut`.
         """
         mirrored = rng.random() < self.flip
         if mirrored:
@@ -76,12 +76,12 @@ class Standard:
         return {name: np.ascontiguousarray(image) for name, image in views.items()}
 
     def before_cut(self, face: Image, cut: Callable[[Matrix], Image], rng: np.random.Generator) -> tuple[Image, Image]:
-        """The face and a part of it, both of one draw; the part is cut where it was, out of the face as it was moved.
+        """A face and a part of it, with one draw; the part is cut at its original position from the moved face.
 
         Args:
             face: (H, W, 3) uint8 RGB.
-            cut: gives the part, uint8 RGB of any size, of the face whose pixels went from (x, y, 1) to `moved` @ it.
-            rng: of the draw; it is left as `together` would leave it.
+            cut: returns the part, uint8 RGB of any size, of the face with pixels moved from (x, y, 1) to `moved` @ it.
+            rng: advanced exactly as by `together`.
         """
         mirrored = rng.random() < self.flip
         face = mirror_image(face) if mirrored else face
@@ -108,15 +108,15 @@ class Standard:
 
 
 def mirror_image(image: Image) -> Image:
-    """`image[:, ::-1]`, by OpenCV, which copies it in a twentieth of NumPy's time."""
+    """`image[:, ::-1]` by OpenCV, which takes a twentieth of NumPy's time."""
     return np.asarray(cv2.flip(image, 1), dtype=np.uint8)
 
 
 def seeded(pipeline: Any, seed: int) -> Any:
-    """The pipeline, its next draws a function of `seed`.
+    """Seed a pipeline's next draws.
 
-    Its transforms draw from one generator, one after the other: `set_random_seed` would give each the same numbers, so
-    that who is blurred would always be turned and recoloured too.
+    Its transforms share one generator: `set_random_seed` would give each the same numbers, so that e.g. blurred images
+    would always be rotated and recoloured too.
     """
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return pipeline
@@ -125,7 +125,7 @@ def seeded(pipeline: Any, seed: int) -> Any:
 def _compose(
     geometric: float, rotation: float, shift: float, scale: float, photometric: float, grayscale: float, blur: float
 ) -> Any:
-    from kdface.augmentations.albumentation import alb, compose  # here: its import takes a second
+    from kdface.augmentations.albumentation import alb, compose  # imported lazily: takes a second
 
     move = shift / 112.0
     return compose(

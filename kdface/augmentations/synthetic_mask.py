@@ -1,4 +1,4 @@
-"""Face masks drawn onto faces: our own drawings, placed by five landmarks alone."""
+"""Synthetic face masks, drawn procedurally and placed by five landmarks alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdface.faces import Image, Points, Sample
 
 SHAPES: tuple[Shape, ...] = ("surgical", "n95", "cloth", "tall", "low")
 
-# The cloths that each shape is sewn from, as often as they are named, and the dyes of its first colour.
+# The cloths of each shape, weighted by repetition, and the dyes of its first colour.
 _CLOTHS: dict[Shape, tuple[Texture, ...]] = {
     "surgical": ("plain", "plain", "plain", "weave", "weave", "dots"),
     "n95": ("plain", "plain", "weave"),
@@ -38,7 +38,7 @@ _DYES: dict[Shape, tuple[Color, ...]] = {
     "tall": dyes.RESPIRATOR + dyes.CLOTH,
     "low": dyes.DISPOSABLE,
 }
-_COPIES = 2  # drawings of each shape and cloth, with other folds and creases
+_COPIES = 2  # drawings of each shape and cloth, with different folds and creases
 _OFFICIAL_OFFSET = -8.0
 
 
@@ -52,20 +52,20 @@ def draw_mask(
     jitter: tuple[float, float] = (1.0, 3.0),
     official_offset: bool = False,
 ) -> Image:
-    """A copy of an image with a mask drawn on the face at `landmarks`.
+    """Return a copy of an image with a mask drawn on the face at `landmarks`.
 
-    The mask is fitted by the affine camera that sees a head's five landmarks where they are (least squares), so that it
-    follows size, tilt and turn of the face; its shading follows the light on the cheeks; its edge is anti-aliased.
+    The mask is fitted by an affine camera (least squares on the five landmarks), so that it follows the size, tilt and
+    turn of the face; its shading follows the light on the cheeks; its edge is anti-aliased.
 
     Args:
-        image: (H, W, 3) uint8 RGB, aligned or raw, of any size. It is not written to.
+        image: (H, W, 3) uint8 RGB, aligned or raw, of any size; not modified.
         landmarks: (5, 2), (x, y) in pixels of the image.
-        rng: draws shape, cloth, colours, folds and place; the same state gives the same mask.
-        shapes: shapes to choose from, each as likely as the next.
-        color: the dye, or `random`: one that masks of the shape are worn in.
-        jitter: the mask is moved by at most this much, evenly, (horizontal, vertical) in pixels of a 112 px template.
-        official_offset: put it 8 px of 112 to the left, where MaskInv's published code draws its masks, having taken
-            the landmarks of a 96 px wide crop. For comparison only.
+        rng: draws shape, cloth, colours, folds and position; the same state gives the same mask.
+        shapes: shapes to choose from, uniformly.
+        color: the dye, or `random`: one common for masks of the shape.
+        jitter: maximum (uniform) shift, (horizontal, vertical) in pixels of a 112 px template.
+        official_offset: shift it by 8 px of 112 to the left, as in MaskInv's published code, which uses the landmarks
+            of a 96 px wide crop. For comparison only.
 
     Raises:
         DataError: the landmarks are not those of a face.
@@ -80,7 +80,7 @@ def draw_mask(
     sprite = mask_sprite(shape, cloth, int(draw[2] * _COPIES), slant, density(seen.scale))
     mirrored = seen.slant < 0 if slant else draw[3] < 0.5
     first = dyes.pick(_DYES[shape] if color == "random" else (dyes.NAMED[color],), draw[4], draw[5], (draw[6], draw[7]))
-    # A second colour is the pattern's and the straps'; straps of plain masks are white, or the mask's own colour.
+    # The second colour is for pattern and straps; straps of plain masks are white or in the mask's colour.
     if cloth not in ("plain", "weave"):
         second = dyes.pick(dyes.CLOTH, draw[8], draw[9], (draw[10], draw[11]))
     else:
@@ -93,23 +93,23 @@ def draw_mask(
 
 
 class SyntheticMask(Occluder):
-    """Views `clean` and `masked`: the face as it is, and with a mask drawn on it with a probability.
+    """Views `clean` and `masked`: the unmodified face, and the face with a synthetic mask with some probability.
 
-    The augmentation of MaskInv (Huber et al., FG 2021, arXiv:2112.05646): a student that sees masked faces is
-    guided by a teacher that sees the same faces without. The masks are our own; see `draw_mask`.
+    The augmentation of MaskInv (Huber et al., FG 2021, arXiv:2112.05646): a teacher that sees unmasked faces guides a
+    student that sees the same faces masked. The mask drawings are our own; see `draw_mask`.
 
     Args:
-        probability: of a mask in the view `masked`. The paper takes 0.5.
+        probability: of a mask in the view `masked`; 0.5 in the paper.
         shapes: shapes to choose from: surgical, n95, cloth, tall, low.
         color: dye of all masks, or `random`.
-        jitter: largest shift, (horizontal, vertical), in pixels of a 112 px crop.
-        official_offset: 8 px to the left, as the published code draws its masks. For comparison only.
-        alias_clean: the view `clean` is masked too, as it is by mistake in the published code, whose teacher sees the
-            mask. For comparison only.
+        jitter: maximum shift, (horizontal, vertical), in pixels of a 112 px crop.
+        official_offset: shift masks by 8 px to the left, as in the published code. For comparison only.
+        alias_clean: mask the view `clean` too, reproducing a bug in the published code, whose teacher sees the mask.
+            For comparison only.
         standard: flips and other changes, drawn once for both views, after the mask.
 
     Raises:
-        UserError: a shape or dye that there is not, or none.
+        UserError: an unknown shape or dye, or no shapes.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class SyntheticMask(Occluder):
         if color != "random" and color not in dyes.NAMED:
             known = ("random", *dyes.NAMED)
             raise UserError(
-                f"color={color!r} is no dye of masks.", expected=", ".join(known), nearest=nearest(color, known)
+                f"color={color!r} is not a mask dye.", expected=", ".join(known), nearest=nearest(color, known)
             )
         self.shapes = tuple(shapes)
         self.color: Dye = color
@@ -147,7 +147,7 @@ class SyntheticMask(Occluder):
         return {**views, "clean": views["masked"]} if self.alias_clean else views
 
     def cover(self, image: Image, landmarks: Points, rng: np.random.Generator) -> Image:
-        """A copy of the image with a mask drawn through the five landmarks."""
+        """A copy of the image with a mask fitted to the five landmarks."""
         return draw_mask(
             image,
             landmarks,

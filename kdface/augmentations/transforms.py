@@ -1,4 +1,4 @@
-"""kdface's augmentations as transforms of albumentations.
+"""kdface's augmentations as albumentations transforms.
 
     import albumentations as A
     from kdface.augmentations.transforms import SyntheticMask
@@ -6,10 +6,10 @@
     A.Compose([SyntheticMask(p=0.5), A.GaussNoise()],
               keypoint_params=A.KeypointParams("xy", remove_invisible=False))(image=image, keypoints=landmarks)
 
-The five landmarks (left eye, right eye, nose, left and right mouth corner, as seen in the image) are the keypoints;
-without keypoints the image is taken to be an aligned crop. Images are (H, W, 3) uint8 RGB. Transforms can be
-serialised (`A.to_dict`) and replayed (`A.ReplayCompose`); a replay draws the same at the place of the first image.
-The drawing itself is that of the view makers in `kdface.augmentations`, whose arguments these have.
+The keypoints are the five landmarks (left eye, right eye, nose, left and right mouth corner, as seen in the image);
+without keypoints the image is assumed to be an aligned crop. Images are (H, W, 3) uint8 RGB. Transforms can be
+serialised (`A.to_dict`) and replayed (`A.ReplayCompose`); a replay repeats the first image's drawing at the same place.
+The implementation and arguments are those of the augmentations in `kdface.augmentations`.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from kdface.faces import Image, Points, as_seen, template_points
 
 
 def _landmarks(data: dict[str, Any], shape: tuple[int, ...]) -> Points:
-    """(5, 2) of the keypoints in albumentations' own format, (x, y, ...); the template's if there are none.
+    """Landmarks (5, 2) from keypoints in albumentations' format, (x, y, ...); the template's if there are none.
 
-    A transform that mirrors moves keypoints and leaves their order: they are brought into that of the mirrored face.
+    Mirroring transforms move keypoints without reordering them: restore the order for the mirrored face.
     """
     found = data.get("keypoints")
     if found is None:
         return template_points((shape[0], shape[1]))
     if len(found) != 5:
         raise DataError(
-            f"{len(found)} keypoints are no landmarks of a face.",
+            f"{len(found)} keypoints are not the landmarks of a face.",
             expected="five: left eye, right eye, nose, left and right mouth corner",
-            fix="KeypointParams(remove_invisible=False) keeps them, given to Compose as its keypoint_params",
+            fix="pass keypoint_params=KeypointParams(remove_invisible=False) to Compose to keep them",
         )
     return as_seen(np.asarray(found, dtype=np.float32)[:, :2])
 
 
 class _Occlusion(alb.DualTransform):  # type: ignore[misc]  # albumentations' classes have no types
-    """Something drawn on the face."""
+    """An occluder drawn on the face."""
 
     _targets = (Targets.IMAGE, Targets.KEYPOINTS)
     _part: Occluder
@@ -61,16 +61,16 @@ class _Occlusion(alb.DualTransform):  # type: ignore[misc]  # albumentations' cl
         return {"landmarks": landmarks, "seed": int(self.random_generator.integers(2**32))}
 
     def apply(self, img: Image, landmarks: list[list[float]], seed: int, **params: Any) -> Image:
-        """The covered image, a function of the parameters."""
+        """The occluded image, a function of the parameters."""
         return self._part.cover(img, np.asarray(landmarks, dtype=np.float32), np.random.default_rng(seed))
 
     def apply_to_keypoints(self, keypoints: NDArray[np.float32], **params: Any) -> NDArray[np.float32]:
-        """Landmarks stay where they are."""
+        """Landmarks are unchanged."""
         return keypoints
 
 
 class SyntheticMask(_Occlusion):
-    """A face mask, as `kdface.augmentations.SyntheticMask` draws it."""
+    """A face mask, as in `kdface.augmentations.SyntheticMask`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SyntheticMask(_Occlusion):
 
 
 class Sunglasses(_Occlusion):
-    """Dark glasses, as `kdface.augmentations.Sunglasses` draws them."""
+    """Sunglasses, as in `kdface.augmentations.Sunglasses`."""
 
     def __init__(self, jitter: tuple[float, float] = (1.0, 1.5), p: float = 0.5) -> None:
         super().__init__(p=p)
@@ -96,7 +96,7 @@ class Sunglasses(_Occlusion):
 
 
 class Scarf(_Occlusion):
-    """A scarf from the nose down, as `kdface.augmentations.Scarf` draws it."""
+    """A scarf from the nose down, as in `kdface.augmentations.Scarf`."""
 
     def __init__(self, jitter: tuple[float, float] = (1.0, 3.0), p: float = 0.5) -> None:
         super().__init__(p=p)
@@ -105,7 +105,7 @@ class Scarf(_Occlusion):
 
 
 class RandomPatch(_Occlusion):
-    """A rectangle painted over (Random Erasing), as `kdface.augmentations.RandomPatch` does."""
+    """An erased rectangle (Random Erasing), as in `kdface.augmentations.RandomPatch`."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class _Warp(alb.DualTransform):  # type: ignore[misc]
     def apply_to_keypoints(
         self, keypoints: NDArray[np.float32], matrix: list[list[float]], **params: Any
     ) -> NDArray[np.float32]:
-        """Keypoints (N, 5 or more: x, y, z, angle, scale, ...) moved, turned and resized with the image."""
+        """Keypoints (N, 5 or more: x, y, z, angle, scale, ...) moved, rotated and scaled with the image."""
         moved, warp = keypoints.astype(np.float64), np.asarray(matrix)
         moved[:, :2] = moved[:, :2] @ warp[:, :2].T + warp[:, 2]
         moved[:, 3] = (moved[:, 3] + math.atan2(warp[1, 0], warp[0, 0])) % (2 * math.pi)
@@ -136,9 +136,9 @@ class _Warp(alb.DualTransform):  # type: ignore[misc]
 
 
 class Misalignment(_Warp):
-    """Aligned by landmarks that are a little off, as the view `perturbed` of `kdface.augmentations.Misalignment`.
+    """Alignment by noisy landmarks, as in the view `perturbed` of `kdface.augmentations.Misalignment`.
 
-    `size` is (height, width) of the crop, by default that of the image, so that photographs can be aligned too.
+    `size` is (height, width) of the crop, by default that of the image; set it to align photographs.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Misalignment(_Warp):
         self.size = None if size is None else (size[0], size[1])
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """The similarity that this image is warped by. Raises `DataError` for landmarks that coincide."""
+        """The similarity transform of this image. Raises `DataError` if landmarks coincide."""
         size = self.size or tuple(params["shape"][:2])
         try:
             matrix = self._part.warp(_landmarks(data, params["shape"]), size, self.random_generator)
@@ -175,10 +175,10 @@ class Misalignment(_Warp):
 
 
 class Periocular(_Warp):
-    """The region around the eyes, as the view `periocular` of `kdface.augmentations.Periocular`.
+    """The periocular region, as in the view `periocular` of `kdface.augmentations.Periocular`.
 
-    What disturbs the alignment stands after it in a pipeline only if it is to act within the strip; a face that was
-    disturbed before is cut where its landmarks have come to be.
+    Geometric transforms after it act within the strip; after geometric transforms before it, the strip is cut at the
+    moved landmarks.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Periocular(_Warp):
         self.region, self.size, self.extent = region, (size[0], size[1]), extent
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Where the crop lies on this image, from its landmarks."""
+        """Position of the crop on this image, from its landmarks."""
         place = self._part.place(_landmarks(data, params["shape"]), "keypoints")
         return {"matrix": place.matrix(self.size).tolist(), "place": asdict(place)}
 

@@ -23,7 +23,7 @@ ROWS = [
         "augmentation.before=[{_target_:albumentations.GaussNoise,per_chanel:true}]",
         told="no argument 'per_chanel'",
     ),
-    _run("augmentation.before=[{_target_:albumentations.Mosaic}]", told="brings in other images"),
+    _run("augmentation.before=[{_target_:albumentations.Mosaic}]", told="needs other images"),
     _run("augmentation.after.image=[{_target_:albumentations.ToFloat,p:1.0}]", told="float32 images"),
     Row(
         (

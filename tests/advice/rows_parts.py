@@ -22,10 +22,10 @@ def _tested(name: str, node: str, *words: str, told: str) -> Row:
 
 
 ROWS = [
-    _python("augmentations.Periocular(region='stripe')", told="no periocular region"),
-    _python(f"augmentations.Periocular().preprocessing('periocula', {_SIZE})", told="makes no view"),
+    _python("augmentations.Periocular(region='stripe')", told="not a periocular region"),
+    _python(f"augmentations.Periocular().preprocessing('periocula', {_SIZE})", told="has no view"),
     _python(f"augmentations.Periocular(face_size=(32, 48)).preprocessing('face', {_SIZE})", told="would distort"),
-    _python("augmentations.SyntheticMask(color='bleu')", told="no dye of masks"),
+    _python("augmentations.SyntheticMask(color='bleu')", told="not a mask dye"),
     _python("augmentations.SyntheticMask(shapes=('surgicl',))", told="no mask is called"),
     _python(
         "augmentations.SyntheticMask(probability=1.0)(faces.Sample(np.zeros((32, 32, 3), np.uint8), 0, 'a', "

@@ -269,11 +269,11 @@ def test_faces_are_not_distorted() -> None:
 
 
 def test_impossible_values_are_told() -> None:
-    with pytest.raises(UserError, match="no periocular region") as error:
+    with pytest.raises(UserError, match="not a periocular region") as error:
         Periocular("stripe")  # type: ignore[arg-type]
     assert error.value.nearest == "strip"
     for arguments in ({"size": (0, 10)}, {"extent": 0.0}):
-        with pytest.raises(UserError, match="no crop"):
+        with pytest.raises(UserError, match="empty crop"):
             Periocular(**arguments)
 
 

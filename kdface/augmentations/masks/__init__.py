@@ -1,4 +1,4 @@
-"""How an occluder is drawn: outline, relief and texture make a sprite once; a camera and the light place it on a face.
+"""Drawing of occluders: outline, relief and texture are rendered to a sprite once; camera and light fit it to a face.
 
-Lengths are in pixels of the 112x112 ArcFace template throughout: u to the right of the face's axis, y downwards.
+All lengths are in pixels of the 112x112 ArcFace template: u to the right of the face's axis, y downwards.
 """

@@ -17,7 +17,7 @@ from kdface.randomness import generator
 GLASSES = 4  # frames: wayfarer, aviator, round, wide
 SCARVES = 6
 
-# The right lens of each frame, a closed curve, and how thick its rim is.
+# The right lens of each frame as a closed curve, and the thickness of its rim.
 _LENSES: tuple[tuple[list[tuple[float, float]], float], ...] = (
     ([(4, 44.5), (17, 43), (31, 43.5), (32, 48), (29.5, 57), (24, 62), (15, 62.5), (7.5, 59), (4.5, 52)], 2.0),
     ([(5, 46), (16, 44.5), (29, 46), (31.5, 51), (29, 59.5), (21, 66), (13, 64.5), (6.5, 56)], 0.9),
@@ -28,7 +28,7 @@ _LENSES: tuple[tuple[list[tuple[float, float]], float], ...] = (
 
 @lru_cache(maxsize=64)
 def glasses_sprite(frame: int, slant: int, density: float) -> Sprite:
-    """Sunglasses: the first colour is the lenses', the second the frame's."""
+    """Sunglasses: the first colour is for the lenses, the second for the frame."""
     canvas = Canvas(density, half=HALF_WIDTH, top=34.0, bottom=76.0)
     u, y = canvas.grid()
     points, rim = _LENSES[frame]
@@ -43,7 +43,7 @@ def glasses_sprite(frame: int, slant: int, density: float) -> Sprite:
         temple = np.array([(outer - 1.5, high + 3.5), (41.0, high + 4.0), (48.0, high + 5.5)]) * [side, 1.0]
         frames = np.maximum(frames, canvas.stroke(smooth(temple, closed=False), max(1.3, rim)))
     opacity = np.maximum(lenses * 0.95, frames)
-    # Lenses mirror a bright sky above and carry a slanting gleam.
+    # Lenses reflect a bright sky above and show a slanted gleam.
     within = (np.abs(u) - (inner + outer) / 2) / (outer - inner)
     gleam = np.exp(-((((u - np.sign(u) * (inner + outer) / 2) + 0.7 * (y - 50.0)) / 3.0) ** 2))
     lens = 0.36 + 0.30 * np.clip((62.0 - y) / 20.0, 0, 1) ** 2 + 0.16 * gleam - 0.10 * within**2
@@ -68,7 +68,7 @@ def scarf_sprite(copy: int, slant: int, density: float) -> Sprite:
     inside = canvas.fill(_scarf_outline(rng))
     cloth: Texture = ("weave", "stripes", "plain", "checks", "weave", "blotches")[copy % SCARVES]
     grain, mix = texture(cloth, canvas, u, y, rng)
-    # Windings sag in the middle and cross at a small angle; each bulges and lies in the shadow of the one above.
+    # Windings sag in the middle and cross at a small angle; each bulges and is shaded by the one above.
     height, lines = 1.2 * canvas.noise(rng, 26.0, 7.0) + 0.4 * canvas.noise(rng, 9.0, 4.0), np.ones_like(u)
     for at in (79.0, 93.0, 108.0, 124.0):
         slope, sag = rng.uniform(-0.14, 0.14), rng.uniform(0.002, 0.005)

@@ -1,4 +1,4 @@
-"""The grid on which sprites are drawn: points of the template frame, finer than the sprite that is made of them."""
+"""The grid on which sprites are drawn: points in template coordinates, supersampling the sprite."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 Field = NDArray[np.floating[Any]]  # (rows, columns); computed in float32
 
-_SHIFT = 4  # fractional bits of the coordinates that OpenCV draws with
+_SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The window u in [-half, half], y in [top, bottom], with `density` sprite pixels to a pixel of the template."""
+    """The window u in [-half, half], y in [top, bottom], with `density` sprite pixels per template pixel."""
 
     density: float
     half: float
@@ -25,12 +25,13 @@ class Canvas:
 
     @property
     def finer(self) -> int:
-        """Sprites for small faces are drawn at twice their density and averaged; in large ones edges are few."""
+        """Supersampling factor: small sprites are drawn at twice their density and averaged; large ones have few
+        edges."""
         return 2 if self.density < 2 else 1
 
     @property
     def step(self) -> float:
-        """Pixels of the template from one point to the next."""
+        """Point spacing in template pixels."""
         return 1.0 / (self.finer * self.density)
 
     @property
@@ -39,7 +40,7 @@ class Canvas:
         return round((self.bottom - self.top) * self.density), round(2 * self.half * self.density)
 
     def grid(self) -> tuple[Field, Field]:
-        """u and y of every point. Sprite pixel i lies at top + i / density, amid the points that it is the mean of."""
+        """u and y of every point. Sprite pixel i is at top + i / density, the centre of the points it averages."""
         rows, columns = (self.finer * n for n in self.shape)
         u = -self.half + (np.arange(columns) - (self.finer - 1) / 2) * self.step
         y = self.top + (np.arange(rows) - (self.finer - 1) / 2) * self.step
@@ -47,7 +48,7 @@ class Canvas:
         return across.astype(np.float32), down.astype(np.float32)
 
     def fill(self, curve: NDArray[np.float64]) -> Field:
-        """1 inside a closed curve, 0 outside, between along its edge."""
+        """1 inside a closed curve, 0 outside, anti-aliased along its edge."""
         picture = np.zeros([self.finer * n for n in self.shape], np.uint8)
         cv2.fillPoly(picture, [self._points(curve)], 255, cv2.LINE_AA, _SHIFT)
         return picture.astype(np.float32) / 255
@@ -57,7 +58,7 @@ class Canvas:
         picture = np.zeros([self.finer * n for n in self.shape], np.uint8)
         thickness = max(1, round(width / self.step))
         cv2.polylines(picture, [self._points(curve)], False, 255, thickness, cv2.LINE_AA, _SHIFT)
-        # A line under one point wide is drawn one point wide, and fainter.
+        # Lines thinner than one point are drawn one point wide and fainter.
         return picture.astype(np.float32) / 255 * min(1.0, width / self.step)
 
     def blur(self, field: Field, sigma: float) -> Field:
@@ -67,7 +68,7 @@ class Canvas:
     def noise(self, rng: np.random.Generator, across: float, down: float) -> Field:
         """Smooth noise of mean 0 and standard deviation about 1 that varies over `across` and `down` pixels.
 
-        Drawn on its own lattice, so that it is the same at every density.
+        Drawn on a separate lattice, so that it does not depend on the density.
         """
         rows = int((self.bottom - self.top) / down) + 3
         columns = int(2 * self.half / across) + 3
@@ -78,7 +79,7 @@ class Canvas:
         )
 
     def shrink(self, fields: Field, more: int = 0) -> Field:
-        """Points to sprite pixels, (rows, columns, channels), of which `more` lie to the left of the window."""
+        """Average points to sprite pixels (rows, columns, channels), `more` of them to the left of the window."""
         rows, columns = self.shape
         return np.asarray(cv2.resize(fields, (columns + more, rows), interpolation=cv2.INTER_AREA), np.float32)
 

@@ -1,4 +1,4 @@
-"""The colours that cloth is drawn in."""
+"""Colours of cloth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMED: dict[str, Color] = {
     "black": (44, 44, 48),
 }
 
-# What people wear: disposable masks in few colours, cloth in any.
+# As worn in practice: disposable masks in few colours, cloth in any.
 DISPOSABLE: tuple[Color, ...] = (
     *(NAMED["blue"], NAMED["blue"], NAMED["white"], NAMED["white"], NAMED["green"], NAMED["black"], NAMED["pink"]),
     (176, 212, 232), (120, 172, 208), (208, 200, 226), (196, 198, 200),

@@ -1,4 +1,4 @@
-"""What sewing, pleating and wearing do to the surface of each mask: height in pixels, and lines that are darker."""
+"""Seams, pleats and creases of each mask: surface height in pixels, and darker lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def folds(
 ) -> tuple[Field, Field]:
     """(height over the surface, brightness about 1): seams, pleats, hems and creases of a mask with this outline."""
     top, bottom = _ends(inside, y)
-    down = (y - top) / np.maximum(bottom - top, 1.0)  # 0 at the upper edge, 1 at the lower one; a column may be a point
+    down = (y - top) / np.maximum(bottom - top, 1.0)  # 0 at the upper edge, 1 at the lower; a column may be a point
     side = np.clip(np.abs(u) / 38.0, 0, 1.2)
     height = 0.8 * canvas.noise(rng, 17.0, 9.0) + 0.2 * canvas.noise(rng, 7.0, 4.5)
     height += _creases(u, y, rng)
@@ -25,7 +25,7 @@ def folds(
         for place in (0.27, 0.47, 0.66) if shape == "surgical" else (0.3, 0.55):
             at = place + rng.uniform(-0.02, 0.02) + 0.06 * (1 - side**2) + 0.008 * canvas.noise(rng, 14.0, 40.0)
             below = (down - at) * (bottom - top)
-            # A pleat overhangs: light on its rounded edge, a thin dark line below, a shade that fades.
+            # A pleat overhangs: a highlight on its rounded edge, a thin dark line below, a fading shadow.
             depth = 0.75 + 0.25 * side
             bright += depth * (0.07 * _bump(below + 1.1, 0.8) - 0.25 * _bump(below - 0.3, 0.5))
             bright -= depth * 0.10 * np.where(below > 0, np.exp(-np.maximum(below, 0) / 2.4), 0)
@@ -48,7 +48,7 @@ def folds(
             bright += 0.05 * _bump(u + 0.9, 0.6) - 0.22 * _bump(u, 0.45)
             height += 2.5 * np.exp(-np.abs(u) / 10.0) * np.clip(down * 3, 0, 1)
         bright -= 0.16 * _bump(edge_distance(inside, canvas) - 2.3, 0.4)  # the stitched hem
-    else:  # tall: three panels, the middle one stands out
+    else:  # tall: three panels, the middle one protrudes
         upper, lower = 0.36 - 0.05 * side**2, 0.71 + 0.03 * side**2
         for at, light in ((upper, 1.0), (lower, -1.0)):
             off = (down - at) * (bottom - top)
@@ -66,7 +66,7 @@ def edge_distance(inside: Field, canvas: Canvas) -> Field:
 
 
 def _ends(inside: Field, y: Field) -> tuple[Field, Field]:
-    """Heights of the upper and lower edge in each column; beside the mask, those of its outermost column."""
+    """Heights of the upper and lower edge in each column; outside the mask, those of its outermost column."""
     solid = inside > 0.5
     filled = np.flatnonzero(solid.any(axis=0))
     first, last = solid.argmax(axis=0), len(solid) - 1 - solid[::-1].argmax(axis=0)
@@ -75,7 +75,7 @@ def _ends(inside: Field, y: Field) -> tuple[Field, Field]:
 
 
 def _creases(u: Field, y: Field, rng: np.random.Generator) -> Field:
-    """A few straight creases that the pull of the straps draws from the corners inwards."""
+    """A few straight creases from the corners inwards, caused by the pull of the straps."""
     height = np.zeros_like(u)
     for corner_u, corner_y in ((-37.0, 73.0), (37.0, 73.0), (-35.0, 97.0), (35.0, 97.0)):
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""The light on a face, from the pixels that an occluder is going to hide."""
+"""The light on a face, estimated from the pixels that an occluder will cover."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from kdface.augmentations.masks.camera import Camera
 from kdface.augmentations.masks.sprite import HALF_WIDTH
 from kdface.faces import Image
 
-# What the lower half of a face measures in an evenly lit photograph: luma, and the share of each channel in it.
+# Reference values of the lower half of an evenly lit face: luma, and the share of each channel in it.
 _LUMA = 132.0
 _SKIN = (1.20, 0.95, 0.83)
 _CONTRAST = 25.0  # standard deviation of luma in either half
-_SATURATION = 0.16  # a face less coloured than this is in a picture that has lost its colours
+_SATURATION = 0.16  # below this the whole picture counts as desaturated
 
-_SIDE = 15.0  # u of the patches that are compared, left and right, 22 px wide
+_SIDE = 15.0  # u of the left and right patches to compare, 22 px wide
 
 
 class Light(NamedTuple):
-    """`gain` of each channel, its factor at the `left` and `right` end of a sprite, and what hazy or grey pictures do.
+    """`gain` of each channel, its factors at the `left` and `right` end of a sprite, and effects of hazy or grey
+    pictures.
 
-    A colour c of cloth is seen as contrast gain c + veil, after its saturation has been multiplied by `saturation`.
+    A cloth colour c appears as contrast gain c + veil, after its saturation is multiplied by `saturation`.
     """
 
     gain: tuple[float, float, float]
@@ -42,7 +43,7 @@ def light(image: Image, seen: Camera) -> Light:
     contrast = _clip((_luma(*one_spread) + _luma(*two_spread)) / 2 / _CONTRAST, 0.6, 1.0)
     most = max(red, green, blue, 1.0)
     saturation = _clip((most - min(red, green, blue)) / most / _SATURATION, 0.0, 1.0)
-    # Skin differs more than light does: only a part of what is measured is put down to light.
+    # Skin varies more than light: only part of the measured difference is attributed to light.
     gain = _clip((luma / _LUMA) ** 0.75, 0.2, 1.1)
     red, green, blue = (
         gain * (1 - saturation + saturation * _clip((channel / luma / usual) ** 0.4, 0.85, 1.15))
@@ -54,7 +55,7 @@ def light(image: Image, seen: Camera) -> Light:
 
 
 def _patch(image: Image, x: float, y: float, half: float) -> Image:
-    """The square around a point, or what is nearest to it inside the image."""
+    """The square around a point, or the nearest one inside the image."""
     height, width = image.shape[:2]
     reach = max(1, round(half))
     column = int(min(max(x, 0.0), width - 1.0))

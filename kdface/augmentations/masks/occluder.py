@@ -1,4 +1,4 @@
-"""What all occluders share: two views of one face, of which the second is covered with a probability."""
+"""Base class of occluders: two views of a face, the second one covered with some probability."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Probability = Annotated[float, Ge(0), Le(1)]
 
 
 class Occluder(ABC):
-    """The views `clean`, never covered, and `masked`, covered with `probability`; then `standard` on both alike.
+    """Views `clean`, never covered, and `masked`, covered with `probability`; then `standard` on both, identically.
 
-    The sample's image is not written to. Where a sample has no landmarks, its face is taken to lie on the template;
-    where all of them lie outside the image, `DataError` is raised.
+    Does not modify the sample's image. Samples without landmarks are assumed to be aligned to the template; raises
+    `DataError` if all landmarks are outside the image.
     """
 
     views: ClassVar[tuple[str, ...]] = ("clean", "masked")
@@ -29,7 +29,7 @@ class Occluder(ABC):
         self.standard = standard
 
     def preprocessing(self, view: str, source: Preprocessing) -> Preprocessing:
-        """Both views stay the kind of image they were."""
+        """Unchanged for both views."""
         del view
         return source
 
@@ -40,9 +40,9 @@ class Occluder(ABC):
         landmarks = template_points((height, width)) if sample.landmarks is None else sample.landmarks
         if covered and not ((landmarks >= 0) & (landmarks < (width, height))).all(axis=1).any():
             raise DataError(
-                f"{sample.key}: the face's landmarks lie outside the image, and so would what is to cover it.",
+                f"{sample.key}: the face's landmarks lie outside the image, so the occluder would, too.",
                 expected=f"(x, y) in pixels, within {width} x {height}",
-                fix="kdface data verify DATASET lists landmarks that cannot be right",
+                fix="kdface data verify DATASET lists implausible landmarks",
             )
         masked = self.cover(sample.image, landmarks, rng) if covered else sample.image.copy()
         views = {"clean": sample.image, "masked": masked}

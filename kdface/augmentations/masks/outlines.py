@@ -1,4 +1,4 @@
-"""The outlines of the masks as they are worn, and the straps that hold them."""
+"""Outlines and straps of the masks as worn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Outline(NamedTuple):
     strap_width: float
 
 
-# The right half of each outline from the middle of the upper edge to the middle of the lower one. A crop ends at
-# y = 112, near the tip of the chin: the lower edges lie under it.
+# The right half of each outline from the middle of the upper edge to the middle of the lower one. Crops end at
+# y = 112, near the tip of the chin: the lower edges are below.
 _HALVES: dict[Shape, list[tuple[float, float]]] = {
     "surgical": [
         (0, 60.5), (5, 61.2), (10, 64), (18, 67.6), (28, 69.8), (36.5, 71), (38, 73), (38, 84), (36.5, 96),
@@ -44,9 +44,9 @@ _HALVES: dict[Shape, list[tuple[float, float]]] = {
     ],
 }  # fmt: skip
 
-_JAW = 0.93  # of the width of a mask that hangs straight down: below the mouth it is drawn in to the jaw
+_JAW = 0.93  # of the width of a mask hanging straight down: below the mouth it narrows to the jaw
 
-# Ear loops run from the corners to the ears, which a frontal crop shows from u = 42 on; N95 bands run round the head.
+# Ear loops run from the corners to the ears, visible in a frontal crop from u = 42 on; N95 bands run round the head.
 _STRAPS: dict[Shape, list[list[tuple[float, float]]]] = {
     "surgical": [[(36.5, 72), (41, 68.8), (45, 64.5)], [(35.5, 97.5), (41, 90), (45, 80)]],
     "n95": [[(34.5, 80), (40, 73), (46, 64)], [(34.5, 92), (40, 89.5), (46, 86)]],

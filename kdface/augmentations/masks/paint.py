@@ -1,4 +1,4 @@
-"""Lay a sprite over a face."""
+"""Paint a sprite onto a face."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kdface.augmentations.masks.light import Light
 from kdface.augmentations.masks.sprite import Sprite
 from kdface.faces import Image
 
-Color = tuple[float, float, float]  # RGB in 0..255, as it looks in good light
+Color = tuple[float, float, float]  # RGB in 0..255, as seen in good light
 
 
 def density(scale: float) -> float:
-    """Sprite pixels to a pixel of the template for a face of this scale: 1.25 for crops of 112, else 0.3 to 5."""
+    """Sprite pixels per template pixel for a face of this scale: 1.25 for crops of 112, else 0.3 to 5."""
     return 1.25 * 2.0 ** min(max(math.ceil(math.log2(max(scale, 1e-3) / 1.2)), -2), 2)
 
 
 def paint(image: Image, sprite: Sprite, seen: Camera, mirrored: bool, lit: Light, first: Color, second: Color) -> None:
-    """Draw the sprite into the image in these two colours of cloth.
+    """Draw the sprite into the image in these two cloth colours.
 
     With the layers a, b, r, k of a pixel (see `Sprite`), 0 to 1, the face becomes k face + a c1 + b c2 + r s: c1 and c2
-    are the colours as they look at the left end in this light, s is by how much they differ at the right end.
+    are the colours at the left end in this light, s is their difference at the right end.
     """
     layers, fine, left, top, share = sprite
     rows, columns, _ = layers.shape
@@ -42,7 +42,7 @@ def paint(image: Image, sprite: Sprite, seen: Camera, mirrored: bool, lit: Light
         layers, place, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
         borderValue=(0, 0, 0, 255),
     )  # fmt: skip
-    # Three channels to three is the one case that OpenCV computes with vector instructions.
+    # OpenCV vectorises only the case of three channels to three.
     cloth = cv2.transform(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), _colors(lit, first, second, share, mirrored))
     keep = cv2.cvtColor(cv2.extractChannel(warped, 3), cv2.COLOR_GRAY2RGB)
     face = image[y0:y1, x0:x1]
@@ -51,7 +51,7 @@ def paint(image: Image, sprite: Sprite, seen: Camera, mirrored: bool, lit: Light
 
 
 def _colors(lit: Light, first: Color, second: Color, share: float, mirrored: bool) -> NDArray[np.float32]:
-    """The (3, 3) matrix from the first three layers of a sprite to what is added to each channel of the face."""
+    """The (3, 3) matrix from the first three layers of a sprite to the amount added to each channel of the face."""
     left, right = (lit.right, lit.left) if mirrored else (lit.left, lit.right)
     if lit.saturation < 1:
         first, second = _grey(first, lit.saturation), _grey(second, lit.saturation)
@@ -76,7 +76,7 @@ def _box(
     width: int,
     height: int,
 ) -> tuple[int, int, int, int]:
-    """The part of the image that the sprite can touch: first and one past the last column, then row."""
+    """The part of the image the sprite can touch: first and one past the last column, then row."""
     ends = []
     for (across, down, origin), most in zip(matrix, (width, height), strict=True):
         along, up = across * columns, down * rows

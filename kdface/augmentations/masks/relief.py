@@ -1,4 +1,4 @@
-"""The surface that a mask lies on, and how light from the front and above falls on it."""
+"""The surface of a mask, and its shading by light from the front and above."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from kdface.augmentations.masks.canvas import Field
 
-# How far a mask stands out over the plane of the eyes along the middle of the face, and over what width, at height y.
+# How far a mask protrudes from the plane of the eyes along the middle of the face, and its width, at height y.
 _AT = (45.0, 60.0, 66.0, 73.0, 82.0, 92.0, 102.0, 110.0, 117.0, 126.0)
 _OUT = (3.0, 7.0, 11.0, 16.0, 13.5, 10.0, 9.0, 7.0, -1.0, -14.0)
 _WIDTH = (7.0, 7.0, 9.0, 13.0, 18.0, 22.0, 24.0, 26.0, 28.0, 30.0)

@@ -1,4 +1,4 @@
-"""Sprites: an occluder drawn once, seen under a yaw, in four bytes a pixel from which any colour can be made."""
+"""Sprites: an occluder drawn once per yaw, with four bytes per pixel from which any colour can be rendered."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from kdface.randomness import generator
 
 HALF_WIDTH = 54.0  # of a sprite, and of the ramp from its left (0) to its right (1)
 SLANT_STEP = 0.12  # slants are rounded to multiples of this: at most 1.8 px at the ears, nothing at the nose
-MOST_SLANT = 0.96  # tan(yaw) that is still drawn, about 44 degrees
+MOST_SLANT = 0.96  # maximum tan(yaw), about 44 degrees
 _MOST_FAR = 0.6  # of the far side, about 31 degrees
 _EARS = 46.0  # u of the ears
-_BEHIND = 40.0  # depth of the ears behind the eyes, which swing out by so much at a slant of 1
+_BEHIND = 40.0  # depth of the ears behind the eyes, hence their shift at a slant of 1
 
 
 class Sprite(NamedTuple):
-    """What is laid over a face.
+    """An occluder to paint onto a face.
 
     Attributes:
-        layers: (rows, columns, 4) uint8. The first two are how much of the first and second colour shows, opacity and
-            shading multiplied in; the third is their sum times the ramp from left to right; the fourth is how much of
-            the face stays, 255 for all of it: shadows are part of it.
-        density: pixels of the sprite to a pixel of the template.
+        layers: (rows, columns, 4) uint8. The first two are the amounts of the first and second colour, premultiplied
+            by opacity and shading; the third is their sum times the ramp from left to right; the fourth is how much of
+            the face remains (255: all), including shadows.
+        density: sprite pixels per template pixel.
         left, top: u and y of the first pixel.
         second: the share of the second colour in the whole sprite.
     """
@@ -47,7 +47,7 @@ class Drawing(NamedTuple):
     """An occluder seen from the front, as fields of a canvas.
 
     `opacity` in [0, 1]; `bright` is the shading, 1 for the pure colour; `mix` the share of the second colour;
-    `shadow` how much light the occluder takes from the face beside it; `depth` towards the viewer, in pixels.
+    `shadow` the light blocked from the face next to it; `depth` towards the viewer, in pixels.
     """
 
     opacity: Field
@@ -58,7 +58,7 @@ class Drawing(NamedTuple):
 
 
 def slanted(canvas: Canvas, drawing: Drawing, slant: float) -> Sprite:
-    """The drawing seen from the side: a point at depth z moves by slant z along u, and what lies behind is hidden."""
+    """The drawing seen from the side: a point at depth z moves by slant z along u, with hidden surfaces removed."""
     opacity, bright, mix, shadow, depth = drawing
     u, _ = canvas.grid()
     first = opacity * bright * (1 - mix)
@@ -69,8 +69,8 @@ def slanted(canvas: Canvas, drawing: Drawing, slant: float) -> Sprite:
     more = 0  # sprite pixels to the left of the canvas, where the near ear swings out
     if slant > 0:
         more = round(slant * _BEHIND * canvas.density)
-        # Only the near cheek turns further than `_MOST_FAR`: on the far side nose, mouth and cheek stay covered though
-        # landmarks tell a large turn but roughly.
+        # Only the near cheek turns further than `_MOST_FAR`: landmarks are imprecise at large turns, and on the far
+        # side nose, mouth and cheek must stay covered.
         far = min(slant, _MOST_FAR)
         lean = far + (slant - far) * np.clip(-u / 16.0, 0, 1)
         taken = _look_aside(taken, u + lean * depth, u, more * canvas.finer)
@@ -90,7 +90,7 @@ def slanted(canvas: Canvas, drawing: Drawing, slant: float) -> Sprite:
 
 @lru_cache(maxsize=256)
 def mask_sprite(shape: Shape, cloth: Texture, copy: int, slant: int, density: float) -> Sprite:
-    """A mask, `slant` steps of yaw from the front. Drawn once a process, always the same."""
+    """A mask at `slant` steps of yaw from the front. Cached per process; deterministic."""
     canvas, drawing = _mask(shape, cloth, copy, density)
     return slanted(canvas, drawing, slant * SLANT_STEP)
 
@@ -105,7 +105,7 @@ def _mask(shape: Shape, cloth: Texture, copy: int, density: float) -> tuple[Canv
     height, lines = folds(shape, canvas, u, y, inside, rng)
     grain, mix = texture(cloth, canvas, u, y, rng)
     depth = surface(u, y)
-    # The edge of the cloth is thick: it catches the light from above and is dark where it turns down.
+    # The edge of the cloth is thick: lit from above, and dark where it turns down.
     rim = inside - canvas.blur(inside, 0.7)
     tilt = np.gradient(canvas.blur(inside, 0.9), canvas.step, axis=0)
     bright = shade(depth + height, canvas.step) * lines * grain + 0.35 * np.clip(tilt, -0.4, 0.25) * rim
@@ -113,7 +113,7 @@ def _mask(shape: Shape, cloth: Texture, copy: int, density: float) -> tuple[Canv
     for strap in straps:
         for side in (-1.0, 1.0):
             loops = np.maximum(loops, canvas.stroke(strap * [side, 1.0], width))
-    # Where a strap passes behind an ear is not known of five landmarks: it fades out instead of ending.
+    # Five landmarks do not tell where a strap passes behind the ear: fade it out.
     loops *= np.clip((_EARS - np.abs(u)) / 4.0, 0, 1)
     opacity = inside + loops * (1 - inside)
     covers = np.where(opacity > 0, inside / np.maximum(opacity, 1e-6), 0)
@@ -128,10 +128,10 @@ def _mask(shape: Shape, cloth: Texture, copy: int, density: float) -> tuple[Canv
 
 
 def _look_aside(fields: Field, moved: Field, u: Field, more: int) -> Field:
-    """Resample every row so that the point at u comes to lie at `moved`; of points that meet, the left one is nearer.
+    """Resample every row so that the point at u moves to `moved`; where points overlap, the left one is nearer.
 
-    The slant is to the right, so that of two points at one place the one further left stands further out. Rows begin
-    `more` points further left.
+    The slant is to the right, so of two overlapping points the one from further left protrudes more. Rows start `more`
+    points further left.
     """
     seen = np.maximum.accumulate(moved, axis=1)
     rows, width = u.shape

@@ -1,4 +1,4 @@
-"""Textures of cloth: how bright a point is, and how much of the second colour it has."""
+"""Textures of cloth: brightness and share of the second colour at each point."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Texture = Literal["plain", "weave", "stripes", "checks", "dots", "blotches"]
 
 def texture(name: Texture, canvas: Canvas, u: Field, y: Field, rng: np.random.Generator) -> tuple[Field, Field]:
     """(brightness about 1, share of the second colour in [0, 1]), two fields of the canvas."""
-    along = 46.0 * np.arcsin(np.clip(u / 52.0, -1, 1))  # cloth is bent round the face: patterns narrow to the sides
+    along = 46.0 * np.arcsin(np.clip(u / 52.0, -1, 1))  # cloth bends round the face: patterns narrow towards the sides
     bright = 1 + 0.012 * canvas.noise(rng, 1.5, 1.5)
     mix = np.zeros_like(u)
     if name == "weave":
@@ -36,5 +36,5 @@ def texture(name: Texture, canvas: Canvas, u: Field, y: Field, rng: np.random.Ge
 
 
 def _edge(field: Field, steepness: float = 4.0) -> Field:
-    """0 to 1 where the field goes through 0."""
+    """A step from 0 to 1 at the field's zero crossing."""
     return np.asarray(np.clip(0.5 + steepness * field / 2, 0, 1), np.float32)
