@@ -17,7 +17,7 @@ def _run(*words: str, told: str) -> Row:
 
 
 ROWS = [
-    _run(*MASKED, f"augmentation.after.maskd={NOISE}", told="makes no such view"),
+    _run(*MASKED, f"augmentation.after.maskd={NOISE}", told="has no such view"),
     _run("augmentation.before=[{_target_:albumentations.GausNoise}]", told="exports no 'GausNoise'"),
     _run(
         "augmentation.before=[{_target_:albumentations.GaussNoise,per_chanel:true}]",

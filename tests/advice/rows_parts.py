@@ -39,7 +39,7 @@ ROWS = [
     ),
     _python(
         "datasets.Seen(datasets.ToyFaces(2, 2, size=(32, 32)), augmentations.SyntheticMask(), 'maskd')",
-        told="makes no such view",
+        told="has no such view",
     ),
     _python(
         "datasets.ImagesPerPerson(datasets.ToyFaces(2, 4, size=(32, 32)), number=4, held_out=2)",
