@@ -120,7 +120,7 @@ class Periocular:
             raise UserError(
                 f"face_size={self.face_size} would distort faces of {given} (height, width).",
                 expected="the same aspect ratio: both sides scaled by one factor",
-                fix="augmentation.face_size=null keeps the faces' size",
+                fix="augmentation.face_size=null keeps the size of the faces",
             )
         return self.face_size
 

@@ -57,7 +57,7 @@ class Piped:
                     f"augmentation.after.{name}: {type(views).__name__} has no such view.",
                     expected=f"one of {', '.join(known)}",
                     nearest=near,
-                    fix=f"augmentation.after.{near} instead of augmentation.after.{name}" if near else "",
+                    fix=f"write augmentation.after.{near} in place of augmentation.after.{name}" if near else "",
                 )
         self._before = build(before, "augmentation.before") if before else None
         self._after = {name: build(nodes, f"augmentation.after.{name}") for name, nodes in after.items() if nodes}

@@ -45,7 +45,7 @@ def _landmarks(data: dict[str, Any], shape: tuple[int, ...]) -> Points:
         raise DataError(
             f"{len(found)} keypoints are not the landmarks of a face.",
             expected="five: left eye, right eye, nose, left and right mouth corner",
-            fix="pass keypoint_params=KeypointParams(remove_invisible=False) to Compose to keep them",
+            fix="KeypointParams(remove_invisible=False), passed to Compose as keypoint_params, keeps them",
         )
     return as_seen(np.asarray(found, dtype=np.float32)[:, :2])
 

@@ -1,4 +1,4 @@
-"""Datasets: readers of faces on disk, and generated faces that belong to nobody. Each is a `kdface.faces.FaceSet`."""
+"""Datasets: readers of faces on disk, and generated faces of nobody. Each is a `kdface.faces.FaceSet`."""
 
 from kdface.datasets.bin_pairs import BinPairs
 from kdface.datasets.ckd_folders import CKDFolders

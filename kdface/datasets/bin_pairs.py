@@ -22,10 +22,10 @@ _CONTENTS = "a pickled pair: the list of 2N encoded images, and the list of N bo
 class BinPairs:
     """The 2N aligned crops of a verification set, and its N pairs.
 
-    Pair i is images 2i and 2i+1. A key is the number of the image in seven digits. The file says of a pair
-    whether it shows one person, but not whom, so all images belong to the one person "?".
+    Pair i consists of images 2i and 2i+1. Keys are image numbers with seven digits. The file states whether
+    a pair shows one person, but not whom, so all images belong to the single person "?".
 
-    The file is a pickle. It is read as plain data; one that would run code is refused.
+    The file is a pickle. It is read as plain data; pickles that would run code are rejected.
 
     Args:
         path: the .bin file.
@@ -38,8 +38,8 @@ class BinPairs:
         same: (N,) whether the pair shows one person.
 
     Raises:
-        UserError: the file is not there.
-        DataError: it is not such a file; on access, an image that cannot be used.
+        UserError: the file does not exist.
+        DataError: the file has another format; on access, if an image is unusable.
     """
 
     name: str
@@ -61,16 +61,16 @@ class BinPairs:
             raise DataError(
                 f"{self.path}: this pickle is not read: {error}.",
                 expected=_CONTENTS,
-                fix="fetch the file anew from its publisher",
+                fix="download the file again from its publisher",
             ) from error
         if not (isinstance(contents, list | tuple) and len(contents) == 2 and isinstance(contents[0], list | tuple)):
-            raise DataError(f"{self.path}: the pickle holds something else.", expected=_CONTENTS)
+            raise DataError(f"{self.path}: unexpected contents of the pickle.", expected=_CONTENTS)
         self._images = [self._encoded(number, item) for number, item in enumerate(contents[0])]
         self.same = self._booleans(contents[1])
         if not len(self.same) or len(self._images) != 2 * len(self.same):
             raise DataError(
                 f"{self.path}: {len(self._images)} images and {len(self.same)} pairs.",
-                expected="two images a pair, and at least one pair",
+                expected="two images per pair, and at least one pair",
             )
         self.keys = [f"{number:07d}" for number in range(len(self._images))]
         self.left, self.right = tuple(self.keys[::2]), tuple(self.keys[1::2])
@@ -86,11 +86,11 @@ class BinPairs:
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if the image is cut short or of another size; nothing is decoded."""
+        """Raise `DataError` if the image is truncated or of another size, without decoding it."""
         require_whole(self._images[index], self._source(index), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:
-        """The encoded image, then one byte that says whether its pair shows one person."""
+        """The encoded image, then one byte: whether its pair shows one person."""
         return self._images[index] + bytes([int(self.same[index // 2])])
 
     def _source(self, index: int) -> str:

@@ -1,6 +1,6 @@
-"""Rows that are costly to make and a pure function of their number: made once on all cores, then read from a file.
+"""Cache for rows that are expensive pure functions of their number: computed once on all cores, then read from a file.
 
-The folder is $KDFACE_CACHE, else $XDG_CACHE_HOME/kdface, else ~/.cache/kdface. Deleting it loses nothing.
+The folder is $KDFACE_CACHE, else $XDG_CACHE_HOME/kdface, else ~/.cache/kdface. It can be deleted safely.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from kdface.progress import Meter
 
-_FEW = 200  # rows that are made faster than processes are started
+_FEW = 200  # rows that are computed faster than processes start
 
 
 def cache_folder() -> Path:
@@ -39,13 +39,13 @@ def drawn_once(
     draw: Callable[[int], NDArray[Any]],
     code: Sequence[ModuleType],
 ) -> NDArray[Any]:
-    """(rows,) of `dtype`, row i being draw(i); read-only from a file where they have been drawn before.
+    """(rows,) of `dtype`, row i being draw(i); memory-mapped read-only if cached.
 
     Args:
-        about: what the rows depend on besides the code; a part of the file's name.
-        rows, dtype: how many, and of what.
+        about: what the rows depend on besides the code; part of the file's name.
+        rows, dtype: number and type.
         draw: row number -> row; a pure function.
-        code: modules whose sources the rows depend on (with a package, all its files).
+        code: modules whose sources the rows depend on (for a package, all its files).
     """
     name = hashlib.sha256(repr((about, rows, dtype.descr, cv2.__version__, _sources(code))).encode()).hexdigest()[:24]
     path = cache_folder() / f"{about[0]}-{name}.npy"
@@ -54,7 +54,7 @@ def drawn_once(
         if found.shape == (rows,) and found.dtype == dtype:
             return found
     except (OSError, ValueError):
-        pass  # not there, or cut off: it is drawn again
+        pass  # missing or truncated: draw again
     drawn = _draw_all(about[0], rows, dtype, draw)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -64,7 +64,7 @@ def drawn_once(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:  # a read-only home, a full disk: the rows stay in memory
+    except OSError:  # read-only home or full disk: keep the rows in memory
         with contextlib.suppress(OSError):
             temporary.unlink()
     return drawn
@@ -82,7 +82,7 @@ def _sources(code: Sequence[ModuleType]) -> str:
 
 
 def _draw_all(what: str, rows: int, dtype: np.dtype[Any], draw: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
-    """Forked processes fill one anonymous map, which they share with this one."""
+    """Compute in forked processes that fill a shared anonymous map."""
     whole = np.frombuffer(mmap.mmap(-1, max(1, rows) * (dtype.itemsize + 1)), dtype=np.uint8)
     filled = whole[: rows * dtype.itemsize].view(dtype)
     done = whole[rows * dtype.itemsize : rows * (dtype.itemsize + 1)]
@@ -99,7 +99,7 @@ def _draw_all(what: str, rows: int, dtype: np.dtype[Any], draw: Callable[[int], 
         return filled
 
     def fill_forked(first: int) -> None:
-        cv2.setNumThreads(0)  # its pool of threads does not survive the fork
+        cv2.setNumThreads(0)  # its thread pool does not survive the fork
         fill(first)
 
     fork = get_context("fork")

@@ -1,8 +1,8 @@
-"""Is a dataset whole, what is in it, does it share anyone with another, and which version of it is this?
+"""Dataset checks: integrity, contents, overlap with other datasets, and fingerprints.
 
-Everything works on any `FaceSet`. A reader may add `raw_bytes(index)`, all the bytes a sample is made from,
-which makes fingerprints fast; `check(index)`, which raises `DataError` for what can be known to be broken
-before it is decoded; `terms`, a licence; and `passed_over`, files it did not take for images.
+All functions accept any `FaceSet`. A reader may add `raw_bytes(index)`, all bytes that a sample is built from,
+for fast fingerprints; `check(index)`, which raises `DataError` for damage detectable without decoding; `terms`,
+a licence; and `passed_over`, ignored files.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from kdface.errors import DataError
 from kdface.faces import FaceSet
 from kdface.stored import read_yaml
 
-Progress = Callable[[int, int], None]  # images done, images in all
+Progress = Callable[[int, int], None]  # images done, total
 
 
 @runtime_checkable
 class HasRawBytes(Protocol):
-    """A face set that can hand out an image's file as it stands."""
+    """A face set with access to the raw image files."""
 
     def raw_bytes(self, index: int) -> bytes:
-        """The bytes of one image's file, not decoded."""
+        """The undecoded bytes of an image file."""
 
 
 @runtime_checkable
 class HasCheck(Protocol):
-    """A face set that can check an image without decoding all of it."""
+    """A face set that can check an image without decoding it."""
 
     def check(self, index: int) -> None:
-        """Raises `DataError` if the image is broken."""
+        """Raise `DataError` if the image is broken."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Broken:
-    """An image that cannot be used. `reason` names file and record; `size` is that of a whole image of another size."""
+    """An unusable image. `reason` names file and record; `size` is set for intact images of another size."""
 
     key: str
     reason: str
@@ -63,7 +63,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """One photograph twice. `exact` says the pixels are equal; otherwise `correlation` says how alike they are."""
+    """Two copies of a photograph: with equal pixels if `exact`, else similar by `correlation`."""
 
     first: str
     second: str
@@ -74,7 +74,7 @@ class Duplicate:
 
     @property
     def across_people(self) -> bool:
-        """One photograph under two names: a wrong label, or a person who has two."""
+        """Whether the copies have different names: a wrong label, or a person with two names."""
         return self.first_person != self.second_person
 
 
@@ -89,9 +89,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. Duplicates across people come first, and among these the exact ones.
+    """Results of `verify`. Duplicates across people come first, exact ones before others.
 
-    `implausible` are images whose landmarks no face has (`kdface.datasets.plausibility`).
+    `implausible` are images whose landmarks cannot be a face's (`kdface.datasets.plausibility`).
     """
 
     name: str
@@ -107,15 +107,15 @@ class Verification:
 
     @property
     def usable(self) -> bool:
-        """Whether every image can be read, its landmarks are a face's, and no person is in two splits."""
+        """Whether every image is readable with plausible landmarks, and no person is in two splits."""
         return not self.broken and not self.implausible and not self.people_in_two_splits
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two datasets share: people by name, (name in the first, name in the second), and photographs.
+    """People, as (name in the first, name in the second), and photographs shared by two datasets.
 
-    `unnamed` counts the people of both that only have a number or none, and so could not be compared by name.
+    `unnamed` counts the people of both without a proper name, who cannot be compared by name.
     """
 
     first: str
@@ -129,19 +129,19 @@ class Overlap:
 def verify(
     dataset: FaceSet, splits: Mapping[str, Sequence[int]] | None = None, progress: Progress | None = None
 ) -> Verification:
-    """Decode every image; list what is broken, what is there twice, and how images spread over people and splits.
+    """Decode every image; report broken images, duplicates, and the distribution over people and splits.
 
     Exact duplicates have equal pixels; each further copy is listed once, with the first. Near duplicates are
     re-encoded, resized, brightened or slightly shifted copies, see `kdface.datasets.duplicates`; their search
-    takes time with the square of the number of images (seconds for 12 thousand).
+    is quadratic in the number of images (seconds for 12 thousand).
 
     Args:
         dataset: any set of faces.
-        splits: name -> indices of the images in it. A person in two of them is reported.
-        progress: called with images done and images in all.
+        splits: name -> indices of its images. People in two splits are reported.
+        progress: called with the number of images done and in total.
 
     Raises:
-        DataError: two images have the same key, or a label is not the index of a person.
+        DataError: duplicate keys, or a label that is not the index of a person.
     """
     _check_labels(dataset)
     seen = _Images(dataset, progress)
@@ -167,16 +167,16 @@ def verify(
 def broken(
     dataset: FaceSet, keys: Sequence[str] | None = None, full: bool = False, progress: Progress | None = None
 ) -> tuple[Broken, ...]:
-    """The images that cannot be used, as far as can be known cheaply: before a training that will be tested on them.
+    """Find unusable images by a cheap check, as before a training that will be tested on them.
 
-    Files are read and their headers looked at (missing, empty, cut short, of another size or format), about 30,000
-    images a second; damage inside an image is found by decoding alone.
+    Reads files and their headers (missing, empty, truncated, of another size or format) at about 30,000 images per
+    second; damage inside an image is only found by decoding.
 
     Args:
         dataset: any set of faces.
-        keys: look at these images only, such as those that a list of pairs names; a key that the set lacks is broken.
+        keys: check only these images, such as those in a list of pairs; missing keys count as broken.
         full: decode every image.
-        progress: called with images done and images in all.
+        progress: called with the number of images done and in total.
     """
     rows = {key: row for row, key in enumerate(dataset.keys)}
     wanted = list(rows if keys is None else dict.fromkeys(keys))
@@ -197,8 +197,8 @@ def broken(
 
 
 def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -> None:
-    """Raise `DataError` for images that are whole and no crops of the set's size; a few spread over the set are looked
-    at. With `on_error="skip"` none of these must be usable: then none could be trained on."""
+    """Raise `DataError` if a sample of images spread over the set has intact ones that are not crops of the set's size.
+    With `on_error="skip"`, raise only if none of the sample is usable."""
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
     wrong: list[DataError] = []
     usable = 0
@@ -208,23 +208,22 @@ def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -
             usable += 1
         except SizeError as error:
             wrong.append(error)
-        except DataError:  # a broken one is reported when it is read
+        except DataError:  # broken images are reported when read
             continue
     if wrong and (on_error == "raise" or not usable):
         first = wrong[0]
         raise DataError(
-            f"{dataset.name}: {len(wrong)} of {len(rows)} images that were looked at are not aligned crops of "
+            f"{dataset.name}: {len(wrong)} of {len(rows)} sampled images are not aligned crops of "
             f"{dataset.preprocessing.size[0]}x{dataset.preprocessing.size[1]}, the first one: {first.problem}",
             fix=first.fix,
         )
 
 
 def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -> Overlap:
-    """The people and photographs that two datasets share, which must not happen between training and test.
+    """Find people and photographs shared by two datasets, such as training and test set.
 
-    Names are compared without case, accents, spaces and punctuation, so that "Aaron_Eckhart" is "aaron
-    eckhart". A name without a letter, such as a class number, says nothing about who it is and is not
-    compared.
+    Names are compared without case, accents, spaces and punctuation, so that "Aaron_Eckhart" matches "aaron
+    eckhart". Names without a letter, such as class numbers, are not compared.
     """
     unnamed = sum(not _is_name(person) for side in (first, second) for person in side.people)
     total = len(first) + len(second)
@@ -246,15 +245,15 @@ def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -
 
 
 def shared_people(first: FaceSet, second: FaceSet) -> tuple[tuple[str, str], ...]:
-    """The people whose names two datasets share, (name in the first, name in the second); see `overlap`."""
+    """People with the same name in two datasets, as (name in the first, name in the second); see `overlap`."""
     names = [{_normal(person): person for person in _named(side) if _is_name(person)} for side in (first, second)]
     return tuple((names[0][name], names[1][name]) for name in sorted(names[0].keys() & names[1].keys()))
 
 
 def card(dataset: FaceSet, found: Sequence[str] | None = None) -> dict[str, Any]:
-    """What a dataset is, in plain values that JSON can hold; `fingerprint` tells versions of it apart.
+    """Summary of a dataset as JSON-compatible values; `fingerprint` identifies its version.
 
-    `found`: its `digests`, where they are known.
+    `found`: its `digests`, if known.
     """
     spread = _images_per_person(dataset)
     return {
@@ -270,12 +269,12 @@ def card(dataset: FaceSet, found: Sequence[str] | None = None) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Published:
-    """What the publisher of a set states.
+    """Published facts about a dataset.
 
     Attributes:
-        counts: people, images and pairs, as far as they are stated.
-        request: where a copy is had.
-        source: where the counts stand.
+        counts: people, images and pairs, as far as stated.
+        request: where to get a copy.
+        source: source of the counts.
     """
 
     counts: dict[str, int]
@@ -284,7 +283,7 @@ class Published:
 
 
 def published(name: str) -> Published | None:
-    """What is known of a set of the field (`known.yaml`), by its name; null: nothing."""
+    """Published facts about a well-known dataset (`known.yaml`) by name; null: unknown."""
     known = read_yaml(Path(__file__).with_name("known.yaml"), dict[str, dict[str, Any]]).get(name)
     if known is None:
         return None
@@ -293,11 +292,11 @@ def published(name: str) -> Published | None:
 
 
 def fingerprint(dataset: FaceSet, found: Sequence[str] | None = None) -> str:
-    """SHA-256 over the sorted (key, name of the person, SHA-256 of the bytes) of all samples, in hex.
+    """SHA-256 over the sorted (key, person's name, SHA-256 of the bytes) of all samples, in hex.
 
-    It changes with any byte, label or key, and not with the order of the images or the place of the files.
-    The bytes are the reader's `raw_bytes` (image file, and landmarks or pair labels where it has any); of a
-    set without these, the pixels and landmarks. A sample that cannot be read counts as such.
+    It changes with any byte, label or key, but not with the order or location of the files. The bytes are the
+    reader's `raw_bytes` (image file, and landmarks or pair labels if any); for sets without these, pixels and
+    landmarks. Unreadable samples are included as such.
     """
     rows = [
         f"{key}\0{dataset.people[int(label)]}\0{digest}\n"
@@ -309,7 +308,7 @@ def fingerprint(dataset: FaceSet, found: Sequence[str] | None = None) -> str:
 
 
 def digests(dataset: FaceSet) -> list[str]:
-    """SHA-256 of the bytes of each sample, in hex; "unreadable" of one that cannot be read, which training may skip."""
+    """SHA-256 of the bytes of each sample, in hex; "unreadable" for unreadable ones, which training may skip."""
     found = []
     for index in range(len(dataset)):
         try:
@@ -320,7 +319,7 @@ def digests(dataset: FaceSet) -> list[str]:
 
 
 class _Images:
-    """One pass over a dataset: pixel digests and thumbnails of the images, and those that are broken."""
+    """One pass over a dataset: pixel digests and thumbnails of the images, and broken images."""
 
     def __init__(self, dataset: FaceSet, progress: Progress | None) -> None:
         self.dataset = dataset
@@ -351,7 +350,7 @@ class _Images:
         self.thumbnails: duplicates.Thumbnails = thumbnails[: len(self.indices)]
 
     def pair(self, other: _Images, i: int, j: int, correlation: float | None = None) -> Duplicate:
-        """The duplicate of image i here and image j there; without a correlation it is an exact one."""
+        """The duplicate of image i here and image j there; exact if no correlation is given."""
         (first, person), (second, other_person) = self.named(i), other.named(j)
         exact = correlation is None
         return Duplicate(first, second, person, other_person, 1.0 if correlation is None else correlation, exact)
@@ -362,7 +361,7 @@ class _Images:
         return self.dataset.keys[index], self.dataset.people[int(self.dataset.labels[index])]
 
     def exact(self) -> list[Duplicate]:
-        """Each image whose pixels were there before; it is then dropped, so that near duplicates name each but once."""
+        """Pop all images whose pixels occurred before, so that near duplicates list each only once."""
         first: dict[bytes, int] = {}
         found = [
             self.pair(self, first[digest], i)
@@ -385,7 +384,7 @@ def _check_labels(dataset: FaceSet) -> None:
 
 
 def check(dataset: FaceSet, index: int) -> None:
-    """Raise `DataError` if a sample is known to be broken before it is decoded."""
+    """Raise `DataError` if a sample is known to be broken without decoding it."""
     if isinstance(dataset, HasCheck):
         dataset.check(index)
     elif isinstance(dataset, HasRawBytes):
@@ -393,7 +392,7 @@ def check(dataset: FaceSet, index: int) -> None:
 
 
 def bytes_of(dataset: FaceSet, index: int) -> bytes:
-    """What an image is told apart by: its file's bytes, or its pixels and landmarks where there is no file."""
+    """The bytes that identify an image: its file's, or pixels and landmarks if there is no file."""
     if isinstance(dataset, HasRawBytes):
         return dataset.raw_bytes(index)
     sample = dataset[index]
@@ -402,7 +401,7 @@ def bytes_of(dataset: FaceSet, index: int) -> bytes:
 
 
 def _named(dataset: FaceSet) -> list[str]:
-    """The people, without the "?" that stands for those whom a file does not tell apart."""
+    """The people, without "?", which stands for unidentified ones."""
     return [person for person in dataset.people if person != "?"]
 
 

@@ -24,31 +24,31 @@ _LAYOUT = "one folder per person with image files in its folders face and perioc
 class CKDFolders:
     """Images `root/split/person/face/file.jpg` and `root/split/person/periocular/file.jpg` of the same photographs.
 
-    Keys are "person/file.jpg", people and files in the order of their names; labels are people by name. The two images
-    of a photograph have the same file name: the official code pairs by position in two sorted lists, so that one
-    missing file shifts every later pair. A test set's folds are splits, e.g. split="ethnic/gallery".
+    Keys are "person/file.jpg", with people and files sorted by name; labels are people by name. The two images of a
+    photograph share a file name: the official code pairs by position in two sorted lists, so that one missing file
+    shifts every later pair. A test set's folds are splits, e.g. split="ethnic/gallery".
 
-    Stored crops come in any size, and are resized to `size` as in the official code: faces, which must have its shape,
-    and periocular images whatever their shape. How they were aligned and cropped is not known, so that their template
-    is "ckd" and "periocular-ckd", which no network trained on other crops accepts, and there are no landmarks.
+    Stored crops may have any size and are resized to `size` as in the official code: faces, which must have its aspect
+    ratio, and periocular images regardless of theirs. Their alignment and cropping is unknown, so their templates are
+    "ckd" and "periocular-ckd", which networks trained on other crops reject, and there are no landmarks.
 
     Args:
-        root: the folder that holds the splits.
+        root: the folder that contains the splits.
         split: the folder of people, below `root`.
-        modality: `both` gives faces with their periocular images, for the augmentation `StoredPeriocular`; `face` and
-            `periocular` give images of one kind, as a test set or one side of a comparison, and ignore the other.
-        size: (height, width) of the images in pixels; by default 128x128, and 48x128 of `periocular`.
-        unpaired: what to do about images that lack their other half in modality `both`.
+        modality: `both` yields faces with their periocular images, for the augmentation `StoredPeriocular`; `face` and
+            `periocular` yield one kind, as a test set or one side of a comparison, and ignore the other.
+        size: (height, width) of the images in pixels; by default 128x128, and 48x128 for `periocular`.
+        unpaired: how to handle images without their counterpart in modality `both`.
         name: name of the dataset in reports; by default root's name, then the split.
         terms: licence or terms of use, shown in the dataset's card.
 
     Attributes:
-        passed_over: what is not used, relative to the split: files that are no images, people without any, and with
-            unpaired="leave_out" the images left out.
+        passed_over: unused entries, relative to the split: files that are not images, people without images, and with
+            unpaired="leave_out" the omitted images.
 
     Raises:
-        UserError: the split is not there.
-        DataError: images are unpaired, or there are none; on access, an image that cannot be used.
+        UserError: the split does not exist.
+        DataError: images are unpaired, or there are none; on access, if an image is unusable.
     """
 
     name: str
@@ -80,9 +80,9 @@ class CKDFolders:
             if unpaired == "error":
                 shown = ", ".join(alone[:3]) + (", ..." if len(alone) > 3 else "")
                 raise DataError(
-                    f"{self.root}: {len(alone)} images have no other half of the same file name: {shown}",
+                    f"{self.root}: {len(alone)} images have no counterpart with the same file name: {shown}",
                     expected="the same file names in face and periocular of each person",
-                    fix="add or rename the missing ones, or leave these images out with unpaired=leave_out",
+                    fix="add or rename the missing ones, or skip these images with unpaired=leave_out",
                 )
             self.passed_over = sorted([*self.passed_over, *alone])
         if not files:
@@ -105,11 +105,11 @@ class CKDFolders:
         return PairedSample(face, label, key, periocular=self._read(index, "periocular"))
 
     def raw_bytes(self, index: int) -> bytes:
-        """The bytes of the image file; in modality `both` those of the face, then those of the periocular image."""
+        """The bytes of the image file; in modality `both` those of the face, then of the periocular image."""
         return b"".join(read_bytes(self._path(index, kind)) for kind in self._kinds)
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if a file is missing or cut short; nothing is decoded."""
+        """Raise `DataError` if a file is missing or truncated, without decoding it."""
         for kind in self._kinds:
             path = self._path(index, kind)
             require_whole(read_bytes(path), str(path))
@@ -138,7 +138,7 @@ class CKDFolders:
 
 
 def _scan(root: Path, modality: str) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Each person's usable file names; the images without their other half; whatever else was passed over."""
+    """Each person's usable file names; images without a counterpart; other ignored entries."""
     if not root.is_dir():
         raise missing(root, _LAYOUT)
     kinds = ("face", "periocular") if modality == "both" else (modality,)

@@ -17,17 +17,17 @@ from kdface.datasets.landmarks import HEADER, Landmarks
 from kdface.errors import DataError
 from kdface.faces import Image, Points, align
 
-Find = Callable[[str, Image], tuple[Points, int]]  # key, photograph -> landmarks, and how many faces there are
+Find = Callable[[str, Image], tuple[Points, int]]  # key, photograph -> landmarks, and the number of faces
 
 
 @dataclass
 class Cut:
-    """What came out.
+    """Results of `cut`.
 
     Attributes:
-        landmarks: key -> (5, 2) in pixels of the photograph, of each crop that was written.
+        landmarks: key -> (5, 2) in pixels of the photograph, for each crop written.
         without: key -> why there is no crop.
-        several: key -> how many faces there are; the crop is of the largest.
+        several: key -> number of faces; the largest is cropped.
     """
 
     landmarks: dict[str, Points] = field(default_factory=dict)
@@ -52,19 +52,19 @@ def by_landmarks(rows: dict[str, Landmarks]) -> Find:
 
     def find(key: str, image: Image) -> tuple[Points, int]:
         if key not in rows:
-            raise DataError(f"{key}: there is no row of landmarks.")
+            raise DataError(f"{key}: no landmark row.")
         return rows[key].within(*image.shape[:2]), 1
 
     return find
 
 
 def cut(files: dict[str, Path], names: dict[str, Path], find: Find, size: tuple[int, int], into: Cut) -> Iterator[str]:
-    """Write a crop for each photograph, key by key; what became of it is in `into`.
+    """Write a crop for each photograph, key by key, and record the results in `into`.
 
     Args:
         files: key -> photograph.
         names: key -> file of the crop, .png.
-        find: where its face is.
+        find: locates its face.
         size: (height, width) of the crops.
     """
     for key, file in files.items():
@@ -84,7 +84,7 @@ def cut(files: dict[str, Path], names: dict[str, Path], find: Find, size: tuple[
 
 
 def crop_names(keys: list[str], root: Path) -> dict[str, Path]:
-    """A .png for each key below `root`; keys that differ in their suffix alone keep it in the name."""
+    """A .png path for each key below `root`; keys that differ only in their suffix keep it in the name."""
     stems = [str(Path(key).with_suffix("")) for key in keys]
     times = Counter(stems)
     return {

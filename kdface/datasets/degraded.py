@@ -1,4 +1,4 @@
-"""Test images of lower quality at the same size: fewer pixels, or JPEG's losses (FaceNet, CVPR 2015, table 4)."""
+"""Test images of lower quality at the same size: fewer pixels, or JPEG compression (FaceNet, CVPR 2015, table 4)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kdface.faces import FaceSet, Sample
 
 
 class JPEG(Derived):
-    """Every image of a set, compressed and read again.
+    """Every image of a set, JPEG-compressed and decoded.
 
     Args:
         dataset: the faces.
-        quality: of libjpeg, 1 (worst) to 100, which is not lossless either.
+        quality: of libjpeg, 1 (worst) to 100 (still lossy).
     """
 
     alters: ClassVar[str] = "compressed"
@@ -31,7 +31,7 @@ class JPEG(Derived):
 
     @property
     def name(self) -> str:
-        """As `lfw:jpeg20`."""
+        """Such as `lfw:jpeg20`."""
         return f"{self.dataset.name}:jpeg{self.quality}"
 
     def __getitem__(self, index: int) -> Sample:
@@ -46,13 +46,13 @@ class JPEG(Derived):
 
 
 class Pixels(Derived):
-    """Every image of a set, shrunk to about this number of pixels and enlarged to its size again.
+    """Every image of a set, downscaled to about this number of pixels and upscaled to its size again.
 
-    Both sides shrink by sqrt(pixels / (height * width)). Shrinking averages areas, enlarging is bilinear.
+    Both sides shrink by sqrt(pixels / (height * width)). Downscaling averages areas, upscaling is bilinear.
 
     Args:
         dataset: the faces.
-        pixels: of the small image, at most as many as the images have.
+        pixels: of the small image, at most those of the original.
 
     Raises:
         UserError: the images have fewer pixels.
@@ -64,7 +64,7 @@ class Pixels(Derived):
         height, width = dataset.preprocessing.size
         if pixels > height * width:
             raise UserError(
-                f"pixels = {pixels}, and the images of {dataset.name} have {height * width} ({height}x{width}).",
+                f"pixels = {pixels}, but the images of {dataset.name} have {height * width} ({height}x{width}).",
                 expected=f"at most {height * width}",
             )
         super().__init__(dataset)
@@ -75,7 +75,7 @@ class Pixels(Derived):
 
     @property
     def name(self) -> str:
-        """As `lfw:14px`."""
+        """Such as `lfw:14px`."""
         return f"{self.dataset.name}:{self.pixels}px"
 
     def __getitem__(self, index: int) -> Sample:

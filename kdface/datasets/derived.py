@@ -1,4 +1,4 @@
-"""A set of faces made of another one: the same people and keys, other images."""
+"""Sets of faces derived from another one: the same people and keys, other images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kdface.faces import FaceSet, Sample
 
 
 class Derived:
-    """What such a set takes over from the one beneath; a subclass gives `preprocessing` and the images.
+    """Base class that delegates to the underlying set; subclasses define `preprocessing` and the images.
 
-    `alters` says what is done to the images that makes other ones of them; empty if they stay the same ones.
+    `alters` describes how image content is changed; empty if it is not.
     """
 
     alters: ClassVar[str] = ""
@@ -25,48 +25,48 @@ class Derived:
 
     @property
     def name(self) -> str:
-        """That of the set it is made from."""
+        """Name of the underlying set."""
         return self.dataset.name
 
     @property
     def terms(self) -> str:
-        """The terms of use of the set it is made from."""
+        """Terms of use of the underlying set."""
         return str(getattr(self.dataset, "terms", ""))
 
     @property
     def passed_over(self) -> Sequence[str]:
-        """Files that the set it is made from left out."""
+        """Files ignored by the underlying set."""
         return tuple(getattr(self.dataset, "passed_over", ()))
 
     @property
     def people(self) -> Sequence[str]:
-        """Those of the set it is made from, by label."""
+        """People of the underlying set, by label."""
         return self.dataset.people
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) int64, those of the set it is made from."""
+        """(N,) int64, labels of the underlying set."""
         return self.dataset.labels
 
     @property
     def keys(self) -> Sequence[str]:
-        """Those of the set it is made from."""
+        """Keys of the underlying set."""
         return self.dataset.keys
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if the image beneath is known to be broken before it is decoded."""
+        """Raise `DataError` if the underlying image is known to be broken without decoding it."""
         check(self.dataset, index)
 
     def raw_bytes(self, index: int) -> bytes:
-        """Of the image beneath: what is made of it depends on these bytes and on the configuration."""
+        """Bytes of the underlying image; together with the configuration they determine the derived one."""
         return bytes_of(self.dataset, index)
 
 
 def altered(faces: FaceSet) -> str:
-    """What makes the images of a set other ones than those that are stored under its keys; empty if nothing does."""
+    """How the images of a set differ from those stored under its keys; empty if they do not."""
     inner: object = faces
     while inner is not None:
         if change := getattr(inner, "alters", ""):
@@ -76,7 +76,7 @@ def altered(faces: FaceSet) -> str:
 
 
 class Rows(Derived):
-    """Some images of a set, in the order of `rows`; its people keep their numbers, those without an image too."""
+    """Selected images of a set, in the order of `rows`; people keep their labels, even without images."""
 
     def __init__(self, dataset: FaceSet, rows: NDArray[np.int64]) -> None:
         super().__init__(dataset)
@@ -87,12 +87,12 @@ class Rows(Derived):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) int64, of the chosen rows."""
+        """(N,) int64, of the selected rows."""
         return self._labels
 
     @property
     def keys(self) -> Sequence[str]:
-        """Those of the chosen rows."""
+        """Keys of the selected rows."""
         return self._keys
 
     def __len__(self) -> int:
@@ -102,9 +102,9 @@ class Rows(Derived):
         return self.dataset[int(self._rows[index])]
 
     def check(self, index: int) -> None:
-        """Check one of the chosen images. Raises `DataError` if it is broken."""
+        """Check a selected image. Raises `DataError` if it is broken."""
         super().check(int(self._rows[index]))
 
     def raw_bytes(self, index: int) -> bytes:
-        """The file of one of the chosen images."""
+        """Bytes of a selected image."""
         return super().raw_bytes(int(self._rows[index]))

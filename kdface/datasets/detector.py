@@ -17,9 +17,9 @@ from kdface.faces import Image, Points, as_seen
 _SIDES = (
     640,
     1280,
-)  # longest side in pixels that a photograph is looked at with: YuNet finds faces of 10 to 300 pixels
+)  # longest sides in pixels to search at: YuNet finds faces of 10 to 300 pixels
 _SCORE = 0.7  # of a detection, 0 to 1
-# OpenCV may end the process that it reads a damaged ONNX file in, so another one reads it first.
+# OpenCV may crash on a damaged ONNX file, so a separate process loads it first.
 _TRIAL = """
 import sys, cv2, numpy
 net = cv2.FaceDetectorYN.create(sys.argv[1], "", (320, 320))
@@ -43,7 +43,7 @@ class Face:
 
 
 class Detector(Protocol):
-    """Finds faces: (H, W, 3) uint8 RGB -> the faces in it, the largest first."""
+    """Finds faces: (H, W, 3) uint8 RGB -> faces, largest first."""
 
     def __call__(self, image: Image) -> list[Face]: ...
 
@@ -51,24 +51,24 @@ class Detector(Protocol):
 class YuNet:
     """YuNet (Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", 2023), by OpenCV's `FaceDetectorYN`.
 
-    A photograph is shrunk to a longest side of 640 pixels, and seen at 1280 if nothing was found.
+    Searches photographs at a longest side of 640 pixels, then at 1280 if nothing was found.
 
     Args:
-        model: the ONNX file, such as face_detection_yunet_2023mar.onnx of OpenCV's zoo.
+        model: the ONNX file, such as face_detection_yunet_2023mar.onnx from OpenCV's zoo.
 
     Raises:
-        UserError: the file is not there, or is no such model.
+        UserError: the file does not exist, or is not such a model.
     """
 
     def __init__(self, model: Path) -> None:
         if not model.is_file():
             raise UserError(
-                f"detector={model}: there is no such file.",
+                f"detector={model}: no such file.",
                 expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
             )
         if reason := _trial(model):
             raise UserError(
-                f"detector={model} is no YuNet: {reason}",
+                f"detector={model} is not a YuNet: {reason}",
                 expected="the ONNX file of OpenCV's YuNet, such as face_detection_yunet_2023mar.onnx",
             )
         self._net: Any = cv2.FaceDetectorYN.create(str(model), "", (320, 320), _SCORE)
@@ -90,12 +90,12 @@ class YuNet:
 
 
 def _trial(model: Path) -> str:
-    """Why a file is no detector; empty if it finds faces."""
+    """Why a file is not a detector; empty if it works."""
     command = [sys.executable, "-P", "-c", _TRIAL, str(model)]
     try:
         said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"OpenCV has not answered for {_TRIAL_SECONDS:g} s."
+        return f"OpenCV did not respond within {_TRIAL_SECONDS:g} s."
     if said.returncode < 0:
         return "OpenCV crashes on it."
     lines = said.stderr.strip().splitlines()
@@ -103,6 +103,6 @@ def _trial(model: Path) -> str:
 
 
 def _face(row: Any, across: float, down: float) -> Face:
-    """A row of OpenCV: box, then right eye, left eye, nose, right and left mouth corner of the person, then score."""
+    """Parse OpenCV's row: box, then the person's right eye, left eye, nose, right and left mouth corner, then score."""
     points = np.asarray(row[4:14], dtype=np.float32).reshape(5, 2) * np.array([across, down], dtype=np.float32)
     return Face(as_seen(points.astype(np.float32)), float(row[2] * across * row[3] * down), float(row[14]))

@@ -1,9 +1,8 @@
-"""Finding one photograph twice in a set of aligned faces.
+"""Near-duplicate detection in a set of aligned faces.
 
-Hashes of 64 bits, the usual tool, cannot do it here: alignment makes all faces so alike that different people
-share a hash. So each image becomes a small high-passed thumbnail, all pairs are compared by one matrix
-product, and the few that are alike are compared again at more detail, shifted against each other, because two
-copies are seldom cut at the same pixel.
+The usual 64-bit hashes fail here: aligned faces are so similar that different people share a hash. Instead, each
+image is reduced to a small high-passed thumbnail, all pairs are compared by a matrix product, and similar pairs are
+compared again at higher resolution over several shifts, since two copies are rarely cropped at the same pixel.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from numpy.typing import NDArray
 
 from kdface.faces import Image
 
-# Chosen on 12,148 aligned crops of 90 people, with copies made by re-encoding, halving the resolution,
+# Tuned on 12,148 aligned crops of 90 people, with copies made by re-encoding, halving the resolution,
 # brightness, gamma, and shifts of up to 3 pixels.
 SIDE = 64  # pixels of the detailed thumbnail
-SHIFT = 5  # pixels of it that two copies may be apart
-ALIKE = 0.88  # correlation of the coarse thumbnails above which a pair is looked at again
+SHIFT = 5  # maximum shift between two copies, in its pixels
+ALIKE = 0.88  # correlation of the coarse thumbnails above which a pair is compared in detail
 SAME = 0.85  # correlation of the detailed ones above which two images are one photograph
 _COARSE = 16
-_BLOCK = 1024  # rows of the matrix product at a time, to bound its memory
+_BLOCK = 1024  # rows of the matrix product at a time, to bound memory
 
 Thumbnails = NDArray[np.uint8]  # (N, SIDE, SIDE)
 
@@ -35,7 +34,7 @@ def thumbnail(image: Image) -> NDArray[np.uint8]:
 
 
 def within(thumbnails: Thumbnails) -> Iterator[tuple[int, int, float]]:
-    """Pairs i < j that show one photograph, with their correlation. Time grows with the square of N."""
+    """Pairs i < j that show one photograph, with their correlation. Quadratic in N."""
     coarse = _coarse(thumbnails)
     for start in range(0, len(coarse), _BLOCK):
         alike = np.argwhere(coarse[start : start + _BLOCK] @ coarse[start:].T >= ALIKE) + start
@@ -43,7 +42,7 @@ def within(thumbnails: Thumbnails) -> Iterator[tuple[int, int, float]]:
 
 
 def between(left: Thumbnails, right: Thumbnails) -> Iterator[tuple[int, int, float]]:
-    """Pairs (i, j) of an image on the left and one on the right that show one photograph, with their correlation."""
+    """Pairs (i, j) of a left and a right image that show one photograph, with their correlation."""
     coarse = _coarse(left), _coarse(right)
     for start in range(0, len(left), _BLOCK):
         alike = np.argwhere(coarse[0][start : start + _BLOCK] @ coarse[1].T >= ALIKE) + np.array([start, 0])
@@ -51,10 +50,9 @@ def between(left: Thumbnails, right: Thumbnails) -> Iterator[tuple[int, int, flo
 
 
 def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """The best normalised correlation of the middle of the second thumbnail with the first one over all shifts.
+    """Maximum normalised correlation, over all shifts, of the second thumbnail's centre with the first thumbnail.
 
-    Both are high-passed, so that light and shade over the whole face count little. 0 where the middle is
-    flat.
+    Both are high-passed, so that global lighting counts little. 0 if the centre is flat.
     """
     middle = _high_pass(second, 4.0)[SHIFT:-SHIFT, SHIFT:-SHIFT]
     if middle.std() < 0.5:  # no structure: the correlation would be noise over noise
@@ -70,7 +68,7 @@ def _confirm(left: Thumbnails, right: Thumbnails, pairs: NDArray[np.int64]) -> I
 
 
 def _coarse(thumbnails: Thumbnails) -> NDArray[np.float32]:
-    """(N, 256) high-passed thumbnails of mean 0 and length 1; a flat image becomes 0 and is like nothing."""
+    """(N, 256) high-passed thumbnails of mean 0 and norm 1; flat images become 0 and match nothing."""
     out = np.zeros((len(thumbnails), _COARSE * _COARSE), dtype=np.float32)
     for row, picture in zip(out, thumbnails, strict=True):
         small = cv2.resize(picture.astype(np.float32), (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Embeddings in a file, by the keys of their images: what is known of a recogniser whose weights are not to be had."""
+"""Embeddings in a file, by image key, from a recogniser whose weights are unavailable."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kdface.faces import FaceSet
 from kdface.stored import arrays_in
 
 CONTENTS = "`keys` (N,), texts, and `embeddings` (N, D), numbers, in an .npz or .parquet file"
-_SHOWN = 3  # keys that a message names
+_SHOWN = 3  # keys shown in a message
 _LARGEST = 8 << 30  # bytes of a file
 
 
 class EmbeddingFile:
-    """Embeddings by the keys of their images, such as "Name/Name_0001.jpg".
+    """Embeddings by image key, such as "Name/Name_0001.jpg".
 
-    Keys may differ from those of a dataset in suffix, zeros before a number and Unicode form. Nothing in the file is
+    Keys may differ from a dataset's in suffix, leading zeros of a number and Unicode form. No code in the file is
     executed.
 
     Args:
@@ -37,8 +37,8 @@ class EmbeddingFile:
         fingerprint: SHA-256 of the file.
 
     Raises:
-        UserError: the file is not there, its format is not read, or a reader for it is not installed.
-        DataError: it holds something else; keys occur twice; a number is not finite.
+        UserError: the file does not exist, its format is not supported, or the reader for it is not installed.
+        DataError: unexpected contents, duplicate keys, or non-finite numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,21 +46,21 @@ class EmbeddingFile:
         keys, self.rows = read_embeddings(path)
         self.fingerprint = hashlib.sha256(read_bytes(path, _LARGEST)).hexdigest()
         self._row = {key: number for number, key in enumerate(keys)}
-        self._found: dict[str, int] = {}  # keys as datasets have them; matching is too slow for every batch
+        self._found: dict[str, int] = {}  # by dataset key; matching is too slow for every batch
 
     def require(self, faces: FaceSet, keys: Sequence[str]) -> None:
-        """Raise `DataError`, naming them, for keys of a set that the file lacks, and `UserError` for a set whose images
-        are not those that were embedded."""
+        """Raise `DataError` naming the keys of a set that the file lacks, and `UserError` if the set alters the
+        embedded images."""
         if change := altered(faces):
             raise UserError(
-                f"{self.path}: its embeddings are of the images as they are, and those of {faces.name} are changed "
+                f"{self.path}: its embeddings are of the original images, but those of {faces.name} are changed "
                 f"({change}).",
                 expected="images as the file's recogniser saw them",
             )
         self._find(keys, faces.name)
 
     def look_up(self, keys: Sequence[str], name: str = "the batch") -> NDArray[np.float32]:
-        """(len(keys), D), as stored. Raises `DataError` for keys that the file lacks; `name` is that of their set."""
+        """(len(keys), D), as stored. Raises `DataError` for missing keys; `name` is that of their set."""
         self._find(keys, name)
         return self.rows[[self._found[key] for key in keys]]
 
@@ -74,7 +74,7 @@ class EmbeddingFile:
             raise DataError(
                 f"{self.path}: {len(lacking)} of {len(keys)} images of {name} have no embedding: "
                 f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}.",
-                expected="an embedding for every image that is asked for, by the dataset's keys",
+                expected="an embedding for every requested image, by the dataset's keys",
                 nearest=nearest(lacking[0], self._row),
             )
         self._found |= {key: self._row[names[key]] for key in wanted}
@@ -87,7 +87,7 @@ def read_embeddings(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path}: embeddings are not read from this format.", expected=CONTENTS)
+        raise UserError(f"{path}: unsupported format for embeddings.", expected=CONTENTS)
     keys, rows = reader(path)
     if keys.ndim != 1 or keys.dtype.kind not in "US" or rows.dtype.kind not in "fiu" or rows.ndim != 2:
         raise DataError(
@@ -114,7 +114,7 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _read_parquet(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A column `keys` of strings and a column `embeddings` of lists, all of one length."""
+    """A column `keys` of strings and a column `embeddings` of lists of equal length."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:

@@ -1,7 +1,7 @@
-"""Folders of faces, and the one rule for which of their entries count.
+"""Folders of faces, and the rule for which of their entries count.
 
-Hidden entries (`._x.jpg`, `.ipynb_checkpoints`) and what other systems leave behind (`__MACOSX`, `Thumbs.db`) are
-passed over, and so is whatever has no image suffix. Links are followed. What was passed over is listed.
+Hidden entries (`._x.jpg`, `.ipynb_checkpoints`), leftovers of other systems (`__MACOSX`, `Thumbs.db`) and files without
+an image suffix are ignored and listed. Links are followed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _IMAGES = f"one folder per person with {', '.join(sorted(SUFFIXES))} files in it
 
 
 def missing(path: Path, contents: str) -> UserError:
-    """The message for a dataset that is not where it was looked for; `contents` says what should be there."""
+    """The error for a missing dataset; `contents` describes what should be there."""
     if path.exists():
         return UserError(
             f"{path} is a folder, not a file." if path.is_dir() else f"{path} is a file, not a folder.",
@@ -48,14 +48,14 @@ def missing(path: Path, contents: str) -> UserError:
 
 
 def scan(root: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """The image files of every person's folder under `root`, both sorted by name, and what was passed over.
+    """The image files in every person's folder under `root`, both sorted by name, and the ignored entries.
 
-    The second list holds paths relative to `root`, those of folders with a slash at the end: entries that do not
-    count, and people without an image.
+    The ignored entries are paths relative to `root`, with a trailing slash for folders, including people without
+    images.
 
     Raises:
-        UserError: `root` is not there, or no folder.
-        DataError: there is no image in it, or a folder cannot be read.
+        UserError: `root` does not exist or is not a folder.
+        DataError: it contains no images, or a folder cannot be read.
     """
     if not root.is_dir():
         raise missing(root, _IMAGES)
@@ -76,10 +76,10 @@ def scan(root: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def images_below(root: Path) -> tuple[list[Path], list[str]]:
-    """Every image file of a folder and of the folders below it, sorted, and what was passed over, relative to it.
+    """All image files below a folder, sorted, and the ignored entries, relative to it.
 
     Raises:
-        UserError: `root` is not there, or no folder.
+        UserError: `root` does not exist or is not a folder.
         DataError: a folder cannot be read.
     """
     if not root.is_dir():
@@ -104,14 +104,14 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, list[st
 
 
 def image_entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Sorted names: the folders in a folder, its image files, and what does not count."""
+    """Sorted names: the folders in a folder, its image files, and ignored entries."""
     folders, files, others = entries(folder)
     images = [name for name in files if Path(name).suffix.lower() in SUFFIXES]
     return folders, images, sorted([*others, *(set(files) - set(images))])
 
 
 def entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Sorted names: the folders in a folder, its other files, and what does not count. Links are followed.
+    """Sorted names: the folders in a folder, its other files, and ignored entries. Links are followed.
 
     Raises:
         DataError: the folder cannot be read, or a name in it is not UTF-8.
@@ -124,7 +124,7 @@ def entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
         if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(
                 f"{folder}: the name {os.fsencode(name)!r} in it is not UTF-8.",
-                fix="rename it, such as by convmv -f latin1 -t utf8",
+                fix="rename it, for example with convmv -f latin1 -t utf8",
             )
     kept = [name for name in names if not (name.startswith(".") or name in _LEFT_BEHIND)]
     folders = [name for name in kept if (folder / name).is_dir()]

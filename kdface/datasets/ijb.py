@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C as InsightFace's release lays them out: loose crops, landmarks, templates, lists of comparisons."""
+"""IJB-B and IJB-C in the layout of InsightFace's release: loose crops, landmarks, templates, comparison lists."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ Numbers = NDArray[np.int64]
 
 
 class IJB:
-    """The faces of IJB-B or IJB-C, aligned by five landmarks when they are read, and which templates they make.
+    """The faces of IJB-B or IJB-C, aligned by five landmarks when read, and their templates.
 
         ROOT/loose_crop/1.jpg, 2.jpg, ...
         ROOT/meta/RELEASE_name_5pts_score.txt      file, x and y of five points in its pixels, the detector's score
         ROOT/meta/RELEASE_face_tid_mid.txt         file, template, medium: the same files in the same order
-        ROOT/meta/RELEASE_template_pair_label.txt  template, template, 1 where they show one person and 0 elsewhere
-        ROOT/meta/RELEASE_1N_gallery_*.csv         TEMPLATE_ID,SUBJECT_ID,...; two files, a gallery each
-        ROOT/meta/RELEASE_1N_probe_mixed.csv       the same of all probes
+        ROOT/meta/RELEASE_template_pair_label.txt  template, template, 1 if they show one person, else 0
+        ROOT/meta/RELEASE_1N_gallery_*.csv         TEMPLATE_ID,SUBJECT_ID,...; two files, one per gallery
+        ROOT/meta/RELEASE_1N_probe_mixed.csv       the same for all probes
 
-    A template is some images of one person, a medium a photograph or a video of which they are. Keys are the names of
-    the files. A face's person is its template's subject as the 1:N lists tell it; of a template in none of them nobody
-    is known, and it counts as a separate person.
+    A template is a set of images of one person, a medium the photograph or video they are from. Keys are file names. A
+    face's person is its template's subject according to the 1:N lists; templates in none of them count as separate
+    people.
 
     Args:
-        root: the folder that holds `loose_crop` and `meta`.
-        release: how the names of the lists begin.
+        root: the folder that contains `loose_crop` and `meta`.
+        release: prefix of the list names.
         size: (height, width) of the aligned crop in pixels.
         name: name of the dataset in reports; by default that of the release.
         terms: licence or terms of use, shown in the dataset's card.
 
     Attributes:
         template, medium: (faces,) numbers.
-        detector_score: (faces,) how sure the detector was.
+        detector_score: (faces,) detector confidence.
         pairs: (pairs, 2) templates, int32; `same`: (pairs,) whether they show one person.
-        galleries: the templates of each gallery; `probes`: those that are searched in them.
+        galleries: the templates of each gallery; `probes`: those searched in them.
         subject: template -> person.
 
     Raises:
-        UserError: one of the files is not there.
-        DataError: a list cannot be read, or two lists do not fit; on access, an image that cannot be used.
+        UserError: one of the files does not exist.
+        DataError: a list cannot be read, or lists are inconsistent; on access, if an image is unusable.
     """
 
     name: str
@@ -81,7 +81,7 @@ class IJB:
             raise DataError(
                 f"{detected} names {len(self.keys)} files, {grouped.name} {len(listed)}, and they are not the same in "
                 "the same order.",
-                fix="take both from one release",
+                fix="use lists from one release",
             )
         if len(set(self.keys)) < len(self.keys):
             raise DataError(f"{grouped}: a file is listed twice.", expected="each face once")
@@ -89,7 +89,7 @@ class IJB:
         self._points: NDArray[np.float32] = numbers[:, :10].astype(np.float32).reshape(-1, 5, 2)
         self.detector_score: NDArray[np.float64] = numbers[:, 10]
         if not (np.isfinite(self.detector_score) & (self.detector_score > 0)).all():
-            raise DataError(f"{detected}: a detector's score is not over 0.", expected="a number over 0 a face")
+            raise DataError(f"{detected}: a detector score is not positive.", expected="a positive number per face")
         self.template, self.medium = _table(grouped, (1, 2), np.int64).T
         _require_numbers(grouped, self.template)
         self.subject: dict[int, str] = {}
@@ -100,7 +100,7 @@ class IJB:
         unknown = np.unique(np.concatenate([templates[~np.isin(templates, self.template)] for templates in compared]))
         if len(unknown):
             raise DataError(
-                f"{meta}: {len(unknown)} templates are compared and have no face, the first one {unknown[0]}.",
+                f"{meta}: {len(unknown)} compared templates have no face, the first one {unknown[0]}.",
                 expected=f"templates of {grouped.name}",
             )
         digest = hashlib.sha256()
@@ -132,14 +132,14 @@ class IJB:
         return read_bytes(self._path(index)) + points + numbers + self._lists
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if the file is missing or cut short; nothing is decoded."""
+        """Raise `DataError` if the file is missing or truncated, without decoding it."""
         require_whole(read_bytes(self._path(index)), str(self._path(index)))
 
     def _path(self, index: int) -> Path:
         return self.root / "loose_crop" / self.keys[index]
 
     def _compared(self, path: Path) -> tuple[Numbers, NDArray[np.bool_]]:
-        """The pairs of the 1:1 list, and whether each shows one person."""
+        """The pairs in the 1:1 list, and whether each shows one person."""
         listed = _table(path, range(3), np.int64)
         _require_numbers(path, listed[:, :2])
         pairs, same = listed[:, :2].astype(np.int32), listed[:, 2] == 1
@@ -154,14 +154,14 @@ class IJB:
         if len(wrong):
             one, two = pairs[wrong[0]].tolist()
             raise DataError(
-                f"{path}: {len(wrong)} labels say otherwise than the 1:N lists, the first one of templates {one} and "
+                f"{path}: {len(wrong)} labels contradict the 1:N lists, the first one for templates {one} and "
                 f"{two}, subjects {self.subject[one]} and {self.subject[two]}.",
-                fix="take all lists from one release",
+                fix="use lists from one release",
             )
         return pairs, same
 
     def _templates(self, path: Path) -> Numbers:
-        """The templates of a 1:N list, each once and in its order; whom they show is kept in `subject`."""
+        """The unique templates of a 1:N list in order; their subjects are stored in `subject`."""
         rows = _table(path, (0, 1), np.int64, delimiter=",", skiprows=1)
         _require_numbers(path, rows[:, 0])
         for template, subject in rows.tolist():
@@ -171,7 +171,7 @@ class IJB:
 
 
 def _require_numbers(path: Path, templates: Numbers) -> None:
-    """Raise `DataError` unless the numbers of templates are from 0 to 2^31 - 1: pairs are kept in 32 bits."""
+    """Raise `DataError` unless template numbers are from 0 to 2^31 - 1: pairs are stored in 32 bits."""
     if wrong := templates[(templates < 0) | (templates >= 1 << 31)].tolist():
         raise DataError(f"{path}: {wrong[0]} is not the number of a template.", expected=f"0 to {(1 << 31) - 1}")
 
@@ -180,14 +180,14 @@ def _two(folder: Path, pattern: str) -> list[Path]:
     found = sorted(folder.glob(pattern))
     if len(found) != 2:
         names = ", ".join(path.name for path in found) or "nothing"
-        raise UserError(f"{folder}: {names} is there of {pattern}.", expected="the lists of the two galleries")
+        raise UserError(f"{folder}: {pattern} matches {names}.", expected="the lists of the two galleries")
     return found
 
 
 def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None = None, skiprows: int = 0) -> Any:
-    """Columns of a list, (rows, columns). Raises if it is not there, cannot be read, or is empty."""
+    """Columns of a list, (rows, columns). Raises if it is missing, unreadable or empty."""
     if not path.is_file():
-        raise missing(path, "a list of IJB's release, beside the folder loose_crop")
+        raise missing(path, "a list of IJB's release, next to the folder loose_crop")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an empty file, which is reported below
@@ -195,13 +195,13 @@ def _table(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None
     except (ValueError, OSError, OverflowError):
         raise _unreadable(path, columns, dtype, delimiter, skiprows) from None
     if not len(rows):
-        raise DataError(f"{path}: nothing is listed.", fix="fetch the lists anew from their publisher")
+        raise DataError(f"{path}: the list is empty.", fix="download the lists again from their publisher")
     return rows
 
 
 def _unreadable(path: Path, columns: Sequence[int], dtype: Any, delimiter: str | None, skiprows: int) -> DataError:
-    """The message for a list that is no table: its first line that is not what its place asks for."""
-    fix = "fetch the lists anew from their publisher"
+    """The error for a malformed list, with the first line that does not parse."""
+    fix = "download the lists again from their publisher"
     lines = read_bytes(path).decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines[skiprows:], 1 + skiprows):
         fields = line.split(delimiter)

@@ -20,21 +20,21 @@ from kdface.faces import Preprocessing, Sample, template_points
 class ImageFolder:
     """Aligned face crops `root/person/file.jpg` (or .jpeg, .png, .bmp, .webp).
 
-    People and files are taken in the order of their names, so that labels and keys are the same on every
-    machine; a key is "person/file.jpg". Every crop must have the size that is given: nothing is resized.
-    Landmarks are the template's points, where the alignment put them.
+    People and files are sorted by name, so that labels and keys are the same on every machine; keys are
+    "person/file.jpg". Every crop must have the given size: nothing is resized. Landmarks are the template's
+    points, as the crops are aligned to them.
 
     Args:
-        root: the folder that holds the people's folders.
+        root: the folder that contains the people's folders.
         size: (height, width) of the crops in pixels.
         name: name of the dataset in reports; by default the name of the folder.
-        people: take these people only.
-        min_images: leave out people with fewer images.
+        people: use only these people.
+        min_images: skip people with fewer images.
         terms: licence or terms of use, shown in the dataset's card.
 
     Raises:
-        UserError: the folder or one of the people asked for is not there, or nobody is left.
-        DataError: there are no images; on access, an image that cannot be used.
+        UserError: the folder or a requested person does not exist, or nobody is left.
+        DataError: there are no images; on access, if an image is unusable.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ImageFolder:
         return Sample(image, int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if the file is missing, cut short or of another size; nothing is decoded."""
+        """Raise `DataError` if the file is missing, truncated or of another size, without decoding it."""
         require_whole(self.raw_bytes(index), str(self.root / self.keys[index]), self.preprocessing.size)
 
     def raw_bytes(self, index: int) -> bytes:

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to RGB pixels, or one message that names the file and what is wrong with it."""
+"""Decode image files to RGB pixels, or report the file and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Size = tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]  # height, width in p
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 FORMATS = "a whole JPEG, PNG, BMP or WebP image"
 LARGEST_FILE = 1 << 30  # bytes
-MOST_PIXELS = 1 << 27  # of one image, 0.4 GB decoded: a header may claim any number, and decoding allocates it
+MOST_PIXELS = 1 << 27  # per image, 0.4 GB decoded: a header may claim any number, and decoding allocates it
 
 # In JPEG data FF00 is a stuffed byte and FFD0-FFD7 restart a scan; any other FFxx opens a segment.
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -30,23 +30,22 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Image:
     """Decode an image file to (height, width, 3) uint8 RGB.
 
-    Grayscale is repeated over the channels, an alpha channel is dropped, 16 bits become 8. An EXIF
-    orientation is ignored on purpose: landmarks and crops are stored in the pixels of the file, so turning it
-    would part them. Bytes after the end of an image are accepted; an image that ends too early is not,
-    although some OpenCV releases decode one to a picture with a gray rest.
+    Grayscale is repeated over the channels, an alpha channel is dropped, 16 bits become 8. EXIF orientation is
+    deliberately ignored: landmarks and crops refer to the stored pixels, which rotation would invalidate. Trailing
+    bytes are accepted; truncated images are not, although some OpenCV releases decode them with a gray remainder.
 
     Args:
         data: the file's bytes.
         source: names file and record in a message.
-        size: the (height, width) the image must have.
+        size: the required (height, width).
 
     Raises:
-        DataError: the bytes are no image, are cut short or damaged, or have another size.
+        DataError: the bytes are not an image, are truncated or damaged, or have another size.
     """
     require_whole(data, source, size)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # what OpenCV refuses before decoding, e.g. an absurd size in the header
+    except cv2.error:  # rejected by OpenCV before decoding, e.g. for an absurd size in the header
         bgr = None
     if bgr is None:
         raise DataError(f"{source}: the image cannot be decoded.", expected=FORMATS)
@@ -56,10 +55,10 @@ def decode(data: bytes, source: str, size: tuple[int, int] | None = None) -> Ima
 
 
 def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None) -> None:
-    """What can be known of an image file without decoding it: its format, that it is whole, and its size.
+    """Check format, completeness and size of an image file without decoding it.
 
     Raises:
-        DataError: as `decode`, and where the header claims more than `MOST_PIXELS`.
+        DataError: as `decode`, or if the header claims more than `MOST_PIXELS`.
     """
     reason = _damage(data)
     if reason:
@@ -76,12 +75,12 @@ def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None)
         _require_size(claimed, source, size)
 
 
-# What makes crops of photographs.
+# The command that crops photographs.
 ALIGN = "kdface data align FOLDER -o CROPS detector=YUNET.onnx (or landmarks=FILE.csv)"
 
 
 class SizeError(DataError):
-    """A whole image of another size than the crops of its set have. `size` is its own, (height, width)."""
+    """An intact image whose size, `size` (height, width), differs from that of its set's crops."""
 
     size: tuple[int, int] | None = None
 
@@ -100,7 +99,7 @@ def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) ->
 
 
 def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
-    """The bytes of a file. Raises `DataError` naming it where it cannot be read, is a pipe or device, or larger."""
+    """The bytes of a file. Raises `DataError` naming it if it is unreadable, a pipe or device, or too large."""
     try:
         return bytes_of_file(path, largest)
     except OSError as error:
@@ -110,7 +109,7 @@ def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
 
 
 def _damage(data: bytes) -> str:
-    """Why `data` is not a whole image file, or an empty string. Decoding may still find more."""
+    """Why `data` is not a complete image file, or an empty string. Decoding may still find more."""
     if not data:
         return "the image is empty (0 bytes)"
     if data[:2] == b"\xff\xd8":
@@ -131,20 +130,20 @@ def _short(data: bytes, kind: str, length: int) -> str:
 
 
 def _jpeg_has_end(data: bytes) -> bool:
-    """Whether the segments of a JPEG lead to its end-of-image marker (one inside an EXIF thumbnail is skipped)."""
+    """Whether the segments of a JPEG lead to its end-of-image marker (skipping that of an EXIF thumbnail)."""
     position = 2
     while (found := _JPEG_MARKER.search(data, position)) is not None:
         position = found.end()
         marker = data[position - 1]
         if marker == 0xD9:
             return True
-        if marker not in (0x01, 0xD8):  # these two stand alone; every other segment begins with its length
+        if marker not in (0x01, 0xD8):  # markers without a length; all other segments begin with it
             position += int.from_bytes(data[position : position + 2], "big")
     return False
 
 
 def _png_damage(data: bytes) -> str:
-    """Walk the chunks of a PNG to its IEND and compare each checksum."""
+    """Walk the chunks of a PNG to its IEND, verifying each checksum."""
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
@@ -160,7 +159,7 @@ def _png_damage(data: bytes) -> str:
 
 
 def _claimed_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by the header of a whole image file, or None if it does not say."""
+    """(height, width) from the header of an intact image file, or None if not stated."""
     if data[:2] == b"\xff\xd8":
         return _jpeg_size(data)
     if data[:8] == _PNG_SIGNATURE:

@@ -1,4 +1,4 @@
-"""Some images of each person of a set, or others of the same people that are held out."""
+"""A number of images of each person in a set, or held-out images of the same people."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kdface.randomness import generator
 class ImagesPerPerson(Rows):
     """`number` images of each person, drawn once; with `held_out`, the next ones of the same draw.
 
-    The images of each person are shuffled by (seed, person) alone: taken are the first `number` of them, held out the
-    `held_out` after these. A larger `number` of one seed holds the smaller one, and the two parts never share an image.
-    People with fewer images give all they have; in the held-out part they keep their label without any image.
+    Each person's images are shuffled by (seed, person) alone: the first `number` are selected, the next `held_out` are
+    held out. For a given seed a larger `number` contains the smaller one, and the two parts never share an image.
+    People with fewer images contribute all they have; in the held-out part they keep their label without images.
 
     Args:
         dataset: the faces.
-        number: images of each person that are taken.
-        held_out: 0: the set is what is taken; N: instead, N of the images of each person that are not taken.
-        seed: of the draw; not the run's, so that all runs are trained on the same images.
+        number: images of each person to select.
+        held_out: 0: the selected images; N: instead, N further images of each person.
+        seed: of the draw; independent of the run's, so that all runs use the same images.
 
     Raises:
         UserError: nobody has an image left to hold out.

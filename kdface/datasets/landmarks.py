@@ -15,26 +15,26 @@ from kdface.faces import Points
 _PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 HEADER = ("file", *(f"{part}_{axis}" for part in _PARTS for axis in "xy"))
 
-# A detector extrapolates the points of a face that the border cuts, so a point may lie a little outside the
-# image: by at most this fraction of its side. Landmarks in pixels of another scale or crop lie further out.
+# Detectors extrapolate the points of a face cut by the border, so a point may be slightly outside the image: by at
+# most this fraction of its side. Landmarks in pixels of another scale or crop are further out.
 _MARGIN = 0.1
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """One row: where it stands, its points, and why it cannot be used (empty if it can)."""
+    """One row: its location, its points, and why it is unusable (empty if usable)."""
 
     source: str
     points: Points
     problem: str = ""
 
     def require_usable(self) -> None:
-        """Raise `DataError` naming file and line where the row cannot be used."""
+        """Raise `DataError` naming file and line if the row is unusable."""
         if self.problem:
             raise DataError(f"{self.source}: {self.problem}.", expected=",".join(HEADER))
 
     def within(self, height: int, width: int) -> Points:
-        """The (5, 2) points. Raises `DataError` naming file and line where they cannot be those of such an image."""
+        """The (5, 2) points. Raises `DataError` naming file and line if they do not fit an image of this size."""
         self.require_usable()
         sides = np.array([width, height])
         if (self.points < -_MARGIN * sides).any() or (self.points > (1 + _MARGIN) * sides).any():
@@ -51,11 +51,11 @@ def read_landmarks(path: Path) -> dict[str, Landmarks]:
     """Read `file,left_eye_x,left_eye_y,...,mouth_right_y`, one row per image, with this header line; commas or tabs.
 
     `file` is "person/file.jpg" under the image folder; x and y are pixels of that image, left and right as
-    seen in it. A row whose numbers cannot be used is kept, so that the image it belongs to can say so.
+    seen in it. Rows with unusable numbers are kept, so that the error is raised on access to their image.
 
     Raises:
         UserError: no such file.
-        DataError: another header, no rows, or a row that does not name an image.
+        DataError: another header, no rows, or a row without an image name.
     """
     if not path.is_file():
         raise missing(path, "a CSV file with the header " + ",".join(HEADER))

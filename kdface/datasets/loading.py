@@ -1,7 +1,7 @@
-"""From an indexable set of faces to batches of views: order, augmentation and position are pure functions.
+"""Load batches of views from a set of faces: order, augmentation and position are pure functions.
 
-The sampler hands out (epoch, index) pairs, so a worker process needs no state, and a resumed run goes on at
-the very batch where it stopped, whatever the number of workers.
+The sampler yields (epoch, index) pairs, so workers need no state, and a resumed run continues at the exact batch,
+regardless of the number of workers.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Order = Callable[[int], NDArray[np.int64]]
 
 @dataclass
 class Batch:
-    """What a training step sees.
+    """Input of a training step.
 
     Attributes:
         views: name -> (N, H, W, 3) uint8 RGB.
         label: (N,) int64.
         keys: the samples' keys.
-        skipped: samples that were broken and left out, each "key: reason" (only with on_error=skip).
+        skipped: broken samples, each as "key: reason" (only with on_error=skip).
     """
 
     views: dict[str, Tensor]
@@ -48,13 +48,13 @@ class Batch:
         return Batch(views, self.label.to(device, non_blocking=non_blocking), self.keys, self.skipped)
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which a GPU copies faster (the loader calls this)."""
+        """The batch in pinned memory (the loader calls this)."""
         views = {name: view.pin_memory() for name, view in self.views.items()}
         return Batch(views, self.label.pin_memory(), self.keys, self.skipped)
 
 
 class TrainingSet(Dataset[Any]):
-    """Faces seen through an augmentation. Item (epoch, index) depends on the run seed and on nothing else."""
+    """Augmented faces. Item (epoch, index) depends on nothing but the run seed."""
 
     def __init__(
         self, faces: FaceSet, augmentation: Augmentation, seed: int, on_error: Literal["raise", "skip"] = "raise"
@@ -70,7 +70,7 @@ class TrainingSet(Dataset[Any]):
             sample = self.faces[index]
             views = self.augmentation(sample, generator(self.seed, "augment", epoch, sample.key))
         except UserError as error:
-            # Raised in a worker process, it would come out wrapped in that process's traceback.
+            # Raised in a worker, it would be wrapped in the worker's traceback.
             left_out = self.on_error == "skip" and isinstance(error, DataError)
             return f"{self.faces.keys[index]}: {error.problem}" if left_out else error
         return views, sample.label, sample.key
@@ -80,7 +80,7 @@ class TrainingSet(Dataset[Any]):
 
 
 def collate(items: list[Any]) -> Batch | UserError:
-    """Stack the items of one batch; strings are samples that were left out, errors are handed on."""
+    """Stack the items of a batch; strings are skipped samples, errors are passed on."""
     for item in items:
         if isinstance(item, UserError):
             return item
@@ -100,9 +100,9 @@ def collate(items: list[Any]) -> Batch | UserError:
 
 
 def shuffled(images: int, batch_size: int, seed: int) -> Order:
-    """Every image once an epoch in an order drawn from (seed, epoch); the last, incomplete batch is left out.
+    """Every image once per epoch in an order drawn from (seed, epoch); the last, incomplete batch is dropped.
 
-    Returns a function epoch -> (steps, batch_size) indices. Raises `UserError` if there is not one whole batch.
+    Returns a function epoch -> (steps, batch_size) indices. Raises `UserError` if there is not one complete batch.
     """
     steps = images // batch_size
     if steps < 1:
@@ -119,16 +119,16 @@ def shuffled(images: int, batch_size: int, seed: int) -> Order:
 
 
 class BatchOrder(Sampler[list[tuple[int, int]]]):
-    """The (epoch, index) pairs of this rank's part of each batch, from any position on.
+    """The (epoch, index) pairs of this rank's part of each batch, starting at any position.
 
     A step's batch is split into `accumulate` parts and each part over the ranks, so neither changes which images a
-    step sees.
+    step uses.
 
     Args:
         order: epoch -> (steps, batch) indices.
-        accumulate, rank, world: parts of a step's batch, and which this is of how many ranks.
-        limit: batches (parts) of an epoch; null: all.
-        overfit: those of the first epoch in each.
+        accumulate, rank, world: parts per step, this rank, and the number of ranks.
+        limit: batches (parts) per epoch; null: all.
+        overfit: repeat those of the first epoch.
     """
 
     def __init__(
@@ -166,9 +166,9 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that knows how many batches it has handed out, and goes on from there after a resume.
+    """A loader that counts its delivered batches and continues from there on resume.
 
-    Raises `UserError` if a worker is killed, or gives no batch for `timeout` seconds (0: it may take for ever).
+    Raises `UserError` if a worker is killed, or delivers no batch for `timeout` seconds (0: no timeout).
     """
 
     def __init__(
@@ -205,15 +205,15 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches were delivered in all."""
+        """The total number of delivered batches."""
         return {"delivered": self.delivered}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the delivered batches."""
+        """Continue after the delivered batches."""
         self.delivered = state["delivered"]
 
 
 def _one_thread(worker: int) -> None:
-    """Workers share the machine with training: OpenCV must not start a thread pool in each."""
+    """Workers share the machine with training: keep OpenCV from starting a thread pool in each."""
     del worker
     cv2.setNumThreads(0)

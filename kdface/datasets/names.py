@@ -1,4 +1,4 @@
-"""Names of images as lists and folders write them: one image may be `Ada_0001.jpg` here and `Ada_1.PNG` there."""
+"""Match image names across lists and folders: one image may be `Ada_0001.jpg` here and `Ada_1.PNG` there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def plain(name: str) -> str:
 
 
 def loose(key: str) -> str:
-    """What is left of a key without suffix, zeros before the last number, and the Unicode form."""
+    """A key without suffix and leading zeros of its last number, in normalised Unicode form."""
     path = PurePosixPath(plain(key))
     return str(path.with_name(_NUMBER.sub("", path.stem) or path.name))
 
 
 def matched(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
-    """wanted -> the key that is there: the same one, else the only one that is loosely so, else `wanted` itself."""
+    """wanted -> the existing key: the same one, else the only loose match, else `wanted` itself."""
     exact = set(there)
     alike: dict[str, list[str]] = {}
     found = {}

@@ -1,4 +1,4 @@
-"""Could five landmarks be a face's? Their shape is compared with that of the template."""
+"""Check whether five landmarks can be a face's, by comparing their shape with the template's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import numpy as np
 
 from kdface.faces import Points, similarity, template_points
 
-# Root mean square distance from the template after the best similarity transform, in distances of its eyes. Landmarks
-# that an MTCNN finds in photographs reach 0.31, the faces turned furthest among them; any two of them exchanged make
-# 0.49 or more.
+# Root mean square distance from the template after the best similarity transform, in eye distances. MTCNN landmarks in
+# photographs reach 0.31, for the faces turned furthest; exchanging any two of them gives 0.49 or more.
 MOST_OFF = 0.4
-# The spread of the points across the line that fits them best over that along it: 0.46 to 1 on the same photographs.
+# Ratio of the points' spread across their best-fit line to that along it: 0.46 to 1 on the same photographs.
 FLATTEST = 0.2
 _EXCHANGED = [1, 0, 2, 4, 3]
 
@@ -18,7 +17,7 @@ _EXCHANGED = [1, 0, 2, 4, 3]
 def implausible(landmarks: Points, size: tuple[int, int]) -> str:
     """Why five landmarks are not those of a face, or an empty string.
 
-    Rotation, scale and place are free: they are judged by their shape alone.
+    Invariant to rotation, scale and position: only the shape counts.
 
     Args:
         landmarks: (5, 2), (x, y) in pixels.

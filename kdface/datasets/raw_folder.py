@@ -1,4 +1,4 @@
-"""Raw photographs with a landmark file, aligned when they are read."""
+"""Raw photographs with a landmark file, aligned when read."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from kdface.faces import Image, Points, Preprocessing, RawSample, Sample, simila
 class RawFolder:
     """Photographs `root/person/file.jpg`, aligned by five landmarks to the template at any size.
 
-    The set is every image of the folder and every row of the landmark file, whose names may differ in suffix, zeros
-    before a number and Unicode form. One without the other is an error
-    on access that names file and line, so that `kdface.datasets.checks.verify` can list them all. Keys are
-    "person/file.jpg", people and files in the order of their names. A sample's landmarks are the five points
-    of the row carried through the alignment, hence near the template's points but not on them.
+    The set contains every image in the folder and every row of the landmark file, whose names may differ in suffix,
+    leading zeros of a number and Unicode form. One without the other raises an error on access that names file and
+    line, so that `kdface.datasets.checks.verify` can list them all. Keys are "person/file.jpg", with people and files
+    sorted by name. A sample's landmarks are the row's points after alignment, hence near the template's points but not
+    equal to them.
 
     Args:
-        root: the folder that holds the people's folders.
+        root: the folder that contains the people's folders.
         landmarks: CSV file, see `kdface.datasets.landmarks.read_landmarks`.
         size: (height, width) of the aligned crop in pixels.
         name: name of the dataset in reports; by default the name of the folder.
-        keys: take these images only.
+        keys: use only these images.
         terms: licence or terms of use, shown in the dataset's card.
-        keep_raw: hand the photograph on with each sample, for augmentations that align it anew (misalignment).
+        keep_raw: include the photograph in each sample, for augmentations that realign it (misalignment).
 
     Raises:
-        UserError: the folder, the landmark file or one of the keys is not there.
-        DataError: the landmark file cannot be read; on access, an image or row that cannot be used.
+        UserError: the folder, the landmark file or one of the keys does not exist.
+        DataError: the landmark file cannot be read; on access, if an image or row is unusable.
     """
 
     name: str
@@ -82,7 +82,7 @@ class RawFolder:
         self.labels = np.array([number[name] for name in names], dtype=np.int64)
 
     def _by_file(self, rows: dict[str, Landmarks], images: set[str]) -> dict[str, Landmarks]:
-        """The landmark rows by the names of the image files, which may differ in suffix, zeros and Unicode form."""
+        """The landmark rows by image file name, which may differ in suffix, zeros and Unicode form."""
         names = matched(rows, images)
         found: dict[str, Landmarks] = {}
         for key, row in rows.items():
@@ -111,7 +111,7 @@ class RawFolder:
         return image, row.within(*image.shape[:2])
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if file or landmarks are missing or the file is cut short; nothing is decoded."""
+        """Raise `DataError` if file or landmarks are missing or the file is truncated, without decoding it."""
         path, row = self._found(index)
         require_whole(read_bytes(path), str(path))
         row.require_usable()

@@ -1,4 +1,4 @@
-"""A set of faces without its broken images: what training sees of it where it leaves these out."""
+"""A set of faces without its broken images, as used by training if these are skipped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger("kdface")
 
 
 class Readable(Rows):
-    """The images of a set that can be read, in its order, with its people. Reads every image once to know them.
+    """The readable images of a set, in its order, with its people. Reads every image once to find them.
 
     Raises:
-        DataError: there is none.
+        DataError: no image is readable.
     """
 
     def __init__(self, dataset: FaceSet) -> None:

@@ -1,4 +1,4 @@
-"""Random access to the records of an indexed RecordIO file (.rec and .idx), as MXNet writes them."""
+"""Random access to the records of an indexed RecordIO file (.rec and .idx), as written by MXNet."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Entry:
 
 
 class RecordFile:
-    """Reads records by their index.
+    """Reads records by index.
 
-    `pread` takes no file offset, so processes forked from this one do not disturb each other; a copy sent to
-    another process opens the file anew. Not for Windows, which has no `pread`.
+    `pread` does not use the shared file offset, so forked processes do not interfere; a copy sent to another
+    process reopens the file. Not available on Windows, which has no `pread`.
 
     Args:
         rec: the file of records.
         idx: text, one line `index<TAB>byte offset of the record` each.
 
     Raises:
-        DataError: the index cannot be read; on access, a record that cannot be used.
+        DataError: the index cannot be read; on access, if a record is unusable.
     """
 
     def __init__(self, rec: Path, idx: Path) -> None:
@@ -54,8 +54,7 @@ class RecordFile:
         self.indices = pairs[:, 0]
         self._offsets = pairs[:, 1]
         self._file_size = rec.stat().st_size
-        # The bytes that belong to a record end where the next one on disk begins; indices are not in disk
-        # order.
+        # A record extends to the next one on disk; indices are not in disk order.
         starts = np.unique(np.append(self._offsets[self._offsets < self._file_size], self._file_size))
         self._ends = starts[np.searchsorted(starts, self._offsets, side="right").clip(max=len(starts) - 1)]
         self._file: BinaryIO | None = None
@@ -67,13 +66,13 @@ class RecordFile:
         return {**self.__dict__, "_file": None}
 
     def source(self, record: int) -> str:
-        """How a message names the record."""
+        """Name of the record in messages."""
         return f"{self.rec}, record {record}"
 
     def read(self, record: int) -> bytes:
-        """The data of the record, fragments put together again.
+        """The data of the record, reassembled from its fragments.
 
-        A writer splits data wherever it holds the magic at a multiple of 4 and drops those four bytes.
+        Writers split data wherever the magic occurs at a multiple of 4, and drop those four bytes.
         """
         start, end = self._range(record)
         data = self._pread(start, end - start)
@@ -98,7 +97,7 @@ class RecordFile:
             at += 8 + (length + 3) // 4 * 4
 
     def entry(self, record: int) -> Entry:
-        """The header of an image record, without reading its image where that can be avoided."""
+        """The header of an image record, without reading its image if possible."""
         start, end = self._range(record)
         head = self._pread(start, min(end - start, _HEAD))
         flag, length = self._word(record, head, start)
@@ -112,7 +111,7 @@ class RecordFile:
         return Entry(values, bool(image))
 
     def _range(self, record: int) -> tuple[int, int]:
-        """The byte range that belongs to the record."""
+        """The byte range of the record."""
         at = int(np.searchsorted(self.indices, record))
         if at == len(self.indices) or self.indices[at] != record:
             raise DataError(f"{self.source(record)}: {self.idx} does not list it.")
@@ -133,7 +132,7 @@ class RecordFile:
             raise DataError(f"{self.rec}: cannot be read ({error.strerror}).") from error
 
     def _word(self, record: int, head: bytes, position: int) -> tuple[int, int]:
-        """Fragment flag and length of the fragment that begins with `head`."""
+        """Flag and length of the fragment that begins with `head`."""
         if len(head) < 8 or head[:4] != MAGIC:
             raise DataError(
                 f"{self.source(record)}: no record begins at byte {position} (found {head[:4].hex(' ') or 'the end'}).",
@@ -147,9 +146,9 @@ class RecordFile:
 def unpack(data: bytes, source: str) -> tuple[tuple[float, ...], bytes]:
     """Split an image record into its label values and the encoded image.
 
-    The header is `uint32 flag, float32 label, uint64 id, uint64 id`, little-endian; where flag is not 0, that
-    many float32 values follow and replace the label. Raises `DataError` naming `source` where the data end
-    too early.
+    The header is `uint32 flag, float32 label, uint64 id, uint64 id`, little-endian; if flag is not 0, that
+    many float32 values follow and replace the label. Raises `DataError` naming `source` if the data are
+    truncated.
     """
     if len(data) < _IMAGE_HEADER.size:
         raise DataError(f"{source}: {len(data)} bytes cannot hold the {_IMAGE_HEADER.size} bytes of an image header.")
@@ -163,7 +162,7 @@ def unpack(data: bytes, source: str) -> tuple[tuple[float, ...], bytes]:
 
 
 def _read_index(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """(records, 2) of index and offset, by rising index."""
+    """(records, 2) of index and offset, by ascending index."""
     rows: list[tuple[int, int]] = []
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         numbers = [whole_number(field, _LARGEST) for field in line.split()]
@@ -174,7 +173,7 @@ def _read_index(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
             )
         rows.append((numbers[0], numbers[1]))
     if not rows:
-        raise DataError(f"{path}: the index is empty.", expected="index<TAB>byte offset, one line a record")
+        raise DataError(f"{path}: the index is empty.", expected="index<TAB>byte offset, one line per record")
     pairs = np.array(rows, dtype=np.int64)
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     twice = np.flatnonzero(np.diff(pairs[:, 0]) == 0)

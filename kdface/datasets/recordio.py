@@ -16,13 +16,12 @@ from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
 from kdface.stored import whole_number
 
-# Labels are float32, which holds every integer only below 2^24: above it the index ranges in the file are not
-# exact.
+# Labels are float32, which represents integers exactly only below 2^24: above it index ranges in the file are inexact.
 _EXACT = 2**24
 
 
 class RecordKeys(Sequence[str]):
-    """The record numbers as keys of eight digits, made when asked for: millions of strings would fill the memory."""
+    """The record numbers as eight-digit keys, created on access: millions of strings would fill the memory."""
 
     def __init__(self, records: NDArray[np.int64]) -> None:
         self._records = records
@@ -43,25 +42,22 @@ class RecordKeys(Sequence[str]):
 class RecordIO:
     """An InsightFace training set of aligned crops, read without MXNet.
 
-    Record 0 says where the identity records are, and each of those which images are one person's. A file
-    whose record 0 is itself an image ("shuffled") has no identity records: all its records are images and
-    each is asked for its label. An image's label is its scalar label, or the first of several (face2rec2
-    writes [class, aligned], a mask-aware file 237 values). A key is the record's number in eight digits.
+    Record 0 gives the range of the identity records, and each of these the range of one person's images. A file
+    whose record 0 is an image ("shuffled") has no identity records: all its records are images, with labels read
+    from each. An image's label is its scalar label, or the first of several (face2rec2 writes [class, aligned], a
+    mask-aware file 237 values). Keys are record numbers with eight digits.
 
-    A person is named after the folder in `train.lst`, if that file exists and has one folder for each class; otherwise
-    by the number of the class.
+    People are named after the folders in `train.lst` if it exists and has one folder per class, else by class number.
 
     Args:
-        root: the folder of train.rec, or a .rec file; the .idx, .lst and `property` lie beside it. `property`
-        holds
-            "classes,height,width".
+        root: the folder of train.rec, or a .rec file; .idx, .lst and `property` are in the same folder. `property`
+            contains "classes,height,width".
         name: name of the dataset in reports; by default the name of the folder.
         terms: licence or terms of use, shown in the dataset's card.
 
     Raises:
-        UserError: a file is not there.
-        DataError: the index, `property`, header or identity records cannot be used; on access, a record that
-        cannot.
+        UserError: a file does not exist.
+        DataError: the index, `property`, header or identity records are unusable; on access, if a record is.
     """
 
     name: str
@@ -86,8 +82,8 @@ class RecordIO:
         self.keys = RecordKeys(self._records)
         if len(self._classes) != count:
             raise DataError(
-                f"{rec.parent / 'property'}: it announces {count} classes, and {rec.name} has {len(self._classes)}.",
-                fix="correct its first number, or bring together the files of one set",
+                f"{rec.parent / 'property'}: it announces {count} classes, but {rec.name} has {len(self._classes)}.",
+                fix="correct its first number, or use files of one set",
             )
         numbers = [str(number) for number in self._classes.tolist()]
         self.people = _folder_names(rec.with_suffix(".lst"), numbers) or numbers
@@ -101,11 +97,11 @@ class RecordIO:
         return Sample(decode(image, source, size), int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
-        """Raise `DataError` if the record is damaged, or its image cut short or of another size; none is decoded."""
+        """Raise `DataError` if the record is damaged, or its image truncated or of another size, without decoding."""
         require_whole(*self._image(index), self.preprocessing.size)
 
     def _image(self, index: int) -> tuple[bytes, str]:
-        """The encoded image of a record whose label is right, and how a message names it."""
+        """The encoded image of a record, after checking its label, and its name in messages."""
         record, label = int(self._records[index]), int(self.labels[index])
         source = self._file.source(record)
         values, image = unpack(self._file.read(record), source)
@@ -131,7 +127,7 @@ def _read_property(path: Path) -> tuple[int, tuple[int, int]]:
 
 
 def _classes(file: RecordFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The records that hold images, and the class number of each."""
+    """The image records, and the class number of each."""
     header = file.entry(0) if file.indices[0] == 0 else None
     if header is None or header.has_image:
         return file.indices, _class_of_each(file, file.indices)
@@ -157,7 +153,7 @@ def _classes(file: RecordFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if not 1 <= begin < end <= first or (classes[begin:end] >= 0).any():
             given = ", ".join(f"{value:g}" for value in values)
             raise DataError(
-                f"{source}: the values {given} do not say which images are one person's.",
+                f"{source}: the values {given} are not a range of images.",
                 expected=f"first and last but one in 1 to {first}, shared with no other identity record",
             )
         classes[begin:end] = _whole(file.entry(begin).values[0], file.source(begin))
@@ -182,7 +178,7 @@ def _whole(value: float, source: str) -> int:
 
 
 def _folder_names(path: Path, numbers: Sequence[str]) -> list[str]:
-    """The people's names by `aligned<TAB>folder/person/file<TAB>class...` lines, or nothing where they give none."""
+    """The people's names from `aligned<TAB>folder/person/file<TAB>class...` lines, or nothing if these have none."""
     if not path.is_file():
         return []
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Any set of faces at a smaller size: a third of the pixels trains three times as fast."""
+"""A set of faces at a smaller size: a third of the pixels trains three times as fast."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kdface.faces import FaceSet, Image, Preprocessing, RawSample, Sample, templ
 
 
 class Resized(Derived):
-    """Every image of a set, resized to `size`; landmarks move with it. Shrinking averages areas.
+    """Every image of a set, resized to `size`, with its landmarks. Shrinking averages areas.
 
     Args:
         dataset: the faces.
-        size: (height, width) in pixels, of the same shape as the images.
-        keep_raw: hand the image beneath on with each sample, or the photograph that it brings along, for augmentations
-            that cut from the largest one there is (periocular strips, misalignment).
+        size: (height, width) in pixels, with the images' aspect ratio.
+        keep_raw: include the underlying image, or its photograph, in each sample, for augmentations that cut from the
+            largest available image (periocular strips, misalignment).
 
     Raises:
-        UserError: the shape is another one.
+        UserError: the aspect ratio differs.
     """
 
     ADDED_LATER: ClassVar[dict[str, Any]] = {"keep_raw": False}
@@ -44,7 +44,7 @@ class Resized(Derived):
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         image = resize(sample.image, self.preprocessing.size)
-        # Pixel centres: (x + 0.5) f - 0.5 is where cv2.resize puts what was at x.
+        # Pixel centres: cv2.resize moves x to (x + 0.5) f - 0.5.
         points = None if sample.landmarks is None else (sample.landmarks + 0.5) * self._factor - 0.5
         landmarks = None if points is None else points.astype(np.float32)
         if not self._keep_raw:

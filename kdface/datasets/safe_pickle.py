@@ -1,4 +1,4 @@
-"""Reading plain data from a pickle without running anything that the pickle names."""
+"""Read plain data from a pickle without executing anything it names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A pickle may name any function of any module to be called with any values. Here each name that plain data
-# need is answered by an inert object that has no attributes to set and does one thing; every other name
-# is refused.
+# A pickle may name any function of any module to be called with any values. Here each name needed for plain data maps
+# to an inert object that has no attributes to set and does one thing; every other name is rejected.
 
 
 _MOST = 1 << 22  # values and opcodes; the largest sets have 24,000 images
-_DEEPEST = 8  # lists and tuples within each other; a set has two
+_DEEPEST = 8  # nesting of lists and tuples; a set has two levels
 
 
 class _Dtype:
@@ -114,29 +113,29 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_plain(data: bytes) -> Any:
-    """The lists, tuples, bytes, text, booleans, integers and numeric NumPy arrays in a pickle, Python 2's included.
+    """The lists, tuples, bytes, text, booleans, integers and numeric NumPy arrays in a pickle, including Python 2's.
 
-    Byte strings of Python 2 are returned as bytes. Nothing that the pickle names is imported or called.
+    Python 2 byte strings are returned as bytes. Nothing the pickle names is imported or called.
 
     Raises:
-        ValueError: it holds or names anything else, or is damaged.
+        ValueError: it contains or names anything else, or is damaged.
     """
     try:
         _require_bounded(data)
         return _Plain().of(_Unpickler(io.BytesIO(data), encoding="bytes").load())
-    except Exception as error:  # a damaged pickle makes the reader raise nearly anything
+    except Exception as error:  # damaged pickles raise nearly anything
         raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _require_bounded(data: bytes) -> None:
-    """Raise if a pickle claims what it cannot fill: the reader allocates before it reads, such as 2^32 memo entries."""
+    """Raise if a pickle claims more than it can fill: the reader allocates first, such as 2^32 memo entries."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data), 1):
         if count > _MOST or (opcode.name.endswith("PUT") and int(argument or 0) > count):
             raise pickle.UnpicklingError(f"it asks for more than {min(count, _MOST):,} values")
 
 
 class _Plain:
-    """Copies plain data. What stands in several places counts in each: lists that double are small in a file."""
+    """Copies plain data, counting shared objects each time: repeatedly doubled lists are small in a file."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -1,4 +1,4 @@
-"""A test set seen through an augmentation: masked, misaligned or cropped faces, the same ones at every reading."""
+"""An augmented test set: masked, misaligned or cropped faces, identical at every reading."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kdface.randomness import generator
 
 
 class Seen(Derived):
-    """Every image of a set as one view of an augmentation, drawn from (seed, key): fixed once and for all.
+    """Every image of a set as one view of an augmentation, drawn deterministically from (seed, key).
 
     Args:
         dataset: the faces.
-        augmentation: what they are seen through.
-        view: which of its views is shown.
-        seed: of the draws; not the run's, so that all runs are tested on the same images.
+        augmentation: applied to each face.
+        view: which of its views to use.
+        seed: of the draws; independent of the run's, so that all runs are tested on the same images.
     """
 
     alters: ClassVar[str] = "seen through an augmentation"
@@ -27,7 +27,7 @@ class Seen(Derived):
     def __init__(self, dataset: FaceSet, augmentation: Any, view: str, seed: Annotated[int, Ge(0)] = 0) -> None:
         if view not in augmentation.views:
             raise UserError(
-                f"view = {view!r}, and {type(augmentation).__name__} makes no such view.",
+                f"view = {view!r}, but {type(augmentation).__name__} has no such view.",
                 expected=f"one of {', '.join(augmentation.views)}",
                 nearest=nearest(view, augmentation.views),
             )
@@ -39,7 +39,7 @@ class Seen(Derived):
 
     @property
     def name(self) -> str:
-        """As `lfw:masked`."""
+        """Such as `lfw:masked`."""
         return f"{self.dataset.name}:{self.view}"
 
     def __getitem__(self, index: int) -> Sample:

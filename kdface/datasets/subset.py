@@ -1,4 +1,4 @@
-"""Some of the people of a set of faces: what more training data would bring (FaceNet, CVPR 2015, table 6)."""
+"""Subsets of the people in a set of faces, to measure the effect of training data (FaceNet, CVPR 2015, table 6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdface.randomness import generator
 
 
 class Renumbered(Rows):
-    """Some images of a set, with their people numbered anew."""
+    """Selected images of a set, with their people renumbered."""
 
     def __init__(self, dataset: FaceSet, rows: NDArray[np.int64]) -> None:
         super().__init__(dataset, rows)
@@ -26,7 +26,7 @@ class Renumbered(Rows):
 
     @property
     def people(self) -> Sequence[str]:
-        """The people that are left, by their new labels."""
+        """The remaining people, by their new labels."""
         return self._people
 
     def __getitem__(self, index: int) -> Sample:
@@ -34,14 +34,14 @@ class Renumbered(Rows):
 
 
 class HeldOut(Renumbered):
-    """A part of the training set that is kept from training, to validate with; `rest` is what is trained on.
+    """A part of the training set held out for validation, or with `rest` the remainder to train on.
 
     Args:
         training_faces: the whole set.
-        by: people (all their images), or images of each person with at least four (two or more of them).
-        share: how much, in (0, 1); at least two people, or two images of each.
-        seed: of the draw; not the run's, so that all runs hold out the same. It does not depend on the images' order.
-        rest: the complement.
+        by: hold out people (all their images), or at least two images of each person with at least four.
+        share: share to hold out, in (0, 1); at least two people, or two images of each.
+        seed: of the draw, which ignores image order; independent of the run's, so that all runs hold out the same.
+        rest: return the complement.
 
     Raises:
         UserError: nothing, or everything, would be held out.
@@ -71,19 +71,19 @@ class HeldOut(Renumbered):
         if not held.any() or len(np.unique(labels[~held])) < 2:
             raise UserError(
                 f"validation holds out {int(held.sum())} of {len(labels)} images of {training_faces.name}: "
-                f"{'none to validate with' if not held.any() else 'too few people are left to train on'}.",
+                f"{'none to validate on' if not held.any() else 'too few people are left to train on'}.",
                 fix="validation=none, or validation=NAME with its own test set (kdface list validation)",
             )
         super().__init__(training_faces, np.flatnonzero(held != rest))
 
 
 class Subset(Renumbered):
-    """Some people of a set, drawn once, with all their images. A larger subset of one seed holds the smaller ones.
+    """Randomly drawn people of a set, with all their images. With equal seeds larger subsets contain smaller ones.
 
     Args:
         dataset: the faces.
         number: of people.
-        seed: of the draw; not the run's, so that all runs are trained on the same people.
+        seed: of the draw; independent of the run's, so that all runs are trained on the same people.
 
     Raises:
         UserError: the set has fewer people.
@@ -92,20 +92,20 @@ class Subset(Renumbered):
     def __init__(self, dataset: FaceSet, number: Annotated[int, Ge(1)], seed: Annotated[int, Ge(0)] = 0) -> None:
         there = len(dataset.people)
         if number > there:
-            raise UserError(f"number = {number}, and {dataset.name} has {there} people.", expected=f"at most {there}")
+            raise UserError(f"number = {number}, but {dataset.name} has {there} people.", expected=f"at most {there}")
         chosen = generator(seed, "subset").permutation(there)[:number]
         super().__init__(dataset, np.flatnonzero(np.isin(np.asarray(dataset.labels), chosen)))
 
 
 class PeopleWith(Renumbered):
-    """The people of a set who have at least `images` images, with all their images.
+    """The people of a set with at least `images` images, with all their images.
 
     Args:
         dataset: the faces.
-        images: what a person must have to stay, such as 2: one to learn from and one to compare it with.
+        images: minimum number of images per person, such as 2: one to learn from and one to compare it with.
 
     Raises:
-        UserError: fewer than two people have so many.
+        UserError: fewer than two people are left.
     """
 
     def __init__(self, dataset: FaceSet, images: Annotated[int, Ge(1)]) -> None:
@@ -115,7 +115,7 @@ class PeopleWith(Renumbered):
             most = int(np.sort(counts)[-2]) if len(counts) > 1 else 0
             raise UserError(
                 f"images = {images} leaves {np.count_nonzero(counts >= images)} people of {dataset.name}.",
-                expected="two people or more",
+                expected="at least two people",
                 fix=f"images={most}" if most else "",
             )
         super().__init__(dataset, np.flatnonzero(counts[labels] >= images))

@@ -1,4 +1,4 @@
-"""Faces that belong to nobody: generated people for demonstrations, tests and first experiments without any data."""
+"""Faces of nobody: generated people for demonstrations, tests and first experiments without data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdface.randomness import generator
 
 _SPLIT_PEOPLE = 1_000_000  # people 0.. are for training, people 1000000.. for tests
 _LARGEST_CACHE = 2 << 30  # bytes
-_SMALLEST = 16  # pixels; a face drawn smaller shows nothing
+_SMALLEST = 16  # pixels; smaller faces show nothing
 
 
 @lru_cache(maxsize=4096)
@@ -30,7 +30,7 @@ def _person(seed: int, number: int) -> Person:
 
 
 def toy_face(seed: int, person: int, index: int, size: tuple[int, int] = (112, 112)) -> tuple[Image, Points]:
-    """Picture `index` of generated person number `person`: a pure function of its arguments.
+    """Picture `index` of generated person `person`: a pure function of its arguments.
 
     Returns the aligned crop, (H, W, 3) uint8 RGB, and its five exact landmarks (5, 2) in pixels of the crop.
     """
@@ -43,12 +43,12 @@ class ToyFaces:
     """Generated faces, aligned to the ArcFace template by their exact landmarks.
 
     A person has continuous traits: shape of head, eyes, brows, nose, mouth and hair, colours, beard, moles, freckles,
-    lines. A picture adds what must be told apart from them: pose, expression, light, camera, background, glasses.
-    People of the two splits are disjoint. Keys are "train/person_0007/003"; test people are numbered from 1000000.
+    lines. A picture adds nuisance factors: pose, expression, light, camera, background, glasses. People of the two
+    splits are disjoint. Keys are "train/person_0007/003"; test people are numbered from 1000000.
 
-    A face takes milliseconds to draw. The first one asked for draws the whole set on all cores and keeps it in a file
-    of the cache folder (`kdface.datasets.cache`), whose name changes with the arguments and with the renderer; from
-    then on the set is read from there, and all processes share it. Sets over 2 GiB are drawn face by face as asked for.
+    A face takes milliseconds to draw. The first access draws the whole set on all cores and stores it in a file in the
+    cache folder (`kdface.datasets.cache`), whose name depends on the arguments and the renderer; afterwards the set is
+    read from there and shared by all processes. Sets over 2 GiB are drawn face by face on access.
 
     Args:
         people: number of people.
@@ -58,7 +58,7 @@ class ToyFaces:
         seed: of the people and their pictures.
 
     Raises:
-        UserError: a number is out of its range.
+        UserError: an argument is out of range.
     """
 
     name: str
@@ -76,14 +76,14 @@ class ToyFaces:
         seed: int = 0,
     ) -> None:
         if not 1 <= people <= _SPLIT_PEOPLE:
-            raise UserError(f"people={people}: no such set of people.", expected=f"1 to {_SPLIT_PEOPLE}")
+            raise UserError(f"people={people}: out of range.", expected=f"1 to {_SPLIT_PEOPLE}")
         if images_per_person < 1:
-            raise UserError(f"images_per_person={images_per_person}: nobody would be seen.", expected="at least 1")
+            raise UserError(f"images_per_person={images_per_person}: no images.", expected="at least 1")
         if split not in ("train", "test"):
             raise UserError(f"split={split!r} is not a part of the generated faces.", expected="train or test")
         if min(size) < _SMALLEST:
             raise UserError(
-                f"size={tuple(size)}: too small for a face.", expected=f"at least {_SMALLEST} pixels a side"
+                f"size={tuple(size)}: too small for a face.", expected=f"at least {_SMALLEST} pixels per side"
             )
         self.name = "toy_faces"
         self.terms = "none: the faces are generated and belong to nobody"
@@ -98,7 +98,7 @@ class ToyFaces:
         self._slots: NDArray[Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickled set leaves its images behind: they can be rendered again.
+        # Do not pickle images: they can be rendered again.
         return type(self), self._arguments
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Loader processes that die, freeze or find no shared memory: one message that names the process and the cause."""
+"""Report loader processes that die, freeze or run out of shared memory, with the process and the cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kdface.errors import UserError
 
 
 class WorkerError(UserError):
-    """A loader process was ended, gave no batch in time, or found no shared memory."""
+    """A loader process was killed, timed out, or ran out of shared memory."""
 
 
 _PROCESS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]*)\)")
@@ -27,13 +27,13 @@ _LATE = re.compile(r"DataLoader timed out after (\S+) seconds")
 _SHARED = re.compile(r"Bus error|shared memory|unable to write to file </torch", re.IGNORECASE)
 
 
-# What reading the batch of a process that has just died may raise, before torch hears of its end.
+# Errors raised when reading a batch from a process that just died, before torch notices.
 BROKEN_OFF = (ConnectionError, EOFError, FileNotFoundError)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Torch's word on the process whose batch broke off, which may come by a signal a moment later; else the error."""
-    if isinstance(error, BROKEN_OFF) and "in DataLoader worker process" not in str(error):  # that is the dataset's own
+    """Torch's error for the process that died, which a signal may deliver a moment later; else the given error."""
+    if isinstance(error, BROKEN_OFF) and "in DataLoader worker process" not in str(error):  # raised by the dataset
         try:
             time.sleep(2)
         except RuntimeError as said:
@@ -44,8 +44,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def frozen_ended(seconds: float) -> Iterator[list[int]]:
-    """Kill loader processes that are stopped by then; yields the list of their ids. Torch has a timeout for the queue
-    of batches, and none for the tensors of a batch, for which it would wait for good. 0: never."""
+    """Kill loader processes that are stopped after `seconds` (0: never); yields the list of their ids. Torch has a
+    timeout for the batch queue but none for the tensors of a batch, for which it would wait forever."""
     frozen: list[int] = []
     timer = threading.Timer(seconds, lambda: frozen.extend(_end_frozen()))
     timer.daemon = True
@@ -58,44 +58,44 @@ def frozen_ended(seconds: float) -> Iterator[list[int]]:
 
 
 def lost_worker(error: BaseException, frozen: Sequence[int] = (), seconds: float = 0) -> WorkerError | None:
-    """What torch's error says of a loader process, in one message; None if it says nothing of one.
+    """Convert torch's error about a loader process to one message; None if the error is unrelated.
 
-    Frozen processes are killed: they would not end by themselves, and who started them waits for their end.
+    Frozen processes are killed: they would not exit, and their parent waits for them.
     """
     text = str(error)
     process, late = _PROCESS.search(text), _LATE.search(text)
     ended = [*frozen, *(_end_frozen() if late and isinstance(error, RuntimeError) else [])]
     if ended or (late and isinstance(error, RuntimeError)):
         if ended and not process:
-            cause_of(ConnectionResetError())  # torch tells of the end of what was killed here, too: not later
+            cause_of(ConnectionResetError())  # consume torch's report of the processes killed here
         return _late(float(late[1]) if late else seconds, ended)
     if not isinstance(error, RuntimeError) or not (process or ("torch" in text and _SHARED.search(text))):
         return None
     fix = "loader.num_workers=0, or free memory (dmesg says what the system killed)"
     if _SHARED.search(text):
-        what = "the loader's processes found no room in the shared memory, /dev/shm"
+        what = "the loader's processes ran out of shared memory, /dev/shm"
         fix = "loader.num_workers=0, or a larger one (docker run --shm-size=8g; mount -o remount,size=8g /dev/shm)"
     else:
         assert process is not None
         cause = re.search(r"by signal: ([^.]+?)\s*\.", text)
         which = f"loader process {process[1]}" if process[1] else "a loader process"
-        what = f"{which} was ended{f' by a signal ({cause[1]})' if cause else ''}"
-    return WorkerError(f"{what}.", fix=f"{fix}; the same command goes on from the last checkpoint")
+        what = f"{which} was killed{f' by a signal ({cause[1]})' if cause else ''}"
+    return WorkerError(f"{what}.", fix=f"{fix}; rerun the same command to resume from the last checkpoint")
 
 
 def _late(seconds: float, frozen: Sequence[int]) -> WorkerError:
     which = f"loader process {', '.join(map(str, frozen))} is stopped" if frozen else "no loader process is stopped"
     return WorkerError(
-        f"the loader's processes gave no batch for {seconds:g} s ({which}).",
-        fix=f"loader.timeout={2 * seconds:g} if reading is that slow, or loader.num_workers=0; the same command goes "
-        "on from the last checkpoint",
+        f"the loader's processes delivered no batch for {seconds:g} s ({which}).",
+        fix=f"loader.timeout={2 * seconds:g} if reading is that slow, or loader.num_workers=0; rerun the same command "
+        "to resume from the last checkpoint",
     )
 
 
 def shared(tensor: Tensor) -> Tensor:
-    """In a loader process: the tensor in shared memory, so that it is this place where memory that is full is found.
+    """In a loader process: move the tensor to shared memory, so that a full one is detected here.
 
-    Raises `UserError` if it is; torch would find it in a thread, print a traceback and hang.
+    Raises `UserError` if it is full; torch would detect it in a thread, print a traceback and hang.
     """
     if get_worker_info() is None:
         return tensor
@@ -116,7 +116,7 @@ def _end_frozen() -> list[int]:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal; false where the system does not tell."""
+    """Whether a process was stopped by a signal; false if the system does not report it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
     except (OSError, IndexError):

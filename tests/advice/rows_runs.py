@@ -184,7 +184,7 @@ ROWS = [
             *("train", *BARE, "trainer.max_steps=1", "dataset=ckd_folders", "dataset.root=ckd", "dataset.size=[32,32]"),
             *("augmentation=stored_periocular", "augmentation.size=[32,96]", "method.views.student=face"),
         ),
-        "no other half",
+        "no counterpart",
         set_up=_halves,
         build=True,
     ),

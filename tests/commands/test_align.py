@@ -55,7 +55,7 @@ def test_crops_by_landmarks_are_those_of_raw_folder(kdface: Kdface, photographs:
     np.testing.assert_array_equal(found[..., ::-1], expected)
     with open(crops / "left_out.csv", encoding="utf-8", newline="") as file:
         reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
-    assert reasons.keys() == {"ann/2.png", "bob/cut.png"} and "no row of landmarks" in reasons["ann/2.png"]
+    assert reasons.keys() == {"ann/2.png", "bob/cut.png"} and "no landmark row" in reasons["ann/2.png"]
     # the landmarks that are written are read again, and cut the same crops
     again = RawFolder(photographs, crops / "landmarks.csv", keys=["bob/1.jpg"])[0].image
     assert np.abs(again.astype(int) - RawFolder(photographs, points, keys=["bob/1.jpg"])[0].image).max() <= 1
@@ -105,8 +105,8 @@ def test_rows_of_yunet_become_landmarks_as_seen() -> None:
     [
         (["photos", "-o", "crops"], "give one source of landmarks"),
         (["photos", "landmarks=a.csv"], "no output folder given"),
-        (["photos", "-o", "crops", "detector=gone.onnx"], "there is no such file"),
-        (["photos", "-o", "crops", "detector=photos/ann/1.png"], "is no YuNet"),
+        (["photos", "-o", "crops", "detector=gone.onnx"], "no such file"),
+        (["photos", "-o", "crops", "detector=photos/ann/1.png"], "is not a YuNet"),
         (["photos", "-o", "crops", "detector=a", "size=[0,112]"], "size"),
     ],
 )

@@ -211,9 +211,9 @@ def test_list_that_holds_itself() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([IMAGES, SAME, []], "something else"),
-        (b"bytes", "something else"),
-        ((b"bytes", SAME), "something else"),
+        ([IMAGES, SAME, []], "unexpected contents"),
+        (b"bytes", "unexpected contents"),
+        ((b"bytes", SAME), "unexpected contents"),
         ((IMAGES[:3], SAME), "3 images and 2 pairs"),
         (([], []), "0 images and 0 pairs"),
         ((IMAGES, [1, 2]), "other than booleans"),
@@ -234,7 +234,7 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
         (tmp_path / "x.bin").write_bytes(data[:length])
         with pytest.raises(DataError, match="this pickle is not read") as error:
             BinPairs(tmp_path / "x.bin")
-        assert "fetch the file anew" in error.value.fix
+        assert "download the file again" in error.value.fix
     with pytest.raises(UserError, match=r"y\.bin, which does not exist") as missing:
         BinPairs(tmp_path / "y.bin")
     assert "KDFACE_DATA" in missing.value.fix

@@ -92,7 +92,7 @@ def test_a_missing_half_is_told_and_shifts_nothing(root: Path) -> None:
     """The official pairing by position would go on with x beside y."""
     (root / "train" / "bo" / "face" / "x.png").unlink()
     (root / "train" / "ada" / "periocular" / "a.png").rename(root / "train" / "ada" / "periocular" / "b.png")
-    with pytest.raises(DataError, match=r"3 images have no other half of the same file name") as error:
+    with pytest.raises(DataError, match=r"3 images have no counterpart with the same file name") as error:
         CKDFolders(root, "train")
     assert "ada/face/a.png, ada/periocular/b.png, bo/periocular/x.png" in error.value.problem
     assert "unpaired=leave_out" in error.value.fix

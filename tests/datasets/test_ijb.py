@@ -69,15 +69,15 @@ def test_bytes_tell_the_image_its_template_and_the_lists(
         ("face_tid_mid.txt", "2.jpg 7", "8.jpg 7", "not the same in the same order"),
         ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg 7", "ijbb_face_tid_mid.txt, line 2: '2.jpg 7' cannot be read"),
         ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg seven 1", "line 2: '2.jpg seven 1' cannot be read"),
-        ("template_pair_label.txt", "7 9 0", "7 99 0", "1 templates are compared and have no face, the first one 99"),
+        ("template_pair_label.txt", "7 9 0", "7 99 0", "1 compared templates have no face, the first one 99"),
         ("template_pair_label.txt", "7 9 0", "7 9 2", "a label is neither 0 nor 1"),
-        ("template_pair_label.txt", "7 9 0", "7 9 1", "first one of templates 7 and 9, subjects 40 and 50"),
+        ("template_pair_label.txt", "7 9 0", "7 9 1", "first one for templates 7 and 9, subjects 40 and 50"),
         ("template_pair_label.txt", "7 9 0", "7 2147483648 0", "2147483648 is not the number of a template"),
         ("template_pair_label.txt", "7 9 0", "-7 9 0", "-7 is not the number of a template"),
         ("template_pair_label.txt", "7 9 0", f"7 {'9' * 30} 0", "line 2: '7 999"),
         ("1N_probe_mixed.csv", "4,60,img/1", "2147483647,60,img/1", "the first one 2147483647"),  # 16 GB if by place
         ("face_tid_mid.txt", "2.jpg 7 1", "2.jpg 4294967303 1", "4294967303 is not the number"),  # 7, modulo 2^32
-        ("name_5pts_score.txt", " 0.5\n", " nan\n", "a detector's score is not over 0"),
+        ("name_5pts_score.txt", " 0.5\n", " nan\n", "a detector score is not positive"),
         ("1N_probe_mixed.csv", "4,60,img/1", "4,61,img/1", "template 4 shows 61, and 60 elsewhere"),
     ],
 )
@@ -100,7 +100,7 @@ def test_what_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ijbb_1N_gallery_S1\.csv is there of ijbb_1N_gallery_\*\.csv"):
         IJB(tmp_path, "ijbb")
     (tmp_path / "meta" / "ijbb_1N_gallery_S2.csv").write_text("TEMPLATE_ID,SUBJECT_ID\n")
-    with pytest.raises(DataError, match="nothing is listed"):
+    with pytest.raises(DataError, match="the list is empty"):
         IJB(tmp_path, "ijbb")
 
 

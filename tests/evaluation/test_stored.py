@@ -91,7 +91,7 @@ def test_damaged_missing_and_other_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_embeddings(tmp_path / "gone.npz")
     (tmp_path / "e.csv").write_text("keys")
-    with pytest.raises(UserError, match="not read from this format"):
+    with pytest.raises(UserError, match="unsupported format for embeddings"):
         read_embeddings(tmp_path / "e.csv")
 
 
@@ -121,7 +121,7 @@ def test_a_set_that_changes_its_images_has_no_stored_embeddings(tmp_path: Path) 
     assert stored(Resized(faces, (4, 4)), faces.keys).shape == (20, 20)
     moved = Seen(faces, Misalignment(pixels=1.0), "perturbed")
     for changed in (moved, JPEG(faces, 50), Pixels(faces, 16), Resized(moved, (4, 4))):
-        with pytest.raises(UserError, match="are of the images as they are"):
+        with pytest.raises(UserError, match="are of the original images"):
             stored(changed, faces.keys)
 
 
