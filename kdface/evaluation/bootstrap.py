@@ -1,4 +1,4 @@
-"""Resamples of pairs, which share people or images and so err together."""
+"""Bootstrap resamples of pairs, whose errors correlate through shared people or images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Counts = NDArray[np.int64]
 
 
 def resamples_of(same: Same, units: tuple[Values, Values] | None, rng: np.random.Generator) -> Iterator[Counts]:
-    """(pairs,) how often each pair counts, one resample after the other, without end.
+    """Infinite iterator over resamples, each (pairs,) weights.
 
     Units, such as people, are drawn with replacement, each w times, and a pair counts w_left w_right times, or w times
-    where both sides are one unit (the vertex bootstrap of Snijders and Borgatti, Connections 1999). Resamples without
-    pairs of a kind are drawn again. Without units the pairs are drawn, those of each kind apart.
+    if both sides are one unit (the vertex bootstrap of Snijders and Borgatti, Connections 1999). Resamples without
+    genuine or without impostor pairs are redrawn. Without units the pairs are drawn, separately for each kind.
 
     Args:
         same: (pairs,).
-        units: the unit of the left and of the right image of each pair: (pairs,) twice, numbers or names.
-        rng: of the draws.
+        units: the unit of the left and right image of each pair: two arrays (pairs,) of numbers or names.
+        rng: used for the draws.
     """
     if units is None:
         kinds = (np.flatnonzero(same), np.flatnonzero(~same))

@@ -1,4 +1,4 @@
-"""Calibration: does a class predicted with probability p turn out right a share p of the time?"""
+"""Calibration: are predictions with probability p correct in a share p of cases?"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kdface.evaluation.protocol import Measured, Outcome
 from kdface.evaluation.scores import Values, as_array
 from kdface.faces import FaceSet
 
-Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows that add up to 1
+Probabilities = NDArray[np.floating[Any]]  # (samples, classes), rows sum to 1
 Labels = NDArray[np.integer[Any]]  # (samples,)
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram; bin m holds the samples with confidence in (m / bins, (m + 1) / bins], m from 0.
+    """A reliability diagram; bin m (from 0) holds the samples with confidence in (m / bins, (m + 1) / bins].
 
     Attributes:
-        samples: (bins,) how many are in each bin.
+        samples: (bins,) number of samples per bin.
         confidence: (bins,) mean probability of the predicted class; NaN in empty bins.
-        accuracy: (bins,) share of right predictions; NaN in empty bins.
+        accuracy: (bins,) share of correct predictions; NaN in empty bins.
     """
 
     samples: NDArray[np.int64]
@@ -34,12 +34,12 @@ class Reliability(NamedTuple):
 
 
 class Bins(NamedTuple):
-    """Sums over the samples of each bin, (bins,) each; those of two sets of samples add up.
+    """Sums over the samples of each bin, (bins,) each; additive over sets of samples.
 
     Attributes:
-        samples: how many.
-        confidence: of the probabilities of the predicted class.
-        right: right predictions.
+        samples: number of samples.
+        confidence: sum of the probabilities of the predicted class.
+        right: number of correct predictions.
     """
 
     samples: NDArray[np.int64]
@@ -61,7 +61,7 @@ class Bins(NamedTuple):
 
 
 def binned(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> Bins:
-    """The sums that `reliability` is made of; arguments and errors as there."""
+    """The sums underlying `reliability`; arguments and errors as there."""
     values, wanted = as_array(probabilities).astype(np.float64), as_array(labels)
     if values.ndim != 2 or wanted.shape != (len(values),) or not len(wanted):
         raise ValueError(f"expected (samples, classes) and (samples,), got {values.shape} and {wanted.shape}")
@@ -71,10 +71,10 @@ def binned(probabilities: Probabilities | Values, labels: Labels | Values, bins:
     bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
     if bad.any():
         raise UserError(
-            f"{int(bad.sum())} of {len(values)} rows are no probabilities; row {int(bad.argmax())} adds up to "
+            f"{int(bad.sum())} of {len(values)} rows are not probabilities; row {int(bad.argmax())} sums to "
             f"{sums[bad.argmax()]:.4g}.",
-            expected="numbers of at least 0 that add up to 1",
-            fix="give the softmax of the logits",
+            expected="non-negative numbers that sum to 1",
+            fix="pass the softmax of the logits",
         )
     confidence = values.max(axis=1)
     right = values.argmax(axis=1) == wanted
@@ -86,18 +86,18 @@ def binned(probabilities: Probabilities | Values, labels: Labels | Values, bins:
 
 
 def reliability(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> Reliability:
-    """Samples by confidence, the largest probability of each, in bins of equal width (Guo et al., ICML 2017).
+    """Bin samples by confidence, their largest probability, into bins of equal width (Guo et al., ICML 2017).
 
-    Of equal probabilities the first class is the prediction.
+    Ties are predicted as the first class.
 
     Args:
-        probabilities: (samples, classes), e.g. a softmax; logits are refused.
-        labels: (samples,) the right class.
+        probabilities: (samples, classes), e.g. a softmax; logits are rejected.
+        labels: (samples,) the true class.
         bins: number of bins.
 
     Raises:
-        UserError: rows are no probabilities.
-        ValueError: shapes or labels do not fit, there are no samples, or fewer than one bin.
+        UserError: rows are not probabilities.
+        ValueError: wrong shapes or labels, no samples, or fewer than one bin.
     """
     found = binned(probabilities, labels, bins)
     with np.errstate(invalid="ignore"):
@@ -110,27 +110,26 @@ def expected_calibration_error(probabilities: Probabilities | Values, labels: La
 
 
 def maximum_calibration_error(probabilities: Probabilities | Values, labels: Labels | Values, bins: int = 15) -> float:
-    """MCE = the largest |accuracy - confidence| of a bin that is not empty; see `reliability`. A fraction.
+    """MCE = the largest |accuracy - confidence| over non-empty bins; see `reliability`. A fraction.
 
-    A bin with one sample weighs as much as any, so that it is noisy where samples are few.
+    Noisy with few samples, since a bin with one sample counts as much as any other.
     """
     return binned(probabilities, labels, bins).maximum_error()
 
 
 class Calibration:
-    """How far a network's own classifier can be believed, on images of its training people.
+    """Calibration of a network's classifier on images of its training people.
 
-    Images that were trained on flatter it: give others, as CKD's official folders have them in `val`.
+    Use images it was not trained on, such as `val` in CKD's official folders; training images are biased.
 
-    Metrics: `ece` and `mce`, the errors above; `accuracy`, the share of images
-    whose most probable person is the right one. The probabilities are the softmax of the head's logits without margin
-    (`kdface.heads.Classifier`), each image by itself; where weights are averaged (ema.decay), the backbone's
-    are, and the head's are those of the last step. A dataset's people are the classes of their name, whatever number it
-    gives them, and need not be all of them.
+    Metrics: `ece` and `mce`, the errors above; `accuracy`, the share of images whose most probable person is correct.
+    The probabilities are the softmax of the head's logits without margin (`kdface.heads.Classifier`), without mirror
+    images; with averaged weights (ema.decay) the backbone is averaged and the head is the last step's. People are
+    matched to classes by name, regardless of their labels in the dataset, which may contain a subset of the classes.
 
     Args:
         dataset: the images.
-        bins: of equal width, over the largest probability.
+        bins: number of equal-width bins over the largest probability.
     """
 
     def __init__(self, dataset: FaceSet, bins: Annotated[int, Ge(1)] = 15) -> None:
@@ -142,7 +141,7 @@ class Calibration:
         """Raises `UserError` if the network has no classifier, or the images show people who are not its classes."""
         if not network.classifies:
             raise UserError(
-                f"{where} tests the probabilities of classes, and the run's head is no softmax over all of them.",
+                f"{where} tests class probabilities, but the run's head is not a softmax over all classes.",
                 fix="head=softmax, or a margin softmax (kdface list head)",
             )
         try:
@@ -151,25 +150,25 @@ class Calibration:
             raise UserError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix) from None
 
     def labels(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """(images,) the class of each image's person. Raises `UserError` if classes have no names, or no such."""
+        """(images,) the class of each image's person. Raises `UserError` if classes are unnamed or lack a person."""
         if not classes:
             raise UserError(
-                "the run's checkpoint does not name the people that its classes are.",
-                fix="train it anew",
+                "the run's checkpoint has no class names.",
+                fix="train it again",
             )
         number = {name: place for place, name in enumerate(classes)}
         strangers = [name for name in self.dataset.people if name not in number]
         if strangers:
             raise UserError(
                 f"{len(strangers)} of {len(self.dataset.people)} people of {self.dataset.name} are not among the "
-                f"{len(classes)} that the network was trained to tell apart: "
+                f"{len(classes)} classes of the network: "
                 f"{', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}.",
                 expected="other images of the training people",
             )
         return np.array([number[name] for name in self.dataset.people])[np.asarray(self.dataset.labels)]
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Classify everything, measure."""
+        """Classify all images and compute the metrics."""
         labels = self.labels(embed.people)
         probabilities = embed.posterior(self.dataset, list(self.dataset.keys))
         counts = {"images": len(labels), "images_embedded": len(probabilities), "people": len(self.dataset.people)}

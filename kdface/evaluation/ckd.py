@@ -1,6 +1,6 @@
-"""CKD's other measures: equal error rates over a few images of each person, and how compact people's clusters are.
+"""CKD's other metrics: equal error rates over a few images per person, and cluster compactness.
 
-As in the official code an image is embedded alone, unless its mirror image is asked for (`mirror`).
+As in the official code, embeddings do not include the mirror image unless requested (`mirror`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CKDVerification:
         self.chosen = images_each(dataset, images, group)
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed the chosen images, score all pairs, measure."""
+        """Embed the selected images, score all pairs, compute the metrics."""
         keys = sorted({key for those in self.official.values() for key in those})
         place = {key: row for row, key in enumerate(keys)}
         embeddings = embed(self.dataset, keys, self.mirror)
@@ -87,19 +87,19 @@ class CKDVerification:
 class CrossModalVerification:
     """Equal error rate of one modality against the other: `cross/eer`.
 
-    k images of each person, chosen as in `CKDVerification`: each in `dataset` against each other one in `probes`. An
-    image is never compared with itself in the other modality; (a, b) and (b, a) are two comparisons, since the two
-    sides see different pictures. People with fewer than k images are left out and counted.
+    Compares each of k images per person, selected as in `CKDVerification`, in `dataset` with each other one in
+    `probes`. An image is never compared with itself in the other modality; (a, b) and (b, a) are two comparisons, since
+    the modalities differ. People with fewer than k images are excluded and counted.
 
     Args:
         dataset: one modality, e.g. faces.
         probes: the same images by key in the other, e.g. the periocular view.
         images, group, mirror: see `CKDVerification`.
-        compare: what of the images is compared, see `kdface.evaluation.compared.rows_of`.
+        compare: embeddings or logits, see `kdface.evaluation.compared.rows_of`.
 
     Raises:
-        UserError: fewer than two people have k images, `probes` lacks images or names other people, or logits of mirror
-            images.
+        UserError: fewer than two people have k images, `probes` lacks images or names other people, or `mirror` with
+            logits.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class CrossModalVerification:
         require_comparable(self.compare, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed the chosen images on both sides, score all pairs of different images, measure."""
+        """Embed the selected images of both modalities, score all pairs of different images, compute the metrics."""
         keys = [key for those in self.chosen.values() for key in those]
         people = np.array([person for person, those in self.chosen.items() for _ in those])
         left, right = (rows_of(embed, side, keys, self.compare, self.mirror) for side in self.datasets)
@@ -150,11 +150,11 @@ class CrossModalVerification:
 
 
 class ClusterSeparation:
-    """How compact people are and how far apart: the Davies-Bouldin index of all images, `davies_bouldin`.
+    """Compactness and separation of people: the Davies-Bouldin index of all images, `davies_bouldin`.
 
     Args:
         dataset: the images.
-        group: as in `CKDVerification`: of near copies, which would make people compact, the first alone is taken.
+        group: as in `CKDVerification`: only the first of near copies is used, which would make people look compact.
         mirror: see `CKDVerification`.
 
     Raises:
@@ -167,10 +167,10 @@ class ClusterSeparation:
         self.mirror = mirror
         self.people = {key: person for person, keys in first_of_groups(dataset, group).items() for key in keys}
         if len(set(self.people.values())) < 2:
-            raise UserError(f"{dataset.name} has one person, and nobody to be apart from.", expected="two or more")
+            raise UserError(f"{dataset.name} has only one person.", expected="at least two")
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed everything, measure."""
+        """Embed all images and compute the metrics."""
         embeddings, people = embed(self.dataset, list(self.people), self.mirror), list(self.people.values())
         counts = {"images": len(people), "images_embedded": len(embeddings), "people": len(set(people))}
         symptoms = symptoms_of(embeddings, people)
@@ -183,8 +183,8 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
     """Davies-Bouldin index of unit embeddings: the mean over people i of max over j != i of (S_i + S_j) / M_ij.
 
     S_i is the mean Euclidean distance of a person's unit embeddings from their mean, M_ij the distance of two means
-    (Davies, Bouldin, PAMI 1979, with both exponents as in scikit-learn). Lower is better. It is infinite where the
-    means of two people coincide (scikit-learn passes over them).
+    (Davies, Bouldin, PAMI 1979, with both exponents as in scikit-learn). Lower is better. Infinite if the means of two
+    people coincide (scikit-learn skips these).
 
     Args:
         embeddings: (images, D), not necessarily normalised.
@@ -192,7 +192,7 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
 
     Raises:
         UserError: an embedding is zero or not finite.
-        ValueError: fewer than two people, or not one name for each embedding.
+        ValueError: fewer than two people, or not one name per embedding.
     """
     rows = unit(embeddings)
     names, numbers = np.unique(np.asarray(people), return_inverse=True)
@@ -203,7 +203,7 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
     np.add.at(means, numbers, rows)
     means /= count[:, None]
     spread = np.bincount(numbers, np.linalg.norm(rows - means[numbers], axis=1)) / count
-    from scipy.spatial.distance import cdist  # here: SciPy takes half a second to import
+    from scipy.spatial.distance import cdist  # imported lazily: SciPy takes half a second
 
     apart = cdist(means, means)
     np.fill_diagonal(apart, np.inf)
@@ -213,12 +213,12 @@ def davies_bouldin(embeddings: Embeddings, people: Sequence[Any] | NDArray[Any])
 
 
 def first_of_groups(dataset: FaceSet, group: str | None) -> dict[str, list[str]]:
-    """Each person's keys, sorted, without the near copies of another one; see `kdface.evaluation.people.files_of`."""
+    """Each person's keys, sorted, without near copies; see `kdface.evaluation.people.files_of`."""
     return {person: [keys[0] for keys in groups] for person, groups in files_of(dataset, group).items()}
 
 
 def images_each(dataset: FaceSet, images: int, group: str | None = None) -> dict[str, list[str]]:
-    """As many keys of each person who has them, chosen as in `CKDVerification`.
+    """`images` keys of each person with enough images, selected as in `CKDVerification`.
 
     Raises:
         UserError: fewer than two people.
@@ -230,9 +230,9 @@ def images_each(dataset: FaceSet, images: int, group: str | None = None) -> dict
     if len(able) < 2:
         raise UserError(
             f"{dataset.name}: {len(able)} of {len(files)} people have {images} images"
-            f"{'' if group is None else ' that are no near copies'}.",
-            expected="two people or more",
-            fix="ask for fewer images of each person",
+            f"{'' if group is None else ' that are not near copies'}.",
+            expected="at least two people",
+            fix="use fewer images per person",
         )
     return able
 

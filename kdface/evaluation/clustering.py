@@ -1,4 +1,4 @@
-"""Clusters of embeddings, and how well they are people: agglomerative clustering, pairwise and B-cubed F."""
+"""Cluster embeddings, and compare clusters with people: agglomerative clustering, pairwise and B-cubed F."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ Threshold = Annotated[float, Gt(0), Le(4)]
 
 
 def merges(embeddings: Embeddings, link: Link = "average") -> NDArray[np.float64]:
-    """Which two clusters are merged one after the other, the nearest first: (images - 1, 4), SciPy's linkage matrix.
+    """The sequence of cluster merges, nearest first: (images - 1, 4), SciPy's linkage matrix.
 
     Takes up to 8 n^2 bytes (0.95 GB for 10,879 images) and O(n^2) time.
 
     Args:
         embeddings: (images, D), not necessarily normalised.
-        link: the distance of two clusters: the mean squared distance over their pairs of images, the largest, or the
-            smallest.
+        link: the distance of two clusters: mean, maximum or minimum squared distance over their pairs of images.
 
     Raises:
         UserError: an embedding is zero or not finite, or there are fewer than two.
     """
     if len(embeddings) < 2:
         raise UserError(f"{len(embeddings)} embeddings cannot be clustered.", expected="two or more")
-    from scipy.cluster.hierarchy import linkage  # here: SciPy takes half a second to import
+    from scipy.cluster.hierarchy import linkage  # imported lazily: SciPy takes half a second
     from scipy.spatial.distance import pdist
 
     return np.asarray(linkage(pdist(unit(embeddings), "sqeuclidean"), link), dtype=np.float64)
 
 
 def clusters_within(tree: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
-    """The clusters of `merges` up to a squared distance of `threshold`, the threshold included: (images,) numbers."""
+    """The clusters of `merges` up to and including a squared distance of `threshold`: (images,) numbers."""
     from scipy.cluster.hierarchy import fcluster
 
     return np.asarray(fcluster(tree, threshold, "distance") - 1, dtype=np.int64)
@@ -52,11 +51,11 @@ def clusters_within(tree: NDArray[np.float64], threshold: float) -> NDArray[np.i
 def agglomerative(embeddings: Embeddings, threshold: float, link: Link = "average") -> NDArray[np.int64]:
     """Merge the two nearest clusters until none are within `threshold` of each other: (images,) cluster numbers.
 
-    FaceNet clusters agglomeratively and names neither linkage nor threshold. See `merges` for cost and errors.
+    FaceNet clusters agglomeratively but states neither linkage nor threshold. See `merges` for cost and errors.
 
     Args:
         embeddings: (images, D), not necessarily normalised.
-        threshold: largest squared distance of unit embeddings, 0..4, at which clusters are merged.
+        threshold: maximum squared distance of unit embeddings, 0..4, at which clusters are merged.
         link: see `merges`.
     """
     return clusters_within(merges(embeddings, link), threshold)
@@ -64,8 +63,8 @@ def agglomerative(embeddings: Embeddings, threshold: float, link: Link = "averag
 
 class ClusterScore(NamedTuple):
     """Attributes:
-    precision: of what was put together, the share that belongs together.
-    recall: of what belongs together, the share that was put together.
+    precision: share of clustered pairs that belong together.
+    recall: share of pairs that belong together and are clustered.
     f: their harmonic mean.
     """
 
@@ -75,17 +74,17 @@ class ClusterScore(NamedTuple):
 
 
 def pairwise_f(clusters: Sequence[Any] | NDArray[Any], labels: Sequence[Any] | NDArray[Any]) -> ClusterScore:
-    """Precision and recall over pairs of images. Where there are no pairs to be wrong about, the rate is 1."""
+    """Precision and recall over pairs of images. A rate without any pairs is 1."""
     count = _overlaps(clusters, labels)
     right = _pairs(count.images)
     return _score(_share(right, _pairs(count.of_cluster)), _share(right, _pairs(count.of_person)))
 
 
 def bcubed_f(clusters: Sequence[Any] | NDArray[Any], labels: Sequence[Any] | NDArray[Any]) -> ClusterScore:
-    """Mean over images of the share of its cluster that is its person, and of its person that is in its cluster.
+    """Mean over images of the share of its cluster that shows its person, and of its person's images in its cluster.
 
-    Each image counts itself (Amigo et al., Information Retrieval 2009), so large clusters do not outweigh the rest as
-    they do over pairs.
+    Each image counts itself (Amigo et al., Information Retrieval 2009), so large clusters do not dominate as they do
+    over pairs.
     """
     count = _overlaps(clusters, labels)
     squares, images = np.square(count.images.astype(np.float64)), count.images.sum()
@@ -95,7 +94,7 @@ def bcubed_f(clusters: Sequence[Any] | NDArray[Any], labels: Sequence[Any] | NDA
 
 
 class _Overlaps(NamedTuple):
-    """Cells of the table of people and clusters that are not empty: its row, column and images; sums of both kinds."""
+    """Non-empty cells of the contingency table of people and clusters: row, column and images; and its margins."""
 
     person: NDArray[np.int64]
     cluster: NDArray[np.int64]
@@ -130,20 +129,20 @@ _SCORES = {"bcubed": bcubed_f, "pairwise": pairwise_f}
 
 
 class Clustering:
-    """Are the clusters of a set's embeddings its people? All images are clustered agglomeratively.
+    """Agglomerative clustering of all images of a set, compared with its people.
 
-    Metrics, of each threshold t: `bcubed_f@t`, `bcubed_precision@t`, `bcubed_recall@t` over
-    images and `pairwise_f@t`, ... over pairs of images (see `bcubed_f`, `pairwise_f`). The counts tell how many
-    `clusters@t` were found of how many people. Thresholds are fixed beforehand: the best of many, chosen on these very
+    Metrics for each threshold t: `bcubed_f@t`, `bcubed_precision@t`, `bcubed_recall@t` over
+    images and `pairwise_f@t`, ... over pairs of images (see `bcubed_f`, `pairwise_f`). The counts include the number of
+    `clusters@t` and of people. Thresholds are fixed in advance: the best of many, chosen on these very
     images, would flatter. People of one image count: putting nobody beside them is right.
 
     Args:
         dataset: the images; time and memory grow with the square of their number (see `merges`).
-        thresholds: largest squared distances of unit embeddings, 0..4, at which clusters are merged.
-        link: the distance of two clusters: the mean over their pairs of images, the largest, or the smallest.
+        thresholds: maximum squared distances of unit embeddings, 0..4, at which clusters are merged.
+        link: the distance of two clusters: mean, maximum or minimum over their pairs of images.
 
     Raises:
-        UserError: no person has two images, there is one person only, or a threshold is given twice or none.
+        UserError: no person has two images, there is only one person, or thresholds are empty or duplicate.
     """
 
     def __init__(
@@ -156,16 +155,16 @@ class Clustering:
         self.people = people_of(dataset)
         if not thresholds or len(set(self._names())) < len(self._names()):
             raise UserError(
-                f"thresholds = {list(thresholds)}.", expected="squared distances over 0 and up to 4, once each"
+                f"thresholds = {list(thresholds)}.", expected="distinct squared distances above 0 and up to 4"
             )
         if not 1 < len(set(self.people.values())) < len(self.people):
             raise UserError(
                 f"{dataset.name} has {len(self.people)} images of {len(set(self.people.values()))} people.",
-                expected="two people or more, one of them with two images or more",
+                expected="at least two people, one of them with at least two images",
             )
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed everything, cluster, count."""
+        """Embed all images, cluster, and compute the metrics."""
         people = list(self.people.values())
         embeddings = embed(self.dataset, list(self.people))
         counts = {"images": len(people), "images_embedded": len(embeddings), "people": len(set(people))}

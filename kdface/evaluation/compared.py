@@ -1,4 +1,4 @@
-"""What protocols compare of images, embeddings or logits, and what they must make sure of first."""
+"""What protocols compare, embeddings or logits, and its preconditions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Compared = Literal["embeddings", "logits"]
 def rows_of(
     embed: Embedder, dataset: FaceSet, keys: Sequence[str], compare: Compared, mirror: bool
 ) -> NDArray[np.float32]:
-    """What is compared of images by cosine: (len(keys), D) embeddings, or (len(keys), C) logits of the training people.
+    """The vectors to compare by cosine: (len(keys), D) embeddings, or (len(keys), C) logits of the training people.
 
-    Two networks that were trained apart, or as CKD's for faces and eyes, have embeddings of their own, while their
-    logits speak of the same people. The evaluation of faces against eyes that CKD's laboratory published takes logits.
+    Networks trained separately, or like CKD's for faces and eyes, have incompatible embeddings, while their logits
+    refer to the same people. The face-to-eyes evaluation published by CKD's laboratory uses logits.
     """
     return embed.logits(dataset, keys) if compare == "logits" else embed(dataset, keys, mirror)
 
 
 def require_comparable(compare: Compared, network: Tested, where: str) -> None:
-    """Raises `UserError` for logits of a network that has none of people."""
+    """Raise `UserError` for logits if the network has none of people."""
     if compare == "logits" and not network.classifies:
         raise UserError(
-            f"{where} compares logits, and the run's head is no softmax over all of its people.",
+            f"{where} compares logits, but the run's head is not a softmax over all of its people.",
             fix=f"head=softmax, a margin softmax (kdface list head), or {where}.compare=embeddings",
         )
 
@@ -39,11 +39,11 @@ def require_comparable(compare: Compared, network: Tested, where: str) -> None:
 def require_alone(compare: Compared, mirror: bool) -> None:
     """Raises `UserError` for logits of mirror images, which are never added up."""
     if compare == "logits" and mirror:
-        raise UserError("compare=logits takes each image by itself, and mirror is true.", fix="mirror=false")
+        raise UserError("compare=logits does not support mirror=true.", fix="mirror=false")
 
 
 def require_same(dataset: FaceSet, probes: FaceSet, keys: Sequence[str]) -> None:
-    """Raises `UserError` if `probes` lacks some of the keys or has other people on them."""
+    """Raise `UserError` if `probes` lacks some of the keys or labels them with other people."""
     here, there = people_of(dataset), people_of(probes)
     wrong = [key for key in keys if there.get(key) != here[key]]
     if wrong:

@@ -1,9 +1,8 @@
 """Exact error rates from raw scores: ROC, AUC, EER, TAR at FAR, FNMR at FMR.
 
-A pair is accepted when its score is at least the threshold; a higher score means more alike (for distances,
-pass their negative). Nothing is binned, squashed or interpolated unless a docstring says so. FAR and FMR
-name the same rate here, the share of impostor pairs accepted; TAR = 1 - FNMR is the share of genuine pairs
-accepted.
+A pair is accepted if its score is at least the threshold; higher scores mean more similar (negate distances).
+Nothing is binned, squashed or interpolated unless documented. FAR and FMR denote the same rate here, the share of
+impostor pairs accepted; TAR = 1 - FNMR is the share of genuine pairs accepted.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ Rates = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RocCurve:
-    """The exact ROC: one vertex for each distinct score, equal scores together, and one that accepts nothing.
+    """The exact ROC: one vertex per distinct score, and one that accepts nothing.
 
     Attributes:
-        thresholds: (vertices,) falling; the first is +inf, which accepts nothing.
+        thresholds: (vertices,) descending; the first is +inf, which accepts nothing.
         genuine_accepted: (vertices,) genuine pairs with a score of at least the threshold.
         impostor_accepted: (vertices,) impostor pairs with a score of at least the threshold.
     """
@@ -35,12 +34,12 @@ class RocCurve:
 
     @property
     def n_genuine(self) -> int:
-        """Genuine pairs in all."""
+        """Total genuine pairs."""
         return int(self.genuine_accepted[-1])
 
     @property
     def n_impostor(self) -> int:
-        """Impostor pairs in all."""
+        """Total impostor pairs."""
         return int(self.impostor_accepted[-1])
 
     @property
@@ -59,9 +58,9 @@ class RocCurve:
         return (self.n_genuine - self.genuine_accepted) / self.n_genuine
 
     def corners(self) -> RocCurve:
-        """The same curve without the vertices where it runs straight on along an axis, to draw and store.
+        """The same curve without collinear vertices along an axis, for plotting and storage.
 
-        The first vertex with an impostor stays: its FAR is the least that the pairs can show.
+        Keeps the first vertex with an impostor: its FAR is the lowest the pairs can resolve.
         """
         genuine, impostor = np.diff(self.genuine_accepted) > 0, np.diff(self.impostor_accepted) > 0
         along = (genuine[:-1] & genuine[1:] & ~impostor[:-1] & ~impostor[1:]) | (
@@ -73,15 +72,15 @@ class RocCurve:
 
 
 def roc(scores: Values, same: Values) -> RocCurve:
-    """The exact ROC of scores (pairs,); `same` (pairs,) tells the genuine ones. O(n log n) time.
+    """The exact ROC of scores (pairs,); `same` (pairs,) marks genuine pairs. O(n log n) time.
 
-    Arrays, lists and tensors are taken alike. Of tens of millions of pairs, `roc_corners` takes a third of the memory.
+    Accepts arrays, lists and tensors. For tens of millions of pairs `roc_corners` takes a third of the memory.
 
     Raises:
         UserError: a score is not finite, or genuine or impostor pairs are missing.
     """
     genuine, impostor = _sorted(scores, same)
-    # Merged by place: sorting numbers is three times as fast as sorting their indices and gathering by them.
+    # Merge by position: sorting values is three times as fast as sorting indices and gathering.
     mated = np.zeros(len(genuine) + len(impostor), dtype=np.bool_)
     mated[np.searchsorted(impostor, genuine, side="right") + np.arange(len(genuine))] = True
     ranked = np.empty(len(mated), dtype=impostor.dtype)
@@ -97,21 +96,21 @@ def roc(scores: Values, same: Values) -> RocCurve:
 
 
 def roc_corners(scores: Values, same: Values) -> RocCurve:
-    """`roc(scores, same).corners()`, without the curve between its corners.
+    """`roc(scores, same).corners()`, computed without the curve in between.
 
-    Beside the scores it holds one sorted copy of them and a few arrays as long as the genuine ones: AUC, EER, TAR at
-    FAR and FNMR at FMR of 84 million pairs fit into 1 GiB. Raises what `roc` raises.
+    In addition to the scores it needs a sorted copy and a few arrays as long as the genuine scores: AUC, EER, TAR at
+    FAR and FNMR at FMR of 84 million pairs fit into 1 GiB. Raises as `roc`.
     """
     genuine, impostor = _sorted(scores, same)
     own, counts = np.unique(genuine, return_counts=True)
     own, accepted = own[::-1], np.cumsum(counts[::-1], dtype=np.int64)
-    # Per distinct genuine score, falling: impostors above it, and those at or above it.
+    # Per distinct genuine score, descending: impostors above it, and those at or above it.
     above = len(impostor) - np.searchsorted(impostor, own, side="right")
     at_least = len(impostor) - np.searchsorted(impostor, own, side="left")
-    before = np.concatenate([[0], at_least[:-1]])  # impostors at or above the genuine score before
-    run = above > before  # impostors alone between that and this: the curve runs along an axis to its end
-    tied = at_least > above  # genuine and impostor scores are equal: the curve runs aslant
-    # Along the genuine axis the vertex of a score is no corner if the next score has no impostor above or beside it.
+    before = np.concatenate([[0], at_least[:-1]])  # impostors at or above the previous genuine score
+    run = above > before  # only impostors in between: the curve runs along an axis
+    tied = at_least > above  # genuine and impostor scores are equal: the curve is diagonal
+    # Along the genuine axis a score's vertex is not a corner if the next score has no impostor above or equal to it.
     kept = np.ones(len(own), dtype=np.bool_)
     kept[:-1] = tied[:-1] | run[1:] | tied[1:]
     vertices = [
@@ -121,7 +120,7 @@ def roc_corners(scores: Values, same: Values) -> RocCurve:
     ]
     greatest = impostor[-1]
     first = len(impostor) - int(np.searchsorted(impostor, greatest, side="left"))
-    vertices.append(np.array([[greatest, (genuine >= greatest).sum(), first]]))  # stays, see `RocCurve.corners`
+    vertices.append(np.array([[greatest, (genuine >= greatest).sum(), first]]))  # kept, see `RocCurve.corners`
     vertices.append(np.array([[min(impostor[0], genuine[0]), len(genuine), len(impostor)]]))
     corners = np.concatenate(vertices, dtype=np.float64)  # counts are exact up to 2^53
     corners = corners[np.lexsort((corners[:, 2], corners[:, 1]))]
@@ -130,7 +129,7 @@ def roc_corners(scores: Values, same: Values) -> RocCurve:
 
 
 def _sorted(scores: Values, same: Values) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The genuine and the impostor scores, rising; float32 stays so, which has the same order in half the room."""
+    """The genuine and the impostor scores, ascending; float32 is kept: same order, half the memory."""
     given = as_array(scores)
     values = given if given.dtype == np.float32 else given.astype(np.float64, copy=False)
     mated = as_same(same, values.shape)
@@ -149,11 +148,10 @@ def auc(curve: RocCurve) -> float:
 
 
 def eer(curve: RocCurve) -> float:
-    """Equal error rate: where the exact ROC, its vertices joined by straight lines, meets FMR = FNMR.
+    """Equal error rate: where the piecewise linear exact ROC crosses FMR = FNMR.
 
-    Between the last vertex with FMR < FNMR and the next one the crossing is found by linear interpolation.
-    Where no genuine and impostor score are equal, the line runs along an axis there and the EER is a rate
-    that is reached.
+    The crossing between the last vertex with FMR < FNMR and the next one is interpolated linearly. If no genuine and
+    impostor scores are equal, the curve is axis-parallel there and the EER is a rate that is attained.
     """
     gap = curve.far - curve.fnmr  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
@@ -165,8 +163,8 @@ def eer(curve: RocCurve) -> float:
 def eer_midpoint(curve: RocCurve) -> float:
     """(FMR + FNMR) / 2 at the kept vertex with the smallest |FMR - FNMR|, the strictest of equals.
 
-    The equal error rate of CKD's official evaluation. Like scikit-learn's `roc_curve`, which it rests on, it
-    passes over vertices at which both counts go on by the same steps. Use `eer` unless comparing with it.
+    The equal error rate of CKD's official evaluation. Like scikit-learn's `roc_curve`, on which that is based, it skips
+    vertices at which both counts continue by the same steps. Use `eer` except to compare with it.
     """
     kept = np.ones(len(curve.thresholds), dtype=np.bool_)
     kept[2:-1] = (np.diff(curve.genuine_accepted[1:], 2) != 0) | (np.diff(curve.impostor_accepted[1:], 2) != 0)
@@ -177,7 +175,7 @@ def eer_midpoint(curve: RocCurve) -> float:
 
 def _vertex_at_far(curve: RocCurve, far: float) -> int | None:
     if not 0 < far <= 1:
-        raise ValueError(f"a FAR is a fraction over 0 and up to 1, got {far}")
+        raise ValueError(f"FAR must be above 0 and at most 1, got {far}")
     if far < 1 / curve.n_impostor:
         return None
     return int(np.searchsorted(curve.far, far, side="right")) - 1
@@ -186,16 +184,16 @@ def _vertex_at_far(curve: RocCurve, far: float) -> int | None:
 def tar_at_far(curve: RocCurve, far: float) -> float | None:
     """TAR at the lowest threshold whose FAR does not exceed `far`; no interpolation.
 
-    None means not available: fewer than 1 / `far` impostor pairs cannot show such a rate.
+    None (not available) if fewer than 1 / `far` impostor pairs cannot resolve the rate.
     """
     at = _vertex_at_far(curve, far)
     return None if at is None else float(curve.tar[at])
 
 
 def threshold_at_far(curve: RocCurve, far: float) -> float | None:
-    """The lowest score that can be the threshold with FAR at or under `far`, or None (see `tar_at_far`).
+    """The lowest score whose FAR as a threshold is at most `far`, or None (see `tar_at_far`).
 
-    It is +inf where the best-scored impostors alone are too many.
+    +inf if the top-scoring impostors alone exceed it.
     """
     at = _vertex_at_far(curve, far)
     return None if at is None else float(curve.thresholds[at])
@@ -204,8 +202,8 @@ def threshold_at_far(curve: RocCurve, far: float) -> float | None:
 def fnmr_at_fmr(curve: RocCurve, fmr: float) -> float | None:
     """The lowest FNMR among thresholds with FMR <= `fmr`, or None (see `tar_at_far`).
 
-    FMR100 is `fnmr_at_fmr(curve, 0.01)`, FMR1000 `fnmr_at_fmr(curve, 0.001)`, as the FVC and MFR
-    competitions word it.
+    FMR100 is `fnmr_at_fmr(curve, 0.01)`, FMR1000 `fnmr_at_fmr(curve, 0.001)`, as defined in the FVC and MFR
+    competitions.
     """
     at = _vertex_at_far(curve, fmr)
     return None if at is None else float(curve.fnmr[at])

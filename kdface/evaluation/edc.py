@@ -1,8 +1,8 @@
-"""Error versus discard characteristic (EDC): what recognition gains when the pairs of lowest quality are left out.
+"""Error versus discard characteristic (EDC): recognition errors after discarding the pairs of lowest quality.
 
-E(d) is the false non-match rate of the pairs that are left when int(d N) of N pairs, those of lowest quality, are
-dropped. Published code disagrees on threshold, dropped pairs and ties, so all three are named choices
-(`DiscardPolicy`) that stay with the result.
+E(d) is the false non-match rate of the remaining pairs after dropping int(d N) of N pairs, those of lowest quality.
+Published code disagrees on threshold, dropped pairs and ties, so all three are explicit choices (`DiscardPolicy`)
+stored with the result.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class DiscardPolicy:
     Attributes:
         fmr: the false match rate at which the threshold is set.
         threshold: `fixed`, set once on all pairs (Schlett et al., ISO/IEC 29794-1; LightQNet), or `re-estimated` on
-            the pairs that are left, for every number of dropped ones (CR-FIQA, MagFace). Where fewer than 1 / fmr
-            impostor pairs are left, the re-estimated threshold accepts none of them.
-        discard: `all` pairs alike (CR-FIQA, MagFace) or only `mated` ones, d being a share of these (Schlett et al.);
-            the impostor pairs and so the threshold then stay as they are.
-        ties: pairs of equal quality leave together, when the last of them may (`group`, Schlett et al.), or in
-            the order of the list (`order`).
+            the remaining pairs, for every number of dropped ones (CR-FIQA, MagFace). With fewer than 1 / fmr impostor
+            pairs left, the re-estimated threshold accepts none of them.
+        discard: `all` pairs (CR-FIQA, MagFace) or only `mated` ones, with d a share of these (Schlett et al.);
+            impostor pairs, and thus the threshold, are then unchanged.
+        ties: drop pairs of equal quality together, once all of them may be dropped (`group`, Schlett et al.), or in
+            list order (`order`).
         fmr_rule: the lowest threshold whose FMR is `at_most` fmr, or the score whose FMR is `nearest` to fmr, above or
-            below it, of equally near ones the lowest: what the package pyeer does, and so CR-FIQA's published curves.
+            below it, the lowest of ties: as in the package pyeer, and thus in CR-FIQA's published curves.
     """
 
     fmr: Annotated[float, Gt(0), Lt(1)] = 1e-3
@@ -53,25 +53,25 @@ class DiscardPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.fmr < 1:
-            raise ValueError(f"fmr must lie between 0 and 1, got {self.fmr}")
+            raise ValueError(f"fmr must be between 0 and 1, got {self.fmr}")
         given = (self.threshold, self.discard, self.ties, self.fmr_rule)
         for value, valid in zip(given, (Threshold, Discard, Ties, FMRRule), strict=True):
             if value not in get_args(valid):
                 raise ValueError(f"{value!r} is not one of {', '.join(get_args(valid))}")
 
     def resolved_by(self, impostors: int) -> bool:
-        """Whether that many impostor pairs can show a false match rate of `fmr`."""
+        """Whether this number of impostor pairs resolves a false match rate of `fmr`."""
         return bool(1 / impostors <= self.fmr) if impostors else False
 
     @property
     def impostors_needed(self) -> int:
-        """The fewest impostor pairs that can show a false match rate of `fmr`."""
+        """The minimum number of impostor pairs that resolves a false match rate of `fmr`."""
         about = int(1 / self.fmr)
         return next(count for count in range(max(1, about - 1), about + 3) if self.resolved_by(count))
 
 
 def lowest_fmr(impostors: int) -> str:
-    """The lowest false match rate that this number of impostor pairs can show, rounded up to two digits."""
+    """The lowest false match rate that this number of impostor pairs resolves, rounded up to two digits."""
     with localcontext(prec=2, rounding=ROUND_CEILING):
         return str(Decimal(1) / impostors)
 
@@ -81,14 +81,14 @@ DEFAULT = DiscardPolicy()
 
 @dataclass(frozen=True, eq=False)
 class EDC:
-    """The exact curve: a step for every number of pairs that can be dropped, E constant up to the next one.
+    """The exact curve: a step for every possible number of dropped pairs, E being constant in between.
 
     Attributes:
-        dropped: (steps,) numbers of dropped pairs, rising from 0.
-        errors: (steps,) FNMR of the mated pairs that are left.
-        thresholds: (steps,) a pair is accepted when its score is at least this.
-        total: the pairs that d is a share of.
-        end: E is defined for d < end; beyond it no mated pair, or none to set the threshold on, is left.
+        dropped: (steps,) numbers of dropped pairs, ascending from 0.
+        errors: (steps,) FNMR of the remaining mated pairs.
+        thresholds: (steps,) a pair is accepted if its score is at least this.
+        total: the number of pairs that d refers to.
+        end: E is defined for d < end; beyond it no mated pair, or none to set the threshold on, remains.
         policy: the choices made.
     """
 
@@ -105,18 +105,17 @@ class EDC:
         return self.dropped / self.total
 
     def at(self, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """E(d) for each of `fractions`, NaN where it is not defined."""
+        """E(d) for each of `fractions`, NaN where undefined."""
         step = np.searchsorted(self.fractions, fractions, side="right") - 1
         return np.where(fractions < self.end, self.errors[step], np.nan)
 
     def pauc(self, limit: float) -> float:
-        """(1 / (limit E(0))) times the integral of E from 0 to `limit`: 1 for a quality that says nothing.
+        """(1 / (limit E(0))) times the integral of E from 0 to `limit`: 1 for an uninformative quality.
 
-        The integral is that of the step function itself, exact, without a grid. NaN where E(0) is 0 and where E
-        ends before the limit.
+        Integrates the step function exactly, without a grid. NaN if E(0) is 0 or E ends before the limit.
         """
         if not 0 < limit <= 1:
-            raise ValueError(f"a discard limit is a fraction over 0 and up to 1, got {limit}")
+            raise ValueError(f"the discard limit must be above 0 and at most 1, got {limit}")
         if self.errors[0] == 0 or limit > self.end:
             return float("nan")
         edges = np.minimum(np.append(self.fractions, self.end), limit)
@@ -131,18 +130,18 @@ def error_discard(
 ) -> EDC:
     """The error versus discard characteristic, for every possible number of dropped pairs. O(n log n) time.
 
-    The threshold is the smallest number t for which at most fmr times the number of impostor pairs have a score of t
-    or more, and E counts the mated pairs with a score under t.
+    The threshold is the smallest t for which at most fmr times the number of impostor pairs score t or more, and E
+    counts the mated pairs that score below t.
 
     Args:
-        scores: (pairs,) similarities, higher for more alike.
-        same: (pairs,) which pairs are mated, that is, show one person.
-        quality: (pairs,) of the pair: the smaller of the qualities of its two images. Higher is better.
+        scores: (pairs,) similarities, higher is more similar.
+        same: (pairs,) whether the pair is mated, i.e. shows one person.
+        quality: (pairs,) the minimum quality of the pair's two images. Higher is better.
         policy: the choices on which published code differs.
 
     Raises:
-        UserError: scores or qualities are not finite, pairs of a kind are missing, or there are too few impostor
-            pairs for the false match rate.
+        UserError: scores or qualities are not finite, genuine or impostor pairs are missing, or there are too few
+            impostor pairs for the false match rate.
     """
     values, mated, worth, _ = _by_quality(scores, same, quality, policy)
     return _curve(values, mated, worth, policy)
@@ -153,11 +152,11 @@ class DiscardIntervals:
     """Percentile bootstrap intervals of an EDC.
 
     Attributes:
-        pauc: discard limit -> lower and upper bound of pAUC; NaN where no resample has one.
+        pauc: discard limit -> lower and upper bound of pAUC; NaN if no resample has one.
         fractions: (61,) d from 0 to the largest limit.
-        low, high: (61,) pointwise bounds of E(d); NaN where E is not defined in some resample.
-        undefined: resamples without a pAUC because their E(0) is 0; they are left out of `pauc`.
-        level, resamples, seed: how the intervals were made.
+        low, high: (61,) pointwise bounds of E(d); NaN if E is undefined in some resample.
+        undefined: number of resamples without a pAUC because their E(0) is 0, excluded from `pauc`.
+        level, resamples, seed: parameters of the intervals.
     """
 
     pauc: dict[float, tuple[float, float]]
@@ -181,20 +180,20 @@ def bootstrap_error_discard(
     seed: int = 0,
     units: tuple[Values, Values] | None = None,
 ) -> DiscardIntervals:
-    """How far pAUC and E(d) vary: percentiles over resamples, with replacement, of people, images or pairs.
+    """Bootstrap intervals of pAUC and E(d): percentiles over resamples of people, images or pairs.
 
-    Pairs that share a person or an image err together. So units are resampled, each w times, and a pair counts
-    w_left w_right times, or w times where both sides are one unit (the vertex bootstrap of Snijders and Borgatti,
+    Errors of pairs that share a person or an image are correlated. So units are resampled, each w times, and a pair
+    counts w_left w_right times, or w times if both sides are one unit (the vertex bootstrap of Snijders and Borgatti,
     Connections 1999; for error rates of 1:1 comparison, Fogliato et al., IJCV 2024). Resamples without mated or without
-    impostor pairs are drawn again. Without units the pairs are resampled as if independent, mated and impostor pairs
-    apart, each as many as there are. Of simulated lists (tests/evaluation/test_edc.py) 95 % intervals over people cover
-    0.95 to 1, the more the fewer people impostor pairs share, those over pairs 0.66 to 0.98.
+    impostor pairs are redrawn. Without units the pairs are resampled as if independent, separately for mated and
+    impostor pairs, keeping their numbers. On simulated lists (tests/evaluation/test_edc.py) 95 % intervals over people
+    cover 0.95 to 1, more when impostor pairs share fewer people, those over pairs 0.66 to 0.98.
 
-    The draws depend on `seed`, the list and the units alone: all qualities are compared on the same resamples. Other
-    arguments and errors as of `error_discard`.
+    The draws depend only on `seed`, the list and the units, so all qualities are compared on the same resamples. Other
+    arguments and errors as in `error_discard`.
 
     Args:
-        units: the unit, such as the person, of the left and of the right image of each pair: (pairs,) twice, numbers or
+        units: the unit, such as the person, of the left and right image of each pair: two arrays (pairs,) of numbers or
             names.
     """
     if resamples < 1 or not 0 < level < 1 or not limits:
@@ -224,8 +223,7 @@ def bootstrap_error_discard(
 def _by_quality(
     scores: Values, same: Values, quality: Values, policy: DiscardPolicy
 ) -> tuple[Scores, Same, NDArray[np.float64], NDArray[np.intp]]:
-    """Scores, labels and qualities in the order of rising quality, equal ones in that of the list, and the order; all
-    checked."""
+    """Checked scores, labels and qualities in order of ascending quality (ties in list order), and the order."""
     values, mated = checked(scores, same)
     worth = as_array(quality).astype(np.float64)
     if worth.shape != values.shape:
@@ -239,9 +237,9 @@ def _by_quality(
     impostors = int((~mated).sum())
     if not policy.resolved_by(impostors):
         raise UserError(
-            f"{impostors} impostor pairs cannot show a false match rate of {policy.fmr:g}.",
+            f"{impostors} impostor pairs cannot resolve a false match rate of {policy.fmr:g}.",
             expected=f"at least {policy.impostors_needed} impostor pairs",
-            fix="give more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
+            fix="use more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
         )
     order = np.argsort(worth, kind="stable")
     return values[order], mated[order], worth[order], order
@@ -250,7 +248,7 @@ def _by_quality(
 def _curve(
     scores: Scores, same: Same, quality: NDArray[np.floating[Any]], policy: DiscardPolicy, up_to: float = 1.0
 ) -> EDC:
-    """The EDC of pairs in the order of rising quality, its steps up to a share of them."""
+    """The EDC of pairs in order of ascending quality, up to a share of them."""
     mated, other = scores[same], scores[~same]
     only_mated = policy.discard == "mated"
     kind, worth = (np.ones(len(mated), dtype=np.bool_), quality[same]) if only_mated else (same, quality)
@@ -282,7 +280,7 @@ def _curve(
 def _highest_rejected(
     mated: Scores, other: Scores, mated_gone: Counts, other_gone: Counts, policy: DiscardPolicy
 ) -> NDArray[np.float64]:
-    """(steps,) the score that the threshold lies just above, set on the pairs that are left."""
+    """(steps,) the score just below the threshold, set on the remaining pairs."""
     left = len(other) - other_gone
     place = largest_within(policy.fmr, left)
     if policy.fmr_rule == "at_most" and len(left) == 1 and other_gone[0] == 0:
@@ -291,7 +289,7 @@ def _highest_rejected(
     highest = impostors.largest(other_gone, place)
     if policy.fmr_rule == "at_most":
         return highest
-    # The two rates that scores have next to fmr: above `highest`, where a score must lie, and at it.
+    # The two attained rates next to fmr: just above `highest`, and at it.
     fewer = left - impostors.up_to(other_gone, highest)
     more = left - impostors.up_to(other_gone, np.nextafter(highest, -np.inf))
     lies_above = (fewer > 0) | (_Suffixes(mated).up_to(mated_gone, highest) < len(mated) - mated_gone)
@@ -303,8 +301,8 @@ def _highest_rejected(
 class _Suffixes:
     """Order statistics of any suffix values[start:], many suffixes at a time, each in O(log n).
 
-    A wavelet matrix (Claude, Navarro and Ordonez 2015) over the ranks of the values: level by level the ranks are
-    parted, stably, by one bit, highest first; the zeros counted up to each place carry an interval down a level.
+    A wavelet matrix (Claude, Navarro and Ordonez 2015) over the ranks of the values: each level stably partitions the
+    ranks by one bit, highest first; the cumulative counts of zeros map an interval to the next level.
     """
 
     def __init__(self, values: NDArray[np.float64]) -> None:
@@ -319,9 +317,9 @@ class _Suffixes:
             ranks = np.concatenate([ranks[zero], ranks[~zero]])
 
     def largest(self, start: Counts, place: Counts) -> NDArray[np.float64]:
-        """(n,) the value that `place` values of values[start:] stand before when sorted from the largest down."""
+        """(n,) the value at index `place` of values[start:] sorted in descending order."""
         first, last = start, np.full_like(start, len(self._sorted))
-        smaller = last - first - 1 - place  # values that come before it when sorted from the smallest up
+        smaller = last - first - 1 - place  # its index in ascending order
         rank = np.zeros_like(start)
         for bit, zeros in self._levels:
             low, high = zeros[first], zeros[last]
@@ -333,9 +331,9 @@ class _Suffixes:
         return np.asarray(self._sorted[rank])
 
     def up_to(self, start: Counts, bound: NDArray[np.float64]) -> Counts:
-        """(n,) how many of values[start:] do not exceed `bound`."""
+        """(n,) the number of values[start:] up to `bound`."""
         first, last = start, np.full_like(start, len(self._sorted))
-        under = np.searchsorted(self._sorted, bound, side="right")  # ranks under this one do not exceed the bound
+        under = np.searchsorted(self._sorted, bound, side="right")  # ranks below this do not exceed the bound
         found = np.zeros_like(start)
         for bit, zeros in self._levels:
             low, high = zeros[first], zeros[last]

@@ -1,4 +1,4 @@
-"""Embeddings: computed once per (weights, dataset), with the mirror image or without, by key, all or none."""
+"""Embeddings: computed once per (weights, dataset), with or without the mirror image, by key, all or none."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Recognition(Protocol):
         """(N, H, W, 3) uint8 RGB -> (N, D)."""
 
     def to(self, device: torch.device | str) -> Recognition:
-        """Itself, on a device."""
+        """Move it to a device."""
 
 
 @runtime_checkable
 class Stored(Protocol):
-    """A recogniser known by a file of embeddings alone; `kdface.teachers.StoredTeacher` is one."""
+    """A recogniser known only by a file of embeddings; `kdface.teachers.StoredTeacher` is one."""
 
     file: EmbeddingFile
 
 
 class Tested(Protocol):
-    """What a protocol can require of the network that it tests; `kdface.methods.Method` has it."""
+    """Interface that protocols can require of the tested network; `kdface.methods.Method` implements it."""
 
     @property
     def grades(self) -> bool:
-        """Whether the network gives face-image quality."""
+        """Whether the network predicts face-image quality."""
 
     @property
     def classifies(self) -> bool:
-        """Whether its head is a softmax over all people of its training set."""
+        """Whether its head is a softmax over all training people."""
 
     @property
     def people(self) -> Sequence[str]:
-        """These people."""
+        """The training people."""
 
 
 Task = Callable[[Tensor, FaceSet], Tensor]  # (N, H, W, 3) uint8 RGB of a dataset -> (N, ...)
@@ -63,17 +63,17 @@ Known = dict[int, tuple[FaceSet, dict[str, NDArray[np.float32]]]]  # by the data
 
 
 class Embedder:
-    """Embeds images of a dataset by key and remembers them, so that protocols on one dataset share the work.
+    """Embeds images of a dataset by key and caches the results, shared by protocols on the same dataset.
 
     Args:
-        network: (N, H, W, 3) uint8 and the kind of image that they are -> (N, D); called without gradient.
-        quality_network: (N, H, W, 3) uint8 and their kind -> (N,) face-image quality, where the network gives it.
-        classifier: (N, H, W, 3) uint8 and their kind -> (N, C) logits of classes, where the network gives them.
+        network: (N, H, W, 3) uint8 and their preprocessing -> (N, D); called without gradients.
+        quality_network: (N, H, W, 3) uint8 and their preprocessing -> (N,) face-image quality, if available.
+        classifier: (N, H, W, 3) uint8 and their preprocessing -> (N, C) logits of classes, if available.
         people: the names of these classes.
-        device: where the network lives.
-        batch_size: images per forward pass (and as many mirror images).
-        rank, world: the batches this process embeds, each whole, so that every row has the bits that it has on one
-            rank; the parts are gathered by row and asserted complete.
+        device: of the network.
+        batch_size: images per forward pass (plus as many mirror images).
+        rank, world: this process embeds its share of whole batches, so that every row is bit-identical to a single
+            rank's; results are gathered by row and asserted complete.
     """
 
     def __init__(
@@ -103,22 +103,21 @@ class Embedder:
     def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
         """(len(keys), D): f(image) + f(mirrored image) of each key, or f(image) alone; not normalised.
 
-        The sum is InsightFace's; its direction is that of the mean. Rows are exactly those of `keys`, whatever the
-        number of ranks. Raises `kdface.errors.DataError` for an image that cannot be read and `KeyError` for a key
-        that the dataset lacks.
+        The sum follows InsightFace; its direction is that of the mean. Rows correspond to `keys`, regardless of the
+        number of ranks. Raises `kdface.errors.DataError` for unreadable images and `KeyError` for missing keys.
         """
         if mirror:
             return self._recall(self._known, self._both, dataset, keys)
         return self._recall(self._alone, self._one, dataset, keys)
 
     def add(self, dataset: FaceSet, keys: Sequence[str], images: Tensor) -> None:
-        """Embed images that somebody else has read, (N, H, W, 3) uint8, and remember them; see `share`."""
+        """Embed already loaded images, (N, H, W, 3) uint8, and cache the results; see `share`."""
         with torch.no_grad():
             rows = self._both(images, dataset).cpu().numpy()
         self._known.setdefault(id(dataset), (dataset, {}))[1].update(zip(keys, rows, strict=True))
 
     def share(self, dataset: FaceSet, keys: Sequence[str]) -> int:
-        """Give what was added on any rank to all of them; the number of these keys that no rank has."""
+        """Share what was added on any rank with all ranks; returns the number of keys that no rank has."""
         _, known = self._known.setdefault(id(dataset), (dataset, {}))
         if self.world > 1:
             parts: list[Any] = [None] * self.world
@@ -128,13 +127,13 @@ class Embedder:
         return len(set(keys) - known.keys())
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
-        """(len(keys),): the quality of each image, higher is better; of the image itself, not of its mirror."""
+        """(len(keys),): the quality of each image, without its mirror image; higher is better."""
         if self.quality_network is None:
             raise UserError("this network gives no face-image quality.")
         return self._recall(self._qualities, self._quality, dataset, keys)[:, 0].astype(np.float64)
 
     def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        """(len(keys), C): the logits of `people`, without margin; of each image itself, not of its mirror."""
+        """(len(keys), C): the logits of `people`, without margin and without mirror images."""
         if self.classifier is None:
             raise UserError("this network gives no logits of people.")
         return self._recall(self._logits, self._classes, dataset, keys)
@@ -144,10 +143,10 @@ class Embedder:
         return np.asarray(torch.from_numpy(self.logits(dataset, keys)).softmax(1).numpy(), dtype=np.float32)
 
     def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
-        """Know embeddings and qualities of these keys hereafter, from reading each image once.
+        """Compute and cache embeddings and qualities of these keys, reading each image once.
 
         Args:
-            network: what embeds; null: the embedder's own.
+            network: computes the embeddings; null: the embedder's network.
         """
         if self.quality_network is None:
             raise UserError("this network gives no face-image quality.")
@@ -158,10 +157,10 @@ class Embedder:
         self._learn(tasks, dataset, keys)
 
     def frozen(self, network: Recognition) -> Embedder:
-        """What embeds by a frozen network, on this one's device; test sets that share the network share the work."""
+        """An embedder of a frozen network, on this one's device, shared by test sets with the same network."""
         network.to(self.device)
         if network not in _FROZEN and isinstance(network, Stored):
-            from kdface.evaluation.stored import StoredEmbeddings  # here, because it is an Embedder
+            from kdface.evaluation.stored import StoredEmbeddings  # local: circular import
 
             _FROZEN[network] = StoredEmbeddings(network.file)
         if network not in _FROZEN:
@@ -176,7 +175,7 @@ class Embedder:
         return np.stack([store[id(dataset)][1][key] for key in keys])
 
     def _learn(self, tasks: Mapping[Task, Known], dataset: FaceSet, keys: Sequence[str]) -> None:
-        """Compute what of these keys is missing, together where the same is missing of several tasks."""
+        """Compute missing results for these keys, in one pass for tasks that miss the same ones."""
         wanted: dict[tuple[str, ...], list[Task]] = {}
         for task, store in tasks.items():
             _, known = store.setdefault(id(dataset), (dataset, {}))
@@ -217,7 +216,7 @@ class Embedder:
         return whole if self.world == 1 else [self._gather(part, mine, len(rows)) for part in whole]
 
     def _gather(self, part: NDArray[np.float32], mine: list[int], expected: int) -> NDArray[np.float32]:
-        """Put the ranks' parts together by row; every row exactly once."""
+        """Gather the ranks' parts by row; every row exactly once."""
         parts: list[tuple[list[int], NDArray[np.float32]] | None] = [None] * self.world
         torch.distributed.all_gather_object(parts, (mine, part))
         filled = [part for part in parts if part is not None and len(part[0])]
@@ -228,20 +227,20 @@ class Embedder:
         return np.asarray(whole[np.argsort(order)], dtype=np.float32)
 
 
-# Embedders of frozen networks, each as long as its network lives.
+# Embedders of frozen networks, kept for the lifetime of the network.
 _FROZEN: weakref.WeakKeyDictionary[Recognition, Embedder] = weakref.WeakKeyDictionary()
 
 
 def embedder_of(network: Recognition | None, own: Embedder) -> Embedder:
-    """The run's own embedder where no network is given; else the network's."""
+    """The network's embedder, or the run's if no network is given."""
     return own if network is None else own.frozen(network)
 
 
 def require_sees(network: Recognition, faces: FaceSet, keys: Sequence[str]) -> None:
-    """Raise `UserError` if a network was made for other images; colours and scale of pixels are its own affair.
+    """Raise `UserError` if a network expects another preprocessing, apart from colour order and pixel scale.
 
-    Embeddings of a file are of images as they are, of whatever kind: not of a set that changes them. Raises `DataError`
-    for keys that the file lacks.
+    Embeddings from a file belong to the original images, of any preprocessing, so sets that alter them are rejected.
+    Raises `DataError` for keys missing from the file.
     """
     if isinstance(network, Stored):
         network.file.require(faces, keys)

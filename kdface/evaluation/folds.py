@@ -1,7 +1,7 @@
-"""Identification over folds of images, as CKD's official code does it (Jung et al., arXiv 2012.06746).
+"""Identification over folds of images, as in CKD's official code (Jung et al., arXiv 2012.06746).
 
-People are the same where their names are, never by the number a set gives them. As in the official code an image is
-embedded alone, unless its mirror image is asked for (`mirror`).
+People are matched by name, never by label. As in the official code, embeddings do not include the mirror image unless
+requested (`mirror`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from kdface.evaluation.protocol import Measured, Outcome
 from kdface.faces import FaceSet
 from kdface.randomness import generator
 
-_RANKS = (1, 5, 10, 20)  # of the CMC, which CKD draws up to 20
+_RANKS = (1, 5, 10, 20)  # of the CMC, which CKD plots up to 20
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Some images of a dataset, by their keys."""
+    """Some images of a dataset, by key."""
 
     dataset: FaceSet
     keys: tuple[str, ...]
@@ -51,24 +51,24 @@ def whole(dataset: FaceSet) -> Fold:
 
 
 class Identification:
-    """Who is this? Closed-set identification of every fold's images against every other fold as gallery.
+    """Closed-set identification of every fold's images against every other fold as gallery.
 
-    A probe's rank is the place of the first gallery image of its person by falling cosine: single images, no templates.
-    For each ordered pair of different folds the mean over probes; of these the unweighted mean, and their population
-    standard deviation as `std`. Metrics: `rank1`, `cmc@5`, `cmc@10`, `cmc@20`; `cross/...` where
-    the probes are seen in another modality.
+    A probe's rank is the position of its person's first gallery image by descending cosine: single images, no
+    templates. Rates are averaged over probes for each ordered pair of different folds, then over pairs (unweighted),
+    with the population standard deviation over pairs as `std`. Metrics: `rank1`, `cmc@5`, `cmc@10`, `cmc@20`;
+    `cross/...` if the probes are of another modality.
 
     Args:
-        folds: name -> images, two folds or more; each is gallery for all others.
-        probes: name -> images that stand for the fold of that name when it is probed, e.g. the periocular images where
-            `folds` has the faces; by default the same.
-        left_out: people who were left out on the way here, for the record.
+        folds: name -> images, at least two folds; each is the gallery for all others.
+        probes: name -> images to use as probes for the fold of that name, e.g. periocular images if `folds` contains
+            faces; by default the same.
+        left_out: people excluded earlier, for the record.
         mirror: add the embedding of the mirror image to that of each image; the official code does not.
-        compare: what of the images is compared, see `rows_of`.
+        compare: embeddings or logits, see `rows_of`.
 
     Raises:
-        UserError: fewer than two folds, other names in `probes`, an empty fold, a probe's person who is missing
-            from a gallery, or logits of mirror images.
+        UserError: fewer than two folds, different names in `probes`, an empty fold, a probe's person missing from a
+            gallery, or `mirror` with logits.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Identification:
         if len(folds) < 2 or set(self.probes) != set(folds):
             raise UserError(
                 f"gallery folds: {', '.join(folds) or 'none'}; probe folds: {', '.join(self.probes) or 'none'}.",
-                expected="two folds or more, the same names on both sides",
+                expected="at least two folds, with the same names on both sides",
             )
         for side, what in ((self.galleries, "gallery"), (self.probes, "probe")):
             first = next(iter(side.values())).dataset.preprocessing
@@ -104,7 +104,7 @@ class Identification:
                     f"{len(strangers)} people of fold {b} have no image in fold {a}: {', '.join(strangers[:3])}"
                     f"{', ...' if len(strangers) > 3 else ''}.",
                     expected="closed-set identification: everyone is in every fold",
-                    fix="leave these people's images out of the folds",
+                    fix="remove these people's images from the folds",
                 )
         self.datasets = tuple(
             {id(fold.dataset): fold.dataset for fold in (*folds.values(), *self.probes.values())}.values()
@@ -116,7 +116,7 @@ class Identification:
         require_comparable(self.compare, network, where)
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed every fold once, rank, average."""
+        """Embed every fold once, rank and average."""
         prefix = "cross/" if self.cross else ""
         names = [f"{prefix}rank1" if rank == 1 else f"{prefix}cmc@{rank}" for rank in _RANKS]
         galleries = self._embedded(embed, self.galleries)
@@ -164,26 +164,26 @@ def fold_identification(
     mirror: bool = False,
     compare: Compared = "embeddings",
 ) -> Identification:
-    """Identification over one dataset: each person's images are dealt to the folds at random, as evenly as they go.
+    """Identification over one dataset, with each person's images split randomly and evenly over the folds.
 
-    The deal depends on the seed, the person's name and its keys alone. Groups of near copies, such as the frames of a
-    video, are dealt whole, so that no probe is sought among its own copies. People with fewer groups than folds are
-    left out and counted.
+    The split depends only on the seed, the person's name and its keys. Groups of near copies, such as the frames of a
+    video, are kept together, so that no probe is searched among its copies. People with fewer groups than folds are
+    excluded and counted.
 
     Args:
-        dataset: the images; the galleries are taken from here.
+        dataset: the images; galleries are taken from it.
         folds: number of folds.
-        seed: of the deal.
-        probes: the same images by key, seen in another modality: then the probes are taken from here.
-        group: a regular expression for the part of a key that near copies have in common, see
-            `kdface.evaluation.people.files_of`; none: each image is dealt by itself.
+        seed: of the split.
+        probes: the same images by key in another modality; probes are then taken from it.
+        group: a regular expression for the part of a key shared by near copies, see
+            `kdface.evaluation.people.files_of`; none: images are split individually.
         mirror, compare: see `Identification`.
 
     Raises:
         UserError: fewer than two people have an image (or group) for each fold, or `probes` lacks images.
     """
     if folds < 2:
-        raise UserError(f"folds={folds}: there is no gallery beside the probes.", expected="at least 2")
+        raise UserError(f"folds={folds}: no fold is left for the gallery.", expected="at least 2")
     dealt: list[list[str]] = [[] for _ in range(folds)]
     files = files_of(dataset, group)
     able = {person: groups for person, groups in files.items() if len(groups) >= folds}
@@ -191,12 +191,12 @@ def fold_identification(
         raise UserError(
             f"{dataset.name}: {len(able)} of {len(files)} people have {'an image' if group is None else 'a group'} "
             f"for each of {folds} folds.",
-            expected="two people or more",
-            fix="ask for fewer folds, or give more images per person",
+            expected="at least two people",
+            fix="use fewer folds, or more images per person",
         )
     for person, groups in able.items():
         rng = generator(seed, "identification folds", person)
-        first = int(rng.integers(folds))  # else the first folds would get everybody's odd image
+        first = int(rng.integers(folds))  # otherwise the first folds would get all the remainders
         for place, index in enumerate(rng.permutation(len(groups))):
             dealt[(first + place) % folds] += groups[int(index)]
     names = [f"fold{number}" for number in range(1, folds + 1)]
@@ -219,12 +219,12 @@ def ckd_identification(
     mirror: bool = False,
     compare: Compared = "embeddings",
 ) -> Identification:
-    """Identification over folds that are folders below `root`, as CKD's test sets have them (`CKDFolders`).
+    """Identification over folds stored as folders below `root`, as in CKD's test sets (`CKDFolders`).
 
     Args:
         root: the folder of one test set.
         folds: its folds, e.g. gallery, blur, exp_illum, occlude, scarf.
-        gallery, probe: which images the galleries and the probes are.
+        gallery, probe: the modality of galleries and probes.
         face_size, periocular_size: (height, width) in pixels.
         mirror, compare: see `Identification`.
     """

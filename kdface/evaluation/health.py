@@ -28,18 +28,18 @@ class Unhealthy(UserError):  # noqa: N818 - it names a state of the network, as 
 
 
 def diagnose(embeddings: Embeddings, left: Rows, right: Rows, same: Same) -> list[str]:
-    """What makes evaluating these embeddings on these pairs worthless, a text each; empty when healthy.
+    """Reasons why evaluating these embeddings on these pairs is meaningless, as texts; empty if healthy.
 
-    It looks for pairs of one kind only, pairs of an image with itself, values that are not finite and zero
-    embeddings; then for one vector for all images, one score for all pairs, all pairs nearer than the first
-    threshold, and all embeddings on one line.
+    Detects pairs of only one kind, pairs of an image with itself, non-finite and zero embeddings; then one vector
+    for all images, one score for all pairs, all pairs closer than the first threshold, and all embeddings on one
+    line.
     """
     symptoms = _pairs(left, right, same)
     rows = embeddings.astype(np.float64)
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         symptoms.append(
-            f"{int((~finite).sum())} of {len(rows)} embeddings hold NaN or infinity. Usual causes: too high "
+            f"{int((~finite).sum())} of {len(rows)} embeddings contain NaN or infinity. Usual causes: too high "
             "a learning rate or no warm-up, float16 overflow, a gradient of acos, log or sqrt at the end of "
             "its range."
         )
@@ -103,7 +103,7 @@ def without_direction(embeddings: NDArray[np.float32]) -> bool:
 
 
 def symptoms_of(embeddings: Embeddings, people: Sequence[str]) -> list[str]:
-    """The health of the embeddings, looked at through pairs of images that are neighbours when sorted by person."""
+    """Diagnose embeddings on pairs of images that are adjacent when sorted by person."""
     names = np.asarray(people)
     order = np.argsort(names, kind="stable")
     left, right = order[:-1], order[1:]

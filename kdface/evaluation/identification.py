@@ -16,16 +16,15 @@ _BLOCK = 1 << 23  # scores computed at once: 64 MiB of float64
 def mate_ranks(
     gallery: Embeddings, gallery_people: Sequence[str], probe: Embeddings, probe_people: Sequence[str]
 ) -> NDArray[np.int64]:
-    """For each probe image, the place (from 1) of the first gallery image of its person, by falling cosine.
+    """For each probe image, the position (from 1) of its person's first gallery image, by descending cosine.
 
-    Image level: a person with several gallery images has several entries, none are averaged. A gallery
-        image of
-    someone else that scores the same as the best mate counts as ahead of it, so that embeddings which are
-    all alike identify nobody.
+    Image level: people with several gallery images have several entries, which are not averaged. A gallery
+    image of someone else that ties with the best mate counts as ahead of it, so that constant embeddings
+    identify nobody.
 
     Args:
         gallery, probe: (images, embedding size).
-        gallery_people, probe_people: the person of each image, by name (labels of two sets need not agree).
+        gallery_people, probe_people: the person of each image, by name (labels may differ between sets).
 
     Returns:
         (probe images,) ranks of at least 1.
@@ -43,7 +42,7 @@ def mate_ranks(
         raise UserError(
             f"{len(strangers)} people of the probe images have no image in the gallery: {shown}",
             expected="closed-set identification: everyone among the probes is in the gallery",
-            fix="leave these people's probe images out, or add gallery images of them",
+            fix="remove these people's probe images, or add gallery images of them",
         )
     if not len(gallery) or not len(probe):
         raise UserError(f"{len(gallery)} gallery and {len(probe)} probe images: nobody can be identified.")

@@ -1,4 +1,4 @@
-"""Operating points: the threshold that keeps to a false-accept rate, and how far it varies with the people tested."""
+"""Operating points: thresholds at given false-accept rates, with intervals over the tested people."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def operating_points(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The threshold at each FAR that the impostor pairs can resolve, as plain values.
+    """The threshold at each FAR that the impostor pairs resolve, as plain values.
 
     It is the lowest score t with (impostor pairs with a score of at least t) / (impostor pairs) <= FAR
-    (`kdface.evaluation.curves.threshold_at_far`). A FAR needs 1 / FAR impostor pairs or more; others are left out, as
-    are those at which the best-scored impostors alone are too many. `low` and `high` are percentiles of the threshold
-    over resamples of people (`kdface.evaluation.bootstrap`); null if these resamples do not bound it. Pairs of
-    few people share most of their impostors: then the interval is wide, and honest.
+    (`kdface.evaluation.curves.threshold_at_far`). A FAR needs at least 1 / FAR impostor pairs; others are omitted, as
+    are those exceeded by the top-scoring impostors alone. `low` and `high` are percentiles of the threshold over
+    resamples of people (`kdface.evaluation.bootstrap`); null if these do not bound it. With few people, whose pairs
+    share most impostors, the interval is wide.
 
     Args:
-        scores: (pairs,) higher means more alike.
+        scores: (pairs,) higher means more similar.
         same: (pairs,).
-        units: the person of the left and of the right image of each pair; null: pairs are resampled.
+        units: the person of the left and right image of each pair; null: resample pairs.
         fars: false-accept rates.
         resamples, level, seed: of the interval.
 
@@ -44,7 +44,7 @@ def operating_points(
         For each resolved FAR: far, threshold, low, high, tar (share of genuine pairs accepted).
 
     Raises:
-        UserError: a score is not finite, or pairs of a kind are missing.
+        UserError: a score is not finite, or genuine or impostor pairs are missing.
     """
     values, mated = checked(scores, same)
     curve = roc(values, mated)
@@ -79,9 +79,9 @@ def thresholds_of_resamples(
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """(resamples, fars) the lowest drawn score with FAR at or under each rate, +inf if there is none.
+    """(resamples, fars) the lowest drawn score with FAR at or below each rate, +inf if there is none.
 
-    The scores are sorted once; a resample only counts them otherwise.
+    Sorts the scores once; resamples only change their weights.
     """
     order = np.argsort(values)[::-1]
     ends = last_of_equals(values[order])
@@ -95,6 +95,6 @@ def thresholds_of_resamples(
         impostors = np.cumsum(np.where(impostor, times, 0))[ends]
         at = np.searchsorted(impostors / impostors[-1], np.asarray(fars), side="right") - 1
         for place, last in enumerate(at):
-            if last >= 0 and accepted[last] > 0:  # back over scores that were not drawn
+            if last >= 0 and accepted[last] > 0:  # skip back over scores that were not drawn
                 found[number, place] = thresholds[np.searchsorted(accepted, accepted[last], side="left")]
     return found

@@ -1,4 +1,4 @@
-"""Which images a verification protocol compares: the LFW lists, and lists drawn at random in LFW's manner."""
+"""Pair lists of verification protocols: LFW's lists, and random lists in the style of LFW."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ People = list[list[str]]  # the image keys of each person
 
 @dataclass(frozen=True, eq=False)
 class PairList:
-    """Pairs of images, named by their keys.
+    """Pairs of images, by key.
 
     Attributes:
         left, right: keys of the two images of each pair.
         same: (pairs,) whether the two show the same person.
-        fold: (pairs,) the fold of each pair, counted from 0, or None if the list has no folds.
+        fold: (pairs,) the fold of each pair, from 0, or None if the list has no folds.
     """
 
     left: tuple[str, ...]
@@ -46,20 +46,20 @@ class PairList:
         return len(self.left)
 
     def keys(self) -> list[str]:
-        """The images that the pairs need, each once, sorted."""
+        """The images in the pairs, unique and sorted."""
         return sorted({*self.left, *self.right})
 
     def among(self, keys: Iterable[str]) -> PairList:
-        """The same pairs by the keys that a dataset has, which may differ in suffix, zeros and Unicode form.
+        """The same pairs by a dataset's keys, which may differ in suffix, leading zeros and Unicode form.
 
-        `Ada/Ada_0001.jpg` finds `Ada/Ada_0001.png`, `Ada/Ada_1.JPG`; a key that finds none, or two, stays as it is.
+        `Ada/Ada_0001.jpg` matches `Ada/Ada_0001.png`, `Ada/Ada_1.JPG`; keys with no match, or two, are kept.
         """
         names = matched(self.keys(), keys)
         left, right = (tuple(names[key] for key in side) for side in (self.left, self.right))
         return replace(self, left=left, right=right)
 
     def where(self, keep: NDArray[np.bool_]) -> PairList:
-        """Some of the pairs. Raises `DataError` if a fold would be left without pairs of a kind."""
+        """The pairs selected by a mask. Raises `DataError` if a fold would lose all genuine or all impostor pairs."""
         left, right = ([key for key, kept in zip(side, keep, strict=True) if kept] for side in (self.left, self.right))
         fold = np.zeros(len(self), dtype=np.int64) if self.fold is None else self.fold
         kept = PairList(tuple(left), tuple(right), self.same[keep], None if self.fold is None else fold[keep])
@@ -72,7 +72,7 @@ class PairList:
         return kept
 
     def rows(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the left and the right images stand in `keys`, e.g. the rows of an embedding matrix.
+        """Indices of the left and right images in `keys`, e.g. the rows of an embedding matrix.
 
         Raises:
             DataError: images of the list are not in `keys`.
@@ -82,8 +82,8 @@ class PairList:
         if missing:
             shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise DataError(
-                f"{len(missing)} of the {len(self.keys())} images that the pairs need are not there: {shown}",
-                fix="evaluate on the data set that the list of pairs was made for, whole",
+                f"{len(missing)} of the {len(self.keys())} images in the pairs are missing: {shown}",
+                fix="evaluate on the complete dataset that the pair list was made for",
             )
         left, right = ([place[key] for key in side] for side in (self.left, self.right))
         return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
@@ -92,13 +92,13 @@ class PairList:
 def read_lfw_pairs(path: str | Path) -> PairList:
     """Read a list in the text formats of Labeled Faces in the Wild (Huang et al. 2007).
 
-    View 2 opens with `folds<TAB>pairs`, and each fold holds `pairs` lines `Name<TAB>i<TAB>j` (same person)
-    followed by as many lines `Name<TAB>i<TAB>Other<TAB>j` (different people). View 1 opens with `pairs`
-    alone and is one such block without folds. Image i of Name has the key `Name/Name_000i.jpg`. Where a line has
-    tabs, these alone part its fields, so that a name may hold spaces.
+    View 2 starts with `folds<TAB>pairs`, and each fold has `pairs` lines `Name<TAB>i<TAB>j` (same person)
+    followed by as many lines `Name<TAB>i<TAB>Other<TAB>j` (different people). View 1 starts with `pairs`
+    and is one such block without folds. Image i of Name has the key `Name/Name_000i.jpg`. In lines with tabs
+    only these separate fields, so that names may contain spaces.
 
     Raises:
-        DataError: the file cannot be read, or a line (named) is not what its place in the list asks for.
+        DataError: the file cannot be read, or a line (named) has an unexpected format.
     """
     rows = _rows(path)
     head = rows.pop(0)[1] if rows else []
@@ -113,20 +113,20 @@ def read_lfw_pairs(path: str | Path) -> PairList:
         same.append(is_same)
     wanted = 2 * per_kind * (folds or 1)
     if len(rows) != wanted:
-        raise DataError(f"{path}: holds {len(rows)} pairs, its first line announces {wanted}")
+        raise DataError(f"{path}: contains {len(rows)} pairs, its first line announces {wanted}")
     fold = np.arange(wanted, dtype=np.int64) // (2 * per_kind) if folds and folds > 1 else None
     return PairList(tuple(left), tuple(right), np.array(same, dtype=np.bool_), fold)
 
 
 def read_mfr2_pairs(path: str | Path) -> PairList:
     """Read the list of MFR2, masked faces in the real world (Anwar, Raychowdhury, "Masked Face Recognition for Secure
-    Authentication", 2020): 848 lines without a head, in any order.
+    Authentication", 2020): 848 lines without a header, in any order.
 
-    `Name i j` is one person, `Name i Other j` are two. Image i of Name has the key `Name/Name_000i.png`. Where a
-    line has tabs, these alone part its fields, so that a name may hold spaces.
+    `Name i j` is one person, `Name i Other j` are two. Image i of Name has the key `Name/Name_000i.png`. In lines with
+    tabs only these separate fields, so that names may contain spaces.
 
     Raises:
-        DataError: the file cannot be read or holds no pairs, or a line (named) is none of the two.
+        DataError: the file cannot be read or contains no pairs, or a line (named) is neither of the two.
     """
     rows = _rows(path)
     if not rows:
@@ -138,7 +138,7 @@ def read_mfr2_pairs(path: str | Path) -> PairList:
 
 
 def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not empty, with their numbers from 1, as words."""
+    """The non-empty lines, with numbers from 1, split into fields."""
     try:
         lines = read_bytes(Path(path)).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -179,13 +179,13 @@ def _pair(where: str, fields: list[str], same: bool, suffix: str) -> tuple[str, 
 def random_pairs(
     labels: Sequence[int] | NDArray[np.int64], keys: Sequence[str], folds: int, pairs_per_fold: int, seed: int
 ) -> PairList:
-    """Draw a balanced list in the manner of LFW View 2.
+    """Draw a balanced list in the style of LFW View 2.
 
-    Each fold holds `pairs_per_fold` pairs, first half same person, second half different people. No pair
-    occurs twice. The folds share no person; where the data are too few for that, pairs are drawn from all
-    people for all folds and a warning says so. Pairs are spread over people as evenly as their images
-    allow, so that one person with many images does not rule the result. The list depends on the seed and on
-    which keys belong together, not on the order of the images or on the numbering of the labels.
+    Each fold has `pairs_per_fold` pairs, the first half of the same person, the second of different people. No pair
+    occurs twice. Folds share no people; if there are too few images for that, pairs for all folds are drawn from all
+    people, with a warning. Pairs are spread over people as evenly as their images allow, so that a person with many
+    images does not dominate. The list depends on the seed and the grouping of keys, not on the order of images or the
+    values of labels.
 
     Args:
         labels: (images,) the person of each image.
@@ -195,12 +195,12 @@ def random_pairs(
         seed: of the draw.
 
     Raises:
-        UserError: the data do not hold that many different pairs.
+        UserError: the data do not contain that many different pairs.
     """
     if folds < 1 or pairs_per_fold < 2 or pairs_per_fold % 2:
         raise UserError(
             f"{folds} folds of {pairs_per_fold} pairs cannot be drawn.",
-            expected="at least 1 fold, and an even number of pairs, at least 2",
+            expected="at least 1 fold, and an even number of at least 2 pairs",
         )
     if len(labels) != len(keys) or len(set(keys)) != len(keys):
         raise ValueError(f"{len(labels)} labels, {len(keys)} keys, {len(set(keys))} different ones: must be equal")
@@ -237,7 +237,7 @@ def _people(labels: Iterable[int], keys: Iterable[str]) -> People:
 
 
 def _capacity(people: People) -> tuple[int, int]:
-    """How many pairs of the same person and of different people there are."""
+    """The number of possible pairs of the same person and of different people."""
     images = sum(len(person) for person in people)
     same = sum(comb(len(person), 2) for person in people)
     return same, comb(images, 2) - same
@@ -247,16 +247,16 @@ def _require(people: People, wanted: int) -> None:
     same, different = _capacity(people)
     if min(same, different) < wanted:
         raise UserError(
-            f"{wanted} pairs of the same person and {wanted} of different people are asked for; "
+            f"{wanted} pairs of the same person and {wanted} of different people are requested, but "
             f"{len(people)} people with {sum(map(len, people))} images make {same} and {different}.",
-            fix="ask for fewer folds or fewer pairs per fold, or give more images per person",
+            fix="use fewer folds, fewer pairs per fold, or more images per person",
         )
 
 
 def _deal(people: People, folds: int, half: int, rng: np.random.Generator) -> list[People] | None:
-    """Deal people to folds that can each make `half` pairs of each kind; None if this way finds no deal.
+    """Assign people to folds so that each can form `half` pairs of each kind; None if this heuristic fails.
 
-    The person who can make most pairs goes first, always to the fold that can make fewest so far.
+    The person with the most possible pairs goes first, always to the fold with the fewest so far.
     """
     worth = {place: min(comb(len(person), 2), half) for place, person in enumerate(people)}
     order = sorted(rng.permutation(len(people)).tolist(), key=lambda place: -worth[place])

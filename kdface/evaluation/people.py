@@ -1,4 +1,4 @@
-"""The people of a test set by name, their images, and a few whose embeddings are kept to be looked at."""
+"""The people of a test set by name, their images, and a sample whose embeddings are kept for plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdface.errors import UserError
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
-UNKNOWN = "?"  # the name in sets that do not tell who is on an image
+UNKNOWN = "?"  # the name in sets without identities
 
 
 def people_of(dataset: FaceSet) -> dict[str, str]:
@@ -25,11 +25,11 @@ def files_of(dataset: FaceSet, group: str | None = None) -> dict[str, list[list[
 
     Args:
         dataset: the images.
-        group: a regular expression with one group, searched in each key: images of a person with the same text there
-            belong together, e.g. `_(\\d+)_\\d+\\.jpg$` for `name_VIDEO_FRAME.jpg`. None: each image by itself.
+        group: a regular expression with one group, searched in each key: images of a person with the same match
+            belong together, e.g. `_(\\d+)_\\d+\\.jpg$` for `name_VIDEO_FRAME.jpg`. None: no grouping.
 
     Raises:
-        UserError: it is no such expression, or a key does not match it.
+        UserError: the expression is invalid, or a key does not match it.
     """
     pattern = _pattern(group)
     found: dict[str, dict[str, list[str]]] = {}
@@ -53,11 +53,11 @@ def _pattern(group: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(group)
     except re.error as error:
-        raise UserError(f"group={group!r} is no regular expression: {error}.") from error
+        raise UserError(f"group={group!r} is not a regular expression: {error}.") from error
     if pattern.groups != 1:
         raise UserError(
             f"group={group!r} has {pattern.groups} groups in parentheses.",
-            expected="one, around the part of the key that images of one group have in common",
+            expected="one, around the part of the key shared by images of one group",
         )
     return pattern
 
@@ -65,19 +65,19 @@ def _pattern(group: str | None) -> re.Pattern[str] | None:
 def sample_of_people(
     embeddings: Embeddings, people: Sequence[str], most_people: int = 20, most_images: int = 6
 ) -> tuple[NDArray[np.float16], NDArray[np.int16]]:
-    """Embeddings of those people who have most images, small enough to keep with every run.
+    """Embeddings of the people with the most images, small enough to keep with every run.
 
-    Which they are depends on the test set alone, so the same images are kept of every network. People of one image
-    are left out, and so is everything where there are not two people: then nothing is to be told apart.
+    The selection depends only on the test set, so the same images are kept for every network. People with one image
+    are excluded; the sample is empty if fewer than two people remain.
 
     Args:
         embeddings: (images, D), each with a direction.
         people: (images,) names.
-        most_people: those with most images, by name among equals.
-        most_images: of each person, evenly spaced in the order given.
+        most_people: maximum number of people, by number of images, then by name.
+        most_images: maximum per person, evenly spaced in the given order.
 
     Returns:
-        (kept, D) unit embeddings, and (kept,) the number of each one's person, from 0 for the one with most images.
+        (kept, D) unit embeddings, and (kept,) person numbers, from 0 for the person with the most images.
     """
     rows: dict[str, list[int]] = {}
     for row, person in enumerate(people):

@@ -1,4 +1,4 @@
-"""Protocols: objects that turn embeddings into named metrics. A metric's key names its protocol."""
+"""Protocols: compute named metrics from embeddings. A metric's key includes its protocol."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ FAR = Annotated[float, Gt(0), Lt(1)]
 
 @dataclass(frozen=True)
 class Measured:
-    """A value, a fraction unless its name says otherwise; `std` over folds where there are folds.
+    """A value, a fraction unless its name implies otherwise; `std` over folds, if any.
 
-    `standard_error` is that of the folds' mean, the sample standard deviation over sqrt(folds): the +- of LFW's report
-    and of FaceNet, where `std`, the population's, is InsightFace's.
+    `standard_error` is that of the mean over folds, the sample standard deviation / sqrt(folds): the +- of LFW's report
+    and of FaceNet, while `std`, the population's, is InsightFace's.
 
     `value` is None if the data cannot resolve it (a FAR below one over the number of impostor pairs). `low` and
-    `high` bound an interval, where the protocol gives one.
+    `high` bound an interval, if the protocol computes one.
     """
 
     value: float | None
@@ -47,26 +47,26 @@ class Measured:
     standard_error: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        """As results.json holds it; what was not measured is left out."""
+        """As stored in results.json, without missing values."""
         rest = {"std": self.std, "low": self.low, "high": self.high, "standard_error": self.standard_error}
         return {"value": self.value, **{name: value for name, value in rest.items() if value is not None}}
 
 
 @dataclass
 class Outcome:
-    """What a protocol found.
+    """Results of a protocol.
 
     Attributes:
-        metrics: name -> value; the caller puts the name of the test set before it.
-        counts: how many images, pairs and folds were expected and seen.
-        symptoms: why the numbers are worth nothing, a text each; empty when healthy (`kdface.evaluation.health`).
+        metrics: name -> value; the caller prefixes the name of the test set.
+        counts: numbers of images, pairs and folds, expected and seen.
+        symptoms: reasons why the numbers are meaningless, as texts; empty if healthy (`kdface.evaluation.health`).
         scores, same: (pairs,) raw similarities and labels, for curves and reports.
-        choices: every choice that the numbers depend on beyond the configuration, JSON-able.
-        cmc: (ranks,) identification rate at rank 1, 2, ...; empty if nobody is identified.
-        sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, to be looked at
+        choices: choices beyond the configuration that affect the numbers, JSON-compatible.
+        cmc: (ranks,) identification rate at rank 1, 2, ...; empty without identification.
+        sample, sample_people: (images, D) embeddings of a few people, and (images,) their numbers, for plots
             (`kdface.evaluation.people.sample_of_people`).
-        verifies: whether `scores` are those of a list of verification pairs, whose thresholds mean something elsewhere.
-        units: the people of the left and of the right image of each pair; null if unknown.
+        verifies: whether `scores` are from a list of verification pairs, whose thresholds are meaningful elsewhere.
+        units: the people of the left and right image of each pair; null if unknown.
     """
 
     metrics: dict[str, Measured]
@@ -82,11 +82,11 @@ class Outcome:
     units: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None
 
     def operating_points(self) -> list[dict[str, Any]]:
-        """The thresholds at FARs that the impostors resolve (`kdface.evaluation.operating`); of verification only."""
+        """Thresholds at the FARs that the impostors resolve (`kdface.evaluation.operating`); verification only."""
         return operating_points(self.scores, self.same, self.units) if self.verifies and len(self.scores) else []
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What a figure is drawn from, without the network; kept in the run's folder."""
+        """Data for figures, stored in the run folder."""
         found: dict[str, NDArray[Any]] = {"scores": self.scores, "same": self.same} if len(self.scores) else {}
         names = ("cmc", "sample", "sample_people")
         return found | {name: getattr(self, name) for name in names if len(getattr(self, name))}
@@ -94,58 +94,58 @@ class Outcome:
 
 @runtime_checkable
 class EvaluationProtocol(Protocol):
-    """What the run asks of a protocol. `datasets` are those whose images the run's network embeds.
+    """Interface of protocols. `datasets` are those whose images the run's network embeds.
 
-    One that reads some of their images only says which: `keys_read`, the keys of each dataset (`images_read`). One that
-    cannot test every network has `require` besides (`require_fits`). One that can do without broken images has
-    `leave_out(keys of each dataset)` and then lists them as `left_out`.
+    Optional members: `keys_read`, the keys of each dataset, if only some images are read (`images_read`); `require`, if
+    not every network can be tested (`require_fits`); `leave_out(keys of each dataset)`, if broken images can be
+    skipped, which are then listed as `left_out`.
     """
 
     datasets: tuple[FaceSet, ...]
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """What came out, by the embeddings that `embed` gives. Raises `UserError` if it cannot be evaluated."""
+        """Evaluate the embeddings from `embed`. Raises `UserError` if that is not possible."""
 
 
 def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> None:
-    """Raises `UserError` if a protocol cannot test a network: its `require(network, where)`, if it has one, does.
+    """Raise `UserError` if a protocol cannot test a network, by its `require(network, where)` if it has one.
 
-    `where` names the test as a configuration does, e.g. evaluation.lfw.
+    `where` is the test's key in the configuration, e.g. evaluation.lfw.
     """
     if require := getattr(protocol, "require", None):
         require(network, where)
 
 
 def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]:
-    """The images that a protocol will read, by dataset; see `kdface.datasets.checks.broken`."""
+    """The images a protocol reads, by dataset; see `kdface.datasets.checks.broken`."""
     keys = getattr(protocol, "keys_read", None) or [faces.keys for faces in protocol.datasets]
     return [(faces, sorted(names)) for faces, names in zip(protocol.datasets, keys, strict=True)]
 
 
 class Verification:
-    """Are two images of one person? Cosine similarity of f(x) + f(mirrored x) over a list of pairs.
+    """Verification over a list of pairs by the cosine similarity of f(x) + f(mirrored x).
 
     Metrics: `accuracy` is InsightFace's, over the folds (thresholds 0, 0.01, ..., 3.99 on the squared distance);
-    `accuracy_exact` chooses among all thresholds; `eer`, `auc`, `tar@far=X` are computed on the exact curve.
-    `val@far=X` is FaceNet's VAL at a FAR, its threshold chosen on the other folds, and `reached_far@far=X` the FAR that
-    the folds themselves have there (`kdface.evaluation.validation`). `std` is the population standard deviation over
-    the folds, `standard_error` that of their mean. X is spelled 1e-3 (`kdface.metric_names.rate`).
+    `accuracy_exact` selects among all thresholds; `eer`, `auc`, `tar@far=X` are computed on the exact curve.
+    `val@far=X` is FaceNet's VAL at a FAR, with the threshold selected on the other folds, and `reached_far@far=X` the
+    resulting FAR on the fold itself (`kdface.evaluation.validation`). `std` is the population standard deviation over
+    the folds, `standard_error` that of their mean. X is formatted as 1e-3 (`kdface.metric_names.rate`).
 
-    The numbers of the masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an FMR of at most 1 % and
-    0.1 %; `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
+    From the masked-face literature: `fmr100` and `fmr1000`, the lowest FNMR with an FMR of at most 1 % and 0.1 %;
+    `genuine_mean`, `impostor_mean`; and `fdr`, the Fisher discriminant ratio
     (genuine_mean - impostor_mean)^2 / (genuine variance + impostor variance).
 
     Args:
-        dataset: the images; with `probes`, of the first image of each pair only.
-        pairs: keys of the images to compare; its folds, or ten consecutive blocks.
+        dataset: the images; with `probes`, only the first image of each pair.
+        pairs: keys of the images to compare; with its folds, or ten consecutive blocks.
         fars: the false-accept rates at which the true-accept rate and VAL are reported.
-        probes: where the second image of each pair is taken from, such as the same faces with masks
-            (`kdface.datasets.Seen`); null: from `dataset` as well.
+        probes: the dataset of the second image of each pair, such as the same faces with masks
+            (`kdface.datasets.Seen`); null: `dataset`.
         official_half_split: for comparison with the published MaskInv code only, whose "mask against no mask" takes
             both images of the first half of the pairs from `dataset` and both of the second half from `probes`.
-        recognition: a frozen network that embeds the images of `dataset`; null: the run's own.
-        probe_recognition: one that embeds the second image of each pair; null: the run's own. An old network here, or
-            there, tells whether new embeddings can be compared with stored ones.
+        recognition: a frozen network that embeds the images of `dataset`; null: the run's network.
+        probe_recognition: a frozen network that embeds the second image of each pair; null: the run's network. Use an
+            old network for either to test whether new embeddings are comparable with stored ones.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Verification:
         self.networks = (recognition, probe_recognition)
         self._one_side = self.probes is self.dataset and recognition is probe_recognition
         half = len(pairs) // 2 if official_half_split else 0
-        # Which of the two sets each image comes from.
+        # The set of each image.
         self._left = np.arange(len(pairs)) >= half if official_half_split else np.zeros(len(pairs), dtype=np.bool_)
         self._right = self._left if official_half_split else np.ones(len(pairs), dtype=np.bool_)
         for side, keys in zip((self.dataset, self.probes), self._keys(), strict=True):
@@ -185,12 +185,12 @@ class Verification:
 
     @property
     def keys_read(self) -> tuple[set[str], ...]:
-        """The keys that it will embed, of each of its datasets."""
+        """The keys to embed, for each of its datasets."""
         first, second = self._keys()
         return (first | second,) if self.probes is self.dataset else (first, second)
 
     def leave_out(self, broken: Sequence[set[str]]) -> None:
-        """Leave out the pairs of broken images, which are named for each of `datasets`."""
+        """Drop the pairs of broken images, given for each of `datasets`."""
         bad = (broken[0], broken[-1])
         sides = zip(self.pairs.left, self._left, self.pairs.right, self._right, strict=True)
         keep = np.array([left not in bad[int(i)] and right not in bad[int(j)] for left, i, right, j in sides])
@@ -199,14 +199,14 @@ class Verification:
         self.left_out = sorted({*self.left_out, *broken[0], *broken[-1]})
 
     def _keys(self) -> tuple[set[str], set[str]]:
-        """The images that are needed of `dataset`, and of `probes`."""
+        """The images needed from `dataset`, and from `probes`."""
         pairs = self.pairs
         sides = [*zip(pairs.left, self._left, strict=True), *zip(pairs.right, self._right, strict=True)]
         first, second = ({key for key, of_probes in sides if of_probes == which} for which in (False, True))
         return (first | second, set()) if self._one_side else (first, second)
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed, score, measure. Embeddings without a direction give metrics that are not available, and symptoms."""
+        """Embed, score, compute metrics. For embeddings without a direction metrics are None, with symptoms."""
         embeddings, left, right = self._embedded(embed)
         same = self.pairs.same
         images = sum(len(keys) for keys in self._keys())
@@ -250,7 +250,7 @@ class Verification:
         return metrics
 
     def sides(self) -> tuple[list[tuple[FaceSet, str]], list[tuple[FaceSet, str]]]:
-        """The left image of each pair, and the right one: the set it is taken from, and its key."""
+        """The left and the right image of each pair, as (set, key)."""
         left, right = (
             [(self.probes if probe else self.dataset, key) for key, probe in zip(keys, of_probes, strict=True)]
             for keys, of_probes in ((self.pairs.left, self._left), (self.pairs.right, self._right))
@@ -258,12 +258,12 @@ class Verification:
         return left, right
 
     def _people(self) -> list[str]:
-        """The person of each row that is embedded."""
+        """The person of each embedded row."""
         sides = zip((self.dataset, self.probes), self._keys(), strict=True)
         return [names[key] for faces, keys in sides if keys for names in [people_of(faces)] for key in sorted(keys)]
 
     def _embedded(self, embed: Embedder) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Embeddings, and for each pair the rows of its two images."""
+        """Embeddings, and the rows of both images of each pair."""
         first, second = (sorted(keys) for keys in self._keys())
         rows = {key: row for row, key in enumerate(first)}
         probe_rows = rows if self._one_side else {key: len(first) + i for i, key in enumerate(second)}
@@ -272,8 +272,8 @@ class Verification:
         sizes = sorted({part.shape[1] for part in parts})
         if len(sizes) > 1:
             raise UserError(
-                f"the two networks' embeddings have {sizes[0]} and {sizes[1]} numbers: they cannot be compared.",
-                fix="networks with embeddings of one size",
+                f"the two networks' embeddings have {sizes[0]} and {sizes[1]} components: they cannot be compared.",
+                fix="use networks with equal embedding sizes",
             )
 
         def places(keys: Sequence[str], of_probes: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -305,7 +305,7 @@ def lfw_verification(
 ) -> Verification:
     """Verification over a pair list in LFW's text format.
 
-    View 2 brings its ten folds. View 1 has none and lists all same pairs first, so each kind is cut into ten blocks, or
+    View 2 defines ten folds. View 1 has none and lists all same pairs first, so each kind is split into ten blocks, or
     as many as it has pairs.
     """
     listed = _in_folds(read_lfw_pairs(pairs), pairs).among(dataset.keys)
@@ -313,12 +313,12 @@ def lfw_verification(
 
 
 def mfr2_verification(dataset: FaceSet, pairs: Path, fars: tuple[FAR, ...] = (1e-2, 1e-3)) -> Verification:
-    """Verification over the pair list of MFR2, real masks in the wild: each kind of pair is cut into ten blocks."""
+    """Verification over the pair list of MFR2, real masks in the wild, with each kind of pair split into ten blocks."""
     return Verification(dataset, _in_folds(read_mfr2_pairs(pairs), pairs).among(dataset.keys), fars)
 
 
 def _in_folds(listed: PairList, path: Path) -> PairList:
-    """Ten folds where the list brings none, fewer where a kind has fewer pairs: consecutive blocks of each kind."""
+    """Ten folds if the list defines none, fewer if a kind has fewer pairs: consecutive blocks of each kind."""
     if listed.fold is not None:
         return listed
     fold = np.empty(len(listed), dtype=np.int64)
@@ -327,7 +327,7 @@ def _in_folds(listed: PairList, path: Path) -> PairList:
     if fewest < 2:
         raise DataError(
             f"{path}: {len(kinds[0])} pairs of one person and {len(kinds[1])} of two cannot be cut into folds.",
-            expected="two pairs of each kind or more",
+            expected="at least two pairs of each kind",
         )
     for rows in kinds:
         fold[rows] = consecutive_folds(len(rows), min(10, fewest))
@@ -337,9 +337,9 @@ def _in_folds(listed: PairList, path: Path) -> PairList:
 def bin_verification(
     dataset: FaceSet, fars: tuple[FAR, ...] = (1e-2, 1e-3), probes: FaceSet | None = None
 ) -> Verification:
-    """Verification over an InsightFace `.bin` set, which brings its pairs along, as it is or shown otherwise (masked).
+    """Verification over an InsightFace `.bin` set, which includes its pairs, original or augmented (masked).
 
-    Raises `UserError` if `dataset` is neither a `kdface.datasets.BinPairs` nor made of one.
+    Raises `UserError` if `dataset` is neither a `kdface.datasets.BinPairs` nor derived from one.
     """
     beneath = dataset
     while isinstance(beneath, Derived):
@@ -347,7 +347,7 @@ def bin_verification(
     if not isinstance(beneath, BinPairs):
         raise UserError(
             f"{dataset.name} brings no pairs along.",
-            expected="a verification set (kdface.datasets.BinPairs), or one made of its images",
+            expected="a verification set (kdface.datasets.BinPairs), or one derived from it",
         )
     pairs = PairList(beneath.left, beneath.right, beneath.same, None)
     # Ten blocks of the list as it stands are InsightFace's; fewer than ten pairs cannot make them.
@@ -364,6 +364,6 @@ def random_verification(
     recognition: Recognition | None = None,
     probe_recognition: Recognition | None = None,
 ) -> Verification:
-    """Verification over pairs drawn at random from any dataset with people: balanced, folds of disjoint people."""
+    """Verification over random pairs from any dataset with people: balanced, with disjoint people in the folds."""
     pairs = random_pairs(dataset.labels, dataset.keys, folds, pairs_per_fold, seed)
     return Verification(dataset, pairs, fars, probes, False, recognition, probe_recognition)

@@ -1,4 +1,4 @@
-"""Face-image quality as a protocol: what dropping the worst images does for recognition, and what misalignment does."""
+"""Protocol for face-image quality: the effect of dropping the worst images on recognition, and of misalignment."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Quality = NDArray[np.float64]  # (images,), higher is better
 Limit = Annotated[float, Gt(0), Le(1)]
 
 
-# Grades by frozen networks, which test sets that share a network share too, as long as it lives.
+# Qualities by frozen networks, shared by test sets with the same network, for its lifetime.
 _GRADES: weakref.WeakKeyDictionary[Teacher, dict[int, tuple[FaceSet, dict[str, float]]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
 class QualityOutcome(Outcome):
-    """An outcome with what the figures of quality are drawn from.
+    """An outcome with the data for quality figures.
 
     Attributes:
-        keys: (images,) the images that the pairs need.
-        quality: (images,) of the images as tested.
-        aligned_quality: (images,) of the same images as aligned; empty if they are not perturbed.
-        pair_quality: (pairs,) the smaller quality of the two images, in the order of `scores`.
-        discarded, errors: (steps,) the curve: shares of dropped pairs from 0 up, and the FNMR of those that are left.
+        keys: (images,) the images in the pairs.
+        quality: (images,) of the tested images.
+        aligned_quality: (images,) of the same images when aligned; empty if they are not perturbed.
+        pair_quality: (pairs,) the minimum quality of the two images, in the order of `scores`.
+        discarded, errors: (steps,) the curve: shares of dropped pairs from 0 up, and the FNMR of the remaining ones.
         interval_at, interval_low, interval_high: shares of dropped pairs, and the bounds of the FNMR there.
     """
 
@@ -55,7 +55,7 @@ class QualityOutcome(Outcome):
     interval_high: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """As those of every outcome, with qualities, the discard curve and its interval."""
+        """As in `Outcome`, plus qualities, the discard curve and its interval."""
         names = (
             *("quality", "aligned_quality", "pair_quality", "discarded", "errors"),
             *("interval_at", "interval_low", "interval_high"),
@@ -64,30 +64,29 @@ class QualityOutcome(Outcome):
 
 
 class QualityEDC:
-    """Does quality tell which comparisons fail? Error versus discard characteristic over a verification's pairs.
+    """Error versus discard characteristic over a verification's pairs: does quality predict recognition errors?
 
-    The quality of a pair is the smaller one of its two images. Metrics: `pauc@R`, the normalised area under the
-    curve up to the discard limit R (1: quality says nothing, lower is better; not available where E(0) is 0), and
-    `fnmr`, E(0), each with a 95 % bootstrap interval (see `kdface.evaluation.edc`). All are
-    not available where the impostor pairs are fewer than 1 / fmr.
+    The quality of a pair is the minimum of its two images. Metrics: `pauc@R`, the normalised area under the curve up to
+    the discard limit R (1: uninformative, lower is better; None if E(0) is 0), and `fnmr`, E(0), each with a 95 %
+    bootstrap interval (see `kdface.evaluation.edc`). All are None with fewer than 1 / fmr impostor pairs.
 
-    With `perturbed` images, quality is judged on these, and the metrics are named after the images that were
-    recognised, `recomputed_embeddings/...` or `aligned_embeddings/...`. Added are
-    `spearman_aligned`, the rank correlation of the images' quality with that of the aligned ones, and
-    `mad_aligned`, the mean absolute difference of the two, in the units of the quality.
+    With `perturbed` images, their quality is used, and the metrics are prefixed by the recognised images,
+    `recomputed_embeddings/...` or `aligned_embeddings/...`. Also computes `spearman_aligned`, the rank correlation of
+    the images' quality with that of the aligned ones, and `mad_aligned`, the mean absolute difference of the two, in
+    units of the quality.
 
     Args:
         test: the aligned images and the pairs; any verification.
-        perturbed: the same images, seen misaligned (`kdface.datasets.Seen`).
-        recompute_embeddings: recognise the perturbed images too, not the aligned ones.
-        recognition: the frozen network that recognises, or a file of embeddings (`kdface.teachers.from_embeddings`),
-            which knows the aligned images only; null: the run's own.
-        grader: a teacher whose source of quality grades the images, to compare with; null: the run's own network does.
+        perturbed: the same images, misaligned (`kdface.datasets.Seen`).
+        recompute_embeddings: recognise the perturbed images too, instead of the aligned ones.
+        recognition: the frozen recognition network, or a file of embeddings (`kdface.teachers.from_embeddings`), which
+            covers only the aligned images; null: the run's network.
+        grader: a teacher whose quality source is evaluated, for comparison; null: the run's network.
         policy: the choices on which published curves differ.
         limits: the discard limits R.
-        resamples: of the bootstrap; 0 leaves intervals out.
-        interval: what the bootstrap resamples. Pairs of one person err together, and intervals over `pairs` as if they
-            were independent are too narrow wherever pairs share `people` or `images`.
+        resamples: of the bootstrap; 0 disables intervals.
+        interval: the units to resample. Errors of pairs that share `people` or `images` are correlated, so intervals
+            over `pairs`, as if these were independent, are too narrow.
         seed: of the bootstrap.
 
     Raises:
@@ -109,9 +108,9 @@ class QualityEDC:
         interval: Literal["people", "images", "pairs"] = "people",
     ) -> None:
         if test.probes is not test.dataset:
-            raise UserError("a test of quality takes both images of a pair from one set, and this one has probes.")
+            raise UserError("a quality test takes both images of a pair from one set, but this one has probes.")
         if test.networks != (None, None):
-            raise UserError("a test of quality names its recognition network itself.", fix="recognition: ...")
+            raise UserError("set the recognition network on the quality test.", fix="recognition: ...")
         self.aligned = test.dataset
         self.pairs = test.pairs
         self.left_out: list[str] = []
@@ -127,7 +126,7 @@ class QualityEDC:
         self.interval = interval
         if grader is not None:
             if grader.quality is None:
-                raise UserError("the grader has no source of quality.", fix="a node as in conf/teacher/quality")
+                raise UserError("the grader has no quality source.", fix="a node as in conf/teacher/quality")
             if getattr(grader.quality, "needs_mates", False):
                 require_mates(rows_of_people(self.aligned), self.aligned, type(grader.quality).__name__, others=False)
         missing = sorted(set(self.pairs.keys()) - set(self.dataset.keys))
@@ -136,7 +135,7 @@ class QualityEDC:
         if recognition is not None:
             if isinstance(recognition, Stored) and self.recognised is not self.aligned:
                 raise UserError(
-                    f"{self.recognised.name} is to be recognised by embeddings of a file, and they are of the aligned "
+                    f"{self.recognised.name} cannot be recognised by embeddings of a file, which are of the aligned "
                     "images.",
                     fix="recompute_embeddings: false, or a network as recognition",
                 )
@@ -144,28 +143,28 @@ class QualityEDC:
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
-        """The keys of the pairs, of each dataset."""
+        """The keys in the pairs, for each dataset."""
         return (self.pairs.keys(),) * len(self.datasets)
 
     def require(self, network: Tested, where: str) -> None:
         """Raises `UserError` if neither the network nor a grader gives quality."""
         if self.grader is None and not network.grades:
             raise UserError(
-                f"{where} tests face-image quality, and the run's network gives none.",
+                f"{where} tests face-image quality, but the run's network gives none.",
                 fix=f"method=aikd teacher.run=FOLDER, head=magface, head=crfiqa, or a source: {where}.grader=...",
             )
 
     def leave_out(self, broken: Sequence[set[str]]) -> None:
-        """Leave out the pairs of images that are broken in one of `datasets`."""
+        """Drop the pairs of images that are broken in any of `datasets`."""
         bad = set().union(*broken)
         keep = [not {left, right} & bad for left, right in zip(self.pairs.left, self.pairs.right, strict=True)]
         self.pairs = self.pairs.where(np.array(keep))
         self.left_out = sorted({*self.left_out, *bad})
 
     def evaluate(self, embed: Embedder) -> QualityOutcome:
-        """Embed, grade, measure. What cannot be measured is not available, and symptoms say why.
+        """Embed, predict quality, compute metrics. Unavailable metrics are None, with reasons in `symptoms`.
 
-        Raises `UserError` if the network gives no quality.
+        Raises `UserError` if the network predicts no quality.
         """
         keys = self.pairs.keys()
         left, right = self.pairs.rows(keys)
@@ -207,7 +206,7 @@ class QualityEDC:
         return f"{'recomputed' if self.recognised is self.dataset else 'aligned'}_embeddings/"
 
     def _grade(self, embed: Embedder, faces: FaceSet, keys: Sequence[str]) -> Quality:
-        """The quality of each image, by the run's own network or by the grader's source."""
+        """The quality of each image, by the run's network or the grader's source."""
         if self.grader is None:
             return embed.quality(faces, keys)
         source = self.grader.quality
@@ -238,7 +237,7 @@ class QualityEDC:
         return metrics
 
     def _units(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """What the bootstrap draws, of both sides of each pair."""
+        """The units to resample, for both sides of each pair."""
         if self.interval == "pairs":
             return None
         keys = self.pairs.keys()
@@ -268,13 +267,13 @@ class QualityEDC:
 
 
 def spearman(one: Quality, other: Quality) -> float | None:
-    """Spearman's rank correlation of two qualities (images,); equal ones share their mean rank.
+    """Spearman's rank correlation of two qualities (images,); ties share their mean rank.
 
     None if one of them is constant.
     """
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    from scipy.stats import spearmanr  # here: it takes a second to import
+    from scipy.stats import spearmanr  # imported lazily: takes a second
 
     return float(spearmanr(one, other).statistic)
 

@@ -1,4 +1,4 @@
-"""Embeddings of one byte per number: FaceNet keeps 128 bytes a face, and says no more than that of how."""
+"""Embeddings with one byte per component: FaceNet stores 128 bytes per face without further details."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LEVELS = 127  # -128 is not used, so that f and -f stay opposite
 def quantise(embeddings: Embeddings) -> NDArray[np.int8]:
     """round(127 f / max|f_i|) of each embedding: (images, D) -> (images, D) int8.
 
-    Only the direction of a face's embedding counts, so the scale need not be kept. With m the largest absolute number
-    of the unit embedding, no number moves by more than m / 254, the embedding turns by at most asin(sqrt(D) m / 254),
+    Only the direction of an embedding counts, so the scale is not stored. With m the largest absolute component of the
+    unit embedding, no component changes by more than m / 254, the embedding rotates by at most asin(sqrt(D) m / 254),
     and a squared distance changes by at most 2 (asin(sqrt(D) m / 254) + asin(sqrt(D) m' / 254)).
 
     Raises:
-        UserError: a row is not finite or is zero, and so has no direction.
+        UserError: a row is not finite or zero, and thus has no direction.
     """
     rows = unit(embeddings)
     return np.asarray(np.rint(rows * (_LEVELS / np.abs(rows).max(axis=1, keepdims=True))), dtype=np.int8)
@@ -37,10 +37,10 @@ def dequantise(codes: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 class QuantisedEmbedder(Embedder):
-    """Embeddings as another embedder gives them, after a pass through one byte per number.
+    """Embeddings of another embedder, quantised to one byte per component and back.
 
-    So are those of frozen networks that a protocol compares them with. Embeddings without a direction are handed on as
-    they are, for the protocol to tell of. Face-image quality is not quantised.
+    Embeddings of frozen networks compared with them are quantised too. Embeddings without a direction are passed
+    through for the protocol to report. Face-image quality is not quantised.
     """
 
     def __init__(self, embed: Embedder) -> None:
@@ -59,15 +59,15 @@ class QuantisedEmbedder(Embedder):
         return _through(self.embed(dataset, keys, mirror))
 
     def logits(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        """(N, C): as the wrapped embedder's, through bytes."""
+        """(N, C): as the wrapped embedder's, quantised."""
         return _through(self.embed.logits(dataset, keys))
 
     def posterior(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float32]:
-        """Raises `UserError`: probabilities depend on the length of the logits, which is not kept."""
+        """Raise `UserError`: probabilities depend on the norm of the logits, which is not preserved."""
         raise _no_probabilities("a quantised test")
 
     def quality(self, dataset: FaceSet, keys: Sequence[str]) -> NDArray[np.float64]:
-        """(N,): as the wrapped embedder's; a quality is no vector and stays as it is."""
+        """(N,): as the wrapped embedder's, not quantised."""
         return self.embed.quality(dataset, keys)
 
     def embed_and_grade(self, dataset: FaceSet, keys: Sequence[str], network: Recognition | None = None) -> None:
@@ -81,13 +81,13 @@ class QuantisedEmbedder(Embedder):
 
 def _no_probabilities(where: str) -> UserError:
     return UserError(
-        f"{where} quantises what a protocol compares, and Calibration compares nothing: it tests probabilities.",
-        fix="give the Calibration itself",
+        f"{where} quantises what a protocol compares, but Calibration compares nothing: it tests probabilities.",
+        fix="use the Calibration directly",
     )
 
 
 def _through(given: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows after a pass through one byte per number; those without a direction as they are."""
+    """Rows quantised to one byte per component and back; those without a direction are unchanged."""
     rows = given.copy()
     directed = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
     rows[directed] = dequantise(quantise(rows[directed]))
@@ -95,13 +95,13 @@ def _through(given: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Quantised:
-    """A protocol on quantised embeddings; beside the plain one it shows what a byte per number costs.
+    """A protocol on quantised embeddings; run it next to the plain one to measure the cost of quantisation.
 
-    Every row of numbers that the protocol compares is quantised: embeddings, those of its frozen networks too, and
-    logits where it compares these.
+    Quantises all vectors the protocol compares: embeddings, including those of its frozen networks, and logits if it
+    compares these.
 
     Args:
-        protocol: what is measured; `Calibration` compares nothing, and is refused.
+        protocol: the protocol to run; `Calibration` compares nothing and is rejected.
     """
 
     def __init__(self, protocol: EvaluationProtocol) -> None:
@@ -116,7 +116,7 @@ class Quantised:
         return tuple(keys for _, keys in images_read(self.protocol))
 
     def require(self, network: Tested, where: str) -> None:
-        """What the protocol itself requires; raises `UserError` if it compares nothing."""
+        """As the wrapped protocol; raises `UserError` if it compares nothing."""
         if isinstance(self.protocol, Calibration):
             raise _no_probabilities(where)
         require_fits(self.protocol, network, where)
@@ -127,7 +127,7 @@ class Quantised:
         return getattr(self.protocol, "left_out", [])
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """The wrapped protocol's outcome on quantised embeddings; `choices` says so."""
+        """The wrapped protocol's outcome on quantised embeddings, noted in `choices`."""
         outcome = self.protocol.evaluate(QuantisedEmbedder(embed))
         outcome.choices["quantised"] = "round(127 f / max|f_i|), one byte per number"
         return outcome

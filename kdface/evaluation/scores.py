@@ -1,4 +1,4 @@
-"""Embeddings to scores: cosines and squared distances of pairs, and the comparison of all images with all."""
+"""Scores from embeddings: cosines and squared distances of pairs, and of all pairs of images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def unit(embeddings: Embeddings | Values) -> NDArray[np.float64]:
     """Each row divided by its L2 norm, float64.
 
     Raises:
-        UserError: a row is not finite or is zero, and so has no direction.
+        UserError: a row is not finite or zero, and thus has no direction.
     """
     rows = as_array(embeddings).astype(np.float64)
     if rows.ndim != 2:
@@ -63,14 +63,14 @@ def unit(embeddings: Embeddings | Values) -> NDArray[np.float64]:
 
 
 def cosine_scores(left: Embeddings | Values, right: Embeddings | Values) -> Scores:
-    """The cosine of each left with its right embedding: (pairs, embedding size) twice -> (pairs,)."""
+    """Cosines of left and right embeddings: two (pairs, embedding size) -> (pairs,)."""
     return _rowwise(left, right, lambda a, b: np.clip(np.einsum("ij,ij->i", a, b), -1.0, 1.0))
 
 
 def squared_distances(left: Embeddings | Values, right: Embeddings | Values) -> Scores:
-    """||a - b||^2 = 2 - 2 cos of unit embeddings: (pairs, embedding size) twice -> (pairs,) in [0, 4].
+    """||a - b||^2 = 2 - 2 cos of unit embeddings: two (pairs, embedding size) -> (pairs,) in [0, 4].
 
-    Computed from the difference, which keeps small distances exact where 2 - 2 cos would cancel.
+    Computed from the difference, which is exact for small distances, unlike 2 - 2 cos.
     """
     return _rowwise(left, right, lambda a, b: np.square(a - b).sum(axis=1))
 
@@ -88,7 +88,7 @@ def _rowwise(given_left: Values, given_right: Values, score: Any) -> Scores:
 
 
 def all_pair_scores(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tuple[Scores, Same]:
-    """Cosines of every image with every other, each pair once (i < j): n (n - 1) / 2 scores.
+    """Cosines of all pairs of different images, each once (i < j): n (n - 1) / 2 scores.
 
     Args:
         embeddings: (n, embedding size).
@@ -100,14 +100,14 @@ def all_pair_scores(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]
 
 
 def all_pair_scores_with_self(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tuple[Scores, Same]:
-    """The whole n x n matrix of cosines, as the official evaluation of CKD scores it.
+    """The full n x n matrix of cosines, as in CKD's official evaluation.
 
-    It counts each image's comparison with itself as a genuine one, and each pair twice. With four images a
-    person a quarter of the genuine scores are trivial, and the equal error rate comes out up to a quarter
-    too low. For comparison with published numbers only; `all_pair_scores` is the clean one.
+    It counts comparisons of images with themselves as genuine, and each pair twice. With four images per person
+    a quarter of the genuine scores are trivial, and the equal error rate is up to a quarter too low. For
+    comparison with published numbers only; otherwise use `all_pair_scores`.
     """
     cosines, same = _matrix(embeddings, labels)
-    np.fill_diagonal(cosines, 1.0)  # exactly, so that no rounding puts a self-comparison under a real one
+    np.fill_diagonal(cosines, 1.0)  # exactly, so that rounding never ranks a self-comparison below a real one
     return cosines.ravel(), same.ravel()
 
 
@@ -121,12 +121,12 @@ def _matrix(embeddings: Embeddings, labels: Sequence[Any] | NDArray[Any]) -> tup
 
 @dataclass(frozen=True)
 class ScoreStatistics:
-    """How far genuine and impostor scores lie apart.
+    """Separation of genuine and impostor scores.
 
     Attributes:
         g_mean, i_mean: mean genuine and mean impostor score.
         fdr: Fisher discriminant ratio (G-mean - I-mean)^2 / (var_G + var_I), population variances; None
-            where both variances are zero.
+            if both variances are zero.
     """
 
     g_mean: float
@@ -135,7 +135,7 @@ class ScoreStatistics:
 
 
 def score_statistics(scores: Values, same: Values) -> ScoreStatistics:
-    """G-mean, I-mean and Fisher discriminant ratio of scores, as papers on masked faces report them."""
+    """G-mean, I-mean and Fisher discriminant ratio of scores, as reported in papers on masked faces."""
     values, mated = checked(scores, same)
     genuine, impostor = values[mated], values[~mated]
     spread = float(genuine.var() + impostor.var())
@@ -144,11 +144,11 @@ def score_statistics(scores: Values, same: Values) -> ScoreStatistics:
 
 
 def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
-    """The scores as float64 and the labels as bool, having made sure that rates can be computed from them.
+    """Scores as float64 and labels as bool, after checking that rates can be computed from them.
 
     Raises:
         UserError: a score is not finite, or there is no genuine or no impostor pair.
-        ValueError: the shapes differ, or `same` holds other values than two.
+        ValueError: the shapes differ, or `same` is not binary.
     """
     values = as_array(scores).astype(np.float64)
     mated = as_same(same, values.shape)
@@ -157,7 +157,7 @@ def checked(scores: Values, same: Values) -> tuple[Scores, Same]:
 
 
 def require_rates(values: NDArray[np.floating[Any]], mated: Same) -> None:
-    """Raises `UserError` if a score is not finite, or there is no genuine or no impostor pair."""
+    """Raise `UserError` if a score is not finite, or there is no genuine or no impostor pair."""
     finite = np.isfinite(values)
     if not finite.all():
         raise UserError(
@@ -175,12 +175,12 @@ def require_rates(values: NDArray[np.floating[Any]], mated: Same) -> None:
 
 
 def largest_within(rate: float, n: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """The largest m with m / n <= rate, by n; the floor of a product of floats can miss it by one."""
+    """The largest m with m / n <= rate, for each n; the floor of a product of floats can be off by one."""
     m = np.floor(rate * n).astype(np.int64)
     m = m + ((m + 1) / n <= rate)
     return np.asarray(m - (m / n > rate), dtype=np.int64)
 
 
 def last_of_equals(ranked: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Of a sorted array, where each run of equal numbers ends: thresholds cannot part a run."""
+    """Indices where runs of equal numbers end in a sorted array: thresholds cannot split a run."""
     return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)

@@ -1,4 +1,4 @@
-"""Embeddings from a file in the place of a network: any recogniser, in every protocol, without its weights."""
+"""Embeddings from a file instead of a network, to evaluate any recogniser without its weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kdface.faces import FaceSet
 
 
 class StoredEmbeddings(Embedder):
-    """The embeddings of a file, by the keys of its images.
+    """Embeddings from a file, by image key.
 
-    What is stored is what is compared: of a mirror image nothing is known.
+    Compared as stored: mirror images are not available.
     """
 
     def __init__(self, file: EmbeddingFile) -> None:
@@ -33,4 +33,4 @@ class StoredEmbeddings(Embedder):
 
 
 def _no_network(images: Any, kind: Any) -> Any:
-    raise UserError("embeddings from a file come without a network: an image cannot be embedded by it.")
+    raise UserError("embeddings from a file come without a network: they cannot embed images.")

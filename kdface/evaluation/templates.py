@@ -1,4 +1,4 @@
-"""Templates, each some images of one person, compared 1:1 and 1:N: the protocols of IJB-B and IJB-C."""
+"""1:1 and 1:N comparison of templates (sets of images of one person): the protocols of IJB-B and IJB-C."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _SCORES = 1 << 23  # of a search, at once: 64 MiB
 def pooled(
     embeddings: Embeddings, template: Numbers, medium: Numbers, weight: NDArray[np.float64] | None = None
 ) -> tuple[Numbers, NDArray[np.float64]]:
-    """Templates of embeddings, a direction of length 1 each: a video counts as much as a photograph.
+    """Pool embeddings into unit-norm templates, weighting a video like a photograph.
 
-    t = sum over media m of (1 / n_m) sum over images i of m of w_i e_i, then t / ||t||. Embeddings keep their lengths,
-    as in the published evaluations.
+    t = sum over media m of (1 / n_m) sum over images i of m of w_i e_i, then t / ||t||. Embeddings are not normalised
+    first, as in the published evaluations.
 
     Args:
         embeddings: (images, D).
@@ -44,7 +44,7 @@ def pooled(
         weight: (images,) w, such as the detector's score; None: 1.
 
     Returns:
-        (templates,) their numbers, rising, and (templates, D).
+        (templates,) template numbers, ascending, and (templates, D).
 
     Raises:
         UserError: a template is zero or not finite.
@@ -61,12 +61,12 @@ def pooled(
 
 @dataclass(frozen=True, eq=False)
 class Searches:
-    """What searching a gallery gave.
+    """Results of searching a gallery.
 
     Attributes:
-        mate: (probes,) the cosine with the best template of the probe's person; -inf where the gallery has none.
-        other: (probes,) the best cosine with anyone else; -inf where there is nobody else.
-        impostors: the highest cosines of any probe with anyone else, falling, as many as were asked for.
+        mate: (probes,) the cosine with the best template of the probe's person; -inf if the gallery has none.
+        other: (probes,) the best cosine with anyone else; -inf if there is nobody else.
+        impostors: the requested number of highest cosines of any probe with anyone else, descending.
     """
 
     mate: NDArray[np.float64]
@@ -75,11 +75,11 @@ class Searches:
 
     @property
     def first(self) -> NDArray[np.bool_]:
-        """(probes,) whether the person came out first; with someone else's equal score they did not."""
+        """(probes,) whether the person ranks first; ties with someone else do not count."""
         return self.mate > self.other
 
     def tpir(self, fpir: float) -> float | None:
-        """True-positive identification rate: the share of mated probes whose mate comes first, above the threshold.
+        """True-positive identification rate: the share of mated probes whose mate ranks first, above the threshold.
 
         The threshold is the lowest at which at most `fpir` of the probes without a mate find anyone (ISO/IEC 19795-1:
         FPIR). None if there are fewer than 1 / `fpir` of these, or no mated probe.
@@ -92,10 +92,10 @@ class Searches:
         return float((self.first & (self.mate > strangers[allowed]))[mated].mean())
 
     def tpir_official(self, fpir: float) -> float | None:
-        """As OpenSphere counts it: the share of all probes with a mate above the k-th highest impostor score.
+        """As in OpenSphere: the share of all probes with a mate above the k-th highest impostor score.
 
         k = ceil(`fpir` probes) among the scores of every probe with every template of anyone else, and the mate need
-        not come first. For comparison with published numbers only. None if the scores were not kept.
+        not rank first. For comparison with published numbers only. None if the scores were not kept.
         """
         k = math.ceil(fpir * len(self.mate))
         return float((self.mate > self.impostors[k - 1]).mean()) if k <= len(self.impostors) else None
@@ -111,9 +111,9 @@ def search(
     """Search each probe in a gallery by cosine.
 
     Args:
-        gallery, probe: (templates, D) of length 1.
+        gallery, probe: (templates, D) of unit norm.
         gallery_people, probe_people: the person of each.
-        impostors: how many of the highest scores between different people to keep, of all probes together.
+        impostors: number of highest scores between different people to keep, over all probes.
     """
     number = {name: place for place, name in enumerate(dict.fromkeys([*gallery_people, *probe_people]))}
     gallery_ids, probe_ids = (np.array([number[person] for person in side]) for side in (gallery_people, probe_people))
@@ -134,28 +134,28 @@ def search(
 
 
 class TemplateRecognition:
-    """Verification and identification of templates, as IJB-B and IJB-C ask for.
+    """Verification and identification of templates, as defined by IJB-B and IJB-C.
 
     1:1: `tar@far=X`, `eer`, `auc` on the exact curve of the cosines of all listed pairs.
 
-    1:N: every probe is searched in each of the two galleries, which have no person in common. Of the probes whose
-    person is in the gallery, `rank1`, `rank5`, `rank10` find it; `tpir@fpir=X` is the share of them
-    that find it first and above the threshold at which X of the others find anyone. Means over the two galleries, and
-    their population standard deviation.
+    1:N: every probe is searched in each of the two galleries, which share no person. `rank1`, `rank5`, `rank10` are
+    over the probes whose person is in the gallery; `tpir@fpir=X` is the share of these ranked first and above the
+    threshold at which X of the other probes match anyone. Reports means over the two galleries, and their population
+    standard deviation.
 
-    Published tables count otherwise (OpenSphere's code, InsightFace's): both galleries are one, every probe has a mate,
-    and the threshold is taken over all scores of different people. These numbers are `rank1_official` (and 5, 10)
-    and `tpir_official@fpir=X`. Scores of single pairs, many millions, are not kept.
+    Published tables (OpenSphere's code, InsightFace's) differ: both galleries are merged, every probe has a mate, and
+    the threshold is over all scores of different people. These numbers are `rank1_official` (and 5, 10) and
+    `tpir_official@fpir=X`. Scores of single pairs, many millions, are not kept.
 
     Args:
-        dataset: the faces and their lists (`kdface.datasets.IJB`), as they are or shown otherwise (masked).
+        dataset: the faces and their lists (`kdface.datasets.IJB`), original or augmented (masked).
         fars: false-accept rates at which the true-accept rate is reported.
         fpirs: false-positive identification rates at which the TPIR is reported.
-        detector_score: weight each image by the detector's score, as InsightFace's evaluation and ElasticFace's do;
-            OpenSphere's of today does not.
+        detector_score: weight each image by the detector's score, as in the evaluations of InsightFace and ElasticFace;
+            OpenSphere's current one does not.
 
     Raises:
-        UserError: `dataset` brings no templates along.
+        UserError: `dataset` has no templates.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ class TemplateRecognition:
             beneath = beneath.dataset
         if not isinstance(beneath, IJB):
             raise UserError(
-                f"{dataset.name} brings no templates along.",
-                expected="a kdface.datasets.IJB, or made of one",
+                f"{dataset.name} has no templates.",
+                expected="a kdface.datasets.IJB, or derived from one",
             )
         sought = {beneath.subject[template] for template in beneath.probes.tolist()}
         for which, gallery in zip(("first", "second"), beneath.galleries, strict=True):
@@ -184,7 +184,7 @@ class TemplateRecognition:
         self.detector_score = detector_score
 
     def evaluate(self, embed: Embedder) -> Outcome:
-        """Embed every face, pool, compare."""
+        """Embed every face, pool and compare."""
         faces = self.lists
         embeddings = embed(self.dataset, faces.keys)
         counts = {
@@ -202,7 +202,7 @@ class TemplateRecognition:
             return Outcome({name: Measured(None) for name in names}, counts, symptoms_of(embeddings, people))
         weight = faces.detector_score if self.detector_score else None
         templates, rows = pooled(embeddings, faces.template, faces.medium, weight)
-        del embeddings  # the largest of all, a gigabyte of IJB-C
+        del embeddings  # the largest array, a gigabyte for IJB-C
         shown = dict(zip(faces.template.tolist(), people, strict=True))
         people = [shown[template] for template in templates.tolist()]
         metrics = self._verify(templates, rows)
@@ -225,7 +225,7 @@ class TemplateRecognition:
     def _identify(
         self, templates: Numbers, rows: NDArray[np.float64], metrics: dict[str, Measured]
     ) -> NDArray[np.float64]:
-        """Put the 1:N metrics beside the others. Returns the mean CMC of the galleries."""
+        """Add the 1:N metrics. Returns the mean CMC of the galleries."""
         faces = self.lists
 
         def side(listed: Numbers) -> tuple[NDArray[np.float64], list[str]]:

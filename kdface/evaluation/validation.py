@@ -1,4 +1,4 @@
-"""VAL and FAR at a distance, as FaceNet defines them (Schroff et al., CVPR 2015, section 4)."""
+"""VAL and FAR at a distance, as defined by FaceNet (Schroff et al., CVPR 2015, section 4)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Validation(NamedTuple):
 def val_far(distances: Values, same: Values, threshold: float) -> Validation:
     """VAL(d) = |{same: D <= d}| / |same| and FAR(d) = |{different: D <= d}| / |different|.
 
-    A pair at the very threshold is accepted, which other code rejects. VAL at a given FAR is
-    `tar_at_far(roc(-distances, same), far)`, for the curve accepts the same way.
+    Pairs exactly at the threshold are accepted, unlike in other code. VAL at a given FAR is
+    `tar_at_far(roc(-distances, same), far)`, as the curve follows the same convention.
 
     Args:
         distances: (pairs,) squared distances, see `squared_distances`.
@@ -43,11 +43,11 @@ def val_far(distances: Values, same: Values, threshold: float) -> Validation:
 
 
 class FoldValidation(NamedTuple):
-    """VAL and FAR of each fold at the threshold chosen on the others.
+    """VAL and FAR of each fold at the threshold selected on the others.
 
     Attributes:
         val: validation rate; its `standard_error` is the +- of the paper's tables.
-        far: the false accept rate that the fold itself has there, near the one asked for.
+        far: the resulting false accept rate on the fold itself, near the requested one.
     """
 
     val: FoldRate
@@ -55,22 +55,22 @@ class FoldValidation(NamedTuple):
 
 
 def val_at_far(distances: Values, same: Values, far: float, fold: Values | None = None) -> FoldValidation | None:
-    """VAL at a FAR as it can be had of unseen people: the threshold is chosen on the other folds.
+    """VAL at a FAR on unseen people, with the threshold selected on the other folds.
 
-    For each fold d is the largest distance of the other folds at which their FAR does not exceed `far`; VAL(d) and
-    FAR(d) are those of the fold. So a list of pairs shows rates that one fold has too few impostors to fix a threshold
-    for. FaceNet gives means and standard errors over five splits, with 10^10 pairs each, and does not say on which of
-    them a threshold was chosen.
+    For each fold d is the largest distance in the other folds at which their FAR does not exceed `far`; VAL(d) and
+    FAR(d) are those of the fold. This yields rates at FARs for which a single fold has too few impostors. FaceNet
+    reports means and standard errors over five splits, with 10^10 pairs each, but not on which of them a threshold was
+    selected.
 
     Args:
         distances: (pairs,) squared distances, see `squared_distances`.
         same: (pairs,).
-        far: over 0 and up to 1.
-        fold: (pairs,) the fold of each pair; ten consecutive blocks where not given.
+        far: above 0 and at most 1.
+        fold: (pairs,) the fold of each pair; by default ten consecutive blocks.
 
     Returns:
-        None, not available, where all folds but one have fewer than 1 / `far` impostor pairs, or a fold has pairs of
-        one kind only.
+        None (not available) if the other folds of any fold have fewer than 1 / `far` impostor pairs, or a fold has
+        pairs of only one kind.
 
     Raises:
         UserError: as `tenfold_accuracy`.

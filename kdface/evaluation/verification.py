@@ -1,4 +1,4 @@
-"""Accuracy of accepting or rejecting pairs, with the threshold chosen on other folds."""
+"""Verification accuracy, with the threshold selected on other folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSIGHTFACE_THRESHOLDS = np.arange(0.0, 4.0, 0.01)
 
 @dataclass(frozen=True, eq=False)
 class FoldRate:
-    """A rate on each fold at the threshold chosen on the others, such as the share of its pairs judged rightly.
+    """A rate on each fold at the threshold selected on the others, such as the accuracy on its pairs.
 
     Attributes:
         per_fold: (folds,).
@@ -47,7 +47,7 @@ class FoldRate:
 def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
     """(pairs,) the fold of each pair: `folds` blocks in list order, the first ones longer by one if uneven.
 
-    The folds of scikit-learn's `KFold` without shuffling, as InsightFace cuts its verification sets.
+    The folds of scikit-learn's `KFold` without shuffling, as used by InsightFace for its verification sets.
     """
     if not 2 <= folds <= pairs:
         raise UserError(f"{pairs} pairs cannot be cut into {folds} folds.", expected="2 folds or more, none empty")
@@ -56,16 +56,15 @@ def consecutive_folds(pairs: int, folds: int = 10) -> Folds:
 
 
 def tenfold_accuracy(distances: Values, same: Values, fold: Values | None = None) -> FoldRate:
-    """LFW accuracy as InsightFace computes it.
+    """LFW accuracy as computed by InsightFace.
 
-    A pair is accepted when its squared distance is smaller than the threshold. For each fold the threshold
-    among 0, 0.01, ..., 3.99 with the highest accuracy on all other folds, the first of equals, is applied
-    to it.
+    A pair is accepted if its squared distance is below the threshold. Each fold uses the threshold among
+    0, 0.01, ..., 3.99 with the highest accuracy on all other folds, the first of ties.
 
     Args:
         distances: (pairs,) squared distances of L2-normalised embeddings, see `squared_distances`.
         same: (pairs,).
-        fold: (pairs,) the fold of each pair; ten consecutive blocks where not given, which for LFW's View 2
+        fold: (pairs,) the fold of each pair; by default ten consecutive blocks, which for LFW's View 2
             are its folds.
 
     Raises:
@@ -85,11 +84,10 @@ def tenfold_accuracy(distances: Values, same: Values, fold: Values | None = None
 
 
 def tenfold_accuracy_exact(distances: Values, same: Values, fold: Values | None = None) -> FoldRate:
-    """As `tenfold_accuracy`, with the threshold chosen among all that the other folds can tell apart.
+    """As `tenfold_accuracy`, with the threshold selected among all that the other folds distinguish.
 
-    The candidates are the midpoints between neighbouring distinct distances of the other folds, and the two
-    thresholds that accept none (0) and all (infinity) of them. Of equally accurate ones the smallest, which
-    accepts fewest, is taken.
+    The candidates are the midpoints between adjacent distinct distances of the other folds, and the two thresholds
+    that accept none (0) and all (infinity) of them. Ties go to the smallest, which accepts fewest.
     """
     values, mated, number = in_folds(distances, same, fold)
     order = np.argsort(values, kind="stable")
@@ -105,7 +103,7 @@ def tenfold_accuracy_exact(distances: Values, same: Values, fold: Values | None 
 
 
 def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scores, Same, Folds]:
-    """The distances and labels, checked, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
+    """Checked distances and labels, and the fold of each pair as a number from 0; see `tenfold_accuracy`."""
     values, mated = checked(distances, same)
     if fold is None:
         return values, mated, consecutive_folds(len(values))
@@ -115,14 +113,14 @@ def in_folds(distances: Values, same: Values, fold: Values | None) -> tuple[Scor
     names, number = np.unique(given, return_inverse=True)
     if len(names) < 2:
         raise UserError(
-            "All pairs are in one fold, so there are no others to choose the threshold on.",
-            fix="give two folds or more",
+            "All pairs are in one fold, so there are no others to select the threshold on.",
+            fix="use at least two folds",
         )
     return values, mated, number.astype(np.int64)
 
 
 def _correct_below(thresholds: NDArray[np.float64], values: Scores, same: Same) -> NDArray[np.int64]:
-    """(thresholds,) how many pairs are judged rightly when those under the threshold are accepted."""
+    """(thresholds,) number of correct decisions if pairs below the threshold are accepted."""
     genuine, impostor = np.sort(values[same]), np.sort(values[~same])
     accepted = np.searchsorted(genuine, thresholds, side="left")
     rejected = len(impostor) - np.searchsorted(impostor, thresholds, side="left")
@@ -130,10 +128,10 @@ def _correct_below(thresholds: NDArray[np.float64], values: Scores, same: Same) 
 
 
 def _best_threshold(ranked: Scores, same: Same) -> float:
-    """The smallest threshold of highest accuracy for rising distances."""
+    """The smallest threshold of highest accuracy for ascending distances."""
     last = last_of_equals(ranked)
     genuine = np.cumsum(same, dtype=np.int64)[last]
-    # Accepting the first k pairs judges genuine(k) + impostors - (k - genuine(k)) pairs rightly.
+    # Accepting the first k pairs gives genuine(k) + impostors - (k - genuine(k)) correct decisions.
     gain = np.concatenate([[0], 2 * genuine - (last + 1)])
     best = int(np.argmax(gain))
     if best == 0:
@@ -142,4 +140,4 @@ def _best_threshold(ranked: Scores, same: Same) -> float:
         return float("inf")
     below, above = float(ranked[last[best - 1]]), float(ranked[last[best - 1] + 1])
     middle = (below + above) / 2
-    return middle if middle > below else above  # neighbouring floats have no number between them
+    return middle if middle > below else above  # no float lies between adjacent ones

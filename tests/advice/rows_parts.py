@@ -49,7 +49,7 @@ ROWS = [
     _python(
         "evaluation.edc.error_discard(np.arange(6) / 6, np.array([1, 1, 1, 0, 0, 0], bool), np.arange(6) / 6, "
         "evaluation.edc.DiscardPolicy(fmr=0.01))",
-        told="cannot show a false match rate",
+        told="cannot resolve a false match rate",
     ),
     _python(
         "reports.figures.check_runs({'plain': 1}, 'plian')",
@@ -79,7 +79,9 @@ ROWS = [
         run=True,
     ),
     # test sets
-    _tested("people", f"_target_:kdface.evaluation.Calibration,dataset:{_TOY}", *_FACENET, told="no softmax over all"),
+    _tested(
+        "people", f"_target_:kdface.evaluation.Calibration,dataset:{_TOY}", *_FACENET, told="not a softmax over all"
+    ),
     _tested(
         "folds",
         f"_target_:kdface.evaluation.fold_identification,dataset:{_TOY},folds:2,compare:logits,mirror:false",
@@ -89,7 +91,7 @@ ROWS = [
     _tested(
         "folds",
         f"_target_:kdface.evaluation.fold_identification,dataset:{_TOY},folds:2,compare:logits,mirror:true",
-        told="takes each image by itself",
+        told="does not support mirror",
     ),
     _tested("graded", f"_target_:kdface.evaluation.QualityEDC,test:{{{_TEST}}}", told="gives none"),
     tiny("evaluation.toy_pairs.dataset.peple=8", told="unknown key"),

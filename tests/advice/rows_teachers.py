@@ -66,7 +66,7 @@ ROWS = [
         "teacher.quality={_target_:kdface.teachers.quality.FROQ}",
         told="asks a network about images",
     ),
-    _row("method=distillation", "head=magface", "evaluation=toy_quality", told="they are of the aligned images"),
+    _row("method=distillation", "head=magface", "evaluation=toy_quality", told="which are of the aligned images"),
     Row(
         ("evaluate", "embeddings=e.npz", "evaluation=none"),
         "no evaluation is selected",

@@ -97,7 +97,7 @@ def test_what_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ijbc_name_5pts_score\.txt"):
         IJB(tmp_path, "ijbc")
     (tmp_path / "meta" / "ijbb_1N_gallery_S2.csv").unlink()
-    with pytest.raises(UserError, match=r"ijbb_1N_gallery_S1\.csv is there of ijbb_1N_gallery_\*\.csv"):
+    with pytest.raises(UserError, match=r"ijbb_1N_gallery_\*\.csv matches ijbb_1N_gallery_S1\.csv"):
         IJB(tmp_path, "ijbb")
     (tmp_path / "meta" / "ijbb_1N_gallery_S2.csv").write_text("TEMPLATE_ID,SUBJECT_ID\n")
     with pytest.raises(DataError, match="the list is empty"):

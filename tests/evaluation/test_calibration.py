@@ -66,7 +66,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
 
 
 def test_what_is_no_prediction_is_told() -> None:
-    with pytest.raises(UserError, match="2 of 3 rows are no probabilities; row 1 adds up to 4"):
+    with pytest.raises(UserError, match="2 of 3 rows are not probabilities; row 1 sums to 4"):
         expected_calibration_error(np.array([[0.5, 0.5], [3.0, 1.0], [2.0, -1.0]]), np.array([0, 0, 1]))
     good, labels = predictions(0)
     with pytest.raises(ValueError, match="expected"):
@@ -104,7 +104,7 @@ def test_what_cannot_be_calibrated_is_told() -> None:
     faces = Listed([("ada", "a1"), ("bo", "b1")])
     with pytest.raises(UserError, match=r"1 of 2 people of listed \(arcface\) are not among the 2 .*: ada"):
         Calibration(faces).evaluate(Sure(["bo", "cy"], {}))
-    with pytest.raises(UserError, match="does not name the people"):
+    with pytest.raises(UserError, match="has no class names"):
         Calibration(faces).evaluate(Sure([], {}))
     outcome = Calibration(faces).evaluate(Sure(["ada", "bo"], {"a1": [np.nan, np.nan], "b1": [1, 0]}))
     assert "1 of 2 images have probabilities that are NaN" in outcome.symptoms[0]
@@ -148,7 +148,7 @@ def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["head=sphereface2"], "head is no softmax over all of them"),
+        (["head=sphereface2"], "head is not a softmax over all classes"),
         (["+evaluation.known.dataset.split=test"], "4 of 4 people of toy_faces"),
         (
             [
@@ -163,7 +163,7 @@ def test_a_run_is_calibrated_on_the_people_it_was_trained_on(kdface: Kdface, tmp
                 "evaluation.known._target_=kdface.evaluation.fold_identification",
                 "+evaluation.known.compare=logits",
             ],
-            "evaluation.known compares logits, and the run's head is no softmax",
+            "evaluation.known compares logits, but the run's head is not a softmax",
         ),
     ],
 )

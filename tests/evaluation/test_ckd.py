@@ -153,7 +153,7 @@ def test_across_modalities_against_a_loop() -> None:
     assert logits.metrics == outcome.metrics and logits.choices["compare"] == "logits"
     with pytest.raises(UserError, match="are not in"):
         CrossModalVerification(faces, people({"ada": 4, "bo": 6}))
-    with pytest.raises(UserError, match="compare=logits takes each image by itself"):
+    with pytest.raises(UserError, match="compare=logits does not support mirror"):
         CrossModalVerification(faces, eyes, mirror=True, compare="logits")
 
 
@@ -230,7 +230,7 @@ def test_of_a_video_one_frame_is_compared() -> None:
     assert grouped.metrics["eer_official"].value == pytest.approx(official(matrix))
     cross = CrossModalVerification(dataset, dataset, images=3, group=VIDEO).evaluate(given)
     assert int(cross.same.sum()) == 2 * 6 and not cross.scores.any()
-    with pytest.raises(UserError, match="1 of 3 people have 4 images that are no near copies"):
+    with pytest.raises(UserError, match="1 of 3 people have 4 images that are not near copies"):
         CKDVerification(dataset, group=VIDEO)
     with pytest.raises(UserError, match="images=1"):
         CKDVerification(dataset, images=1)

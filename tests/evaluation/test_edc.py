@@ -218,7 +218,7 @@ def test_e_of_d_drops_int_dn_pairs() -> None:
 
 def test_mistakes_are_told() -> None:
     scores, same, quality = _draw(0, None)
-    with pytest.raises(UserError, match=r"31 impostor pairs cannot show a false match rate of 0\.001") as caught:
+    with pytest.raises(UserError, match=r"31 impostor pairs cannot resolve a false match rate of 0\.001") as caught:
         error_discard(scores, same, quality)
     assert "1000 impostor pairs" in caught.value.expected
     with pytest.raises(UserError, match="1 of 55 qualities are not finite, first pair 3"):

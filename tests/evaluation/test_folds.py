@@ -176,7 +176,7 @@ def test_logits_compare_networks_whose_embeddings_cannot_be_compared() -> None:
     assert outcome.metrics["cross/rank1"].value == pytest.approx(wanted)
     apart = fold_identification(faces, folds=2, probes=eyes).evaluate(given).metrics["cross/rank1"].value
     assert apart is not None and apart < 0.5 < wanted < 1
-    with pytest.raises(UserError, match="compare=logits takes each image by itself"):
+    with pytest.raises(UserError, match="compare=logits does not support mirror"):
         fold_identification(faces, folds=2, probes=eyes, compare="logits", mirror=True)
 
 

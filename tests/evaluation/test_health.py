@@ -29,7 +29,9 @@ def test_values_that_are_not_finite() -> None:
     rows = _random()
     rows[3, 0], rows[7, 5] = np.nan, np.inf
     (symptom,) = diagnose(rows, LEFT, RIGHT, SAME)
-    assert symptom.startswith("2 of 40 embeddings hold NaN or infinity. Usual causes: ") and "learning rate" in symptom
+    assert (
+        symptom.startswith("2 of 40 embeddings contain NaN or infinity. Usual causes: ") and "learning rate" in symptom
+    )
 
 
 def test_zero_embeddings() -> None:
@@ -44,7 +46,7 @@ def test_several_symptoms_are_all_told() -> None:
     rows[0], rows[1, 1] = 0, np.nan
     text = "\n".join(diagnose(rows, LEFT, RIGHT, np.ones(20, dtype=bool)))
     assert "All 20 pairs are of the same person" in text
-    assert "1 of 40 embeddings hold NaN" in text
+    assert "1 of 40 embeddings contain NaN" in text
     assert "1 of 40 embeddings are zero" in text
 
 

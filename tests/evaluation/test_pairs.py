@@ -79,7 +79,7 @@ def test_keys_and_rows(tmp_path: Path) -> None:
     assert pairs.keys() == ["Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg", "Ada/Ada_0003.jpg", "Bo/Bo_0011.jpg"]
     left, right = pairs.rows(["Bo/Bo_0011.jpg", "x", *pairs.keys()[:3]])
     assert (left.tolist(), right.tolist()) == ([2, 3], [4, 0])
-    with pytest.raises(DataError, match=r"1 of the 4 images that the pairs need are not there: Bo/Bo_0011\.jpg"):
+    with pytest.raises(DataError, match=r"1 of the 4 images in the pairs are missing: Bo/Bo_0011\.jpg"):
         pairs.rows(pairs.keys()[:3])
 
 

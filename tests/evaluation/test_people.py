@@ -83,7 +83,7 @@ def test_images_by_person_in_groups() -> None:
 @pytest.mark.parametrize(
     ("group", "told"),
     [
-        ("(", "is no regular expression"),
+        ("(", "is not a regular expression"),
         (r"_\d", "has 0 groups"),
         (r"(_)(\d)", "has 2 groups"),
         (r"_(\d)\d", r"the key .*/0 does not match"),

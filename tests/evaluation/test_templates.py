@@ -172,7 +172,7 @@ def test_embeddings_without_a_direction_give_symptoms(tmp_path: Path) -> None:
 
 
 def test_other_sets_bring_no_templates() -> None:
-    with pytest.raises(UserError, match="brings no templates"):
+    with pytest.raises(UserError, match="has no templates"):
         TemplateRecognition(Listed([("ada", "1")]))
 
 
