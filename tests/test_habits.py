@@ -101,7 +101,7 @@ LINES = [
     Line("transfer=logits", "method=distillation"),
     Line("transfer=rkd", "transfer=relational"),
     Line("hydra.run.dir=x", "paths.runs=x"),
-    Line("hydra.job.chdir=true", "kdface stays in the current folder"),
+    Line("hydra.job.chdir=true", "kdface does not change the current folder"),
     Line("hydra/launcher=joblib hydra.launcher.n_jobs=2", "hydra/launcher=process"),
     Line(
         "hydra/launcher=submitit_slurm hydra.launcher.timeout_min=60 hydra.launcher.gpus_per_node=1",

@@ -1,12 +1,12 @@
-"""A file with a network: exported by kdface, published as a state dict, or ONNX; and the card that says what it takes.
+"""Networks in files: kdface exports, published state dicts, or ONNX, and the cards that describe their inputs.
 
-A file of other people's does not say what images its network was trained on. That stands in a card beside it,
-FILE.yaml, in the words that exported files say of themselves, or by the name of an entry of the catalogue:
+Third-party files do not record the image format of their training. A card next to the file, FILE.yaml, states it with
+the same keys as exported files, or by the name of a catalogue entry:
 
     name: adaface-r50-ms1mv2
 
     preprocessing: {template: arcface, size: [112, 112], color: rgb, mean: 127.5, std: 127.5}
-    backbone: {_target_: kdface.backbones.sfnet20, order: relu_add}   # only what names and shapes do not tell
+    backbone: {_target_: kdface.backbones.sfnet20, order: relu_add}   # only what names and shapes do not determine
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _CARD = "preprocessing: {template: arcface, size: [112, 112], color: rgb, mean: 
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a path names such a file rather than a run: by its suffix, or by the card beside it."""
+    """Whether a path names a network file rather than a run, by its suffix or the card next to it."""
     return (path.suffix.lower() in SUFFIXES and not path.is_dir()) or card_of(path).is_file()
 
 
 def card_of(path: Path) -> Path:
-    """Where the card of a file lies: FILE.yaml."""
+    """The card of a file: FILE.yaml."""
     return path.with_name(f"{path.name}.yaml")
 
 
 def open_model(path: Path, device: str = "cpu") -> tuple[Shipped, dict[str, Any]]:
-    """The network of a file, and what the file and its card say. Nothing in either is executed.
+    """The network of a file, with the metadata of the file and its card. Executes nothing from either.
 
     Raises:
-        UserError: the file cannot be read, its weights fit no backbone, or nobody says what images it takes.
+        UserError: the file cannot be read, its weights match no backbone, or its image format is unknown.
     """
     grade = None
     network: nn.Module
@@ -72,9 +72,9 @@ def open_model(path: Path, device: str = "cpu") -> tuple[Shipped, dict[str, Any]
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], Any]:
-    """The weights of a file that is no ONNX, and what kdface export wrote into it; null: it is of another program.
+    """The weights of a non-ONNX file and its kdface export metadata; null: written by another program.
 
-    Raises `UserError` if it cannot be read, is damaged, or holds more than dense tensors and plain values.
+    Raises `UserError` if it cannot be read, is damaged, or contains more than dense tensors and plain values.
     """
     if path.suffix.lower() != ".safetensors":
         content = dict(read_file(path))
@@ -82,7 +82,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], Any]:
             return stripped(content), None
         weights = content.get("state_dict")
         if not isinstance(weights, dict) or not all(map(is_plain_tensor, weights.values())):
-            raise UserError(f"{path} holds no weights.", expected="dense tensors by name under state_dict")
+            raise UserError(f"{path} contains no weights.", expected="dense tensors by name under state_dict")
         return weights, content["kdface"]
     from safetensors import SafetensorError, safe_open
 
@@ -94,12 +94,12 @@ def read_model(path: Path) -> tuple[dict[str, Any], Any]:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
     text = metadata.get("kdface")
     if metadata.get("sha256", digest := digest_of(weights, text or "")) != digest:
-        raise UserError(f"{path} is damaged: it does not have its checksum.")
+        raise UserError(f"{path} is damaged: its checksum does not match.")
     return (stripped(weights), None) if text is None else (weights, text)
 
 
 def about_file(path: Path, found: Any) -> dict[str, Any]:
-    """What a file says of itself, or else its card. Raises `UserError` if neither says what images it takes."""
+    """The metadata of a file or its card. Raises `UserError` if neither states the image format."""
     card = card_of(path)
     if found is None and card.is_file():
         written = read_yaml(card)
@@ -107,37 +107,37 @@ def about_file(path: Path, found: Any) -> dict[str, Any]:
         path = card
     if found is None:
         raise UserError(
-            f"{path} does not say how its images are prepared, and there is no card {card.name} beside it.",
-            expected="a card with template, size, color, mean and std of the crops that the network was trained on, or "
-            "with name: of an entry of kdface weights list; these are the commonest",
+            f"{path} does not state how to preprocess images, and there is no card {card.name} next to it.",
+            expected="a card with template, size, color, mean and std of the training crops, or with the name: of an "
+            "entry of kdface weights list; these are the most common",
             fix=f"echo '{_CARD}' > {card}",
         )
     try:
         return dict(parse_json(found, Exported) if isinstance(found, str) else conform(found, Exported))
     except ValueError as error:
         raise UserError(
-            f"{path} does not say which backbone it is for and how its images are prepared: {error}.",
+            f"{path} does not state its backbone and how to preprocess images: {error}.",
             expected=f"a file that kdface export wrote, or a card: {_CARD}",
         ) from None
 
 
 def backbone_of(weights: Mapping[str, Any], about: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The backbone of a published state dict: what its names and shapes tell, and the rest from its card.
+    """The backbone of a published state dict, from its names and shapes, and its card for the rest.
 
-    Raises `UserError` if that is not all.
+    Raises `UserError` if these do not determine it.
     """
     read, told = inferred(weights) or {}, about.get("backbone") or {}
     node = {**(read if told.get("_target_", read.get("_target_")) == read.get("_target_") else {}), **told}
     if "_target_" not in node:
         raise UserError(
-            f"{path} is of no backbone that kdface has ({len(weights)} entries, {', '.join(list(weights)[:3])}, ...).",
+            f"{path} matches no backbone of kdface ({len(weights)} entries, {', '.join(list(weights)[:3])}, ...).",
             expected="a state dict of InsightFace, facenet-pytorch, OpenSphere or AdaFace; kdface list backbone",
-            fix="export the network to ONNX where it was trained, which needs no backbone",
+            fix="export the network to ONNX from its original code, which needs no backbone",
         )
     if ".sfnet" in str(node["_target_"]) and "order" not in node:
         name = card_of(path)
         raise UserError(
-            f"{path}: whether its SFNet adds before the ReLU or after it does not stand in the file.",
+            f"{path} does not record whether its SFNet adds before or after the ReLU.",
             expected="order: relu_add (VGGFace2 runs of OpenSphere) or add_relu, in the card",
             fix=f"echo 'backbone: {{_target_: {node['_target_']}, order: relu_add}}' >> {name}",
         )
@@ -162,7 +162,7 @@ def _require_size(path: Path, network: Any, about: Mapping[str, Any]) -> None:
     told = tuple(about["preprocessing"]["size"])
     if network.image_size not in (None, told):
         raise UserError(
-            f"{path} takes images of {network.image_size[0]}x{network.image_size[1]}, and its card says "
+            f"{path} takes images of {network.image_size[0]}x{network.image_size[1]}, but its card states "
             f"{told[0]}x{told[1]}.",
             fix=f"correct size in {card_of(path)}",
         )

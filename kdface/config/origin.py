@@ -1,7 +1,7 @@
-"""Where each value of a composed configuration was set: a YAML file and line, or an override.
+"""The origin of each value of a composed configuration: a YAML file and line, or an override.
 
-Hydra merges its defaults list in order and applies the overrides last; replaying that order over files that are
-parsed with their line numbers gives the origin of every key without asking Hydra to keep one.
+Hydra merges its defaults list in order and applies the overrides last. Replaying that order over files parsed with
+line numbers gives the origin of every key.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import yaml
 
 @dataclass
 class Origins:
-    """`where[key]` says where the dotted key was set last; `earlier[key]` lists what was set before and lost."""
+    """`where[key]` is the last origin of the dotted key; `earlier[key]` lists the overridden ones."""
 
     where: dict[str, str] = field(default_factory=dict)
     earlier: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, key: str) -> str:
-        """The origin of a key, or of the nearest node above it; empty if nothing is known."""
+        """The origin of a key, or of its nearest known parent; empty if unknown."""
         while key:
             if key in self.where:
                 return self.where[key]
@@ -31,13 +31,13 @@ class Origins:
         return ""
 
     def set(self, key: str, origin: str) -> None:
-        """Note where a key's value comes from, and keep where earlier ones came from."""
+        """Set the origin of a key and keep the earlier ones."""
         if key in self.where:
             self.earlier.setdefault(key, []).append(self.where[key])
         self.where[key] = origin
 
     def copy(self) -> Origins:
-        """A copy, its files as they are called from the current folder."""
+        """A copy with paths relative to the current folder."""
         start = f"{Path.cwd()}{os.sep}"
         return Origins(
             {key: origin.removeprefix(start) for key, origin in self.where.items()},
@@ -45,7 +45,7 @@ class Origins:
         )
 
     def take(self, key: str, other: Origins) -> None:
-        """Take over from another what it knows of the keys below a dotted key, in place of what is known here."""
+        """Replace the origins under a dotted key by those of another instance."""
         prefix = f"{key}."
         for place in [key for key in self.where if key.startswith(prefix)]:
             del self.where[place]
@@ -59,7 +59,7 @@ class Origins:
 
 
 def trace(files: Any, defaults: list[Any]) -> Origins:
-    """Replay Hydra's merge order over the files of an expanded defaults list. `files` is Hydra's repository of them."""
+    """Replay Hydra's merge order over an expanded defaults list. `files` is Hydra's config repository."""
     origins = Origins()
     for default in defaults:
         if default.config_path is None or default.config_path.startswith("hydra/"):
@@ -79,7 +79,7 @@ def trace(files: Any, defaults: list[Any]) -> Origins:
 
 
 def comment(origin: str) -> str:
-    """What the line of an origin FILE:LINE says of its key, after the `#`; empty if it says nothing."""
+    """The comment on the line of an origin FILE:LINE; empty if there is none."""
     file, _, line = origin.rpartition(":")
     try:
         text = Path(file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
@@ -89,8 +89,8 @@ def comment(origin: str) -> str:
 
 
 def lines(file: Path) -> Iterator[tuple[str, int]]:
-    """(dotted key, line number) of every key in a YAML file, parents included."""
-    # The C parser is ten times as fast.
+    """(dotted key, line number) of every key in a YAML file, including parents."""
+    # The C parser is ten times faster.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
     if isinstance(root, yaml.MappingNode):

@@ -1,6 +1,6 @@
-"""Packages of the user's own: named in `$KDFACE_PLUGINS`, installed, on PYTHONPATH or in the current folder.
+"""The user's own packages: named in `$KDFACE_PLUGINS` and installed, on PYTHONPATH, or in the current folder.
 
-The current folder is not searched for anything else: what lies in it is data, and nothing of it runs unasked.
+Nothing else is imported from the current folder, so that data there never runs as code.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from types import ModuleType
 
 
 def plugins() -> list[str]:
-    """The packages that the user trusts: `$KDFACE_PLUGINS`."""
+    """The packages trusted by the user: `$KDFACE_PLUGINS`."""
     return [name.strip() for name in os.environ.get("KDFACE_PLUGINS", "").split(",") if name.strip()]
 
 
 class CurrentFolder(MetaPathFinder):
-    """Finds the user's packages in the current folder, if no other place has them."""
+    """Finds the user's packages in the current folder if they are not available elsewhere."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find the modules that a user's own choices name, and no others, in the current folder."""
+        """Find modules of the user's packages, and no others, in the current folder."""
         if path is not None or fullname not in plugins():
             return None
         return PathFinder.find_spec(fullname, [os.getcwd()], target)

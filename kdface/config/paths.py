@@ -1,4 +1,4 @@
-"""Where conf/ lies, which groups and choices it has. Light: `--help`, completion and `list` use only this file."""
+"""The location, groups and choices of conf/. Lightweight: `--help`, completion and `list` use only this file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kdface.errors import UserError
 
-# A home folder where a value, or an element of a list or a sweep, begins; Hydra's grammar knows no unquoted `~`.
+# `~` at the start of a value or of an element of a list or sweep; Hydra's grammar has no unquoted `~`.
 _HOME = re.compile(r"(?<=[=\[,])~[\w.-]*(?=[/\],]|$)")
 
-# Groups that the files of conf/evaluation are composed from; a command line gives them a place:
+# Groups that compose the files of conf/evaluation; on the command line they need a package:
 # +protocol@evaluation.mine=random +testset@evaluation.mine.dataset=ytf347
 WITHIN_TESTS = ("protocol", "testset")
 

@@ -1,4 +1,4 @@
-"""Callbacks, loggers and arguments of the Trainer from their nodes, for one run folder."""
+"""Build callbacks, loggers and Trainer arguments of a run folder from their nodes."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ if TYPE_CHECKING:
     from kdface.runs.folder import RunFolder
 
 log = logging.getLogger("kdface")
-# class -> why a run cannot have it, and what to use instead
+# class -> why it is not supported, and what to use instead
 _REFUSED = {
     "StochasticWeightAveraging": (
-        "it adds an epoch to gather batch statistics, and what it has gathered is not resumed bit for bit",
+        "it adds an epoch to collect batch statistics, and its state is not resumed bit-identically",
         "callbacks=none ema.decay=0.999",
     ),
-    "WeightAveraging": ("it saves the average in the place of the weights", "callbacks=none ema.decay=0.999"),
-    "EMAWeightAveraging": ("it saves the average in the place of the weights", "callbacks=none ema.decay=0.999"),
+    "WeightAveraging": ("it saves the average instead of the weights", "callbacks=none ema.decay=0.999"),
+    "EMAWeightAveraging": ("it saves the average instead of the weights", "callbacks=none ema.decay=0.999"),
     "GradientAccumulationScheduler": (
-        "the number of steps, and so the schedule, would change on the way",
+        "it would change the number of steps, and thus the schedule, during training",
         "trainer.accumulate_grad_batches=N",
     ),
-    "Resume": ("a run has it already", "resume.every_n_train_steps=N"),
+    "Resume": ("every run already has it", "resume.every_n_train_steps=N"),
 }
 
 
-_PACKAGES = {"CometLogger": "comet-ml", "NeptuneLogger": "neptune"}  # of loggers that kdface has no extra for
+_PACKAGES = {"CometLogger": "comet-ml", "NeptuneLogger": "neptune"}  # loggers without an extra of kdface
 
 
 def check_callbacks(tree: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a callback that a run cannot have, or that monitors what nothing measures."""
+    """Raise `UserError` for a callback that is not supported, or monitors a metric that is not measured."""
     for name, node in (tree.get("callbacks") or {}).items():
         kind = str(node["_target_"]).rpartition(".")[2]
         if kind in _REFUSED:
             why, instead = _REFUSED[kind]
-            raise UserError(f"callbacks.{name} ({kind}) is not used: {why}.", fix=instead)
+            raise UserError(f"callbacks.{name} ({kind}) is not supported: {why}.", fix=instead)
         if node.get("save_last"):
             raise UserError(
-                f"callbacks.{name}.save_last: a run keeps its last checkpoint itself, in checkpoints/last.ckpt.",
+                f"callbacks.{name}.save_last: a run always saves its last checkpoint to checkpoints/last.ckpt.",
                 fix=f"callbacks.{name}.save_last=false",
             )
         if node.get("monitor") == "auto" and not tree.get("validation"):
             raise UserError(
-                f"callbacks.{name} watches a metric of the validation, and validation is none.",
+                f"callbacks.{name} monitors a validation metric, but validation is none.",
                 fix=f"validation=people, or callbacks.{name}.monitor=train/loss",
             )
 
 
 def build_callbacks(tree: Mapping[str, Any], folder: RunFolder) -> list[pl.Callback]:
-    """The callbacks of a configuration. Checkpoints go into the run's folder; the metric `auto` is the equal error
+    """The callbacks of a configuration. Checkpoints are saved in the run folder; the metric `auto` is the equal error
     rate of the first validation set."""
     made = []
     for node in (tree.get("callbacks") or {}).values():
@@ -71,7 +71,8 @@ def build_callbacks(tree: Mapping[str, Any], folder: RunFolder) -> list[pl.Callb
 
 
 def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
-    """The loggers of a configuration. One that cannot start is left out, with a warning, unless the user can fix it."""
+    """The loggers of a configuration. A logger that fails to start is skipped with a warning, unless the user can fix
+    it."""
     from kdface.lightning.loggers import guarded, placed, with_allowed_names
 
     made = []
@@ -85,14 +86,14 @@ def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
             package = _PACKAGES.get(target.rpartition(".")[2], f'"kdface[{name}]"')
             raise UserError(f"logger={name}: {str(error).splitlines()[0]}.", fix=f"pip install {package}") from None
         except Exception as error:  # every logger raises its own errors
-            log.warning("logger %s cannot start and is left out (%s); metrics.jsonl has everything", name, error)
+            log.warning("logger %s failed to start and is skipped (%s); metrics.jsonl has all records", name, error)
             continue
         made.append(guarded(with_allowed_names(logger)))
     return made
 
 
 def build_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the Trainer; those that are parts (a profiler, plugins) built."""
+    """Arguments of the Trainer, with parts (a profiler, plugins) built."""
 
     def made(value: Any) -> Any:
         if isinstance(value, Mapping) and "_target_" in value:
@@ -103,7 +104,7 @@ def build_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_checkpoint(run: Path, name: str) -> Path:
-    """A checkpoint of a run: last, best (of its first ModelCheckpoint), or the name of one in checkpoints/.
+    """A checkpoint of a run: last, best (of its first ModelCheckpoint), or a name in checkpoints/.
 
     Raises `UserError` if there is none.
     """
@@ -116,7 +117,7 @@ def named_checkpoint(run: Path, name: str) -> Path:
         states = read_checkpoint(folder.last).get("callbacks", {}).values()
         found = [Path(str(state["best_model_path"])).stem for state in states if state.get("best_model_path")]
         if not found:
-            raise UserError(f"{folder.root} kept no best checkpoint.", fix="kdface train ... callbacks=best")
+            raise UserError(f"{folder.root} has no best checkpoint.", fix="kdface train ... callbacks=best")
         name = found[0]
     if name.removesuffix(".ckpt") not in there:
         raise UserError(

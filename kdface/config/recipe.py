@@ -1,4 +1,4 @@
-"""An experiment's values for its dataset belong to that dataset: another one on the command line comes with its own."""
+"""An experiment's dataset values apply only to its dataset: another one on the command line uses its own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ GROUP = "dataset"
 
 
 def left_out(loader: Any, defaults: list[Any], chosen: str) -> dict[str, Any]:
-    """dotted key -> value of what experiments set below `dataset` for another dataset than the chosen one.
+    """Dotted key -> value of what experiments set under `dataset` for a dataset other than the chosen one.
 
-    Empty where the experiments name no dataset, or the chosen one: their values are then meant for it.
+    Empty if the experiments name no dataset, or the chosen one, since their values then apply to it.
 
     Args:
         loader: Hydra's config loader.
-        defaults: the defaults list of the composition, expanded.
-        chosen: the choice of the group that won.
+        defaults: the expanded defaults list of the composition.
+        chosen: the final choice of the group.
     """
     named = chosen
     values: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def left_out(loader: Any, defaults: list[Any], chosen: str) -> dict[str, Any]:
 
 
 def overrides_of_dataset(overrides: list[str], without: dict[str, Any]) -> list[str]:
-    """The overrides that choose the dataset and set its values, without removals of what is left out already."""
+    """The overrides of the dataset and its values, without removals of keys that are already left out."""
     kept = []
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
@@ -48,8 +48,8 @@ def overrides_of_dataset(overrides: list[str], without: dict[str, Any]) -> list[
 
 @functools.cache
 def tell(chosen: str, values: str) -> None:
-    """Once in a process, however many jobs of a sweep it composes."""
-    log.warning("dataset=%s is not the experiment's own dataset, so its own values hold, without %s", chosen, values)
+    """Warn once per process, even for a sweep of many jobs."""
+    log.warning("dataset=%s is not the experiment's dataset: it uses its own values, without %s", chosen, values)
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What Hydra refuses, told in our words: what was wrong, where it was set, and a fix that works."""
+"""Translate Hydra's errors: what is wrong, where it was set, and a fix that works."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from kdface.config.paths import choices, groups, root_groups
 from kdface.errors import UserError, nearest
 
 PACKAGE_LINE = "# @package _global_"
-# What Hydra does for a program that it starts; kdface names and fills run folders itself.
+# Hydra's job management, which kdface replaces by its own run folders.
 _NOT_USED = {
-    "hydra.run": ("the run folder is named after what is computed", "paths.runs="),
-    "hydra.sweep": ("a sweep's run folders are named after what is computed", "paths.runs="),
-    "hydra.output_subdir": ("a run folder describes itself (config.yaml, origin.json)", ""),
-    "hydra.job.chdir": ("kdface stays in the current folder", ""),
-    "hydra.job.name": ("a run is named by name=", "name="),
+    "hydra.run": ("run folders are named after the configuration", "paths.runs="),
+    "hydra.sweep": ("the run folders of a sweep are named after the configuration", "paths.runs="),
+    "hydra.output_subdir": ("run folders are self-contained (config.yaml, origin.json)", ""),
+    "hydra.job.chdir": ("kdface does not change the current folder", ""),
+    "hydra.job.name": ("set the name of a run with name=", "name="),
     "hydra.job_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra.hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
-    "hydra.verbose": ("the log has one level", ""),
-    "hydra.mode": ("a sweep is started by -m", ""),
+    "hydra.verbose": ("there is only one log level", ""),
+    "hydra.mode": ("-m starts a sweep", ""),
     "hydra/job_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra/hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
-    # of Hydra's own sweeper plug-ins
-    "hydra.sweeper.direction": ("each objective has its direction", "hydra.sweeper.objectives={METRIC:%}"),
+    # Hydra's own sweeper plugins
+    "hydra.sweeper.direction": ("each objective has its own direction", "hydra.sweeper.objectives={METRIC:%}"),
     "hydra.sweeper.n_jobs": ("the launcher runs the jobs", "hydra.launcher.n_jobs="),
-    "hydra.sweeper.study_name": ("a study is named after its runs, and lies in the sweep's folder", "name="),
-    "hydra.sweeper.storage": ("a study lies in the sweep's folder, below paths.runs", ""),
-    "hydra.sweeper.search_space": ("the space stands in hydra.sweeper.params, or on the command line", ""),
-    "hydra.sweeper.sampler.seed": ("the sampler is named by a word", "hydra.sweeper.seed="),
-    "hydra/sweeper/sampler": ("the sampler is named by a word", "hydra.sweeper.sampler="),
+    "hydra.sweeper.study_name": ("a study is named after its runs and stored in the sweep's folder", "name="),
+    "hydra.sweeper.storage": ("a study is stored in the sweep's folder, under paths.runs", ""),
+    "hydra.sweeper.search_space": ("define the space in hydra.sweeper.params or on the command line", ""),
+    "hydra.sweeper.sampler.seed": ("the sampler is chosen by name", "hydra.sweeper.seed="),
+    "hydra/sweeper/sampler": ("the sampler is chosen by name", "hydra.sweeper.sampler="),
 }
 
 
@@ -55,14 +55,14 @@ _NAMED = re.compile(
 
 
 def require_used(overrides: Sequence[str]) -> None:
-    """Refuse settings of Hydra that have no effect here, by name."""
+    """Raise `UserError` for Hydra settings that have no effect in kdface."""
     for word in overrides:
         key, _, value = word.lstrip("+").partition("=")
         for prefix, (reason, ours) in _NOT_USED.items():
             if key == prefix or key.startswith(f"{prefix}."):
                 instead = ours.replace("%", value) if "%" in ours else f"{ours}{value}" if ours else ""
                 raise UserError(
-                    f"{key} is not used here: {reason}.",
+                    f"{key} has no effect: {reason}.",
                     nearest=instead if "%" not in ours else "",
                     origin=f"command line: {word}",
                     fix=instead or f"remove {key}",
@@ -70,7 +70,7 @@ def require_used(overrides: Sequence[str]) -> None:
 
 
 def not_parsed(error: OverrideParseException) -> UserError:
-    """A word that is no override."""
+    """The error for a word that is not an override."""
     bad = str(getattr(error, "override", "") or "")
     return UserError(
         f"cannot read the override {bad!r}: {str(error.__cause__ or error).splitlines()[0].rstrip('.')}.",
@@ -81,14 +81,14 @@ def not_parsed(error: OverrideParseException) -> UserError:
 
 
 def missing_choice(error: MissingConfigException, overrides: Sequence[str], folders: list[Path]) -> UserError:
-    """A choice that no file of its group has: `backbone=resnt18`, `experiment=maskinv/smal_hg`."""
+    """The error for an unknown choice: `backbone=resnt18`, `experiment=maskinv/smal_hg`."""
     missing = str(error.missing_cfg_file or "")
     if missing.startswith("hydra/"):
         return _missing_plugin(missing, overrides, list(error.options or ()))
     group, _, choice = missing.partition("/")
     written = re.compile(rf"\+?{re.escape(group)}(@[^=]*)?={re.escape(choice)}")
     word = next((override for override in overrides if written.fullmatch(override)), "")
-    if not word:  # one of a list: callbacks=[a,b]
+    if not word:  # in a list: callbacks=[a,b]
         word = next(
             (override for override in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", override)), ""
         )
@@ -112,7 +112,7 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
 
 
 def _missing_plugin(missing: str, overrides: Sequence[str], options: list[str]) -> UserError:
-    """`hydra/launcher=joblib`: the launcher of ours that does it, and its keys by our names."""
+    """The error for `hydra/launcher=joblib`, with the equivalent launcher of kdface and its keys."""
     group, _, choice = missing.rpartition("/")
     known = LAUNCHERS if group == "hydra/launcher" else SWEEPERS
     options = [option for option in options if option != "basic" or group != "hydra/launcher"]
@@ -140,14 +140,14 @@ def bad_override(
     keys_without: Callable[[list[str]], list[str]],
     problem: Callable[[list[str]], UserError | None],
 ) -> UserError:
-    """A composition that Hydra refused: which override or file it was, and what was meant.
+    """The error for a rejected composition, with the offending override or file and a suggestion.
 
     Args:
-        error: Hydra's.
+        error: Hydra's error.
         overrides: the command line.
-        folders: the folders of configuration.
-        keys_without: every key and group of what a command line composes to. Raises `UserError`.
-        problem: the first mistake of a command line, if there is one.
+        folders: the configuration folders.
+        keys_without: returns all keys and groups that a command line composes to. Raises `UserError`.
+        problem: returns the first error of a command line, if any.
     """
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     if isinstance(error, UnicodeDecodeError):
@@ -185,7 +185,7 @@ def unknown_key(
     keys_without: Callable[[list[str]], list[str]],
     problem: Callable[[list[str]], UserError | None],
 ) -> UserError:
-    """An override whose key is not there, and what it is called here."""
+    """The error for an override of an unknown key, with the right name if there is one."""
     key, _, value = given.lstrip("+~").partition("=")
     try:
         keys = keys_without([override for override in overrides if override != given])
@@ -196,22 +196,22 @@ def unknown_key(
         return given_by_framework(key, value, f"command line: {given}")
     if name and group in keys and not given.startswith("~") and not any(key.startswith(f"{group}.") for key in keys):
         return UserError(
-            f"{key} is set, and {group} is none.",
+            f"{key} is set, but {group} is none.",
             origin=f"command line: {given}",
             fix=f"remove {key}, or choose one (kdface list {group})",
         )
     if given.startswith("~"):
         near = nearest(key, keys)
         return UserError(
-            f"{key!r} is not there to be removed.",
+            f"{key!r} cannot be removed: it does not exist.",
             nearest=f"~{near}" if near else "",
             origin=f"command line: {given}",
             fix=f"remove {key}",
         )
     if key == "head.gradient" and not given.startswith("+"):
         return UserError(
-            "head.gradient: the head that is chosen has no rules to choose from: its margin lies outside the cosine, "
-            "it has none, or the margin always acts on the gradient.",
+            "head.gradient: the chosen head has no choice of gradient: its margin is outside the cosine, it has no "
+            "margin, or the margin always affects the gradient.",
             origin=f"command line: {given}",
             fix=f"remove {key}",
         )
@@ -230,7 +230,7 @@ def unknown_key(
             fix=f"{ours}=VALUE",
         )
     return UserError(
-        f"{key!r} is there already, and + adds what is not." if there else f"unknown key {key!r}.",
+        f"{key!r} already exists; + only adds new keys." if there else f"unknown key {key!r}.",
         expected="" if there else "a group or a key of the composed configuration (see: kdface train --cfg job)",
         nearest=near,
         origin=f"command line: {given}",
@@ -239,7 +239,7 @@ def unknown_key(
 
 
 def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
-    """A file's defaults list overrides a group that is none: `override /data: lfw`."""
+    """The error for a defaults list that overrides an unknown group: `override /data: lfw`."""
     name = group.lstrip("/").partition("@")[0]
     known = groups(folders)
     ours = next((alias for alias in ALIASES.get(name, ()) if alias in known), "") or nearest(name, known)
@@ -252,7 +252,7 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
             origin = f"{file}:{found[0]}" if found else str(file)
             break
     return UserError(
-        f"{config}.yaml overrides /{name}, and there is no such group.",
+        f"{config}.yaml overrides /{name}, which is not a group.",
         expected=f"one of {', '.join(known)}",
         nearest=f"/{ours}" if ours else "",
         origin=origin,
@@ -261,7 +261,7 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
 
 
 def _defaults_entry(choice: str, folders: list[Path]) -> str:
-    """The file and line of a defaults list that names a choice; empty if none is found."""
+    """The file and line of a defaults list that names a choice; empty if not found."""
     for folder in folders:
         for file in sorted(folder.rglob("*.yaml")):
             for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
@@ -271,7 +271,7 @@ def _defaults_entry(choice: str, folders: list[Path]) -> str:
 
 
 def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
-    """A configuration file in another encoding."""
+    """The error for a configuration file in another encoding."""
     for folder in folders:
         for file in sorted(folder.rglob("*.yaml")):
             try:
@@ -287,24 +287,24 @@ def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
 
 
 def require_package_line(key: str, origin: str, known: Sequence[str]) -> None:
-    """Refuse a file of a group whose values are meant for the whole tree and lie below the group's name.
+    """Raise `UserError` for a group file whose values are meant for the root but end up under the group's name.
 
     Args:
         key: a key of the tree's root.
-        origin: the file and line of a value below it.
-        known: the keys that the root has.
+        origin: file and line of a value under it.
+        known: the keys of the root.
     """
     if key in known or key not in root_groups() or ".yaml:" not in origin:
         return
     file = Path(origin.rpartition(":")[0])
     if file.read_bytes().startswith(codecs.BOM_UTF8):
         raise UserError(
-            f"{file} begins with a byte-order mark, so Hydra does not see its first line, {PACKAGE_LINE}.",
+            f"{file} starts with a byte-order mark, which hides its first line, {PACKAGE_LINE}, from Hydra.",
             origin=origin,
             fix=f"save {file} as UTF-8 without a byte-order mark",
         )
     raise UserError(
-        f"{file} sets values of {key}.*, not of the configuration: its first line is not {PACKAGE_LINE}.",
+        f"{file} sets values of {key}.* instead of the root: its first line is not {PACKAGE_LINE}.",
         origin=origin,
         fix=f"write the line '{PACKAGE_LINE}' at the top of {file}",
     )

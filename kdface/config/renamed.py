@@ -1,6 +1,6 @@
-"""Configuration keys that have another name than they used to have.
+"""Renamed configuration keys.
 
-One table serves the error for an old name, the reading of folders of earlier runs, and the fingerprint, which is
+One table is used for the error on old names, for reading earlier run folders, and for the fingerprint, which is
 computed over the old names, so that earlier runs keep theirs.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from kdface.errors import UserError
 
-# old -> new. pl.Trainer's arguments have Lightning's names, everything else has its own node.
+# old -> new. Arguments of pl.Trainer keep Lightning's names; everything else has its own node.
 RENAMED = {
     "trainer.batch_size": "loader.batch_size",
     "trainer.workers": "loader.num_workers",
@@ -28,23 +28,23 @@ RENAMED = {
     "trainer.evaluate_epochs": "trainer.check_val_every_n_epoch",
     "trainer.evaluate_untrained": "evaluate_untrained",
 }
-_OUTSIDE = "its margin lies outside the cosine, so both rules have one gradient"
-_NONE = "it has no margin, so both rules have one gradient"
-# _target_ -> keys that it had once without any effect, and why. Configurations of earlier runs may hold them.
+_OUTSIDE = "its margin is outside the cosine, so both settings have the same gradient"
+_NONE = "it has no margin, so both settings have the same gradient"
+# _target_ -> keys that had no effect, and why. Configurations of earlier runs may contain them.
 WITHOUT_EFFECT: dict[str, dict[str, str]] = {
     "kdface.heads.CosFace": {"gradient": _OUTSIDE},
     "kdface.heads.ElasticFaceCos": {"gradient": _OUTSIDE},
     "kdface.heads.NormFace": {"gradient": _NONE},
     "kdface.heads.Softmax": {"gradient": _NONE},
 }
-_EVERY = "trainer.evaluate_epochs"  # null or epochs; now epochs, and `validation` says whether there is any
+_EVERY = "trainer.evaluate_epochs"  # null or epochs; now always epochs, and `validation` enables it
 
 
 def old_name(key: str, value: object, origin: str) -> UserError | None:
-    """The error for a key's old name, which tells the new one; null if the name is none."""
+    """The error for an old name, with the new one; null if the name is not an old one."""
     if key == "trainer.max_steps" and value in (None, "null", "None"):
         return UserError(
-            f"trainer.max_steps = {value}: no limit is -1, as Lightning writes it.",
+            f"trainer.max_steps = {value}: Lightning uses -1 for no limit.",
             nearest="trainer.max_steps=-1",
             origin=origin,
             fix="trainer.max_steps=-1",
@@ -55,7 +55,7 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
     fix = f"{RENAMED[key]}={text}"
     if key == _EVERY:
         fix = "validation=none" if text == "null" else f"{fix} validation=evaluation"
-    return UserError(f"{key} is named {RENAMED[key]} now.", nearest=fix.partition(" ")[0], origin=origin, fix=fix)
+    return UserError(f"{key} was renamed to {RENAMED[key]}.", nearest=fix.partition(" ")[0], origin=origin, fix=fix)
 
 
 def refuse_old_names(overrides: list[str]) -> None:
@@ -67,11 +67,11 @@ def refuse_old_names(overrides: list[str]) -> None:
 
 
 def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of an earlier run under the names of now; one of now as it is."""
+    """The configuration of an earlier run under the current names."""
     if "loader" in tree or not isinstance(tree.get("trainer"), Mapping):
         return dict(tree)
     new = copy.deepcopy(dict(tree))
-    if "_target_" in (new.get("logger") or {}):  # of a class that is gone; it changes no result
+    if "_target_" in (new.get("logger") or {}):  # a removed class; does not affect results
         new["logger"] = None
     trainer = new["trainer"]
     if (every := trainer.pop("evaluate_epochs", None)) is not None:
@@ -87,7 +87,7 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_before(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a run under the names of before; what they had no name for stays as it is."""
+    """The configuration of a run under the old names; newer keys are unchanged."""
     old = copy.deepcopy(upgraded(tree))
     trainer = old.setdefault("trainer", {})
     every = trainer.pop("check_val_every_n_epoch", 1)
@@ -109,7 +109,7 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _take(tree: dict[str, Any], path: str) -> tuple[Any] | None:
-    """Remove a value, and its node if that is then empty."""
+    """Remove a value, and its node if it becomes empty."""
     node, _, key = path.rpartition(".")
     within = tree.get(node) if node else tree
     if not isinstance(within, dict) or key not in within:

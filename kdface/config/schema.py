@@ -1,4 +1,4 @@
-"""The root of the configuration. Below it, every type comes from the signature of the part that a `_target_` names."""
+"""The root of the configuration. All other types come from the signatures of the parts named by `_target_`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kdface.runs.settings import EMASettings, HardwareSettings, LoaderSettings, 
 @dataclass(frozen=True)
 class Paths:
     """Attributes:
-    data: where datasets are looked for.
-    runs: where run folders are written.
+    data: folder of the datasets.
+    runs: folder of the runs.
     """
 
     data: Path
@@ -26,7 +26,7 @@ class Paths:
 @dataclass(frozen=True)
 class DataSettings:
     """Attributes:
-    verify: how closely test images are looked at before training: by their headers, or decoded (full).
+    verify: how test images are checked before training: headers, or full (decoded).
     """
 
     verify: Literal["headers", "full"] = "headers"
@@ -36,7 +36,7 @@ class DataSettings:
 class Extras:
     """Attributes:
     print_config: print the resolved configuration before training.
-    enforce_tags: refuse a run without `tags`.
+    enforce_tags: raise an error if a run has no `tags`.
     """
 
     print_config: bool = False
@@ -48,19 +48,19 @@ class Configuration:
     """One training run.
 
     Attributes:
-        name: the folder under `paths.runs`; null: the experiment's name, or method and backbone.
-        seed: of every random draw; null draws one and records it.
+        name: folder under `paths.runs`; null: the experiment's name, or method and backbone.
+        seed: seed of all randomness; null draws one and records it.
         trainer: arguments of pl.Trainer.
-        logger, callbacks: Lightning's, by any name.
-        validation: what is evaluated during training, at trainer.check_val_every_n_epoch; null: nothing.
-        evaluate_untrained: evaluate before the first step too: a baseline, and a check of the protocols.
-        weights: what the backbone starts with; null: weights drawn from the seed.
-        freeze: parts of the backbone that are not trained, by name.
-        lr_scale: part of the method -> what its learning rate is multiplied by.
-        gradient_clip: part of the method -> largest norm of its gradient; null: none is clipped by itself.
-        data: how data is looked at before it is used.
-        tags: words to find runs by: in the run folder, the report and the loggers. They do not make another run.
-        extras: what a command does beside training.
+        logger, callbacks: Lightning loggers and callbacks, under any names.
+        validation: protocols evaluated during training, every trainer.check_val_every_n_epoch; null: none.
+        evaluate_untrained: also evaluate before the first step: a baseline, and a check of the protocols.
+        weights: initial weights of the backbone; null: random, from the seed.
+        freeze: names of backbone modules that are not trained.
+        lr_scale: module of the method -> factor on its learning rate.
+        gradient_clip: module of the method -> largest norm of its gradient; null: no clipping by module.
+        data: checks of the data before use.
+        tags: labels to find runs by: saved in the run folder, the report and the loggers. Not part of a run's identity.
+        extras: optional behaviour of the command.
     """
 
     method: Part

@@ -1,4 +1,4 @@
-"""The network that a run ships, built without its method: no Lightning is imported, no teacher or dataset is needed."""
+"""Build the evaluated network of a run without its method, Lightning, teacher or dataset."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Grade = Callable[[Tensor], Tensor]  # (N, D) embeddings, not normalised -> (N,) 
 class Shipped:
     """Attributes:
     network: (N, 3, H, W), (pixel - mean) / std -> (N, D), not normalised; in eval mode.
-    preprocessing: its images.
-    grade: face-image quality of embeddings; null: it gives none.
-    resizes: whether it was trained on crops that were shrunk to the size of its images.
+    preprocessing: its image format.
+    grade: face-image quality of embeddings; null: not supported.
+    resizes: whether it was trained on crops downsized to its image size.
     """
 
     network: nn.Module
@@ -43,13 +43,13 @@ class Shipped:
 
 
 def shipped(run: OpenedRun) -> Shipped:
-    """Build the evaluated network of a run: the student, or the average of its weights.
+    """Build the evaluated network of a run: the student, or its weight average.
 
     Raises `UserError` if the weights do not fit the configuration or are not finite.
     """
     target = str(run.config["method"]["_target_"])
     resizes = is_resized(run.config["dataset"])
-    if not target.startswith(OURS):  # a method of another package decides itself what it ships
+    if not target.startswith(OURS):  # methods of other packages decide what they export
         from kdface.config.load import method_of
 
         method = method_of(run)
@@ -58,7 +58,7 @@ def shipped(run: OpenedRun) -> Shipped:
     augmentation = build_augmentation(run.config, run.source)
     preprocessing = augmentation.preprocessing(run.config["method"]["views"]["student"], run.source)
     grade = None
-    with torch.random.fork_rng(devices=[]):  # what is drawn here is loaded over
+    with torch.random.fork_rng(devices=[]):  # the random initialisation is overwritten
         network = build_backbone(run.config, preprocessing.size)
         if target == f"{OURS}AIKD":
             network = Graded(network, int(run.config["method"]["hidden"]))
@@ -87,11 +87,11 @@ def _grading_head(run: OpenedRun, network: nn.Module, dtype: torch.dtype | None)
 
 
 def own_weights(weights: Mapping[str, Tensor], paired: bool) -> dict[str, Tensor]:
-    """The shipped network's part of a method's weights, under the network's own names.
+    """The weights of the evaluated network within a method's weights, under the network's own names.
 
     Args:
-        weights: of the whole method. If there is an averaged copy of the backbone, it is what is shipped.
-        paired: the backbone is a pair of networks (`kdface.backbones.paired.Paired`), and its student is shipped.
+        weights: weights of the whole method. An averaged copy of the backbone takes precedence.
+        paired: the backbone is a pair of networks (`kdface.backbones.paired.Paired`); use its student.
     """
     prefix = "averaged." if any(key.startswith("averaged.") for key in weights) else "backbone."
     own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -104,13 +104,12 @@ def own_weights(weights: Mapping[str, Tensor], paired: bool) -> dict[str, Tensor
 def build_exported(
     about: Mapping[str, Any], weights: Mapping[str, Tensor], origin: Path
 ) -> tuple[nn.Module, Grade | None]:
-    """The network of an exported file, from what the file says of itself; and its grade, if it has one.
+    """Build the network of an exported file from its metadata, with its grade, if any.
 
-    Raises `UserError` if the file names no such backbone or the weights do not fit. That is found before memory is
-    taken for what the file says.
+    Raises `UserError` if the backbone is unknown or the weights do not fit, before allocating memory for the network.
     """
     if "backbone" not in about:
-        raise UserError(f"{origin} does not say which backbone it is for.", expected="a file that kdface export wrote")
+        raise UserError(f"{origin} does not state its backbone.", expected="a file that kdface export wrote")
     try:
         check_part(about["backbone"], "backbone", Origins())
     except UserError as error:
@@ -132,7 +131,7 @@ def build_exported(
 
 
 def is_resized(node: Mapping[str, Any]) -> bool:
-    """Whether a dataset is a `kdface.datasets.Resized` one, or is made of one."""
+    """Whether a dataset is, or wraps, a `kdface.datasets.Resized`."""
     return node.get("_target_") == "kdface.datasets.Resized" or any(
         is_resized(item) for item in node.values() if isinstance(item, Mapping) and "_target_" in item
     )

@@ -1,8 +1,8 @@
-"""Signatures read from source: what a part takes and says of itself, without importing it.
+"""Read signatures and class attributes of parts from source, without importing them.
 
-Parts import torch, which takes seconds; a typing error, `--cfg job` or `config why` needs only names, hints and
-defaults. A hint keeps what can be checked (numbers, bounds, literals, paths, dataclasses); a class whose module is not
-light stands in it as an opaque type that no plain value is of. What cannot be read so is imported.
+Parts import torch, which takes seconds; typos, `--cfg job` and `config why` need only names, hints and defaults. Hints
+keep what can be checked (numbers, bounds, literals, paths, dataclasses); a class from a heavy module becomes an opaque
+type that no plain value matches. Parts that cannot be read this way are imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from kdface.config.locate import PART_ROOMS, Parameter, Parameters, locate, parameters, require_target
 from kdface.errors import UserError, nearest
 
-# Their objects are used as they are: they take no time to import.
+# Light modules, whose objects are imported directly.
 _LIGHT = ("typing", "typing_extensions", "collections", "pathlib", "annotated_types", "os", "datetime", "types")
 _PLAIN_BASES = ("object", "ABC", "Protocol", "Generic", "NamedTuple")
 _KEEP_SIGNATURE = (
@@ -37,12 +37,12 @@ _KEEP_SIGNATURE = (
 
 
 class UnreadableError(Exception):
-    """Source that has to be imported to be understood."""
+    """The source cannot be analysed without importing it."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A definition: its node, and the module whose names it uses."""
+    """A definition: its node, and the module that resolves its names."""
 
     module: str
     node: ast.AST
@@ -50,7 +50,7 @@ class _Found:
 
 @functools.cache
 def signature(target: str, origin: str = "") -> Parameters:
-    """The parameters of what a `_target_` names, which must be allowed. Raises `UserError` as `locate` does."""
+    """The parameters of an allowed `_target_`. Raises `UserError` like `locate`."""
     module, name = require_target(target, origin=origin)
     if module in PART_ROOMS and name not in (exported := _exported(module)):
         raise UserError(
@@ -65,7 +65,7 @@ def signature(target: str, origin: str = "") -> Parameters:
 
 
 def attribute(target: str, name: str, default: Any = None, inherited: bool = True) -> Any:
-    """A class attribute of what a `_target_` names, its own or inherited, if it is a literal."""
+    """A literal class attribute of a `_target_`, own or inherited."""
     module, part = require_target(target)
     try:
         found = _attribute(_definition(module, part), name, inherited)
@@ -76,14 +76,14 @@ def attribute(target: str, name: str, default: Any = None, inherited: bool = Tru
 
 
 def constant(module: str, name: str) -> Any:
-    """A literal that a module defines."""
+    """A literal defined by a module."""
     node = _definition(module, name).node
     assert isinstance(node, ast.expr)
     return ast.literal_eval(node)
 
 
 def trusted_signature(module: str, name: str) -> Parameters:
-    """The parameters of a callable that the program itself names."""
+    """The parameters of a callable named by kdface itself."""
     try:
         return _parameters(_definition(module, name))
     except (UnreadableError, SyntaxError, RecursionError):
@@ -92,7 +92,7 @@ def trusted_signature(module: str, name: str) -> Parameters:
 
 @functools.cache
 def _file(module: str) -> Path:
-    """The source of a module; none of its parents is imported."""
+    """The source file of a module, found without importing its parents."""
     first, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(first)
@@ -114,7 +114,7 @@ def _file(module: str) -> Path:
 
 @functools.cache
 def _names(module: str) -> Mapping[str, ast.AST]:
-    """The names that a module's top level defines or imports -> the statement that does."""
+    """Names defined or imported at a module's top level -> their statements."""
     found: dict[str, ast.AST] = {}
     for node in _statements(ast.parse(_file(module).read_text(encoding="utf-8")).body):
         match node:
@@ -149,7 +149,7 @@ def _exported(module: str) -> list[str]:
 
 @functools.cache
 def _definition(module: str, name: str) -> _Found:
-    """Where a name of a module is defined, imports followed."""
+    """The definition of a module's name, following imports."""
     node = _names(module).get(name)
     if node is None:
         try:  # a module of a package
@@ -240,7 +240,7 @@ def _of_function(node: ast.FunctionDef, module: str, skip: int) -> Parameters:
 
 
 def _fields(found: _Found) -> list[Parameter]:
-    """The fields of a dataclass that its constructor takes, those of its bases first."""
+    """The constructor fields of a dataclass, those of its bases first."""
     node = found.node
     assert isinstance(node, ast.ClassDef)
     fields: dict[str, Parameter] = {}
@@ -294,7 +294,7 @@ def _attribute(found: _Found, name: str, inherited: bool) -> tuple[Any] | None:
 
 
 def _literal(node: ast.expr) -> Any:
-    """A default's value; its text if it is no literal."""
+    """The value of a default; its text if it is not a literal."""
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -308,7 +308,7 @@ def _last_name(node: ast.expr) -> str:
 
 
 class _Opaque(type):
-    """The type of a class that is not imported: subscripts and unions work, and no plain value is of it."""
+    """The type of a class that is not imported: supports subscripts and unions, matches no plain value."""
 
     def __getitem__(cls, item: Any) -> Any:
         return cls
@@ -321,7 +321,7 @@ def _opaque(name: str) -> type:
 
 @functools.cache
 def _of_name(module: str, name: str) -> Any:
-    """What a name in a hint means."""
+    """Resolve a name in a hint."""
     try:
         node = _names(module).get(name)
         if node is None and hasattr(builtins, name):
@@ -367,7 +367,7 @@ def _of_definition(found: _Found, name: str) -> Any:
 
 @functools.cache
 def _as_dataclass(module: str, name: str) -> type:
-    """A dataclass with the fields of one that is not imported."""
+    """A dataclass with the same fields as one that is not imported."""
     fields = [
         (field.name, field.hint)
         if field.required
@@ -401,7 +401,7 @@ class _Namespace(dict[str, Any]):
 
 
 def _hint(node: ast.expr, module: str) -> Any:
-    """The type that a hint's source means. Anything that is not understood checks nothing."""
+    """The type of a hint's source. Unsupported hints become `Any`."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         try:
             node = ast.parse(node.value, mode="eval").body
@@ -418,12 +418,12 @@ def _hint(node: ast.expr, module: str) -> Any:
             return Any
     try:
         return eval(compile(ast.Expression(node), "<hint>", "eval"), _Namespace(module))
-    except Exception:  # unions with forward references, hints of Python versions to come
+    except Exception:  # unions with forward references, hints of future Python versions
         return Any
 
 
 def _is_bound(node: ast.Call, module: str) -> bool:
-    """`Ge(1)`: a call in a hint may only be one of annotated_types."""
+    """Whether a call in a hint is a bound of annotated_types, such as `Ge(1)`."""
     if not isinstance(node.func, ast.Name):
         return False
     source = _names(module).get(node.func.id)

@@ -1,5 +1,5 @@
-"""The `trainer` node: any argument of `pl.Trainer`, by its own name and type. What would break a promise of kdface
-(bit-exact resume, records that are always written, one result for any number of ranks) is refused with the reason."""
+"""The `trainer` node: any argument of `pl.Trainer`, with its name and type. Arguments that would break a guarantee of
+kdface (bit-exact resume, complete records, results independent of the number of ranks) are rejected with the reason."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from kdface.config.source import trusted_signature
 from kdface.errors import UserError, nearest
 from kdface.runs.settings import num_devices
 
-# argument -> why it is refused, and what serves instead
+# argument -> why it is rejected, and what to use instead
 _REFUSED = {
     "logger": "loggers have their own group (logger=csv), and metrics.jsonl is always written",
     "callbacks": "they have their own group (callbacks=best, callbacks.NAME._target_=package.Class)",
-    "enable_checkpointing": "a run always writes the checkpoint that it goes on from (resume.every_n_train_steps), and "
+    "enable_checkpointing": "a run always writes the checkpoint that it resumes from (resume.every_n_train_steps); "
     "others are callbacks (callbacks=best)",
-    "use_distributed_sampler": "the loader divides each batch over the ranks itself, so that no image is doubled",
-    "reload_dataloaders_every_n_epochs": "a resumed run goes on in the middle of its loader, and the order of an epoch "
-    "is drawn anew anyway",
-    "barebones": "it switches off what records and saves a run (trainer.profiler=simple shows where time goes)",
-    "default_root_dir": "a run writes into its run folder alone, below paths.runs",
+    "use_distributed_sampler": "the loader already splits each batch over the ranks, without duplicate images",
+    "reload_dataloaders_every_n_epochs": "a resumed run continues in the middle of its loader, which reshuffles every "
+    "epoch anyway",
+    "barebones": "it disables recording and saving (use trainer.profiler=simple to profile)",
+    "default_root_dir": "a run writes only to its run folder, under paths.runs",
 }
-_WHOLE = "a test set is evaluated whole; evaluation=none leaves it out"
+_WHOLE = "test sets are always evaluated completely; evaluation=none disables them"
 _WITHOUT_EFFECT = {"limit_test_batches": _WHOLE, "limit_predict_batches": _WHOLE}
-# Lightning's hints, narrowed to what it accepts.
+# Lightning's hints, narrowed to the values it accepts.
 _NARROWER: dict[str, Any] = {
     "max_epochs": Annotated[int, Ge(1)],  # or -1: no limit
     "max_steps": Annotated[int, Ge(1)],  # or -1
@@ -51,7 +51,7 @@ _COPIES = re.compile(r"spawn|fork|notebook")
 
 @functools.cache
 def arguments() -> dict[str, Parameter]:
-    """The arguments that `trainer` may hold, by name; all have defaults."""
+    """The arguments allowed in `trainer`, by name; all have defaults."""
     return {
         name: replace(parameter, hint=_NARROWER.get(name, parameter.hint))
         for name, parameter in trusted_signature("pytorch_lightning", "Trainer").items()
@@ -63,14 +63,14 @@ _ENDS = ("max_epochs", "max_steps")
 
 
 def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, Any]:
-    """The values that Lightning's signature can check: -1 and null, which mean no end, are left out.
+    """The values that Lightning's signature can check, without -1 and null, which mean no limit.
 
-    Raises `UserError` for the first argument that is refused, or that has an earlier name.
+    Raises `UserError` for the first argument that is rejected or has an old name.
     """
     for name, why in (_REFUSED | _WITHOUT_EFFECT).items():
         full = f"{path}.{name}"
-        if name in node and (name in _REFUSED or origins.of(full)):  # an earlier run's folder may hold it
-            raise UserError(f"{full} is not used: {why}.", origin=origins.of(full), fix=f"remove {full}")
+        if name in node and (name in _REFUSED or origins.of(full)):  # the folder of an earlier run may contain it
+            raise UserError(f"{full} is not supported: {why}.", origin=origins.of(full), fix=f"remove {full}")
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
             raise error
@@ -78,7 +78,7 @@ def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, An
 
 
 def require_sense(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Raise `UserError` for a value of the right type that Lightning does not know, or a training without an end."""
+    """Raise `UserError` for a well-typed value that Lightning does not know, or training without a limit."""
     _require_known(node, path, origins)
     try:
         num_devices(node)
@@ -88,14 +88,14 @@ def require_sense(node: Mapping[str, Any], path: str, origins: Origins) -> None:
         ) from None
     if all(node.get(end, -1) in (-1, None) for end in _ENDS):
         raise UserError(
-            f"{path}.max_epochs = {node.get('max_epochs', -1)}: a schedule needs an end.",
+            f"{path}.max_epochs = {node.get('max_epochs', -1)}: a schedule needs a limit.",
             origin=origins.of(f"{path}.max_epochs"),
-            fix=f"{path}.max_epochs=20, or {path}.max_steps=N beside it",
+            fix=f"{path}.max_epochs=20, or {path}.max_steps=N in addition",
         )
 
 
 def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Names that Lightning keeps in registries, which take seconds to import."""
+    """Check names from Lightning's registries, which take seconds to import."""
     if (
         node.get("strategy", "auto") in _USUAL
         and node.get("accelerator", "auto") in _USUAL
@@ -109,8 +109,8 @@ def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None
     strategy = node.get("strategy", "auto")
     if isinstance(strategy, str) and _COPIES.search(strategy):
         raise UserError(
-            f"{path}.strategy = {strategy!r} is not used: it starts ranks as copies of a running process, which hold "
-            "its open files and cannot go on by themselves.",
+            f"{path}.strategy = {strategy!r} is not supported: it forks ranks from a running process, which keep its "
+            "open files and cannot resume on their own.",
             origin=origins.of(f"{path}.strategy"),
             fix=f"{path}.strategy=ddp",
         )
@@ -124,7 +124,7 @@ def _require_known(node: Mapping[str, Any], path: str, origins: Origins) -> None
         if isinstance(value, str) and value not in valid:
             near = nearest(value, valid)
             raise UserError(
-                f"{path}.{name} = {value!r}: Lightning has none of that name.",
+                f"{path}.{name} = {value!r}: Lightning has no such option.",
                 expected=f"one of {', '.join(valid)}",
                 nearest=f"{path}.{name}={near}" if near else "",
                 origin=origins.of(f"{path}.{name}"),

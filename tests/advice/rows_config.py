@@ -54,13 +54,13 @@ ROWS = [
         )
     ),
     *(
-        tiny(word, told=" now.")
+        tiny(word, told="was renamed to")
         for word in ("trainer.nodes=1", "trainer.clip_norm=5.0", "trainer.workers=1", "trainer.evaluate_epochs=1")
     ),
     tiny("data=toy_faces", told="is invalid"),
     tiny("+testset@evaluation.toy_pairs.dataset=tyo", told="there is no testset named 'tyo'"),
     *(
-        tiny(word, told="is not used")
+        tiny(word, told="is not supported")
         for word in (
             "trainer.logger=false",
             "trainer.callbacks=[]",
@@ -70,18 +70,20 @@ ROWS = [
             "trainer.default_root_dir=x",
         )
     ),
-    tiny("trainer.strategy=ddp_spawn", told="copies of a running process"),
-    tiny("trainer.max_epochs=-1", told="a schedule needs an end", fill={"N": "2"}),
-    tiny("callbacks=best", told="watches a metric of the validation"),
-    tiny("callbacks=swa", told="is not used"),
+    tiny("trainer.strategy=ddp_spawn", told="from a running process"),
+    tiny("trainer.max_epochs=-1", told="a schedule needs a limit", fill={"N": "2"}),
+    tiny("callbacks=best", told="monitors a validation metric"),
+    tiny("callbacks=swa", told="is not supported"),
     tiny("callbacks=best", "validation=people", "callbacks.early_stopping.patience=5", told="it is not chosen"),
-    tiny("callbacks=best", "validation=people", "callbacks.best.save_last=true", told="keeps its last checkpoint"),
+    tiny(
+        "callbacks=best", "validation=people", "callbacks.best.save_last=true", told="always saves its last checkpoint"
+    ),
     tiny("head.margin=???", told="has no value yet"),
     tiny("method=maskinv", "teacher=none", told="requires a teacher", fill={"FOLDER_OF_A_RUN": "runs/teacher"}),
     tiny("logger.csv.flush_logs_every_n_steps=5", told="it is not chosen"),
     tiny("head.m=0.5", told="cannot be used", fill={"VALUE": "1.5"}),
     tiny("trainer.max_epoch=0", told="trainer.max_epochs=0 cannot be used", fill={"VALUE": "1"}),
-    tiny("trainer.limit_test_batches=1", told="is not used"),
+    tiny("trainer.limit_test_batches=1", told="is not supported"),
     tiny("extras.enforce_tags=true", told="has no tags"),
     tiny("transfer=logits", told="is not supported by", fill={"FOLDER": "runs/teacher"}),
     # What follows would train, evaluate another run, or search.
@@ -92,21 +94,21 @@ ROWS = [
     tiny("-m", "train=false", told="evaluates one run", run=True, apply=False),
     tiny("train=false", "test=false", told="nothing to do", run=True, apply=False),
     tiny("hparams_search=random", told="is a search", run=True, apply=False),
-    tiny("hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2", told="is not used here"),
-    tiny("hydra/hydra_logging=colorlog", told="is not used here"),
-    tiny("head=cosface", "head.gradient=exact", told="no rules to choose from"),
+    tiny("hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2", told="has no effect"),
+    tiny("hydra/hydra_logging=colorlog", told="has no effect"),
+    tiny("head=cosface", "head.gradient=exact", told="has no choice of gradient"),
     tiny("head=cosface", "+head.gradient=exact", told="has no effect"),
     Row(
         ("train", *UNTESTED, "trainer.max_steps=1", "trainer.accumulate_grad_batches=8"),
         "leaves one image per part",
         run=True,
     ),
-    tiny("trainer.max_steps=null", told="no limit is -1"),
-    tiny("+trainer.max_epochs=3", told="is there already"),
-    tiny("~nothing", told="not there to be removed"),
-    tiny("~head.margn", told="not there to be removed"),
-    tiny("hydra.run.dir=elsewhere", told="hydra.run.dir is not used here"),
-    tiny("hydra.verbose=true", told="hydra.verbose is not used here"),
+    tiny("trainer.max_steps=null", told="uses -1 for no limit"),
+    tiny("+trainer.max_epochs=3", told="already exists"),
+    tiny("~nothing", told="cannot be removed"),
+    tiny("~head.margn", told="cannot be removed"),
+    tiny("hydra.run.dir=elsewhere", told="hydra.run.dir has no effect"),
+    tiny("hydra.verbose=true", told="hydra.verbose has no effect"),
     Row(("train", "backbone=resnt18"), "no backbone named 'resnt18'"),
     Row(("train", "experiment=dmeo"), "no experiment named 'dmeo'"),
     Row(("train", "experiment=maskinv"), "maskinv/small_hg"),
@@ -119,7 +121,7 @@ ROWS = [
     Row(MINE, "its first line is not # @package", _experiment("trainer:\n  max_epochs: 1\n")),
     Row(MINE, "byte-order mark", _experiment("# @package _global_\ntrainer:\n  max_epochs: 1\n", "utf-8-sig")),
     Row(MINE, "is not UTF-8", _experiment("# @package _global_\n# Käfer\ntrainer:\n  max_epochs: 1\n", "latin-1")),
-    Row(MINE, "no such group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
+    Row(MINE, "which is not a group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
     Row(MINE, "trainer.max_epoch", _experiment("# @package _global_\ntrainer:\n  max_epoch: 1\n")),
     tiny("head.num_classes=5", told="head.num_classes"),
     tiny("head=none", told="head is none"),

@@ -138,14 +138,14 @@ ROWS = [
     # batches
     _built("loader.batch_size=50", told="more than the 36 training images"),
     _run("loader.batch_size=9", "trainer.accumulate_grad_batches=2", told="cannot be divided into 2 parts"),
-    _built("dataset.people=1", told="needs classes to tell apart"),
+    _built("dataset.people=1", told="needs at least two classes"),
     _built("validation=people", "dataset.people=2", told="too few people are left"),
     *(
         tiny(*words, told=told)
         for words, told in (
             (("trainer.devices=none",), "names no devices"),
-            (("trainer.strategy=dpp",), "Lightning has none of that name"),
-            (("trainer.accelerator=cpus",), "Lightning has none of that name"),
+            (("trainer.strategy=dpp",), "Lightning has no such option"),
+            (("trainer.accelerator=cpus",), "Lightning has no such option"),
         )
     ),
     _built("trainer.limit_train_batches=0.01", told="leaves 0 of"),

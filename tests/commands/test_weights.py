@@ -48,7 +48,7 @@ def test_the_catalogue_is_listed(kdface: Kdface) -> None:
 
 def test_what_a_file_is(kdface: Kdface, file: Path) -> None:
     said = kdface("weights", "inspect", str(file))
-    assert said.code == 2 and "no card backbone.pth.yaml beside it" in said.err
+    assert said.code == 2 and "no card backbone.pth.yaml next to it" in said.err
     assert "kdface.backbones.iresnet_nano, embedding_size=8, channels=[8, 8, 8, 8], blocks=[1, 1, 1, 1]" in said.out
     card = file.with_name("backbone.pth.yaml")
     card.write_text(f"{CARD % 'rgb'}licence: ours\n")

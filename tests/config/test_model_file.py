@@ -59,7 +59,7 @@ def test_a_published_state_dict_with_its_card(tmp_path: Path, suffix: str) -> No
     else:
         torch.save({"state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}}, file)
     if suffix != ".ckpt":  # one without a card is of a run
-        with pytest.raises(UserError, match="does not say how its images are prepared") as told:
+        with pytest.raises(UserError, match="does not state how to preprocess images") as told:
             package.load(file)
         assert f"> {file}.yaml" in told.value.fix
     (tmp_path / f"{file.name}.yaml").write_text(CARD % "bgr")
@@ -119,8 +119,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     write_onnx(tmp_path / "model.onnx")
     card = tmp_path / "model.onnx.yaml"
     for text, told in (
-        ((CARD % "rgb").replace("32, 32", "48, 48"), "takes images of 32x32, and its card says 48x48"),
-        ("preprocessing: {template: arcface}", "how its images are prepared: preprocessing"),
+        ((CARD % "rgb").replace("32, 32", "48, 48"), "takes images of 32x32, but its card states 48x48"),
+        ("preprocessing: {template: arcface}", "how to preprocess images: preprocessing"),
         ("name: adaface", "no entry 'adaface'"),
         (f"{CARD % 'rgb'}backbone: {{_target_: os.system, command: touch ran}}", ""),
     ):
@@ -134,7 +134,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="outside the packages"):
         package.load(tmp_path / "part.pth")
     (tmp_path / "part.pth.yaml").write_text(CARD % "rgb")
-    with pytest.raises(UserError, match="no backbone that kdface has"):
+    with pytest.raises(UserError, match="no backbone of kdface"):
         package.load(tmp_path / "part.pth")
 
 

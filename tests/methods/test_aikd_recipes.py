@@ -68,5 +68,5 @@ def test_the_views_follow_the_augmentation(words: list[str], student: str, teach
 
 
 def test_a_place_that_no_view_has() -> None:
-    with pytest.raises(UserError, match="names no view"):
+    with pytest.raises(UserError, match="is not a view"):
         compose(["method=aikd", "teacher.run=folder", "method.views.student='${view:middle}'"])

@@ -70,8 +70,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("group", "name", "told"),
     [
         ("backbone", "Flat", ""),
-        ("backbone", "Maps", "backbone Maps makes a tensor (1, 4, 30, 30) of an image"),
-        ("backbone", "Other", "fails for an image of 32x32: made for 64 pixels"),
+        ("backbone", "Maps", "backbone Maps returns a tensor (1, 4, 30, 30) for an image"),
+        ("backbone", "Other", "fails on an image of 32x32: made for 64 pixels"),
         ("head", "LossAlone", "head LossAlone returns a Tensor"),
     ],
 )

@@ -180,10 +180,10 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     (tmp_path / "text.safetensors").write_text("no model")
     for name, told in (
-        ("bare.pt", "does not say how its images are prepared"),
+        ("bare.pt", "does not state how to preprocess images"),
         ("wide.pt", "preprocessing.size.0"),
         ("other.pt", "outside the packages"),
-        ("empty.pt", "holds no weights"),
+        ("empty.pt", "contains no weights"),
         ("payload.pt", "cannot be read as plain tensors"),
         ("text.safetensors", "cannot be read as safetensors"),
         ("gone.pt", "no weight file"),

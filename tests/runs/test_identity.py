@@ -173,7 +173,7 @@ def test_a_repaired_image_joins_the_run_and_leaves_no_trace_in_the_weights(
     whole = {file: file.read_bytes() for file in faces.rglob("*.png")}
     broken = break_one(faces)
     said = kdface("train", *WORDS)
-    assert said.code == 2 and broken.name in said.err and "goes on from step 1" in said.err
+    assert said.code == 2 and broken.name in said.err and "to resume from step 1" in said.err
     run = only_run(tmp_path / "runs")
     broken.write_bytes(whole[broken])
     assert kdface("train", *WORDS).code == 0

@@ -67,7 +67,7 @@ def test_damage_inside_is_found_by_decoding(kdface: Kdface, words: list[str], tm
     assert said.code == 2 and "1 of 40 images are broken" in said.err
     assert not list(tmp_path.rglob("last.ckpt"))
     said = kdface("train", *words)  # headers say nothing: found when the network is tested
-    assert said.code == 2 and "goes on from step 2" in said.err
+    assert said.code == 2 and "to resume from step 2" in said.err
     run = only_run(tmp_path / "runs")
     image.write_bytes(whole)
     assert kdface("train", *words).code == 0
