@@ -1,4 +1,4 @@
-"""The command line. Imports nothing heavy until a command needs it; turns every user's mistake into one message."""
+"""The command line. Imports heavy modules only when a command needs them; reports user errors as one message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# command -> (module that has `run(arguments) -> exit code`, what it does)
+# command -> (module with `run(arguments) -> exit code`, help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("kdface.commands.train", "train, evaluate and draw one run, or a sweep with -m"),
     "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
@@ -36,11 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("kdface.commands.list", "the choices of a config group, one line each"),
     "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
     "sweep": ("kdface.commands.sweep", "status | retry | stop a sweep:  sweep status runs/sweeps/NAME"),
-    "run": ("kdface.commands.run", "go on with a prepared run folder (what sweeps and ranks call)"),
+    "run": ("kdface.commands.run", "resume a prepared run folder (used by sweeps and ranks)"),
     "completion": ("kdface.commands.completion", "the line that switches on completion in bash or zsh"),
 }
 
-# Commands with a parser, which knows their options; of the others, --help prints what their module says of itself.
+# Commands with an argument parser; for the others --help prints the module docstring.
 _PARSED = (
     "train",
     "evaluate",
@@ -71,7 +71,7 @@ Configuration is Hydra's: GROUP=CHOICE and KEY=VALUE override, --cfg job shows i
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 2 the user's mistake, 1 anything else, 130 interrupted."""
+    """Run one command. Exit codes: 0 success, 2 user error, 1 anything else, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] == "--version":
         from kdface import __version__
@@ -117,18 +117,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {told}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of a pipe went away: nothing to tell it
+    except BrokenPipeError:  # the reader of the pipe is gone
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno is None:  # a library's own, not the system's
+        if error.errno is None:  # raised by a library, not by the system
             raise
         print(f"error: {of_system(error)}", file=sys.stderr)
         return 1
 
 
 def tell_of_env_file(folder: Path = Path()) -> None:
-    """Say that a file .env is not read, if it sets what kdface or a logger would use: it could allow plug-ins."""
+    """Warn that .env is not read if it sets variables used by kdface or a logger: it could allow plug-ins."""
     file = folder / ".env"
     if not file.is_file():
         return
@@ -139,7 +139,7 @@ def tell_of_env_file(folder: Path = Path()) -> None:
 
 
 def console() -> None:
-    """The entry point of the installed script. Warnings are one line, without the place in the code they come from."""
+    """The entry point of the installed script. Prints warnings as one line, without code location."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    os.environ["PYTHONSAFEPATH"] = "1"  # of ranks and of a cluster's workers too: no file of the current folder is run
+    os.environ["PYTHONSAFEPATH"] = "1"  # also for ranks and cluster workers: never run files from the current folder
     sys.exit(main())

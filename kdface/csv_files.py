@@ -1,4 +1,4 @@
-"""CSV files: read whole or refused with a reason, and written so that a spreadsheet takes no text for a formula."""
+"""CSV files: read completely or rejected with a reason, and written without formulas (CSV injection)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _FORMULA = re.compile("'*[=+\\-@\t\r]")
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file (UTF-8; tabs if its first line has any), each with the number of its last line from 1.
+    """The rows of a CSV file (UTF-8; tabs if its first line has any), each with the number of its last line, from 1.
 
-    The apostrophe that `csv_text` puts before a formula is taken away again.
+    Removes the apostrophe that `csv_text` puts before formulas.
 
     Raises:
-        DataError: it cannot be read, is no UTF-8, holds a NUL, or a quoted field does not end.
+        DataError: it cannot be read, is not UTF-8, contains a NUL, or has an unterminated quoted field.
     """
     rows: list[tuple[int, list[str]]] = read_parsed(path, rows_in, kind=DataError)
     return rows
 
 
 def rows_in(text: str) -> list[tuple[int, list[str]]]:
-    """The rows of a text as `read_rows` has them. Raises `ValueError` with the reason."""
-    if "\0" in text:  # what csv says of it differs from Python to Python
+    """The rows of a text as in `read_rows`. Raises `ValueError` with the reason."""
+    if "\0" in text:  # csv's error differs between Python versions
         raise ValueError("it holds a NUL byte")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -40,8 +40,8 @@ def rows_in(text: str) -> list[tuple[int, list[str]]]:
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV. A text that a spreadsheet would evaluate gets an apostrophe before it; numbers, and texts that are
-    lists of numbers, stay as they are."""
+    """Rows as CSV. Texts that a spreadsheet would evaluate are prefixed with an apostrophe; numbers, and texts that are
+    lists of numbers, are unchanged."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_escaped(value) for value in row] for row in rows)

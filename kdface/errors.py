@@ -1,4 +1,4 @@
-"""The one way a user's mistake is reported: one message, exit code 2, no traceback."""
+"""User errors: one message, exit code 2, no traceback."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from itertools import takewhile
 
 
 class UserError(Exception):
-    """Something the user can fix. The command line prints it whole and exits with 2.
+    """An error the user can fix. The command line prints it and exits with 2.
 
     Args:
-        problem: what was given and why it cannot be used.
-        expected: what would have been accepted.
-        nearest: the valid name closest to what was given.
-        origin: the file and line, or the override, the value came from.
+        problem: what was given and why it is invalid.
+        expected: what would be valid.
+        nearest: the valid name closest to the given one.
+        origin: the file and line, or the override, that set the value.
         fix: the command or change that fixes it.
     """
 
@@ -42,30 +42,29 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """An image, record, landmark row or list on disk that cannot be used. `problem` names file and record."""
+    """An unusable image, record, landmark row or list on disk. `problem` names file and record."""
 
 
-_ELSEWHERE = "paths.runs for runs; for what else is written -o, or the name of the file"
+_ELSEWHERE = "paths.runs for runs; for other output -o, or the file name"
 _REMEDIES = {
-    errno.ENOSPC: "free space (df -h), then the same command goes on from what it has",
-    errno.EDQUOT: "free space (quota -s), then the same command goes on from what it has",
-    errno.EFBIG: "a larger file-size limit (ulimit -f), then the same command goes on from what it has",
-    errno.EROFS: f"a folder that can be written: {_ELSEWHERE}",
+    errno.ENOSPC: "free space (df -h), then rerun the same command to resume",
+    errno.EDQUOT: "free space (quota -s), then rerun the same command to resume",
+    errno.EFBIG: "a larger file-size limit (ulimit -f), then rerun the same command to resume",
+    errno.EROFS: f"a writable folder: {_ELSEWHERE}",
     errno.EACCES: f"the permission of the file and its folders (ls -ld), or another folder: {_ELSEWHERE}",
     errno.EPERM: f"the permission of the file and its folders (ls -ld), or another folder: {_ELSEWHERE}",
-    errno.EMFILE: "a larger limit of open files: ulimit -n 4096",
+    errno.EMFILE: "a higher limit of open files: ulimit -n 4096",
 }
 
 
 def of_system(error: OSError) -> UserError:
-    """What the system refused (a full disk, no permission), in one message."""
+    """Convert an error of the system (full disk, no permission) to one message."""
     what = f"{error.filename}: " if error.filename else ""
     return UserError(f"{what}{error.strerror or error}.", fix=_REMEDIES.get(error.errno or 0, ""))
 
 
 def of_memory(error: BaseException) -> str | None:
-    """What Python or torch (on a processor or a GPU) says of memory that ran out, in one message; None: of something
-    else."""
+    """Convert an out-of-memory error of Python or torch (CPU or GPU) to one message; None for other errors."""
     text = str(error)
     if not (
         isinstance(error, MemoryError)
@@ -76,28 +75,28 @@ def of_memory(error: BaseException) -> str | None:
     where = " of the GPU" if "CUDA" in text else ""
     asked = re.search(r"ried to allocate ([\d.]+ \w+)", text)
     return (
-        f"out of memory{where}{f': {asked[1]} were asked for' if asked else ''}.\n"
-        "  fix:       free some (nvidia-smi, free -h), and the same command goes on from the last checkpoint; or a run "
-        "that needs less:\n             a smaller loader.batch_size, or trainer.accumulate_grad_batches=2"
+        f"out of memory{where}{f': {asked[1]} were requested' if asked else ''}.\n"
+        "  fix:       free some (nvidia-smi, free -h), then rerun the same command to resume from the last "
+        "checkpoint;\n             or use less: a smaller loader.batch_size, or trainer.accumulate_grad_batches=2"
     )
 
 
 def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, fix: str) -> UserError:
-    """Errors cross process borders whole."""
+    """Unpickle an error, so that it crosses process boundaries intact."""
     return kind(problem, expected=expected, nearest=near, origin=origin, fix=fix)
 
 
 def nearest(given: str, valid: Iterable[str]) -> str:
-    """The valid name most like `given`, or an empty string where none is alike."""
+    """The valid name most similar to `given`, or an empty string if none is similar."""
     return next(iter(alike(given, valid)), "")
 
 
 def alike(given: str, valid: Iterable[str], cutoff: float = 0.5, within: float = 1.0) -> list[str]:
-    """Valid names like `given`, the likeliest first: by the share of letters in common, then by a common beginning.
+    """Valid names similar to `given`, best first: by share of common letters, then by common prefix.
 
     Args:
-        cutoff: the least share, of 1.
-        within: how much less than the first one's it may be.
+        cutoff: minimum share, in [0, 1].
+        within: maximum difference to the first one's share.
     """
     names = list(dict.fromkeys(valid))
     close = difflib.get_close_matches(given, names, n=len(names) or 1, cutoff=cutoff)

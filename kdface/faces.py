@@ -1,4 +1,4 @@
-"""What a face image is in this project: its template, its preprocessing, one sample, and five-point alignment."""
+"""Face images: templates, preprocessing, samples, and five-point alignment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARCFACE_112 = np.array(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network's input was made. It travels with datasets, teachers and checkpoints; two that differ never meet.
+    """How a network's input is prepared. Stored with datasets, teachers and checkpoints; a mismatch is an error.
 
     Attributes:
         template: name of the five-point template the crops are aligned to.
@@ -41,7 +41,7 @@ class Preprocessing:
     std: float = 127.5
 
     def to_dict(self) -> dict[str, Any]:
-        """As a checkpoint and a card hold it."""
+        """As stored in checkpoints and cards."""
         return {**asdict(self), "size": list(self.size)}
 
     @classmethod
@@ -50,14 +50,14 @@ class Preprocessing:
         return cls(**{**values, "size": (int(values["size"][0]), int(values["size"][1]))})
 
     def require_equal(self, other: Preprocessing, mine: str, theirs: str) -> None:
-        """Raise `UserError` naming both sides where two preprocessings differ."""
+        """Raise `UserError` naming both sides if two preprocessings differ."""
         a, b = self.to_dict(), other.to_dict()
         differ = [key for key in a if a[key] != b[key]]
         if differ:
             said = "; ".join(f"{key}: {a[key]} for {mine}, {b[key]} for {theirs}" for key in differ)
             raise UserError(
                 f"{mine} and {theirs} do not see the same kind of image ({said}).",
-                fix=f"give both the same {', '.join(differ)}, or use a network made for these crops",
+                fix=f"use the same {', '.join(differ)} for both, or a network trained for these crops",
             )
 
 
@@ -73,7 +73,7 @@ class Sample:
 
 @dataclass(kw_only=True)
 class RawSample(Sample):
-    """A sample that brings its photograph along: `raw` (H, W, 3) uint8 RGB, `raw_landmarks` in its pixels."""
+    """A sample that includes its photograph: `raw` (H, W, 3) uint8 RGB, `raw_landmarks` in its pixels."""
 
     raw: Image
     raw_landmarks: Points
@@ -81,10 +81,10 @@ class RawSample(Sample):
 
 @runtime_checkable
 class FaceSet(Protocol):
-    """An indexable set of faces. Readers implement this and nothing more.
+    """An indexable set of faces; the interface of all readers.
 
-    `people[labels[i]]` is the name of the person of image i; `keys[i]` names the image. Indexing raises
-    `kdface.errors.DataError`, naming file and record, where the image cannot be used.
+    `people[labels[i]]` is the name of the person on image i; `keys[i]` names the image. Indexing raises
+    `kdface.errors.DataError`, naming file and record, if the image is unusable.
     """
 
     @property
@@ -93,7 +93,7 @@ class FaceSet(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What its images are: size, template, colour order."""
+        """Size, template and colour order of its images."""
 
     @property
     def people(self) -> Sequence[str]:
@@ -105,7 +105,7 @@ class FaceSet(Protocol):
 
     @property
     def keys(self) -> Sequence[str]:
-        """What each image is called, as `Name/Name_0001.jpg`; no two are alike."""
+        """Unique image names, such as `Name/Name_0001.jpg`."""
 
     def __len__(self) -> int: ...
 
@@ -115,8 +115,8 @@ class FaceSet(Protocol):
 def template_points(size: tuple[int, int]) -> Points:
     """The ArcFace template for an image of (height, width) pixels.
 
-    Square sizes scale the 112x112 template; a width other than the height shifts it so that it stays centred
-    (112x96 gives the older template, x - 8), as InsightFace does.
+    Square sizes scale the 112x112 template; for other widths it is shifted to stay centred (112x96 gives the older
+    template, x - 8), as in InsightFace.
     """
     height, width = size
     scale = height / 112.0
@@ -126,7 +126,7 @@ def template_points(size: tuple[int, int]) -> Points:
 
 
 def as_seen(points: Points) -> Points:
-    """Landmarks (5, 2) with left and right exchanged if the face was mirrored, so that left is as seen in the image."""
+    """Landmarks (5, 2) with left and right swapped if the face is mirrored, so that left is as seen in the image."""
     across, down = points[1] - points[0], points[3:5].mean(axis=0) - points[:2].mean(axis=0)
     return points[[1, 0, 2, 4, 3]] if across[0] * down[1] - across[1] * down[0] < 0 else points
 
@@ -140,7 +140,7 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
     src, dst = source.astype(np.float64), target.astype(np.float64)
     if not all(map(math.isfinite, [*src.ravel().tolist(), *dst.ravel().tolist()])):
         raise ValueError("landmarks are not finite")
-    total = np.add.reduce  # what `sum` and `mean` call, without their wrappers, which took half the time of this
+    total = np.add.reduce  # as `sum` and `mean`, without their wrappers, which took half the time of this function
     src_mean, dst_mean = total(src, 0) / len(src), total(dst, 0) / len(dst)
     a, b = src - src_mean, dst - dst_mean
     spread = float(total(a * a, None))
@@ -154,11 +154,11 @@ def similarity(source: Points, target: Points) -> NDArray[np.float64]:
 
 
 def align(image: Image, landmarks: Points, size: tuple[int, int] = (112, 112)) -> Image:
-    """Warp a raw image so that its five landmarks lie on the template (bilinear, black border)."""
+    """Warp a raw image so that its five landmarks match the template (bilinear, black border)."""
     return warped(image, similarity(landmarks, template_points(size)), size)
 
 
 def warped(image: Image, matrix: NDArray[np.float64], size: tuple[int, int]) -> Image:
-    """The (height, width) crop whose pixels `matrix` (2, 3) gives for those of the image (bilinear, black border)."""
+    """The (height, width) crop, with `matrix` (2, 3) mapping image to crop pixels (bilinear, black border)."""
     found = cv2.warpAffine(image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderValue=0)
     return np.asarray(found, dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""The hardware profile: what this machine does fastest, found by looking at it, and recorded with each run.
+"""The hardware profile: the fastest settings for this machine, detected and recorded with each run.
 
-torch is imported when it is asked: `detect_by_system` often need not.
+torch is imported lazily: `detect_by_system` often does not need it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _ACCELERATORS = ("nvidia", "nvhost", "nvmap", "kfd", "dxg")
 
 @dataclass(frozen=True)
 class Profile:
-    """How to compute on this machine.
+    """Compute settings for this machine.
 
     Attributes:
         name: cuda, cpu-bf16, cpu or plain.
-        accelerator: as Lightning names it.
-        precision: as Lightning names it.
+        accelerator: Lightning's name.
+        precision: Lightning's name.
         channels_last: NHWC memory for convolutions.
         fused: fused optimiser kernels.
-        reason: what was seen that led to this.
+        reason: the detected hardware behind the choice.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Profile:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As environment.json holds it."""
+        """As stored in environment.json."""
         return asdict(self)
 
 
 def cpu_has_amx() -> bool:
-    """Whether the processor multiplies bfloat16 matrices (AMX). Without, bfloat16 is slower than float32. AVX512-BF16
-    alone decides nothing: training steps took 1.2 to 1.5 times as long in it on one such processor, and 0.5 to 0.9 of
-    the time on another (`benchmarks.steps`); `trainer.precision=bf16-mixed` chooses it."""
+    """Whether the processor multiplies bfloat16 matrices (AMX). Without it bfloat16 is slower than float32. AVX512-BF16
+    alone is inconclusive: training steps took 1.2 to 1.5 times as long with it on one processor, and 0.5 to 0.9 of the
+    time on another (`benchmarks.steps`); select it with `trainer.precision=bf16-mixed`."""
     import torch
 
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
@@ -80,12 +80,12 @@ def detect(choice: Literal["auto", "plain"] = "auto") -> Profile:
 
 
 def detect_by_system(devices: Path = Path("/dev"), processor: Path = Path("/proc/cpuinfo")) -> Profile:
-    """`detect()`, from what Linux lists: torch, whose import takes seconds, is asked only if an accelerator is there or
-    the processor's instructions are not listed.
+    """`detect()` by what Linux reports: torch, whose import takes seconds, is only used if there is an accelerator or
+    the processor's instruction sets are not listed.
 
     Args:
         devices: the folder of device files.
-        processor: the list of processors; an x86 one has a line of flags.
+        processor: the list of processors; x86 ones have a line of flags.
     """
     try:
         flags = next(line for line in processor.read_text(encoding="utf-8").splitlines() if line.startswith("flags"))
@@ -95,7 +95,7 @@ def detect_by_system(devices: Path = Path("/dev"), processor: Path = Path("/proc
 
 
 def may_have_gpu(devices: Path = Path("/dev")) -> bool:
-    """False if Linux lists no device file of an accelerator; true as well where no such files can be listed."""
+    """False if Linux lists no device file of an accelerator; true if device files cannot be listed."""
     try:
         names = [node.name for node in devices.iterdir()]
     except OSError:
@@ -112,26 +112,25 @@ def _of_processor(amx: bool) -> Profile:
 def profile_for(
     choice: Literal["auto", "plain"], accelerator: str = "auto", precision: str | int | None = None
 ) -> Profile:
-    """The profile that training and evaluation use and that is recorded: `detect`, with what the Trainer is given.
+    """The recorded profile of training and evaluation: `detect` with the Trainer's settings.
 
-    A processor has no autocast to float16; bfloat16 takes its place there, and a warning says so. Half precision
-    divides gradients by its scale in the optimiser's step where that is fused, after they are clipped: no fused
-    optimiser there.
+    CPUs have no float16 autocast; bfloat16 is used instead, with a warning. With half precision a fused optimiser
+    unscales gradients inside its step, after clipping, so it is disabled.
 
-    Raises `UserError` for a GPU where torch sees none.
+    Raises `UserError` if a GPU is requested but torch finds none.
     """
     profile = detect(choice)
     if accelerator in ("gpu", "cuda") and not _sees_gpu():
         raise UserError(
-            f"trainer.accelerator = {accelerator}, and torch sees no GPU on this machine.",
-            fix="trainer.accelerator=auto, or a torch that was built for the GPU (kdface doctor)",
+            f"trainer.accelerator = {accelerator}, but torch finds no GPU on this machine.",
+            fix="trainer.accelerator=auto, or a torch build with GPU support (kdface doctor)",
         )
     if accelerator != "auto":
         profile = replace(profile, accelerator="gpu" if accelerator == "cuda" else accelerator)
     if precision is not None:
         profile = replace(profile, precision=_PRECISIONS.get(str(precision), str(precision)))
     if profile.precision == "16-mixed" and profile.accelerator == "cpu":
-        log.warning("trainer.precision=16-mixed is for GPUs: this processor computes, and is recorded, in bf16-mixed")
+        log.warning("trainer.precision=16-mixed is for GPUs: using, and recording, bf16-mixed on this processor")
         profile = replace(profile, precision="bf16-mixed")
     return replace(profile, fused=profile.fused and profile.precision != "16-mixed")
 
@@ -143,7 +142,7 @@ def _sees_gpu() -> bool:
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Number of processors this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -151,10 +150,10 @@ def cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next tensor of the size; a no-op elsewhere.
+    """Let glibc keep freed memory for the next tensor of that size; a no-op elsewhere.
 
-    By default it gives large tensors back to the system at once, and every step pays for fresh pages again: a tenth of
-    the processor time of a small network.
+    By default it returns large tensors to the system at once, so every step pays for new pages: a tenth of the
+    processor time of a small network.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -164,8 +163,7 @@ def keep_freed_memory() -> None:
 
 
 def weights_dtype(precision: object) -> torch.dtype | None:
-    """The type that Lightning gives all weights under a `-true` precision; None under every other, which leaves them
-    as they were made."""
+    """The type of all weights under a `-true` precision of Lightning; None for others, which keep the original type."""
     import torch
 
     true = {"64": torch.float64, "64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
@@ -173,7 +171,7 @@ def weights_dtype(precision: object) -> torch.dtype | None:
 
 
 def forward_context(profile: Profile) -> AbstractContextManager[Any]:
-    """The autocast that evaluation runs under, the same as training's."""
+    """The autocast context of evaluation, the same as in training."""
     import torch
 
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(profile.precision)

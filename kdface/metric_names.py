@@ -1,4 +1,4 @@
-"""Names of metrics: `TEST/METRIC`, such as `lfw/accuracy` or `lfw/tar@far=1e-3`, and those of earlier runs."""
+"""Metric names: `TEST/METRIC`, such as `lfw/accuracy` or `lfw/tar@far=1e-3`, and those of earlier runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _RATE = re.compile(r"(?<==)[0-9.]+(?:e[+-]?[0-9]+)?$")
 
 
 def rate(value: float) -> str:
-    """A rate as names spell it: 0.001 -> 1e-3, 0.025 -> 2.5e-2."""
+    """A rate as formatted in names: 0.001 -> 1e-3, 0.025 -> 2.5e-2."""
     mantissa, _, exponent = f"{value:.12e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def current(metric: str) -> str:
-    """Today's name of a metric, whichever way its rate is spelled: `lfw/roc/tar@far=0.001` -> `lfw/tar@far=1e-3`."""
+    """The current name of a metric, however its rate is formatted: `lfw/roc/tar@far=0.001` -> `lfw/tar@far=1e-3`."""
     test, *rest = metric.split("/")
     if len(rest) > 1 and rest[0] in _PROTOCOLS:
         del rest[0]
@@ -26,7 +26,7 @@ def current(metric: str) -> str:
 
 
 def with_current_names(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A results file, or a record of an evaluation, with its metrics by today's names."""
+    """A results file, or an evaluation record, with current metric names."""
     renamed = {
         key: {current(name): value for name, value in found[key].items()}
         for key in ("metrics", "untrained")

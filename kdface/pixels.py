@@ -1,4 +1,4 @@
-"""From stored pixels to what a network sees."""
+"""Convert stored pixels to network input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def normalised(
     layout: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's order of channels and `dtype`."""
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's channel order and `dtype`."""
     floats = images.permute(0, 3, 1, 2).to(dtype, memory_format=layout, copy=True)
     if preprocessing.color == "bgr":
         floats = floats.flip(1)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
-_QUIET_SECONDS = 10.0  # in a log, say nothing more often than this
-_SHOWN_AFTER = 2.0  # what is done sooner than this needs no bar
+_QUIET_SECONDS = 10.0  # minimum interval between lines in a log
+_SHOWN_AFTER = 2.0  # show no bar for shorter tasks
 
 
 def clock(seconds: float) -> str:
-    """A duration as people read it: 48 s, 12:05, 3:04:09."""
+    """A human-readable duration: 48 s, 12:05, 3:04:09."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -23,7 +23,7 @@ def clock(seconds: float) -> str:
 
 
 class Meter:
-    """Counts items and tells rate and time left on standard error."""
+    """Counts items and reports rate and time left on standard error."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self.what = what
@@ -35,7 +35,7 @@ class Meter:
         self._shown = False
 
     def advance(self, items: int, note: str = "") -> None:
-        """Count `items` more; `note` is shown behind the rate."""
+        """Count `items` more; `note` is shown after the rate."""
         self.done = min(self.done + items, self.total)
         self.note = note or self.note
         now = time.monotonic()
@@ -70,7 +70,7 @@ class Meter:
 
 
 def track(items: Iterable[Item], what: str, *, total: int, unit: int = 1) -> Iterator[Item]:
-    """Iterate, telling progress; each item stands for `unit` of the `total`."""
+    """Iterate with progress; each item counts as `unit` of `total`."""
     meter = Meter(what, total)
     try:
         for item in items:

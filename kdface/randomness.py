@@ -1,6 +1,6 @@
-"""Every random draw is a pure function of (run seed, what it is for, epoch, sample key).
+"""Every random draw is a pure function of (run seed, purpose, epoch, sample key).
 
-No global generator is ever consulted, so the number of workers, the number of ranks and a resume change nothing.
+No global generator is used, so the number of workers, the number of ranks and resuming have no effect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def derive(*parts: int | str) -> int:
-    """A 64-bit integer that depends on every part and on nothing else (BLAKE2b of the parts)."""
+    """A 64-bit integer that depends only on the parts (their BLAKE2b hash)."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 

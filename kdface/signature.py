@@ -1,4 +1,4 @@
-"""Values held to type hints: one validator for what a YAML says and for what a caller passes."""
+"""Validate values against type hints: the same validator for YAML and for Python callers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ P = ParamSpec("P")
 
 @functools.cache
 def adapter(hint: Any) -> TypeAdapter[Any]:
-    """The validator of a type hint; bounds of `annotated_types` are heeded, classes of any kind are taken."""
+    """The validator of a type hint; supports bounds of `annotated_types` and arbitrary classes."""
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except Exception:  # a type that carries its own pydantic configuration
+    except Exception:  # a type with its own pydantic configuration
         return TypeAdapter(hint)
 
 
 def fitted(owner: object, name: str, hint: Any, value: Any, *, strict: bool) -> Any:
-    """The value as its type hint wants it: a list as a tuple, say, unless `strict`.
+    """The value converted to its type hint, such as a list to a tuple, unless `strict`.
 
     Raises:
-        ValueError: it does not fit; names the class, the argument and what was expected.
+        ValueError: it is invalid; names the class, the argument and the expected value.
     """
     try:
         return adapter(hint).validate_python(value, strict=strict)
@@ -34,10 +34,10 @@ def fitted(owner: object, name: str, hint: Any, value: Any, *, strict: bool) -> 
 
 
 def checked(init: Callable[P, None]) -> Callable[P, None]:
-    """Hold a constructor's arguments to its annotations: what a YAML may not say, a call may not either.
+    """Validate a constructor's arguments against its annotations: calls are checked like YAML.
 
     Raises:
-        ValueError: an argument does not fit; see `fitted`.
+        ValueError: an argument is invalid; see `fitted`.
     """
     signature = inspect.signature(init)
 

@@ -1,4 +1,4 @@
-"""Start-up: importing and composing make hundreds of thousands of objects that stay, and no garbage."""
+"""Start-up: importing and composing create hundreds of thousands of lasting objects, but no garbage."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """No cyclic garbage collection inside; it is as it was afterwards.
+    """Context without cyclic garbage collection.
 
-    The collector goes through what was imported again and again: a fifth of the processor time of importing torch and
+    The collector repeatedly traverses everything imported: a fifth of the processor time of importing torch and
     Lightning.
     """
     was = gc.isenabled()

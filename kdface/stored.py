@@ -1,8 +1,8 @@
-"""What lies on a disk, read in one way for each format: with bounds, and checked before anybody uses it.
+"""Bounded, validated readers for stored files, one per format.
 
-A file may be damaged, cut off, made by somebody else, or made to do harm. What these readers return is plain, finite in
-size and depth, and fits the schema that was asked for; anything else is a `UserError` that names the file and the
-reason. Schemas are what pydantic's `TypeAdapter` takes (`kdface.runs.schemas` has those of a run folder).
+Files may be damaged, truncated, foreign or malicious. These readers return plain values, bounded in size and depth,
+that match the given schema; anything else raises a `UserError` that names the file and the reason. Schemas are those of
+pydantic's `TypeAdapter` (`kdface.runs.schemas` has those of a run folder).
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MEBIBYTE = 1 << 20
-_LINE = 4096  # bytes that a line of a log may take in its tail
+_LINE = 4096  # maximum bytes per line in the tail of a log
 # Escape sequences with their parameters (ECMA-48: CSI; OSC and its like up to their end), then single characters.
 _CONTROL = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\\]PX^_].*?(?:\x1b\\\\|\x07|$)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.MULTILINE
 )
 _LARGEST = 256 * MEBIBYTE  # of a text file
 _LARGEST_ARRAY = 4096 * MEBIBYTE
-_DEEPEST = 50  # mappings and lists within each other; a configuration has about ten
-_MOST = 5_000_000  # values, those counted twice that stand in two places
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
+_DEEPEST = 50  # nesting of mappings and lists; a configuration has about ten levels
+_MOST = 5_000_000  # values, counting shared ones each time
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A regular file, open for reading; a pipe or a device is refused, not waited for.
+    """Open a regular file for reading; pipes and devices are rejected without blocking.
 
-    Raises `OSError` as `open` does, and `ValueError` if it is no file.
+    Raises `OSError` as `open`, and `ValueError` if it is not a regular file.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # a folder is refused here
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # rejects folders
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise ValueError("it is a pipe or a device, not a file")
@@ -56,7 +56,7 @@ def open_file(path: Path) -> BinaryIO:
 def read_bytes(path: Path, largest: int = _LARGEST) -> bytes:
     """The content of a regular file.
 
-    Raises `OSError` as `open` does, and `ValueError` if it is no file or larger than `largest` bytes.
+    Raises `OSError` as `open`, and `ValueError` if it is not a regular file or exceeds `largest` bytes.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -66,14 +66,14 @@ def read_bytes(path: Path, largest: int = _LARGEST) -> bytes:
 
 
 def read_tail(path: Path, size: int) -> bytes:
-    """The last `size` bytes of a regular file. Raises what `open_file` raises."""
+    """The last `size` bytes of a regular file. Raises as `open_file`."""
     with open_file(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
         return file.read(size)
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a log, none if there is no such file. A progress bar's carriage returns end a line too."""
+    """The last lines of a log, none if the file does not exist. Carriage returns of progress bars also end a line."""
     try:
         text = read_tail(path, _LINE * lines).decode("utf-8", errors="replace")
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A text of unknown origin without what a terminal would act upon: escape sequences and control characters."""
+    """An untrusted text without terminal escape sequences and control characters."""
     return _CONTROL.sub("", text)
 
 
@@ -92,11 +92,11 @@ def read_json(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
 
     Args:
         path: of the file.
-        schema: what it must hold.
-        fix: the command that makes the file anew.
+        schema: of its content.
+        fix: the command that recreates the file.
 
     Raises:
-        UserError: it cannot be read, is no JSON, holds NaN or infinity, or does not fit the schema.
+        UserError: it cannot be read, is not JSON, contains NaN or infinity, or does not match the schema.
     """
     return read_parsed(path, lambda text: parse_json(text, schema), fix)
 
@@ -112,10 +112,11 @@ def parse_json(text: str, schema: Any = dict[str, Any]) -> Any:
 
 
 def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any:
-    """The checked content of a YAML file: plain values alone, as JSON has them; numbers may be infinite or NaN.
+    """The checked content of a YAML file: plain values only, as in JSON; numbers may be infinite or NaN.
 
     Raises:
-        UserError: it cannot be read, is no YAML, is nested too deep, grows by its aliases, or does not fit the schema.
+        UserError: it cannot be read, is not YAML, is nested too deep, is expanded by aliases, or does not match the
+            schema.
     """
 
     def parse(text: str) -> Any:
@@ -131,7 +132,7 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
 
 
 def whole_number(text: str | bytes, most: int = (1 << 31) - 1) -> int | None:
-    """The number that ASCII digits write; None if other characters are among them, or it is over `most`."""
+    """Parse ASCII digits; None for any other characters, or a number above `most`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         return None
     number = int(text)
@@ -139,13 +140,13 @@ def whole_number(text: str | bytes, most: int = (1 << 31) - 1) -> int | None:
 
 
 def read_torch(path: Path) -> Any:
-    """What a file of torch holds: tensors and plain values, on the CPU; nothing in it is executed.
+    """The content of a torch file: tensors and plain values, on the CPU; nothing in it is executed.
 
     Raises:
-        pickle.UnpicklingError: it holds more than these.
-        ValueError: it is no such file, is damaged (a bit suffices), or cut off.
+        pickle.UnpicklingError: it contains anything else.
+        ValueError: it is not such a file, is damaged (by even one bit), or truncated.
     """
-    import torch  # here: commands that read no weights start without it
+    import torch  # imported lazily: only needed to read weights
 
     try:
         require_whole(path)
@@ -157,20 +158,20 @@ def read_torch(path: Path) -> Any:
         raise ValueError(error.strerror or str(error)) from None
     except EOFError:
         raise ValueError("it is empty or cut off") from None
-    except Exception as error:  # half a file makes the reader fail in any way it can
+    except Exception as error:  # truncated files raise anything
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def is_plain_tensor(value: Any) -> bool:
-    """Whether it is a tensor with a value at each place: neither sparse nor quantised."""
+    """Whether it is a dense tensor: neither sparse nor quantised."""
     import torch
 
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def conform(value: Any, schema: Any) -> Any:
-    """`value` itself, if it fits a schema. Raises `ValueError` with the first place that does not."""
-    from pydantic import ValidationError  # here: commands that read nothing start without it
+    """Return `value` if it matches a schema. Raises `ValueError` with the first mismatch."""
+    from pydantic import ValidationError  # imported lazily: only needed to read files
 
     try:
         _adapter(schema).validate_python(value, strict=True)
@@ -193,14 +194,14 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
 
 
 def read_arrays(path: Path, *, fix: str = "") -> dict[str, NDArray[Any]]:
-    """The arrays of numbers, truth values and texts of an .npz file, each with its checksum.
+    """The numeric, boolean and text arrays of an .npz file, with verified checksums.
 
     Args:
         path: of the file.
-        fix: what makes it anew; by default another evaluation.
+        fix: how to recreate it; by default by another evaluation.
 
     Raises:
-        UserError: it cannot be read, is damaged, an array claims another size than it has, or takes over 4 GiB.
+        UserError: it cannot be read, is damaged, or an array has another size than claimed or exceeds 4 GiB.
     """
     try:
         return arrays_in(path)
@@ -209,14 +210,14 @@ def read_arrays(path: Path, *, fix: str = "") -> dict[str, NDArray[Any]]:
 
 
 def arrays_in(path: Path) -> dict[str, NDArray[Any]]:
-    """As `read_arrays`, and raises `ValueError` with the reason alone."""
-    import numpy as np  # here: commands that read no arrays start without it
+    """As `read_arrays`, but raises `ValueError` with only the reason."""
+    import numpy as np  # imported lazily: only needed to read arrays
 
     found: dict[str, NDArray[Any]] = {}
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as content:
             for entry in content.infolist():
-                if entry.file_size > _LARGEST_ARRAY:  # what is compressed may claim any size
+                if entry.file_size > _LARGEST_ARRAY:  # compressed entries may claim any size
                     raise ValueError(f"{entry.filename} claims {entry.file_size / MEBIBYTE:,.0f} MiB")
                 with content.open(entry) as array:
                     version = np.lib.format.read_magic(array)
@@ -234,19 +235,19 @@ def arrays_in(path: Path) -> dict[str, NDArray[Any]]:
                     found[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(array, allow_pickle=False)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from None
-    except Exception as error:  # a damaged archive or header makes its readers fail in many ways
+    except Exception as error:  # damaged archives or headers raise anything
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     return found
 
 
 def require_whole(path: Path) -> None:
-    """Check the CRC-32 of every entry of a zip file (a checkpoint, an .npz), which its readers do not.
+    """Verify the CRC-32 of every entry of a zip file (a checkpoint, an .npz), which its readers do not.
 
-    A file in another format passes: its reader tells what it is.
+    Files in other formats pass: their reader reports them.
 
     Raises:
-        ValueError: an entry does not have its checksum, or the file is cut off.
-        OSError: as `open` does.
+        ValueError: a checksum does not match, or the file is truncated.
+        OSError: as `open`.
     """
     with open_file(path) as file:
         if file.read(4) != b"PK\x03\x04":
@@ -261,10 +262,10 @@ def require_whole(path: Path) -> None:
 
 
 def read_parsed(path: Path, parse: Callable[[str], Any], fix: str = "", kind: type[UserError] = UserError) -> Any:
-    """What `parse` makes of a UTF-8 file; a `ValueError` that it raises is the reason why the file cannot be read.
+    """Parse a UTF-8 file with `parse`; its `ValueError` becomes the reason why the file cannot be read.
 
     Raises:
-        UserError: of that `kind`, with the reason.
+        UserError: of the given `kind`, with the reason.
     """
     try:
         return parse(read_bytes(path).decode("utf-8-sig"))
@@ -282,7 +283,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _require_plain(value: Any, finite: bool) -> None:
-    """Raise `ValueError` unless a value is plain, shallow, of a bounded size, and every text can be written."""
+    """Raise `ValueError` unless a value is plain, bounded in depth and size, and all texts can be encoded."""
     count = 0
     waiting: list[tuple[Any, int]] = [(value, 0)]
     while waiting:
@@ -316,9 +317,9 @@ def _require_plain(value: Any, finite: bool) -> None:
 
 
 def require_bounded_yaml(text: str) -> None:
-    """Raise `ValueError` for YAML that is nested too deep for its own loader, which is recursive, or that its aliases
-    make too large; the parser is neither. Raises `yaml.YAMLError` for what is no YAML."""
-    open_nodes: list[list[Any]] = [["", 0]]  # anchor and size of each collection that has begun
+    """Raise `ValueError` for YAML nested too deep for its recursive loader, or expanded too much by aliases; the
+    parser itself has neither problem. Raises `yaml.YAMLError` for invalid YAML."""
+    open_nodes: list[list[Any]] = [["", 0]]  # anchor and size of each open collection
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, Loader=_LOADER):
         size = 1
@@ -331,7 +332,7 @@ def require_bounded_yaml(text: str) -> None:
             anchor, size = open_nodes.pop()
             sizes[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor or "", 1)  # not known: inside of what it names, as in `&a [*a]`
+            size = sizes.get(event.anchor or "", 1)  # unknown: a recursive alias, as in `&a [*a]`
         elif isinstance(event, yaml.ScalarEvent):
             sizes[event.anchor or ""] = 1
         open_nodes[-1][1] += size

@@ -1,4 +1,4 @@
-"""Text for a terminal: lines broken between words, the rest of each below its beginning."""
+"""Wrap text for a terminal, with hanging indents."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 import textwrap
 from typing import TextIO
 
-_TO_COPY = ("  set in:", "  nearest:", "  fix:")  # rows of a `UserError` that stay in one piece
+_TO_COPY = ("  set in:", "  nearest:", "  fix:")  # rows of a `UserError` that are never wrapped
 
 
 def folded(line: str, indent: int, stream: TextIO) -> str:
-    """A line as a terminal shows it best; unchanged where `stream` is a file or a pipe."""
+    """A line wrapped to the terminal's width; unchanged if `stream` is a file or a pipe."""
     width = shutil.get_terminal_size().columns
     if not stream.isatty() or len(line) <= width:
         return line
@@ -19,7 +19,7 @@ def folded(line: str, indent: int, stream: TextIO) -> str:
 
 
 def folded_message(text: str) -> str:
-    """A `UserError` on standard error; what is to be copied is not broken."""
+    """A `UserError` wrapped for standard error, except rows to be copied."""
     return "\n".join(
         line if line.startswith(_TO_COPY) else folded(line, 13 if line.startswith("  ") else 0, sys.stderr)
         for line in text.split("\n")

@@ -92,7 +92,7 @@ def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("trainer.accelerator=gpu", "torch sees no GPU"),
+        ("trainer.accelerator=gpu", "torch finds no GPU"),
         ("trainer.accelerator=tpu", "Lightning's Trainer refuses"),
         ("trainer.precision=transformer-engine", "Lightning's Trainer refuses"),
     ],
@@ -108,7 +108,7 @@ def test_what_this_machine_cannot_do_is_refused_before_a_run_folder_is_made(
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "_sees_gpu", lambda: False)
-    with pytest.raises(UserError, match="torch sees no GPU") as told:
+    with pytest.raises(UserError, match="torch finds no GPU") as told:
         profile_for("auto", "gpu")
     assert told.value.fix.startswith("trainer.accelerator=auto") and profile_for("auto", "auto")
     monkeypatch.setattr(hardware, "_sees_gpu", lambda: True)

@@ -28,20 +28,19 @@ Images = Annotated[int, Ge(2)]
 class CKDVerification:
     """Equal error rate over all pairs of k images of each person, four in the official code.
 
-    They are those at 0, o, 2o, ..., o = floor(n / k), of a person's n keys in their order. Of near copies, such as the
-    frames of a video (`group`), only the first is among the n. `eer` compares each two images once and none with
-    itself, on the exact curve; people with fewer than k images are left out of it and counted. `eer_official` is
-    for comparison with published numbers: the whole matrix of scores, in which one genuine score of k compares an image
-    with itself, at the vertex of scikit-learn's curve with the smallest |FPR - FNR|; people with fewer than k images
-    stand in it with one image k times. Apart from these and the steps of the curve,
-    official <= clean <= k / (k - 1) official. The matrix of p people takes 8 (k p)^2 bytes, its curve several times as
-    much.
+    Selects the images at 0, o, 2o, ..., o = floor(n / k), of a person's n sorted keys; of near copies, such as frames
+    of a video (`group`), only the first counts among the n. `eer` compares each pair of different images once, on the
+    exact curve; people with fewer than k images are excluded and counted. `eer_official` is for comparison with
+    published numbers: the full score matrix, in which one of k genuine scores compares an image with itself, at the
+    vertex of scikit-learn's curve with the smallest |FPR - FNR|; people with fewer than k images contribute one image
+    k times. Apart from these and the steps of the curve, official <= clean <= k / (k - 1) official. The matrix of p
+    people takes 8 (k p)^2 bytes, its curve several times as much.
 
     Args:
         dataset: the images.
-        images: k; numbers are the official code's for 4 only.
-        group: a regular expression for the part of a key that near copies have in common, see
-            `kdface.evaluation.people.files_of`; none: no image is taken for a copy.
+        images: k; results match the official code only for 4.
+        group: a regular expression for the part of a key shared by near copies, see
+            `kdface.evaluation.people.files_of`; none: no near copies.
         mirror: add the embedding of the mirror image to that of each image; the official code does not.
 
     Raises:

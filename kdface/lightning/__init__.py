@@ -1,4 +1,4 @@
-"""What plugs into a Lightning Trainer: data, callbacks, loggers. Each works with modules that are not kdface's."""
+"""Plug-ins for the Lightning Trainer: data, callbacks, loggers. They work with any LightningModule."""
 
 from kdface.lightning.data import FaceData
 from kdface.lightning.ema import WeightAverage

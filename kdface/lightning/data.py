@@ -17,7 +17,7 @@ from kdface.faces import FaceSet
 
 
 class FaceImages(Dataset[Any]):
-    """The images of a face set by key, as the one view `image`: what an evaluation embeds."""
+    """The images of a face set by key, as a single view `image`, for evaluation."""
 
     def __init__(self, faces: FaceSet, keys: list[str]) -> None:
         self.faces = faces
@@ -36,8 +36,8 @@ class FaceImages(Dataset[Any]):
 
 
 class WholeBatches(Sampler[list[int]]):
-    """The batches of this rank. Each is whole, as on one rank, so that every row has the same bits; where they cannot
-    be divided evenly the first one is repeated, since ranks must take equally many steps."""
+    """The batches of this rank. Batches are not split, so that every row is bit-identical to a single rank's; if they
+    cannot be distributed evenly, the first one is repeated, since ranks must take equally many steps."""
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
         chunks = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
@@ -53,19 +53,19 @@ class WholeBatches(Sampler[list[int]]):
 class FaceData(pl.LightningDataModule):
     """Training, validation and test loaders of a run. Batches are `kdface.datasets.loading.Batch`.
 
-    The training loader divides each batch over the ranks itself (`Trainer(use_distributed_sampler=False)`), draws
-    from (seed, epoch, sample) alone, and goes on at the very batch of a checkpoint. Validation and test give the
-    images that the protocols read, one loader for each of their datasets (`datasets_of`).
+    The training loader splits each batch over the ranks itself (`Trainer(use_distributed_sampler=False)`), draws
+    from (seed, epoch, sample) alone, and resumes at the exact batch of a checkpoint. Validation and test load the
+    images that the protocols read, with one loader per dataset (`datasets_of`).
 
     Args:
-        training: faces through an augmentation.
+        training: augmented faces.
         order: epoch -> (steps, batch) indices (`kdface.datasets.loading.shuffled`).
         validation, test: name -> protocol.
         num_workers: loader processes per rank.
-        batches: batches (accumulated parts) of an epoch; null: all.
-        overfit: those of the first epoch in each.
-        batch_size: images per batch of an evaluation.
-        timeout: seconds that a loader process may take for a batch; 0: for ever.
+        batches: batches (accumulated parts) per epoch; null: all.
+        overfit: repeat those of the first epoch.
+        batch_size: images per evaluation batch.
+        timeout: seconds to wait for a batch from a loader process; 0: no timeout.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class FaceData(pl.LightningDataModule):
         self._delivered = 0
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches of the training set in the order of (seed, epoch), this rank's share, behind what was delivered."""
+        """This rank's share of the training batches, ordered by (seed, epoch), after those already delivered."""
         trainer = self.trainer
         parts, rank, world = 1, 0, 1
         if trainer is not None:
@@ -132,16 +132,16 @@ class FaceData(pl.LightningDataModule):
         return datasets_of(self.validation)
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches were delivered."""
+        """The number of delivered batches."""
         return {"delivered": self._delivered if self.loader is None else self.loader.delivered}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on behind them."""
+        """Continue after the delivered batches."""
         self._delivered = int(state_dict["delivered"])
 
 
 def datasets_of(protocols: Mapping[str, EvaluationProtocol]) -> list[tuple[FaceSet, list[str]]]:
-    """The datasets of protocols, each once, with the sorted keys of the images that they read."""
+    """The unique datasets of protocols, with the sorted keys of the images they read."""
     found: dict[int, tuple[FaceSet, set[str]]] = {}
     for protocol in protocols.values():
         for faces, keys in images_read(protocol):

@@ -13,32 +13,32 @@ from torch import nn
 class WeightAverage(pl.Callback):
     """After each optimiser step t: a <- d a + (1 - d) w, with d = min(decay, (1 + t) / (10 + t)).
 
-    The average is the submodule `averaged` of the LightningModule, so it is saved with it. A kdface method evaluates
-    and exports it; in any other module it takes the place of the averaged submodule while it is validated and tested.
+    The average is the submodule `averaged` of the LightningModule, so it is saved with it. kdface methods evaluate and
+    export it; in any other module it replaces the averaged submodule during validation and test.
 
     Args:
         decay: of the average, in (0, 1).
-        submodule: what is averaged, by its name in the module.
+        submodule: name of the submodule to average.
     """
 
     def __init__(self, decay: float, submodule: str = "backbone") -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"decay must lie in (0, 1), not {decay}")
+            raise ValueError(f"decay must be in (0, 1), not {decay}")
         self.decay = decay
         self.submodule = submodule
         self._step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the average, a copy of the trained part, as `pl_module.averaged`."""
+        """Create the average, a copy of the trained submodule, as `pl_module.averaged`."""
         if getattr(pl_module, "averaged", None) is None:
             pl_module.averaged = copy.deepcopy(self._trained(pl_module)).requires_grad_(False).eval()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the step, to tell a part of an accumulated batch from a step."""
+        """Record the step, to distinguish micro-batches from optimiser steps."""
         self._step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the average in evaluation mode: Lightning has just set all modules to training."""
+        """Put the average back into eval mode, after Lightning has set all modules to training mode."""
         self._averaged(pl_module).eval()
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class WeightAverage(pl.Callback):
         """average += (1 - min(decay, (1 + t) / (10 + t))) * (weights - average) after step t."""
         step = trainer.global_step
         if step == self._step:
-            return  # a part of an accumulated batch
+            return  # a micro-batch
         self._step = step
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
         averaged, trained = self._averaged(pl_module).state_dict(), self._trained(pl_module).state_dict()
@@ -76,7 +76,7 @@ class WeightAverage(pl.Callback):
 
     @torch.no_grad()
     def _swap(self, module: pl.LightningModule) -> None:
-        if hasattr(module, "embedder"):  # it evaluates its average itself
+        if hasattr(module, "embedder"):  # it evaluates the average itself
             return
         averaged, trained = self._averaged(module).state_dict(), self._trained(module).state_dict()
         for one, other in zip(averaged.values(), trained.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Stop training, or warn, as soon as it has gone wrong: a loss that is not finite, collapsed embeddings."""
+"""Stop training or warn as soon as it fails: non-finite loss, collapsed embeddings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from kdface.evaluation.health import Unhealthy
 from kdface.methods.base import steps_between_records
 
 log = logging.getLogger("kdface")
-_FOLDED = -0.5  # a mean cosine to the own class that training which learns never has
+_FOLDED = -0.5  # mean cosine to the target class that successful training never reaches
 
 
 class Health(pl.Callback):
-    """Raises `UserError` if the loss is not finite and `Unhealthy` if validated embeddings say nothing; warns once of
-    embeddings without direction or that point away from their class. It looks at what is logged as `train/loss`
-    (any module's; else at what training_step returns), `train/zero_embeddings` and `train/target_cosine`, at the
-    steps that are logged.
+    """Detect collapsed or non-finite embeddings and a non-finite loss.
+
+    Raises `UserError` if the loss is not finite and `Unhealthy` if validation finds unusable embeddings; warns once of
+    embeddings without direction or pointing away from their class. Monitors the logged `train/loss` (of any module;
+    else the output of training_step), `train/zero_embeddings` and `train/target_cosine` at the logged steps.
 
     Args:
-        total_steps: the last step, which is looked at too; null: unknown.
+        total_steps: the last step, which is checked too; null: unknown.
     """
 
     def __init__(self, total_steps: int | None = None) -> None:
@@ -34,21 +35,22 @@ class Health(pl.Callback):
         self._told: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the step that training starts at."""
+        """Record the first step."""
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Warn of broken images that were left out and of zero embeddings; raise `UserError` for a loss that is not
-        finite."""
+        """Warn of skipped broken images and of zero embeddings; raise `UserError` for a non-finite loss."""
         if skipped := getattr(batch, "skipped", None):
-            log.warning("left out %d broken image(s): %s", len(skipped), "; ".join(skipped))
+            log.warning("skipped %d broken image(s): %s", len(skipped), "; ".join(skipped))
         metrics = trainer.callback_metrics
-        self._zeros = self._zeros + metrics.get("train/zero_embeddings", 0)  # a tensor: reading it would wait for a GPU
+        self._zeros = self._zeros + metrics.get(
+            "train/zero_embeddings", 0
+        )  # a tensor: reading it would synchronise with the GPU
         step = trainer.global_step
         if step == self._last_step:
-            return  # a part of an accumulated batch
+            return  # a micro-batch
         self._last_step = step
         if step % steps_between_records(trainer) and step != self.total:
             return
@@ -84,12 +86,12 @@ class Health(pl.Callback):
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Raises `Unhealthy` if the embeddings say nothing: the rest of the training would be for nothing."""
+        """Raise `Unhealthy` if the embeddings are unusable, instead of training on in vain."""
         if trainer.sanity_checking:
             return
         for name, outcome in getattr(pl_module, "outcomes", {}).items():
             if outcome.symptoms:
                 raise Unhealthy(
                     f"{name} at step {trainer.global_step}: " + "\n".join(outcome.symptoms),
-                    fix="look at loss and learning rate in metrics.jsonl; a smaller optimizer.lr is the usual cure",
+                    fix="check loss and learning rate in metrics.jsonl; a smaller optimizer.lr usually helps",
                 )

@@ -1,4 +1,4 @@
-"""DDP among ranks of one machine, which talk to each other over the loopback address alone."""
+"""Single-machine DDP that communicates only over the loopback address."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 from pytorch_lightning.strategies import DDPStrategy
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not listed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not exported
 
 _HERE = "127.0.0.1"
-_TIMEOUT = timedelta(minutes=30)  # torch's own, for a rank that no longer answers
+_TIMEOUT = timedelta(minutes=30)  # torch's default for unresponsive ranks
 
 
 class LocalDDP(DDPStrategy):
-    """Lightning's DDP. If it starts the ranks itself, all on this machine, its store and gloo listen on loopback.
+    """Lightning's DDP. If it launches all ranks itself, on this machine, store and gloo listen on loopback only.
 
-    Torch's own store listens on every interface and answers whoever asks.
+    Torch's default store listens on every interface, without authentication.
 
     Args:
-        timeout: after which a collective that a rank does not join is an error.
+        timeout: for collectives that a rank does not join.
         kwargs: see `pytorch_lightning.strategies.DDPStrategy`.
     """
 
@@ -31,7 +31,7 @@ class LocalDDP(DDPStrategy):
         self.timeout = timeout
 
     def setup_distributed(self) -> None:
-        """As `DDPStrategy`, on the loopback interface where all ranks are on this machine."""
+        """As `DDPStrategy`, on the loopback interface if all ranks are on this machine."""
         environment = self.cluster_environment
         here = environment is not None and self.num_nodes == 1 and not environment.creates_processes_externally
         if environment is not None and here and not torch.distributed.is_initialized():
@@ -52,7 +52,7 @@ class LocalDDP(DDPStrategy):
 
 
 def loopback_store(port: int, world: int, *, main: bool, timeout: timedelta = _TIMEOUT) -> TCPStore:
-    """The key-value store by which ranks find each other; `main` serves it, bound to 127.0.0.1."""
+    """The key-value store for rendezvous; `main` serves it, bound to 127.0.0.1."""
     listener = None
     if main:
         server = socket.socket()

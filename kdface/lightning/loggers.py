@@ -1,4 +1,4 @@
-"""Lightning's own loggers in a run's folder: placed below it, one identity for one folder, never in the way."""
+"""Lightning's loggers in a run folder: writing below it, with one identity per folder, and never stopping training."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _GUARDED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "
 def placed(
     target: str, given: Mapping[str, Any], folder: Path, run_name: str, tags: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Where a logger writes, what it calls the run and by which words it is found, unless its node says so.
+    """Default save folder, run name and tags of a logger, unless set in its node.
 
-    One run of the logger for one folder: a resumed run goes on with it, and a record sent twice makes no second one.
+    Each run folder has one logger run: resumed runs continue it, and records sent twice are not duplicated.
     """
     identity = hashlib.sha256(run_name.encode()).hexdigest()[:12]
     known = folder / "mlflow.run"
@@ -47,18 +47,18 @@ def placed(
     name = target.rpartition(".")[2]
     found = {key: value for key, value in values.get(name, {}).items() if given.get(key) is None}
     if name == "WandbLogger" and given.get("offline") and given.get("log_model"):
-        found["log_model"] = False  # Lightning's own upload of checkpoints refuses to be offline; `keep` does not
+        found["log_model"] = False  # Lightning's checkpoint upload does not work offline; `keep` does
     return found
 
 
 def started(logger: Logger, folder: Path) -> None:
-    """Keep the number that MLflow gives a run."""
+    """Store the run id assigned by MLflow."""
     if type(logger).__name__ == "MLFlowLogger" and not (folder / "mlflow.run").is_file():
         write_text(folder / "mlflow.run", f"{logger.run_id}\n")  # type: ignore[attr-defined]
 
 
 def with_allowed_names(logger: Logger) -> Logger:
-    """The logger, which writes `tar@far=1e-3` as `tar at far 1e-3` if it is MLflow's, which allows neither sign."""
+    """The logger; MLflow's writes `tar@far=1e-3` as `tar at far 1e-3`, since it allows neither sign."""
     if type(logger).__name__ == "MLFlowLogger":
         stock = logger.log_metrics
         logger.log_metrics = lambda metrics, step=None: stock(  # type: ignore[method-assign]
@@ -68,7 +68,7 @@ def with_allowed_names(logger: Logger) -> Logger:
 
 
 def guarded(logger: Logger) -> Logger:
-    """The logger, whose failures are logged once and never stop training."""
+    """The logger with failures logged once and never stopping training."""
     failed: list[str] = []
 
     def guard(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,10 +78,10 @@ def guarded(logger: Logger) -> Logger:
                 return None
             try:
                 return method(*args, **kwargs)
-            except Exception as error:  # a logger must never stop training, whatever it raises
+            except Exception as error:  # a logger must never stop training
                 failed.append(str(error))
                 log.warning(
-                    "%s failed and is left out from here on (%s); metrics.jsonl goes on", type(logger).__name__, error
+                    "%s failed and is disabled from here on (%s); metrics.jsonl continues", type(logger).__name__, error
                 )
                 return None
 
@@ -94,7 +94,7 @@ def guarded(logger: Logger) -> Logger:
 
 
 def replay(logger: Logger, records: Iterable[Mapping[str, Any]]) -> int:
-    """Give a logger every record in its order; how many there were."""
+    """Send all records to a logger in order; returns their number."""
     count = 0
     for record in records:
         if values := scalars(record):
@@ -104,23 +104,22 @@ def replay(logger: Logger, records: Iterable[Mapping[str, Any]]) -> int:
 
 
 def starts_anew(logger: Logger) -> bool:
-    """Whether a resumed run must give it again what came before: CSVLogger empties its file, and of several offline
-    runs of one identity wandb keeps the last."""
+    """Whether a resumed run must resend earlier records: CSVLogger truncates its file, and wandb keeps only the last of
+    several offline runs with one id."""
     return type(logger).__name__ in ("CSVLogger", "WandbLogger")
 
 
 def goes_on(logger: Logger, records: Iterable[Mapping[str, Any]], step: int) -> None:
-    """Have a logger show each step of a resumed run once, although a process that was killed may have logged some that
-    come again.
+    """Make a logger show each step of a resumed run once, even if a killed process already logged some of them.
 
     Args:
         logger: on rank 0.
-        records: of the run, up to the step that it goes on from.
+        records: of the run, up to the step it resumes from.
         step: that step.
     """
     if starts_anew(logger):
         replay(logger, records)
-    elif type(logger).__name__ == "TensorBoardLogger":  # which leaves out what came before its new start
+    elif type(logger).__name__ == "TensorBoardLogger":  # which drops what came before the new start
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 
         start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
@@ -128,7 +127,7 @@ def goes_on(logger: Logger, records: Iterable[Mapping[str, Any]], step: int) -> 
 
 
 def show(logger: Logger, figures: Iterable[Path]) -> None:
-    """Give a logger pictures, as it takes them."""
+    """Send figures to a logger, in its way."""
     kind = type(logger).__name__
     for file in figures:
         if kind == "WandbLogger":
@@ -145,7 +144,7 @@ def show(logger: Logger, figures: Iterable[Path]) -> None:
 
 
 def tabulate(logger: Logger, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Give a logger the results as a table of test set, metric, value and standard deviation, as it takes one."""
+    """Send the results to a logger as a table of test set, metric, value and standard deviation, in its way."""
     columns = ["test set", "metric", "value", "std"]
     rows = [[*key.split("/", 1), metric.get("value"), metric.get("std")] for key, metric in metrics.items()]
     kind = type(logger).__name__
@@ -161,7 +160,7 @@ def tabulate(logger: Logger, metrics: Mapping[str, Mapping[str, float | None]]) 
 
 
 def keep(logger: Logger, folder: Path) -> None:
-    """Give W&B or MLflow the run's folder as an artifact, without what loggers themselves wrote there."""
+    """Upload the run folder to W&B or MLflow as an artifact, without files written by loggers."""
     kind = type(logger).__name__
     files = {
         path: path.relative_to(folder)
@@ -185,7 +184,7 @@ def finish(
     metrics: Mapping[str, Mapping[str, float | None]],
     nodes: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """All that a finished run has for a logger: pictures, the table of results, and with `log_model` its folder."""
+    """Send a finished run to a logger: figures, the table of results, and with `log_model` its folder."""
     show(logger, figures)
     tabulate(logger, metrics)
     kind = type(logger).__name__
@@ -201,7 +200,7 @@ def close(logger: Logger, status: str) -> None:
 
 
 def attempt(action: Callable[[Logger], None], logger: Logger) -> None:
-    """Do something with a logger that may fail: a failure is a warning and stops nothing."""
+    """Run an action on a logger; failures are only warnings."""
     try:
         action(logger)
     except Exception as error:

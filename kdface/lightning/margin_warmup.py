@@ -1,4 +1,4 @@
-"""Margins that grow from zero while training starts."""
+"""Margins that grow from zero at the start of training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kdface.errors import UserError
 class MarginWarmup(pl.Callback):
     """Raise an additive margin linearly: m_t = m * min(1, t / `steps`) at optimiser step t = 1, 2, ...
 
-    A margin that is large for an untrained network can drive all embeddings away from their classes. The margin depends
-    on the step alone, so a resumed run continues exactly. Works with any module whose `head` has the attribute.
+    A margin too large for an untrained network can drive all embeddings away from their classes. The margin depends
+    only on the step, so a resumed run continues exactly. Works with any module whose `head` has the attribute.
 
     Args:
-        steps: optimiser steps until the margin is complete.
-        attribute: the head's margin, as `m2` of `CombinedMargin`.
+        steps: optimiser steps until the full margin.
+        attribute: the head's margin, such as `m2` of `CombinedMargin`.
 
     Raises:
-        UserError: the head has no such margin, or training ends before it is complete.
+        UserError: the head has no such margin, or training stops before the full margin.
     """
 
     def __init__(self, steps: Annotated[int, Ge(1)], attribute: str = "margin") -> None:
@@ -30,7 +30,7 @@ class MarginWarmup(pl.Callback):
         self._full: float | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the complete margin."""
+        """Record the full margin."""
         head = getattr(pl_module, "head", None)
         margin = getattr(head, self.attribute, None)
         if not isinstance(margin, float | int) or getattr(head, "margin_steps", None) is not None:

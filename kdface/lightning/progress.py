@@ -1,4 +1,4 @@
-"""How far training is: a bar on a terminal, a line now and then in a log."""
+"""Training progress: a bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("kdface")
 
 
 class Progress(pl.Callback):
-    """Shows images trained on, rate, time left, epoch and loss; says at the start which heads scale their loss.
+    """Shows images trained on, rate, time left, epoch and loss; at the start logs which heads scale their loss.
 
     Args:
         total_steps: of the whole training.
@@ -29,7 +29,7 @@ class Progress(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the meter, and log the loss scale of each head that has one other than 1."""
+        """Start the meter, and log the loss scale of each head if it is not 1."""
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
             self.meter = Meter("training", self.total * self.batch_size, trainer.global_step * self.batch_size)

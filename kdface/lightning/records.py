@@ -38,19 +38,19 @@ class MetricRecords(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note time and step, from which the rate is counted."""
+        """Record time and step to compute the rate from."""
         self._since = (time.monotonic(), trainer.global_step)
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a row of training at every `log_every_n_steps`, and what was left out."""
+        """Write a training record every `log_every_n_steps`, and skipped images."""
         step = trainer.global_step
         if trainer.is_global_zero and (skipped := getattr(batch, "skipped", None)):
             self.records.write("skipped", step, epoch=trainer.current_epoch, images=skipped)
         if step == self._last_step or not trainer.is_global_zero:
-            return  # a part of an accumulated batch
+            return  # a micro-batch
         self._last_step = step
         if step == 1 and (heads := heads_of(pl_module)):
             self.records.write("heads", step, loss_scale={name: head.loss_scale for name, head in heads.items()})
@@ -78,7 +78,7 @@ class MetricRecords(pl.Callback):
         self.records.write("train", step, epoch=trainer.current_epoch, **found, **lr, **values)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a row for each validated set, or for the metrics that a foreign module logged."""
+        """Write a record for each validation set, or for the metrics logged by other modules."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         if outcomes := getattr(pl_module, "outcomes", None):
@@ -90,7 +90,7 @@ class MetricRecords(pl.Callback):
 
 
 def record_evaluation(records: Records, step: int, outcomes: Mapping[str, Outcome], but: Collection[str] = ()) -> None:
-    """One record for each test set: metrics with their spread, and counts."""
+    """Write one record per test set: metrics with their spread, and counts."""
     for name, outcome in ((name, outcome) for name, outcome in outcomes.items() if name not in but):
         records.write(
             "evaluation",
@@ -102,7 +102,7 @@ def record_evaluation(records: Records, step: int, outcomes: Mapping[str, Outcom
 
 
 def heads_of(module: torch.nn.Module) -> dict[str, Head]:
-    """A module's heads by where they stand in it."""
+    """A module's heads by submodule name."""
     return {name: part for name, part in module.named_modules() if isinstance(part, Head)}
 
 

@@ -1,13 +1,13 @@
-"""torchmetrics over the exact error rates of `kdface.evaluation`: for any module, any loop, any number of processes.
+"""torchmetrics for the exact error rates of `kdface.evaluation`, for any module, training loop and number of processes.
 
     metrics = MetricCollection([EqualErrorRate(), TARAtFAR(1e-3)])
     metrics.update(cosines, same)
     metrics.compute()
 
-Values are float64; NaN means that the data cannot show the rate. torchmetrics' own binary curves are not for cosines:
-they pass each batch that leaves [0, 1] through a sigmoid, and EERs move by 0.04 to 0.05 (tests/metrics). Its
-`MulticlassAccuracy(average="micro")`, `DaviesBouldinScore` on unit embeddings, and `MeanMetric` are exact, and are not
-repeated here.
+Values are float64; NaN means that the data cannot resolve the rate. Do not use torchmetrics' binary curves for cosines:
+they apply a sigmoid to each batch with values outside [0, 1], which shifts EERs by 0.04 to 0.05 (tests/metrics). Its
+`MulticlassAccuracy(average="micro")`, `DaviesBouldinScore` on unit embeddings, and `MeanMetric` are exact and not
+duplicated here.
 """
 
 from kdface.metrics.calibration import CalibrationError

@@ -1,4 +1,4 @@
-"""Can probabilities be believed? See `kdface.evaluation.calibration`."""
+"""Calibration of probabilities. See `kdface.evaluation.calibration`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kdface.evaluation.calibration import Bins, binned
 class CalibrationError(Metric):
     """Expected (`ece`) or maximum (`mce`) calibration error over bins of equal width of the largest probability.
 
-    Bin m holds (m / bins, (m + 1) / bins], so that it keeps sums only, whatever the number of samples.
+    Bin m covers (m / bins, (m + 1) / bins]; the state consists only of sums, regardless of the number of samples.
 
     Args:
-        bins: how many.
-        kind: ece, weighted by samples, or mce, the largest gap of a bin that is not empty.
+        bins: number of bins.
+        kind: ece, weighted by samples, or mce, the largest gap over non-empty bins.
     """
 
     full_state_update = False
@@ -36,14 +36,14 @@ class CalibrationError(Metric):
             self.add_state(name, default=torch.zeros(bins, dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add samples: (samples, classes) rows that add up to 1, and (samples,) the right classes."""
+        """Add samples: (samples, classes) rows that sum to 1, and (samples,) true classes."""
         for name, found in binned(probabilities, labels, self.bins)._asdict().items():
             setattr(self, name, getattr(self, name) + torch.from_numpy(found).to(self.device))
 
     def compute(self) -> Tensor:
-        """ECE or MCE over all that was updated, a float64 scalar. Raises `ValueError` before any update."""
+        """ECE or MCE over all updates, a float64 scalar. Raises `ValueError` before any update."""
         found = Bins(*(state.cpu().numpy() for state in (self.samples, self.confidence, self.right)))
         if not found.samples.any():
-            raise ValueError("CalibrationError: there is nothing to compute on: update() was not called.")
+            raise ValueError("CalibrationError: nothing to compute: update() was not called.")
         value = found.expected_error() if self.kind == "ece" else found.maximum_error()
         return torch.tensor(value, dtype=torch.float64, device=self.device)

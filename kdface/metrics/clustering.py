@@ -1,4 +1,4 @@
-"""Are clusters people? See `kdface.evaluation.clustering`."""
+"""Agreement of clusters and people. See `kdface.evaluation.clustering`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class BCubedF(Gathered):
     columns: ClassVar[Mapping[str, torch.dtype]] = {"clusters": torch.int64, "labels": torch.int64}
 
     def update(self, clusters: Tensor, labels: Tensor, key: Tensor | None = None) -> None:
-        """Add images: (images,) numbers of clusters, and of people."""
+        """Add images: (images,) cluster numbers, and (images,) person numbers."""
         self.keep(key, clusters=clusters, labels=labels)
 
     def compute(self) -> Tensor:
-        """The harmonic mean of BCubed precision and recall, float64."""
+        """The harmonic mean of B-cubed precision and recall, float64."""
         return self.value(bcubed_f(**self.rows()).f)

@@ -1,4 +1,4 @@
-"""A metric that keeps its rows, of all processes, and computes on all of them at once."""
+"""A metric that keeps the rows of all processes and computes on all of them at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_KEY = -1
 
 
 class Gathered(Metric):
-    """Keeps columns of equally many rows and hands them, as arrays, to an exact computation.
+    """Keeps columns of equal length and passes them, as arrays, to an exact computation.
 
-    Rows may carry a `key`, an integer of at least 0 each: of several rows with one key, which a sampler that pads the
-    ranks' parts to one length makes, only the first counts, and rows come in the order of keys. Without keys they come
-    rank after rank, each in the order of its updates.
+    Rows may have a `key`, a non-negative integer: of rows with equal keys, as created by samplers that pad the ranks'
+    parts to equal length, only the first counts, and rows are ordered by key. Without keys they are ordered by rank,
+    then by update.
 
-    A subclass names its columns and their types in `columns`, those with several numbers a row in `wide`, and calls
-    `keep` in its `update` and `rows` in its `compute`.
+    Subclasses declare their columns and types in `columns`, those with several numbers per row in `wide`, and call
+    `keep` in `update` and `rows` in `compute`.
     """
 
     full_state_update = False
@@ -40,7 +40,7 @@ class Gathered(Metric):
         """Append rows.
 
         Raises:
-            ValueError: columns of different lengths, or keys for some updates only.
+            ValueError: columns of different lengths, or keys for only some updates.
         """
         count = len(columns[next(iter(self.columns))])
         if key is None:
@@ -49,16 +49,16 @@ class Gathered(Metric):
         if any(len(column) != count or column.ndim != 1 + (name in self.wide) for name, column in given.items()):
             sizes = {name: tuple(column.shape) for name, column in given.items()}
             raise ValueError(f"{type(self).__name__}: expected columns of one length, got {sizes}")
-        for name, column in given.items():  # flat: a process without rows does not know how wide they are
+        for name, column in given.items():  # flat: a process without rows does not know their width
             getattr(self, name).append(column.detach().flatten().to(self.device, self._types[name]))
 
     def rows(self) -> dict[str, NDArray[Any]]:
-        """The columns, without `key`, each row once."""
+        """The columns without `key`, each row once."""
         found = {name: _column(getattr(self, name)) for name in self._types}
         key = found.pop("key")
         found |= {name: found[name].reshape(len(key), -1) for name in self.wide if len(key)}
         if not len(key):
-            raise ValueError(f"{type(self).__name__}: there is nothing to compute on: update() was not called.")
+            raise ValueError(f"{type(self).__name__}: nothing to compute: update() was not called.")
         if (key == _NO_KEY).all():
             return found
         if (key == _NO_KEY).any():
@@ -67,11 +67,11 @@ class Gathered(Metric):
         return {name: column[first] for name, column in found.items()}
 
     def value(self, computed: float | None) -> Tensor:
-        """A scalar of float64; NaN if there is none."""
+        """The value as a float64 scalar; NaN if None."""
         return torch.tensor(torch.nan if computed is None else computed, dtype=torch.float64, device=self.device)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """As torchmetrics', but a process without rows takes part with columns of the right type."""
+        """As in torchmetrics, but a process without rows contributes empty columns of the right type."""
         for name, kind in self._types.items():
             if isinstance(held := getattr(self, name), list) and not held:
                 setattr(self, name, [torch.zeros(0, dtype=kind, device=self.device)])
@@ -79,6 +79,6 @@ class Gathered(Metric):
 
 
 def _column(state: list[Tensor] | Tensor) -> NDArray[Any]:
-    """A state before or after it was gathered, as one array."""
+    """A state as one array, whether gathered or not."""
     parts = state if isinstance(state, list) else [state]
     return torch.cat(parts).cpu().numpy() if parts else np.zeros(0)

@@ -1,4 +1,4 @@
-"""Who is this? See `kdface.evaluation.identification`."""
+"""Closed-set identification. See `kdface.evaluation.identification`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class CMC(Gathered):
         self.max_rank = max_rank
 
     def update(self, embeddings: Tensor, people: Tensor, gallery: Tensor, key: Tensor | None = None) -> None:
-        """Add images: (images, D) embeddings, kept in float32; (images,) numbers of people; bool, whether in the
-        gallery, and a probe otherwise."""
+        """Add images: (images, D) embeddings, kept in float32; (images,) person numbers; bool, True for gallery images,
+        False for probes."""
         self.keep(key, embeddings=embeddings, people=people, gallery=gallery)
 
     def compute(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Does quality tell which comparisons fail? See `kdface.evaluation.edc`."""
+"""Does quality predict recognition errors? See `kdface.evaluation.edc`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kdface.metrics.gathered import Gathered
 
 
 class ErrorDiscard(Gathered):
-    """Normalised area under the error versus discard characteristic up to a discard limit; 1: quality says nothing.
+    """Normalised area under the error versus discard characteristic up to a discard limit; 1: uninformative quality.
 
-    NaN where no mated pair is missed to begin with, or E ends before the limit.
+    NaN if no mated pair is missed without discarding, or E ends before the limit.
 
     Args:
-        limit: the share of pairs that is dropped, over 0 and up to 1.
+        limit: the share of pairs to drop, above 0 and at most 1.
         policy: the choices on which published curves differ.
     """
 
@@ -35,7 +35,7 @@ class ErrorDiscard(Gathered):
         self.policy = policy
 
     def update(self, scores: Tensor, same: Tensor, quality: Tensor, key: Tensor | None = None) -> None:
-        """Add pairs: (pairs,) similarities; bool, whether mated; the smaller quality of the two images."""
+        """Add pairs: (pairs,) similarities; bool, whether mated; the minimum quality of the two images."""
         self.keep(key, scores=scores, same=same, quality=quality)
 
     def compute(self) -> Tensor:

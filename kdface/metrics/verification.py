@@ -1,4 +1,4 @@
-"""Are two images of one person? Error rates of scored pairs, see `kdface.evaluation.curves` and `.verification`."""
+"""Verification error rates of scored pairs. See `kdface.evaluation.curves` and `.verification`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NO_FOLD = -1
 
 
 class Pairs(Gathered):
-    """Metrics of scored pairs; those of one `MetricCollection` share what they keep.
+    """Base class of metrics on scored pairs; metrics in one `MetricCollection` share their state.
 
-    `update(scores, same, fold=None, key=None)`: (pairs,) cosines or other similarities, higher for more alike; bool or
-    0 and 1, whether both images show one person; the number of each pair's fold; and see `Gathered` for `key`.
+    `update(scores, same, fold=None, key=None)`: (pairs,) cosines or other similarities, higher is more similar; bool or
+    0 and 1, whether both images show one person; the number of each pair's fold; for `key` see `Gathered`.
     """
 
     columns: ClassVar[Mapping[str, torch.dtype]] = {"scores": torch.float64, "same": torch.bool, "fold": torch.int64}
@@ -40,7 +40,7 @@ class Pairs(Gathered):
         return roc(rows["scores"], rows["same"])
 
     def folds(self) -> dict[str, Any]:
-        """Squared distances 2 - 2 cos, labels, and folds where all updates brought some."""
+        """Squared distances 2 - 2 cos, labels, and folds if all updates had some."""
         rows = self.rows()
         given = (rows["fold"] != _NO_FOLD).all()
         return {"distances": 2 - 2 * rows["scores"], "same": rows["same"], "fold": rows["fold"] if given else None}
@@ -52,7 +52,7 @@ class EqualErrorRate(Pairs):
     higher_is_better = False
 
     def compute(self) -> Tensor:
-        """The rate at which false accepts and false rejects are equal, float64."""
+        """The rate at which false accept and false reject rates are equal, float64."""
         return self.value(eer(self.curve()))
 
 
@@ -69,7 +69,7 @@ class ROCArea(Pairs):
 class TARAtFAR(Pairs):
     """True accept rate at the lowest threshold whose false accept rate does not exceed `far`.
 
-    NaN where fewer than 1 / `far` impostor pairs cannot show such a rate.
+    NaN if fewer than 1 / `far` impostor pairs cannot resolve the rate.
     """
 
     higher_is_better = True
@@ -86,7 +86,7 @@ class TARAtFAR(Pairs):
 class FNMRAtFMR(Pairs):
     """The lowest false non-match rate among thresholds with FMR <= `fmr`: FMR100 at 1e-2, FMR1000 at 1e-3.
 
-    NaN where fewer than 1 / `fmr` impostor pairs cannot show such a rate.
+    NaN if fewer than 1 / `fmr` impostor pairs cannot resolve the rate.
     """
 
     higher_is_better = False
@@ -101,12 +101,12 @@ class FNMRAtFMR(Pairs):
 
 
 class TenFoldAccuracy(Pairs):
-    """LFW accuracy of cosines, the threshold chosen on the other folds (`kdface.evaluation.verification`).
+    """LFW accuracy of cosines, with the threshold selected on the other folds (`kdface.evaluation.verification`).
 
-    Folds are those given, or ten consecutive blocks in the order of keys.
+    Folds are those given, or ten consecutive blocks in key order.
 
     Args:
-        exact: choose among all thresholds instead of InsightFace's 0, 0.01, ..., 3.99 on the squared distance.
+        exact: select among all thresholds instead of InsightFace's 0, 0.01, ..., 3.99 on the squared distance.
     """
 
     higher_is_better = True
@@ -122,9 +122,10 @@ class TenFoldAccuracy(Pairs):
 
 
 class VALAtFAR(Pairs):
-    """FaceNet's validation rate at a FAR, the threshold chosen on the other folds (`kdface.evaluation.validation`).
+    """FaceNet's validation rate at a FAR, with the threshold selected on the other folds
+    (`kdface.evaluation.validation`).
 
-    NaN where the other folds have fewer than 1 / `far` impostor pairs.
+    NaN if the other folds have fewer than 1 / `far` impostor pairs.
     """
 
     higher_is_better = True
@@ -134,6 +135,6 @@ class VALAtFAR(Pairs):
         self.far = far
 
     def compute(self) -> Tensor:
-        """The mean validation rate over the folds at FAR = `far`, float64; nan if the impostors cannot resolve it."""
+        """The mean validation rate over the folds at FAR = `far`, float64; NaN if the impostors cannot resolve it."""
         found = val_at_far(far=self.far, **self.folds())
         return self.value(None if found is None else found.val.mean)

@@ -1,4 +1,4 @@
-"""A frozen network that teaches: never trained, never in a checkpoint, and its weights are loaded or there is none."""
+"""A frozen teacher network: never trained, never checkpointed, and never with random weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kdface.pixels import normalised
 
 @runtime_checkable
 class QualitySource(Protocol):
-    """How useful each image is for recognition, by some measure.
+    """Interface of quality sources, which score how useful each image is for recognition.
 
-    A pure function of network, images, people and its own options. Where it is a dataclass, as all sources here are,
-    its fields name the options and the scores can be kept on disk (`kdface.teachers.quality.labels`).
+    A pure function of network, images, people and its options. If it is a dataclass, as all sources here are, its
+    fields are the options and scores can be cached on disk (`kdface.teachers.quality.labels`).
     """
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
@@ -34,17 +34,17 @@ class QualitySource(Protocol):
 
 
 class Teacher:
-    """A network in eval mode without gradients. Not a module, so it is in no optimiser, checkpoint or DDP wrapper.
+    """A network in eval mode without gradients. Not a module, so never part of an optimiser, checkpoint or DDP.
 
-    Its first outputs are checked for finite values, and those after each `check_next`; others are not, since a check
-    waits for the device.
+    Only its first outputs, and those after each `check_next`, are checked for finite values, since a check
+    synchronises with the device.
 
     Attributes:
         network: (N, 3, H, W) -> (N, D).
-        preprocessing: the images it was trained on; a view of another kind is an error.
-        quality: where quality labels come from, for methods that ask for them.
-        head: class weights of its training, where they are known.
-        origin: where it comes from, KEY=PATH; empty: unknown.
+        preprocessing: of its training images; views with another preprocessing raise an error.
+        quality: source of quality labels, for methods that need them.
+        head: class weights of its training, if known.
+        origin: where it was loaded from, KEY=PATH; empty: unknown.
         embedding_size: D.
         fingerprint: SHA-256 of its weights.
     """
@@ -68,7 +68,7 @@ class Teacher:
         self._unchecked = True
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's colours and type."""
+        """(N, H, W, 3) uint8 RGB -> (N, 3, H, W), (pixel - mean) / std, in the network's colour order and type."""
         weight = next(self.network.parameters(), None)
         return normalised(
             images, self.preprocessing, self.memory_format, torch.float32 if weight is None else weight.dtype
@@ -83,11 +83,11 @@ class Teacher:
         return embedding
 
     def check_next(self) -> None:
-        """Check the outputs that come next for finite values."""
+        """Check the next outputs for finite values."""
         self._unchecked = True
 
     def check(self, what: str, *outputs: Tensor) -> None:
-        """Raise `UserError` if these are to be checked and one holds a value that is not finite."""
+        """Raise `UserError` if a check is due and an output is not finite."""
         if not self._unchecked:
             return
         self._unchecked = False
@@ -95,57 +95,57 @@ class Teacher:
         if bad:
             half = f" in {outputs[0].dtype}" if outputs[0].dtype in (torch.float16, torch.bfloat16) else ""
             raise self.unusable(
-                f"its {what} hold {bad} values of {sum(output.numel() for output in outputs)} that are not finite{half}"
+                f"its {what} contain {bad} non-finite values of {sum(output.numel() for output in outputs)}{half}"
             )
 
     def require_finite(self) -> None:
-        """Raise `UserError` if its weights, its head's, or its embedding of an image of noise are not finite."""
+        """Raise `UserError` if its weights, its head's, or its embedding of a noise image are not finite."""
         for whose, module in (("its", self.network), ("its head's", self.head)):
             for name, value in ({} if module is None else module.state_dict()).items():
                 if value.dtype.is_floating_point and not value.isfinite().all():
-                    raise self.unusable(f"{whose} {name} has values that are not finite")
+                    raise self.unusable(f"{whose} {name} has non-finite values")
         size = (1, *self.preprocessing.size, 3)
         self.check_next()
         self.embed(torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
 
     def unusable(self, why: str) -> UserError:
-        """Why it cannot teach, as a message that names it."""
+        """The error that names the teacher and why it is unusable."""
         path = self.origin.partition("=")[2]
         return UserError(
-            f"the teacher {type(self.network).__name__}{f' of {path}' if path else ''} teaches nothing: {why}.",
+            f"the teacher {type(self.network).__name__}{f' of {path}' if path else ''} is unusable: {why}.",
             expected="a network whose training did not diverge",
             origin=self.origin,
             fix=_another(self.origin),
         )
 
     def embed_view(self, images: Tensor, keys: Sequence[str]) -> Tensor:
-        """(N, H, W, 3) uint8 RGB and the keys of these images in their dataset -> (N, D), not normalised."""
-        del keys  # a network looks at the image
+        """(N, H, W, 3) uint8 RGB and the images' dataset keys -> (N, D), not normalised."""
+        del keys  # a network uses the image
         return self.embed(images)
 
     def require_sees(self, kind: Preprocessing, where: str) -> None:
-        """Raise `UserError` for images of another template or size; it normalises them itself."""
+        """Raise `UserError` for images of another template or size; normalisation is its own."""
         same = replace(self.preprocessing, color=kind.color, mean=kind.mean, std=kind.std)
         same.require_equal(kind, "the teacher", where)
 
     def require_knows(self, faces: FaceSet) -> None:
-        """Raise `DataError` for training images that it knows nothing about; a network answers for any."""
+        """Raise `DataError` for training images it has no embeddings of; networks support any image."""
 
     def to(self, device: torch.device | str) -> Teacher:
-        """Itself, on a device."""
+        """Move it to a device."""
         self.network.to(device)
         if self.head is not None:
             self.head.to(device)
         return self
 
     def use_memory_format(self, layout: torch.memory_format) -> None:
-        """Lay weights and images out as NHWC or NCHW."""
+        """Store weights and images as NHWC or NCHW."""
         self.memory_format = layout
         self.network.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def fingerprint_of(network: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of everything in the state of a network; of an ONNX file, of its bytes."""
+    """SHA-256 over names, shapes and bytes of a network's state; for ONNX over the file."""
     own = getattr(network, "fingerprint", None)
     return own if isinstance(own, str) else digest_of(network.state_dict())
 
@@ -161,7 +161,7 @@ def _another(origin: str) -> str:
 
 @contextmanager
 def _named(origin: str) -> Iterator[None]:
-    """What cannot be loaded is said to be a teacher, and where it comes from."""
+    """Add to loading errors that it is a teacher, and its origin."""
     try:
         yield
     except UserError as error:
@@ -178,12 +178,12 @@ LoadNetwork = Callable[[Path], Teacher]
 
 
 def from_run(run: Path, load_network: LoadNetwork, quality: QualitySource | None = None) -> Teacher:
-    """The network that a run trained (its average, where it kept one), frozen.
+    """A run's network (its weight average, if it has one), frozen.
 
     Args:
-        run: a run folder, or a folder that holds just one.
-        load_network: the framework's own loader of runs, injected.
-        quality: where quality labels come from, for methods that ask for them.
+        run: a run folder, or a folder that contains exactly one.
+        load_network: loads a run's network, injected.
+        quality: source of quality labels, for methods that need them.
     """
     origin = f"teacher.run={run}"
     with _named(origin):
@@ -194,12 +194,12 @@ def from_run(run: Path, load_network: LoadNetwork, quality: QualitySource | None
 
 
 def from_file(file: Path, load_network: LoadNetwork, quality: QualitySource | None = None) -> Teacher:
-    """The network of a file, frozen: exported by kdface, ONNX, or a published state dict.
+    """A network from a file, frozen: exported by kdface, ONNX, or a published state dict.
 
     Args:
-        file: what images its network takes stands in it, or in the card beside it, FILE.yaml.
-        load_network: the framework's own loader of files, injected.
-        quality: where quality labels come from, for methods that ask for them.
+        file: includes its preprocessing, or has a card FILE.yaml next to it that does.
+        load_network: loads a network from a file, injected.
+        quality: source of quality labels, for methods that need them.
     """
     origin = f"teacher.file={file}"
     with _named(origin):
@@ -217,14 +217,14 @@ def from_weights(
     bgr: bool = False,
     quality: QualitySource | None = None,
 ) -> Teacher:
-    """A published network: an architecture and a file of its weights, which must fit exactly.
+    """A published network: an architecture and a file of weights, which must match exactly.
 
     Args:
         backbone: the architecture, with its `image_size`.
-        weights: a state dict, as InsightFace and facenet-pytorch publish theirs.
-        mean, std: it sees (pixel - mean) / std, pixels in 0..255.
-        bgr: it was trained on images in OpenCV's order of channels.
-        quality: where quality labels come from, for methods that ask for them.
+        weights: a state dict, as published by InsightFace and facenet-pytorch.
+        mean, std: its input is (pixel - mean) / std, pixels in 0..255.
+        bgr: it was trained on images in OpenCV's channel order.
+        quality: source of quality labels, for methods that need them.
     """
     origin = f"teacher.weights={weights}"
     with _named(origin):

@@ -1,4 +1,4 @@
-"""Embeddings from a file as a teacher: any recogniser teaches, one that answers over a network or is not sold too."""
+"""Embeddings from a file as a teacher, to distil any recogniser, including remote and unavailable ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kdface.teachers.frozen import QualitySource, Teacher
 
 
 class StoredTeacher(Teacher):
-    """What a recogniser said once of each image, by the image's key.
+    """Precomputed embeddings of a recogniser, by image key.
 
-    It is the embedding of the image as the dataset gives it: of the bare face where the student's is masked, of the
-    aligned one where it is misaligned; of an image that is mirrored for the student too.
+    They belong to the original images in the dataset: unmasked if the student's view is masked, aligned if it is
+    misaligned, and not mirrored even if it is mirrored.
 
     Attributes:
         file: the embeddings.
@@ -36,36 +36,36 @@ class StoredTeacher(Teacher):
         self.device = torch.device("cpu")
 
     def embed(self, images: Tensor) -> Tensor:
-        """Raises `UserError`: an image without its key says nothing."""
+        """Raise `UserError`: embeddings are looked up by key."""
         raise _without_network()
 
     def embed_view(self, images: Tensor, keys: Sequence[str]) -> Tensor:
-        """(N, D), as stored or less their mean; the images are not looked at.
+        """(N, D), as stored or minus their mean; ignores the images.
 
-        Raises `DataError` for keys that the file lacks.
+        Raises `DataError` for keys missing from the file.
         """
         del images
         rows = self.file.look_up(keys)
         return torch.from_numpy(rows if self.mean is None else rows - self.mean).to(self.device)
 
     def require_sees(self, kind: Preprocessing, where: str) -> None:
-        """Any kind of image: it looks at none."""
+        """Accept any preprocessing: images are not used."""
 
     def require_knows(self, faces: FaceSet) -> None:
-        """Raises `DataError` for images that the file lacks."""
+        """Raise `DataError` for images missing from the file."""
         self.file.require(faces, faces.keys)
 
     def require_finite(self) -> None:
-        """Reading the file has seen to that."""
+        """Checked when reading the file."""
 
     def to(self, device: torch.device | str) -> StoredTeacher:
-        """Itself; embeddings are handed out on this device."""
+        """Return itself; embeddings are returned on this device."""
         self.device = torch.device(device)
         return self
 
 
 class _NoNetwork(nn.Module):
-    """Stands where a teacher has its network."""
+    """Placeholder for a teacher's network."""
 
     def __init__(self, embedding_size: int) -> None:
         super().__init__()
@@ -76,21 +76,21 @@ class _NoNetwork(nn.Module):
 
 
 def from_embeddings(file: Path, quality: QualitySource | None = None, center: bool = False) -> StoredTeacher:
-    """The embeddings of a file, by the keys of the images: distil any recogniser, or compare with it.
+    """Embeddings from a file, by image key, to distil any recogniser or compare with it.
 
     Args:
         file: .npz or .parquet with `keys` (N,) and `embeddings` (N, D); see `kdface.datasets.embedding_file`.
-        quality: where quality labels come from, for methods that ask for them; one that needs no network.
-        center: subtract the mean of all embeddings of the file. For a recogniser trained by Euclidean distance, which
-            a shift leaves alone, while cosines say little where all embeddings lie on one side (dlib's: two people have
-            a mean cosine of 0.85 as stored and of 0 less the mean).
+        quality: source of quality labels, for methods that need them; one that needs no network.
+        center: subtract the mean of all embeddings in the file. For recognisers trained by Euclidean distance, which is
+            shift-invariant, while cosines are uninformative if all embeddings are on one side (dlib's: two people have
+            a mean cosine of 0.85 as stored and of 0 minus the mean).
 
     Raises:
-        UserError: the file cannot be read, or the source of quality asks a network.
+        UserError: the file cannot be read, or the quality source needs a network.
     """
     if getattr(quality, "needs_network", False):
         raise UserError(
-            f"{type(quality).__name__} asks a network about images, and embeddings of a file have none.",
+            f"{type(quality).__name__} needs a network, but embeddings from a file come without one.",
             expected="a source that compares embeddings (MatedCosine, SDDFIQA, CRFIQA, EmbeddingNorm), or LabelFile",
             fix="teacher.quality={_target_:kdface.teachers.quality.MatedCosine}",
         )
@@ -98,4 +98,4 @@ def from_embeddings(file: Path, quality: QualitySource | None = None, center: bo
 
 
 def _without_network() -> UserError:
-    return UserError("embeddings from a file come without a network: it cannot be asked about an image.")
+    return UserError("embeddings from a file come without a network: they cannot embed images.")

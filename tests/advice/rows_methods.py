@@ -130,7 +130,7 @@ ROWS = [
             ("crfiqa", ("teacher.quality.centres=classifier", "dataset.people=5"), "was trained on 6 classes"),
             ("crfiqa", ("teacher.quality.centres=classifier",), "lie no closer to their own class"),
             ("grafiqs", ("teacher.quality.stage=layr4",), "has no stage"),
-            ("head_score", (), "asks the head"),
+            ("head_score", (), "needs a teacher whose head predicts"),
             ("embedding_norm", (), "runs the wrong way"),
             ("serfiq", ("method.check_direction=false",), "was trained without it"),
         )

@@ -140,7 +140,7 @@ ROWS = [
             *PUBLISHED,
             "teacher.weights=broken.pt",
         ),
-        "its embeddings hold 8 values of 8 that are not finite",
+        "its embeddings contain 8 non-finite values of 8",
         set_up=_teachers,
         fill={"FILE": "good.pt"},
         run=True,
@@ -197,7 +197,7 @@ ROWS = [
         set_up=_landmarks,
         build=True,
     ),
-    *([] if torch.cuda.is_available() else [Row((*_TOY, "trainer.accelerator=gpu"), "torch sees no GPU", run=True)]),
+    *([] if torch.cuda.is_available() else [Row((*_TOY, "trainer.accelerator=gpu"), "torch finds no GPU", run=True)]),
     Row((*_TOY, "optimizer.nesterov=true", "optimizer.momentum=0.0"), "cannot be built", build=True),
     Row(
         ("train", *UNTESTED[:-1], "evaluation=toy_harmonic"),

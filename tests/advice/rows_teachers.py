@@ -64,7 +64,7 @@ ROWS = [
     _row(
         *("method=aikd", "method.start=scratch", "method.check_direction=false"),
         "teacher.quality={_target_:kdface.teachers.quality.FROQ}",
-        told="asks a network about images",
+        told="needs a network, but",
     ),
     _row("method=distillation", "head=magface", "evaluation=toy_quality", told="which are of the aligned images"),
     Row(

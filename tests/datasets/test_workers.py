@@ -112,13 +112,13 @@ def test_the_timeout_names_no_run() -> None:
             RuntimeError,
             "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
             "allocate 5120000 bytes. Error code 12 (Cannot allocate memory)",
-            "out of memory: 5120000 bytes were asked for",
+            "out of memory: 5120000 bytes were requested",
         ),
         (
             torch.OutOfMemoryError,
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.00 GiB of which 1.00 "
             "GiB is free.",
-            "out of memory of the GPU: 2.00 GiB were asked for",
+            "out of memory of the GPU: 2.00 GiB were requested",
         ),
         (MemoryError, "", "out of memory."),
     ],

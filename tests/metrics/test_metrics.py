@@ -57,7 +57,7 @@ def test_one_process_finds_what_the_reference_does(name: str, batch: int) -> Non
         assert found.tolist() == pytest.approx(np.asarray(case.expected).tolist(), abs=1e-12, nan_ok=True)
     assert metric.higher_is_better is not None and metric.full_state_update is False
     metric.reset()
-    with pytest.raises(ValueError, match="nothing to compute on"), pytest.warns(UserWarning, match="before"):
+    with pytest.raises(ValueError, match="nothing to compute"), pytest.warns(UserWarning, match="before"):
         metric.compute()
 
 

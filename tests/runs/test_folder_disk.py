@@ -152,7 +152,7 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_of_before(tmp_path: Path,
     assert read_checkpoint(path)["kdface"]["step"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     assert said.code == 1 and "Traceback" not in said.err
-    assert "File too large" in said.err and "the same command goes on" in said.err
+    assert "File too large" in said.err and "rerun the same command" in said.err
     again = kdface(*ONE_STEP, "backbone.embedding_size=512")
     assert again.code == 0, again.err
 

@@ -1,6 +1,6 @@
 """Sources of face-image quality: a frozen network and a set of faces -> one raw score per image, higher is better.
 
-`kdface.teachers.quality.labels` turns the scores into labels in [0, 1], made once and kept on disk.
+`kdface.teachers.quality.labels` converts scores to labels in [0, 1], cached on disk.
 
 Example:
     scores = SERFIQ(passes=100)(teacher, faces)

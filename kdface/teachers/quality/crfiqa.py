@@ -17,12 +17,12 @@ from kdface.teachers.quality.source import Options, unit_embeddings
 
 EPS = 1e-9  # of the paper
 _BLOCK = 1 << 24  # cosines in one block of work: 128 MiB
-_SURE = 0.75  # share of people who lie closer to their own class than to the average one
+_SURE = 0.75  # minimum share of people closer to their own class than to the average one
 
 
 @dataclass(frozen=True)
 class CRFIQA(Options):
-    """q = CCS / (NNCCS + 1 + 1e-9). One forward pass an image.
+    """q = CCS / (NNCCS + 1 + 1e-9). One forward pass per image.
 
     CCS is the cosine to the centre of the image's own person, NNCCS the largest to any other centre. This is the
     paper's form. The released code leaves out the + 1, and divides by nearly zero where all other centres lie more than
@@ -32,25 +32,25 @@ class CRFIQA(Options):
     centre, which lifts its CCS the more the fewer images the person has.
 
     Attributes:
-        centres: "data": see above; any network, any people. "classifier": the class weights that the network was
-            trained with, for the people whom it was trained on.
+        centres: "data": see above; any network, any people. "classifier": the class weights from the network's
+            training, for the people it was trained on.
 
     Raises:
-        DataError: centres from the data, and a person has one image only (which would be its own centre), or there is
+        DataError: centres="data", and a person has only one image (which would be its own centre), or there is only
             one person.
-        UserError: centres of the classifier, and the teacher has none, or its classes are not these people.
+        UserError: centres="classifier", and the teacher has no classifier, or its classes are not these people.
     """
 
     centres: Literal["data", "classifier"] = "data"
 
     @property
     def needs_mates(self) -> bool:
-        """Whether it needs, of each image, another one of the same person."""
+        """Whether it needs a second image of each person."""
         return self.centres == "data"
 
     @property
     def asks_head(self) -> bool:
-        """Whether the scores depend on the teacher's head too."""
+        """Whether scores also depend on the teacher's head."""
         return self.centres == "classifier"
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
     weight = getattr(teacher.head, "weight", None)
     if not isinstance(weight, torch.Tensor):
         raise UserError(
-            "CRFIQA with centres=classifier takes the class weights of the teacher's training, and this teacher has "
+            "CRFIQA with centres=classifier needs the class weights of the teacher's training, but this teacher has "
             "none.",
             expected="a run with a head, trained on the people of the dataset",
             fix="teacher.quality.centres=data",
@@ -94,7 +94,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
     if weight.shape != (len(faces.people), teacher.embedding_size):
         raise UserError(
             f"CRFIQA with centres=classifier: the teacher was trained on {weight.shape[0]} classes of "
-            f"{weight.shape[1]} numbers, and {faces.name} has {len(faces.people)} people with embeddings of "
+            f"{weight.shape[1]} components, but {faces.name} has {len(faces.people)} people with embeddings of "
             f"{teacher.embedding_size}.",
             expected="a teacher trained on this very dataset",
             fix="teacher.quality.centres=data",
@@ -103,7 +103,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
 
 
 def _require_own_classes(closer: NDArray[np.float64], owner: NDArray[np.int64], faces: FaceSet) -> None:
-    """Equal numbers of classes and people may still be other people; to a wrong class, half of them would lie closer
+    """Check that classes are these people, beyond their number: half of the people would be closer to a wrong class
     than to the average one."""
     images = np.bincount(owner)
     of_people = np.bincount(owner, closer)[images > 0] > 0

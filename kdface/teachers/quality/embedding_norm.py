@@ -14,10 +14,10 @@ from kdface.teachers.quality.source import Options, batches
 
 @dataclass(frozen=True)
 class EmbeddingNorm(Options):
-    """q = |f|_2, not clamped. One forward pass an image.
+    """q = |f|_2, not clamped. One forward pass per image.
 
-    It means quality where the network was trained with a loss that ties the norm to it (`kdface.heads.MagFace`); for
-    a CosFace or ArcFace network it is a weak baseline.
+    Meaningful if the network was trained with a loss that ties the norm to quality (`kdface.heads.MagFace`); a weak
+    baseline for CosFace or ArcFace networks.
     """
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:

@@ -22,11 +22,11 @@ _COPIES_AT_ONCE = 60  # images, times their copies, in one forward and backward 
 
 @dataclass(frozen=True)
 class FaceQAN(Options):
-    """How far adversarial noise moves an embedding. k l + 2 forward and k (l - 1) backward passes an image.
+    """Sensitivity of an embedding to adversarial noise. k l + 2 forward and k (l - 1) backward passes per image.
 
     With the image I in [0, 1], k copies start at I + U(-eps, eps) and take l - 1 steps
     I <- I + eps sign(d [1 - cos(f(I), f(I_t))] / d I_t), always clipped to [0, 1]. S are all k l cosines between the
-    image and a copy on its way, s the cosine between the image and its mirror image:
+    image and the iterates, s the cosine between the image and its mirror image:
 
         q = [(1 + mean S) / 2 * clip(1 - std S, 0, 1) * s]^p
 
@@ -34,11 +34,11 @@ class FaceQAN(Options):
     range.
 
     Attributes:
-        epsilon: eps, of the first noise and of a step, in units of the range of a pixel.
-        iterations: l, cosines taken from each copy.
+        epsilon: eps, of the initial noise and of each step, relative to the pixel range.
+        iterations: l, cosines per copy.
         copies: k.
         exponent: p.
-        seed: of the first noise; each image's depends on it and on the image's key.
+        seed: of the initial noise, which depends on it and the image's key.
     """
 
     needs_network: ClassVar[bool] = True
@@ -67,9 +67,9 @@ class FaceQAN(Options):
         return found
 
     def _attack(self, teacher: Teacher, pixels: Tensor, noise: Tensor, embedding: Tensor) -> Tensor:
-        """Cosines (n, k l) on the way from pixels (n, 3, H, W) plus noise (n, k, 3, H, W) in units of eps.
+        """Cosines (n, k l) of the iterates starting at pixels (n, 3, H, W) plus noise (n, k, 3, H, W) in units of eps.
 
-        It is walked in what the network sees, pixels / std - mean / std, where the step is as much wider.
+        Iterates in normalised space, pixels / std - mean / std, with the step scaled accordingly.
         """
         mean, std = teacher.preprocessing.mean, teacher.preprocessing.std
         low, high, step = -mean / std, (255.0 - mean) / std, 255.0 * self.epsilon / std

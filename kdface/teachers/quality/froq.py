@@ -21,7 +21,7 @@ from kdface.teachers.quality.source import Options, batches
 
 @dataclass(frozen=True)
 class FROQ(Options):
-    """How little three small changes move an embedding; 2 + masks + grid^2 forward passes an image (76).
+    """Robustness of an embedding to three small changes; 2 + masks + grid^2 forward passes per image (76).
 
     With the image x in [-1, 1] and c(y) = cos(f(x), f(y)),
 
@@ -31,7 +31,7 @@ class FROQ(Options):
     112x112. Follows the released code (`baselineFIQA`).
 
     Attributes:
-        noise: a, the part of the image that is noise.
+        noise: a, the proportion of noise.
         masks: number of noise masks.
         grid: squares along each side.
         seed: of the masks.

@@ -21,7 +21,7 @@ from kdface.teachers.quality.source import Options, batches
 
 @dataclass(frozen=True)
 class GraFIQs(Options):
-    """How much the network would have to change to find the image ordinary. One forward and one backward pass.
+    """Gradient magnitude that would adapt the network to the image. One forward and one backward pass.
 
     Each of the B BatchNorm2d layers (C channels) compares mean mu and biased variance v of its input over the image
     with its running statistics, here m and s:
@@ -29,13 +29,13 @@ class GraFIQs(Options):
         L = 1/B sum over layers of [1/C sum (mu - m)^2 + 1/C sum (v - s)^2]
         q = -sum |d L / d y|,  y the image as the network sees it, or the output of a stage
 
-    A large gradient means an unusual image; the released code writes the sum without the minus.
+    A large gradient indicates an unusual image; the released code omits the minus.
 
     Attributes:
         stage: y is the output of this stage of the backbone (stem, layer1, ...); None: y is the image.
 
     Raises:
-        UserError: the network has no BatchNorm2d, no such stage, or no BatchNorm2d behind it.
+        UserError: the network has no BatchNorm2d, no such stage, or no BatchNorm2d after it.
     """
 
     needs_network: ClassVar[bool] = True
@@ -48,8 +48,8 @@ class GraFIQs(Options):
         ]
         if not norms:
             raise UserError(
-                f"GraFIQs needs the running statistics of BatchNorm2d, and {type(network).__name__} has none.",
-                fix="take another source of quality",
+                f"GraFIQs needs the running statistics of BatchNorm2d, but {type(network).__name__} has none.",
+                fix="use another quality source",
             )
         observed = None if self.stage is None else _end_of(network, self.stage)
         found = np.empty(len(faces))
@@ -57,18 +57,18 @@ class GraFIQs(Options):
             pixels = teacher.pixels(images).requires_grad_()
             with torch.enable_grad(), _recorded(norms, observed) as (terms, outputs):
                 network(pixels)
-                loss = torch.stack(terms).mean(0).sum()  # images do not see each other in eval mode
+                loss = torch.stack(terms).mean(0).sum()  # images are independent in eval mode
                 about = pixels if observed is None else outputs[0]
                 (slope,) = torch.autograd.grad(loss, about, allow_unused=True)
             if slope is None:
-                raise UserError(f"No BatchNorm2d comes after stage {self.stage!r}.", fix="name an earlier stage")
+                raise UserError(f"No BatchNorm2d comes after stage {self.stage!r}.", fix="use an earlier stage")
             found[rows] = -slope.double().abs().flatten(1).sum(1).cpu().numpy()
         return found
 
 
 @contextmanager
 def _recorded(norms: list[nn.BatchNorm2d], observed: nn.Module | None) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """While this is open, a forward pass fills in each layer's discrepancy (n,) and the output of `observed`."""
+    """Context in which forward passes record each layer's discrepancy (n,) and the output of `observed`."""
     terms: list[Tensor] = []
     outputs: list[Tensor] = []
 

@@ -1,4 +1,4 @@
-"""The score of the head that the network was trained with: the joint form of CR-FIQA and MagFace."""
+"""Quality predicted by the head of the network's training: the joint form of CR-FIQA and MagFace."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from kdface.teachers.quality.source import Options, batches
 
 @dataclass(frozen=True)
 class HeadScore(Options):
-    """q = `head.quality(f)` of the embedding f. One forward pass an image.
+    """q = `head.quality(f)` of the embedding f. One forward pass per image.
 
-    For a network trained with `kdface.heads.CRFIQA` that is the certainty ratio that the head predicts, with
-    `kdface.heads.MagFace` the norm |f|_2.
+    For networks trained with `kdface.heads.CRFIQA` this is the predicted certainty ratio, with `kdface.heads.MagFace`
+    the norm |f|_2.
 
     Raises:
-        UserError: the teacher has no head, or one that does not grade.
+        UserError: the teacher has no head, or its head does not predict quality.
     """
 
-    asks_head: ClassVar[bool] = True  # the scores depend on the teacher's head too
+    asks_head: ClassVar[bool] = True  # scores also depend on the teacher's head
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         grade = getattr(teacher.head, "quality", None)
         if grade is None:
             has = "has no head" if teacher.head is None else f"was trained with {type(teacher.head).__name__}"
             raise UserError(
-                f"HeadScore asks the head that the teacher was trained with for quality, and this teacher {has}.",
+                f"HeadScore needs a teacher whose head predicts quality, but this teacher {has}.",
                 expected="a run of head=crfiqa or head=magface",
                 fix="teacher.run=FOLDER of such a run, or another source (kdface list teacher)",
             )

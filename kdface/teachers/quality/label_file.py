@@ -1,4 +1,4 @@
-"""Quality from a file: scores that something else has made."""
+"""Quality scores from a file, computed elsewhere."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options
 
 _HEADER = ["key", "quality"]
-_SHOWN = 3  # missing keys that a message names
+_SHOWN = 3  # missing keys shown in a message
 
 
 @dataclass(frozen=True)
 class LabelFile(Options):
-    """Scores from a CSV file (UTF-8) with the header `key,quality` and a row for each image.
+    """Scores from a CSV file (UTF-8) with the header `key,quality` and one row per image.
 
-    Keys are those of the dataset. Rows for other keys are allowed and not used.
+    Keys are those of the dataset. Rows with other keys are ignored.
 
     Attributes:
         path: the file.
         flip: in the file, lower is better.
 
     Raises:
-        DataError: the file or a line cannot be read, a key comes twice, or images of the set have no row.
+        DataError: the file or a line cannot be read, a key is duplicate, or images of the set have no row.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class LabelFile(Options):
             there = f"; the file has {', '.join(list(known)[:_SHOWN])}, ..." if known else "; the file has no rows"
             raise DataError(
                 f"{self.path}: {len(missing)} of the {len(faces)} images of {faces.name} have no row ({shown}).",
-                expected=f"keys as the dataset has them{there}",
+                expected=f"the dataset's keys{there}",
             )
         found = np.array([known[key] for key in faces.keys])
         return -found if self.flip else found
@@ -58,7 +58,7 @@ class LabelFile(Options):
         for line, row in rows[1:]:
             key, value = self._parsed(row, line)
             if key in known:
-                raise DataError(f"{self.path}, line {line}: {key} was there before.")
+                raise DataError(f"{self.path}, line {line}: duplicate key {key}.")
             known[key] = value
         return known
 

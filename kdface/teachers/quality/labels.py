@@ -1,4 +1,4 @@
-"""From scores to labels: made once and kept on disk, checked for their direction, scaled to [0, 1]."""
+"""Quality labels from scores: cached on disk, checked for their direction, scaled to [0, 1]."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ log = logging.getLogger("kdface")
 
 
 class QualityLabels(NamedTuple):
-    """What `quality_labels` returns.
+    """Result of `quality_labels`.
 
     Attributes:
         quality: (N,) in [0, 1], higher is better; (q - min q) / (max q - min q).
-        rho: Spearman's rank correlation of the scores with the mean mated cosine; NaN where nobody has two images, or
-            one of the two is constant.
-        compared: images that rho is of, those of people with two or more.
+        rho: Spearman's rank correlation of the scores with the mean mated cosine; NaN if nobody has two images, or one
+            of the two is constant.
+        compared: number of images that rho is based on, those of people with at least two.
     """
 
     quality: NDArray[np.float32]
@@ -46,7 +46,7 @@ class QualityLabels(NamedTuple):
 
 
 class _Scores(NamedTuple):
-    """Raw scores (N,), and how they follow the mated cosine."""
+    """Raw scores (N,), and their correlation with the mated cosine."""
 
     scores: NDArray[np.float64]
     rho: float
@@ -60,24 +60,24 @@ def quality_labels(
     folder: Path | None = None,
     check_direction: bool = True,
 ) -> QualityLabels:
-    """The quality labels of a set of faces, by a source and the network it asks.
+    """Compute the quality labels of a set of faces with a source and its network.
 
-    Scores of sources that are dataclasses, on images as they are stored, are kept in a file, whose name is the SHA-256
-    of the source (its class, its code, its options, and the bytes of files they name), the weights (and those of the
-    head, where it is asked), the data and both preprocessings.
+    Scores of dataclass sources on unaltered images are cached in a file, whose name is the SHA-256 of the source
+    (class, code, options, and the bytes of files they name), the weights (including the head's, if used), the data and
+    both preprocessings.
 
-    Where the direction of the scores cannot be checked (see `QualityLabels.rho`; with up to four images, no order of
-    them is surely wrong), a warning says so.
+    Warns if the direction of the scores cannot be checked (see `QualityLabels.rho`; with up to four images no order is
+    significantly wrong).
 
     Args:
         quality: the source.
         teacher: the network.
         faces: aligned crops.
-        folder: where the file is kept; by default the cache folder (`kdface.datasets.cache`).
-        check_direction: refuse scores that run the wrong way; false: warn of them.
+        folder: for the file; by default the cache folder (`kdface.datasets.cache`).
+        check_direction: reject scores in the wrong direction; false: only warn.
 
     Raises:
-        UserError: all scores are equal, or some are not finite; or they fall where the mated cosine rises:
+        UserError: all scores are equal, or some are not finite; or they decrease with the mated cosine:
             rho < -2 / sqrt(compared), more than two standard errors of unrelated ranks.
     """
     if is_dataclass(quality) and not _is_drawn(faces):
@@ -93,20 +93,20 @@ def quality_labels(
     if not high > low:
         raise UserError(
             f"{_name(quality)} gives every image of {faces.name} the score {low:.6g}: there is no quality to learn.",
-            fix="take another source of quality, or another teacher",
+            fix="use another quality source, or another teacher",
         )
     scaled = (found.scores / 2 - low / 2) / (high / 2 - low / 2)  # halves: the difference of two doubles may overflow
     return QualityLabels(scaled.astype(np.float32), found.rho, found.compared)
 
 
 def identity(teacher: Teacher) -> str:
-    """SHA-256 of what a teacher teaches: its weights and, if it has a source of quality, what its labels depend on."""
+    """SHA-256 of a teacher: its weights and, with a quality source, everything its labels depend on."""
     return _sha256(json.dumps(_taught_by(teacher.quality, teacher), sort_keys=True).encode())
 
 
 def _taught_by(quality: QualitySource | None, teacher: Teacher) -> dict[str, object]:
-    """What `identity` and the name of the file of scores are made of: weights, source, its options, and what it asks of
-    the network beside the weights (`network_options`) and of its head."""
+    """Inputs of `identity` and of the cache file's name: weights, source, options, and what the source uses of the
+    network apart from its weights (`network_options`) and of its head."""
     about: dict[str, object] = {"weights": teacher.fingerprint}
     if quality is not None:
         about["source"] = f"{type(quality).__module__}.{type(quality).__qualname__}"
@@ -119,7 +119,7 @@ def _taught_by(quality: QualitySource | None, teacher: Teacher) -> dict[str, obj
     return about
 
 
-@embedding_once()  # most sources ask for what the check of their direction asks for too
+@embedding_once()  # most sources need the same embeddings as the check of their direction
 def _make(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> _Scores:
     scores = np.asarray(quality(teacher, faces), dtype=np.float64)
     if scores.shape != (len(faces),):
@@ -162,7 +162,7 @@ def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet, ref
         f"resembles others of the same person (Spearman's rho {found.rho:.3f})."
     )
     if not refuse:
-        log.warning("%s method.check_direction=false: it is taken as it is", told)
+        log.warning("%s method.check_direction=false: used as is", told)
         return
     flip = f"teacher.quality.flip={str(not quality.flip).lower()}, " if hasattr(quality, "flip") else ""
     raise UserError(
@@ -173,7 +173,7 @@ def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet, ref
 
 
 def _is_drawn(faces: FaceSet) -> bool:
-    """Whether the images are views that an augmentation draws: the bytes beneath do not say what is seen."""
+    """Whether the images are augmented views, which the underlying bytes do not determine."""
     inner: object = faces
     while inner is not None:
         if isinstance(inner, Seen):
@@ -183,7 +183,7 @@ def _is_drawn(faces: FaceSet) -> bool:
 
 
 def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
-    """Of everything that the scores depend on; the order of the images is a part of it."""
+    """SHA-256 of everything the scores depend on, including the order of the images."""
     assert is_dataclass(quality)
     kind = type(quality)
     about: dict[str, object] = {
@@ -196,7 +196,7 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
 
 
 def _head(quality: QualitySource | None, teacher: Teacher) -> str:
-    """SHA-256 of the teacher's head where the source asks it."""
+    """SHA-256 of the teacher's head, if the source uses it."""
     asks = getattr(quality, "asks_head", False)
     return fingerprint_of(teacher.head) if asks and teacher.head is not None else ""
 
@@ -212,13 +212,13 @@ def _load(path: Path, images: int) -> _Scores | None:
         file = arrays_in(path)
         scores, rho, compared = file["scores"], float(file["rho"]), int(file["compared"])
     except (ValueError, KeyError, TypeError):
-        return None  # not there, or cut off: they are made again, as those that are not finite
+        return None  # missing, truncated or not finite: recompute
     usable = scores.shape == (images,) and scores.dtype == np.float64 and np.isfinite(scores).all()
     return _Scores(scores, rho, compared) if usable else None
 
 
 def _save(path: Path, found: _Scores) -> None:
-    """Whole or not at all."""
+    """Write atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +227,7 @@ def _save(path: Path, found: _Scores) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:  # a read-only home, a full disk: the scores stay in memory
+    except OSError:  # read-only home or full disk: keep the scores in memory
         with contextlib.suppress(OSError):
             temporary.unlink()
 

@@ -1,4 +1,4 @@
-"""The cosine to the person's other images: what PCNet learns to predict."""
+"""The cosine to the person's other images, which PCNet learns to predict."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kdface.teachers.quality.source import Options, unit_embeddings
 
 @dataclass(frozen=True)
 class MatedCosine(Options):
-    """q_i = mean over the other images j of the same person of cos(f_i, f_j). One forward pass an image.
+    """q_i = mean over the other images j of the same person of cos(f_i, f_j). One forward pass per image.
 
-    The optimum of the regression of mated cosines on one confidence per image, as LightQNet's authors released PCNet
+    The optimum of regressing mated cosines on one confidence per image, as in LightQNet's authors' release of PCNet
     (Xie et al., "Inducing Predictive Uncertainty Estimation for Face Recognition", BMVC 2020).
 
     Raises:
-        DataError: a person has one image only.
+        DataError: a person has only one image.
     """
 
-    needs_mates: ClassVar[bool] = True  # of each image, another one of the same person
+    needs_mates: ClassVar[bool] = True  # a second image of each person
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         people = rows_of_people(faces)

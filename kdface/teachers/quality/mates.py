@@ -1,4 +1,4 @@
-"""Who is who: the rows of each person, and the cosines between images of one person."""
+"""The rows of each person, and the cosines between images of one person."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Rows = NDArray[np.intp]
 
 
 def rows_of_people(faces: FaceSet) -> list[Rows]:
-    """The rows of each person who has images; people sorted by name, their rows by key, whatever the set's order.
+    """The rows of each person with images; people sorted by name, rows by key, independent of the set's order.
 
-    Left out is "?", which stands for people whom a file does not tell apart.
+    Excludes "?", which stands for unidentified people.
     """
     found: dict[int, list[int]] = {}
     for row, label in enumerate(faces.labels.tolist()):
@@ -24,22 +24,22 @@ def rows_of_people(faces: FaceSet) -> list[Rows]:
 
 
 def require_mates(people: list[Rows], faces: FaceSet, source: str, others: bool) -> None:
-    """Raise `DataError` if an image has no other of the same person, or (`others`) there is one person only."""
+    """Raise `DataError` if a person has only one image, or (`others`) there is only one person."""
     paired = sum(len(rows) for rows in people if len(rows) > 1)
     if paired < len(faces):
         raise DataError(
-            f"{source} compares each image with others of the same person, and {len(faces) - paired} of the "
+            f"{source} compares each image with others of the same person, but {len(faces) - paired} of the "
             f"{len(faces)} images of {faces.name} have none.",
-            expected="two or more images of each person, and everybody named",
-            fix="leave out the people with one image: dataset.min_images=2 (of image_folder); or take a source that "
+            expected="at least two images of each person, and all people named",
+            fix="skip people with one image: dataset.min_images=2 (of image_folder); or use a source that "
             "needs no identities: serfiq, faceqan, froq, grafiqs, embedding_norm",
         )
     if others and len(people) < 2:
-        raise DataError(f"{source} compares each image with other people, and {faces.name} has one person.")
+        raise DataError(f"{source} compares each image with other people, but {faces.name} has only one person.")
 
 
 def mated_cosine(unit: NDArray[np.float32], people: list[Rows]) -> NDArray[np.float64]:
-    """(N,) mean cosine of each image to the other images of its person; NaN if there is none.
+    """(N,) mean cosine of each image to its person's other images; NaN if there are none.
 
     With S the sum of the person's n unit embeddings, (z_i . S - z_i . z_i) / (n - 1).
     """

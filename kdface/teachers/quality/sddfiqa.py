@@ -20,26 +20,26 @@ from kdface.teachers.quality.source import Options, unit_embeddings
 
 @dataclass(frozen=True)
 class SDDFIQA(Options):
-    """The distance between an image's cosines to its own person and to other people. One forward pass an image.
+    """The distance between an image's cosines to its own person and to other people. One forward pass per image.
 
-    Of each image, m cosines a to images of the same person and n cosines b to images of others are drawn without
-    replacement, m and n each K, or as many as there are. Their Wasserstein-1 distance is WD = integral over u in
-    [0, 1] of |A(u) - B(u)|, with the quantile functions A and B of either side: mean |a_(r) - b_(r)| over the sorted
-    cosines where m = n. Each repeat draws anew and is scaled to [0, 100] over the whole set; q is the mean of the
+    For each image, m cosines a to images of the same person and n cosines b to images of others are drawn without
+    replacement, m and n being K, or fewer if there are not enough. Their Wasserstein-1 distance is WD = integral over u
+    in [0, 1] of |A(u) - B(u)|, with the quantile functions A and B of the two: mean |a_(r) - b_(r)| over the sorted
+    cosines if m = n. Each repeat is drawn independently and scaled to [0, 100] over the whole set; q is the mean of the
     repeats.
 
     Attributes:
         pairs: K.
-        repeats: draws that are averaged.
-        signed: give WD the sign of mean(a) - mean(b). The paper has none, so that an image that is less like its own
-            person than like others scores high.
-        seed: of the draws; each image's depend on it and on the image's key.
+        repeats: number of draws to average.
+        signed: give WD the sign of mean(a) - mean(b). The paper's is unsigned, so that an image less similar to its own
+            person than to others scores high.
+        seed: of the draws, which depend on it and the image's key.
 
     Raises:
-        DataError: a person has one image only, or there is one person.
+        DataError: a person has only one image, or there is only one person.
     """
 
-    needs_mates: ClassVar[bool] = True  # of each image, another one of the same person
+    needs_mates: ClassVar[bool] = True  # a second image of each person
 
     pairs: Annotated[int, Ge(1)] = 24
     repeats: Annotated[int, Ge(1)] = 12
@@ -50,7 +50,7 @@ class SDDFIQA(Options):
         people = rows_of_people(faces)
         require_mates(people, faces, "SDDFIQA", others=True)
         unit = unit_embeddings(teacher, faces)
-        order = np.concatenate(people)  # a person's rows lie side by side, so those of others are two slices
+        order = np.concatenate(people)  # a person's rows are contiguous, so those of others are two slices
         distance = np.empty((len(unit), self.repeats))
         first = 0
         for rows in track(people, "quality by SDD-FIQA", total=len(people)):
@@ -73,7 +73,7 @@ class SDDFIQA(Options):
     def _draw(
         self, key: str, place: int, first: int, own: int, total: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places (repeats, m) of mates and (repeats, n) of strangers in the order of people, for image `place` of the
+        """Indices (repeats, m) of mates and (repeats, n) of strangers in the order of people, for image `place` of the
         person whose `own` images start at `first`."""
         rng = generator(self.seed, "sddfiqa", key)
         m, n = min(self.pairs, own - 1), min(self.pairs, total - own)
@@ -83,7 +83,7 @@ class SDDFIQA(Options):
 
 
 def _steps(m: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Where the quantile functions of m and of n values are both constant: the width of each such step, and which of
-    the sorted m and of the sorted n values holds there."""
-    edges = np.union1d(np.arange(m + 1) * n, np.arange(n + 1) * m)  # in units of 1 / (m n), so that they are whole
+    """Steps on which the quantile functions of m and of n values are both constant: their widths, and the indices of
+    the sorted m and sorted n values there."""
+    edges = np.union1d(np.arange(m + 1) * n, np.arange(n + 1) * m)  # integers, in units of 1 / (m n)
     return np.diff(edges) / (m * n), edges[:-1] // n, edges[:-1] // m

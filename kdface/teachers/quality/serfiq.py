@@ -21,18 +21,18 @@ from kdface.teachers.quality.source import Options, batches
 
 @dataclass(frozen=True)
 class SERFIQ(Options):
-    """How little an embedding moves under dropout. One forward pass an image, and the last layers T times.
+    """Robustness of an embedding to dropout. One forward pass per image, plus T passes of the last layers.
 
     T dropout masks on the last feature map give T embeddings of unit norm z_t; with D the mean over all pairs s < t of
-    |z_s - z_t|_2, q = 2 sigmoid(-D) = 2 / (1 + exp(D)). BatchNorm keeps its running statistics. The released code's
-    mean over pairs is taken; the paper's factor of (T - 1) / T on D does not change the order.
+    |z_s - z_t|_2, q = 2 sigmoid(-D) = 2 / (1 + exp(D)). BatchNorm uses its running statistics. The mean over pairs
+    follows the released code; the paper's factor of (T - 1) / T on D does not change the order.
 
-    The T masks are the same for every image, so that images differ by what they show and not by the draw.
+    All images share the T masks, so that scores do not depend on the draw.
 
     Attributes:
         passes: T.
-        dropout: probability that a feature is dropped; None: the network's own, with which it was trained.
-        seed: of the masks, from their own generator.
+        dropout: probability of dropping a feature; None: the rate the network was trained with.
+        seed: of the masks' generator.
 
     Raises:
         UserError: the network has no dropout layer, or was trained without dropout and `dropout` is None.
@@ -44,7 +44,7 @@ class SERFIQ(Options):
     seed: int = 0
 
     def network_options(self, teacher: Teacher) -> dict[str, float]:
-        """What the scores depend on that is no weight: the network's own rate, where that is used."""
+        """Non-weight inputs of the scores: the network's dropout rate, if used."""
         return {} if self.dropout is not None else {"dropout": split_at_dropout(teacher.network)[1].p}
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
@@ -52,9 +52,9 @@ class SERFIQ(Options):
         rate = layer.p if self.dropout is None else self.dropout
         if rate == 0:
             raise UserError(
-                f"SER-FIQ compares embeddings under dropout, and this {type(teacher.network).__name__} was trained "
+                f"SER-FIQ compares embeddings under dropout, but this {type(teacher.network).__name__} was trained "
                 "without it (p = 0): all of them would be equal.",
-                fix="take a teacher that was trained with dropout, or impose a rate that it has not learnt to bear: "
+                fix="use a teacher trained with dropout, or set a rate that it was not trained for: "
                 "teacher.quality.dropout=0.4",
             )
         masks: Tensor | None = None
@@ -77,10 +77,10 @@ class SERFIQ(Options):
 
 
 def split_at_dropout(network: nn.Module) -> tuple[nn.Sequential, nn.Dropout, nn.Sequential]:
-    """What a backbone does before its dropout layer, that layer, and what it does after; the modules are its own.
+    """Split a backbone into the layers before its dropout layer, that layer, and those after it, sharing modules.
 
     Raises:
-        UserError: the network is no backbone of ours or has no dropout layer between its parts.
+        UserError: the network is not a kdface backbone or has no dropout layer between its parts.
     """
     parts: list[nn.Module] = []
     if isinstance(network, Backbone):
@@ -89,7 +89,7 @@ def split_at_dropout(network: nn.Module) -> tuple[nn.Sequential, nn.Dropout, nn.
         if isinstance(part, nn.Dropout):
             return nn.Sequential(*parts[:place]), part, nn.Sequential(*parts[place + 1 :])
     raise UserError(
-        f"SER-FIQ repeats the layers behind a network's dropout, and {type(network).__name__} has no dropout layer.",
+        f"SER-FIQ repeats the layers after a network's dropout, but {type(network).__name__} has no dropout layer.",
         expected="iresnet18, iresnet34, iresnet50, iresnet100, iresnet_nano or inception_resnet_v1",
-        fix="take such a teacher, or another source of quality",
+        fix="use such a teacher, or another quality source",
     )

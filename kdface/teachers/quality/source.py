@@ -1,4 +1,4 @@
-"""What a source of quality is, and how its images come to the network."""
+"""Base class of quality sources, and batched access to images and embeddings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _BATCH = 64  # images in one forward pass
 
 @dataclass(frozen=True)
 class Options:
-    """Base of the sources: holds their fields to their annotations.
+    """Base class of the sources: validates fields against their annotations.
 
-    `needs_network` says that a source asks the network about images that it makes, so that embeddings do not suffice.
+    `needs_network`: whether a source runs the network on modified images, so that embeddings do not suffice.
 
     Raises:
-        ValueError: an option does not fit; names the class, the option and what was expected.
+        ValueError: an option is invalid; names the class, the option and the expected value.
     """
 
     needs_network: ClassVar[bool] = False
@@ -43,7 +43,7 @@ class Options:
 def batches(
     teacher: Teacher, faces: FaceSet, what: str, size: int = _BATCH
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """The whole set in order: (rows (n,), images (n, H, W, 3) uint8 on the network's device), telling progress.
+    """Iterate over the set in order: (rows (n,), images (n, H, W, 3) uint8 on the network's device), with progress.
 
     Raises:
         UserError: the crops have another size or template than the network's.
@@ -57,14 +57,14 @@ def batches(
         yield rows, torch.from_numpy(np.stack([faces[int(row)].image for row in rows])).to(device)
 
 
-# (teacher, faces) -> its rows, and the two themselves: they must live for their ids to name them.
+# (teacher, faces) -> its rows, and the two themselves, kept alive so that their ids stay valid.
 _Known = dict[tuple[int, int], tuple[NDArray[np.float32], "Teacher", FaceSet]]
 _known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
 @contextmanager
 def embedding_once() -> Iterator[None]:
-    """Within it, `unit_embeddings` embeds a set by a teacher once, whoever asks for it."""
+    """Context in which `unit_embeddings` embeds a set by a teacher only once."""
     token = _known.set({})
     try:
         yield
@@ -76,14 +76,14 @@ def unit_embeddings(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
     """(N, D) embeddings of the whole set, each divided by its norm.
 
     Raises:
-        UserError: an embedding is zero or not finite, and so has no direction.
+        UserError: an embedding is zero or not finite, and thus has no direction.
     """
     known = _known.get()
     if known is None:
         return _embedded(teacher, faces)
     if (id(teacher), id(faces)) not in known:
         rows = _embedded(teacher, faces)
-        rows.flags.writeable = False  # it is handed out again
+        rows.flags.writeable = False  # shared by callers
         known[id(teacher), id(faces)] = (rows, teacher, faces)
     return known[id(teacher), id(faces)][0]
 
@@ -101,6 +101,6 @@ def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
             f"{bad.sum()} of {len(found)} embeddings of {faces.name} are zero or not finite, the first that of "
             f"{faces.keys[int(bad.argmax())]}.",
             origin=teacher.origin,
-            fix="take another teacher: the training of this one has probably diverged",
+            fix="use another teacher: the training of this one has probably diverged",
         )
     return np.asarray(found / norms, dtype=np.float32)

@@ -95,7 +95,7 @@ def test_images_do_not_see_each_other_and_nothing_stays_on_the_network() -> None
 
 def test_networks_that_cannot() -> None:
     faces = random_faces(1, 2, SIZE)
-    with pytest.raises(UserError, match="needs the running statistics of BatchNorm2d, and Flat has none"):
+    with pytest.raises(UserError, match="needs the running statistics of BatchNorm2d, but Flat has none"):
         GraFIQs()(flat_teacher(), faces)
     teacher = Teacher(chain(), faces.preprocessing)
     with pytest.raises(UserError, match="Chain has no stage 'frist'") as error:
