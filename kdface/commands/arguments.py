@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -10,8 +11,11 @@ from typing import NoReturn
 from kdface.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises `UserError` with the name of the command."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise `UserError` instead of exiting."""
         raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
 
 
@@ -30,7 +34,7 @@ class Arguments:
 
 def parse(command: str, words: list[str], description: str) -> Arguments:
     """Parse a command line. Raises `UserError` for unknown flags."""
-    parser = _Parser(prog=f"kdface {command}", description=description)
+    parser = Parser(prog=f"kdface {command}", description=description)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=CHOICE, KEY=VALUE, +KEY=VALUE, ~KEY")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
@@ -48,3 +52,16 @@ def parse(command: str, words: list[str], description: str) -> Arguments:
         package=found.package,
         info=found.info,
     )
+
+
+def require_only(overrides: Sequence[str], allowed: Sequence[str], what: str, fix: str) -> None:
+    """Raise `UserError` for an override whose group and key are not in `allowed`: the word, then `what`."""
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if key not in allowed and key.split(".")[0] not in allowed:
+            raise UserError(
+                f"{word}{what}.",
+                expected=f"overrides of {', '.join(allowed)}",
+                origin=f"command line: {word}",
+                fix=fix,
+            )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import Arguments
+from kdface.commands.arguments import Arguments, require_only
 from kdface.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,14 +71,9 @@ def evaluate_embedder(
     from kdface.runs.folder import write_json
     from kdface.runs.outcomes import results_of, write_scores
 
-    for word in arguments.overrides:
-        if word.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED and not word.startswith("+dataset.size="):
-            raise UserError(
-                f"{word} cannot be changed for {'embeddings from a file' if kind == 'embeddings' else 'a file'}.",
-                expected=f"overrides of {', '.join(_ALLOWED)}",
-                origin=f"command line: {word}",
-                fix="leave it out",
-            )
+    own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]
+    what = "embeddings from a file" if kind == "embeddings" else "a file"
+    require_only(own, _ALLOWED, f" cannot be changed for {what}", "leave it out")
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
         raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")

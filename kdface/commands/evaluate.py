@@ -11,15 +11,20 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import Arguments, parse
+from kdface.commands.arguments import Arguments, parse, require_only
 from kdface.commands.embeddings import evaluate_file, evaluate_stored
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
 from kdface.startup import without_collection
+
+if TYPE_CHECKING:
+    from kdface.evaluation import EvaluationProtocol
+    from kdface.hardware import Profile
+    from kdface.methods import Method
 
 _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error")
 
@@ -56,15 +61,12 @@ def run(words: list[str]) -> int:
 
 def evaluate_run(path: Path, arguments: Arguments) -> int:
     """Evaluate a run, by folder or checkpoint. Raises `UserError` for overrides that would change its training."""
-    for word in arguments.overrides:
-        key = word.lstrip("+~").partition("=")[0]
-        if key not in _ALLOWED and key.split(".")[0] not in _ALLOWED:
-            raise UserError(
-                f"{word}: evaluation cannot change how a run was trained.",
-                expected=f"overrides of {', '.join(_ALLOWED)}",
-                origin=f"command line: {word}",
-                fix="leave it out, or train a run with it",
-            )
+    require_only(
+        arguments.overrides,
+        _ALLOWED,
+        ": evaluation cannot change how a run was trained",
+        "leave it out, or train a run with it",
+    )
     return _evaluate(path, arguments)
 
 
@@ -77,12 +79,8 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
         from kdface.config.compose import compose
         from kdface.config.load import load_run
         from kdface.datasets.checks import card
-        from kdface.reports.draw import draw_scores
         from kdface.reports.summary import tell
-        from kdface.runs.environment import environment
-        from kdface.runs.folder import write_json
         from kdface.runs.identity import file_digests
-        from kdface.runs.outcomes import evaluate, results_of, write_scores
         from kdface.runs.trainer import machine
         from kdface.teachers.frozen import fingerprint_of
 
@@ -110,22 +108,11 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     if loaded.checkpoint.name != loaded.folder.weights.name:
         name = f"{name}@{loaded.checkpoint.stem}"
     target, found = _place(loaded.folder, name, about)
+    written = f"written  {shown(target)}"
     if found is None:
-        method = loaded.method.to("cuda" if profile.accelerator == "gpu" else "cpu")
-        method.use_memory_format(profile.channels_last)
-        outcomes = evaluate(protocols, method, profile)
-        write_scores(target / "scores", outcomes)
-        draw_scores(target / "scores", target / "figures")
-        found = {
-            **about,
-            **results_of(outcomes),
-            "environment": environment(profile, threads, world=1),
-            "time": round(time.time(), 3),
-        }
-        write_json(target / "results.json", found)
-        written = f"written  {shown(target)}"
+        found = _measure(target, about, loaded.method, protocols, profile, threads)
     else:
-        written = f"written  {shown(target)} by an earlier command, unchanged"
+        written += " by an earlier command, unchanged"
     print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
     for name, symptoms in found["symptoms"].items():
         for symptom in symptoms:
@@ -133,6 +120,36 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     print(f"weights  {shown(loaded.checkpoint)} (step {loaded.step})")
     print(written)
     return 0
+
+
+def _measure(
+    target: Path,
+    about: Mapping[str, Any],
+    method: Method,
+    protocols: dict[str, EvaluationProtocol],
+    profile: Profile,
+    threads: int,
+) -> dict[str, Any]:
+    """Evaluate, and write scores, figures and results to `target`. Returns the results."""
+    with without_collection():
+        from kdface.reports.draw import draw_scores
+        from kdface.runs.environment import environment
+        from kdface.runs.folder import write_json
+        from kdface.runs.outcomes import evaluate, results_of, write_scores
+
+    method.to("cuda" if profile.accelerator == "gpu" else "cpu")
+    method.use_memory_format(profile.channels_last)
+    outcomes = evaluate(protocols, method, profile)
+    write_scores(target / "scores", outcomes)
+    draw_scores(target / "scores", target / "figures")
+    found = {
+        **about,
+        **results_of(outcomes),
+        "environment": environment(profile, threads, world=1),
+        "time": round(time.time(), 3),
+    }
+    write_json(target / "results.json", found)
+    return found
 
 
 def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, dict[str, Any] | None]:

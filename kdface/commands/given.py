@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from kdface.commands.arguments import Parser
 from kdface.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from kdface.recogniser import Recogniser
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises `UserError` with the name of the command."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `UserError` instead of exiting."""
-        raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from kdface.commands.arguments import Parser
 from kdface.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"kdface report: {message}.", fix="kdface report --help")
-
-
 def run(words: list[str]) -> int:
     """Run `kdface report` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = _Parser(prog="kdface report", description="Write one self-contained HTML file of all runs under a folder.")
+    parser = Parser(prog="kdface report", description="Write one self-contained HTML file of all runs under a folder.")
     parser.add_argument("folder", type=Path, help="a folder of runs, such as runs")
     parser.add_argument(
         "tables",

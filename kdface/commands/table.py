@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import shlex
@@ -10,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from kdface.commands.arguments import Parser
 from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import said
@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 _CELL = ("group", "row", "column")  # columns that identify a cell in our CSV files
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"kdface table: {message}.", fix="kdface table --help")
-
-
 def run(words: list[str]) -> int:
     """Run `kdface table` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = _Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
+    parser = Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
     parser.add_argument(
         "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
     )

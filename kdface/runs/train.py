@@ -81,16 +81,7 @@ def train(
         bool(job.data.validation),
     )
     start = _start(job, folder)
-    if rank == 0:
-        records.rewind(start.step, total)
-        if start.checkpoint is not None:
-            log.info("resuming at step %d of %d", start.step, total)
-            forget_later(folder, start.step)
-    for logger in loggers:
-        attempt(partial(started, folder=folder.root), logger)
-        if start.step > 0 and rank == 0:
-            attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
-        logger.log_hyperparams(job.config)
+    _begin(job, folder, records, loggers, start, rank)
     status = "failed"
     try:
         began = time.monotonic()
@@ -193,6 +184,20 @@ def _start(job: Job, folder: RunFolder) -> _Start:
     # Lightning hands the loader its position only in the middle of an epoch.
     job.data.load_state_dict({"delivered": int(saved["batches"])})
     return _Start(folder.last, int(saved["step"]))
+
+
+def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], start: _Start, rank: int) -> None:
+    """Take back what a killed run recorded later than it goes on from, and give loggers the start of the run."""
+    if rank == 0:
+        records.rewind(start.step, job.method.total_steps)
+        if start.checkpoint is not None:
+            log.info("resuming at step %d of %d", start.step, job.method.total_steps)
+            forget_later(folder, start.step)
+    for logger in loggers:
+        attempt(partial(started, folder=folder.root), logger)
+        if start.step > 0 and rank == 0:
+            attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
+        logger.log_hyperparams(job.config)
 
 
 def _started(trainer: pl.Trainer) -> list[Any]:
