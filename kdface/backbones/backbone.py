@@ -1,4 +1,4 @@
-"""What every backbone is: an image in, an embedding out, made of named parts that run one after the other."""
+"""Base class of the backbones: image to embedding, composed of named stages."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ ImageSize = tuple[int, int]  # (height, width) in pixels
 
 
 class Backbone(nn.Module):
-    """Base of the backbones: runs its parts in order and tells them apart as stages.
+    """Base class of the backbones: runs its submodules in order, grouped into stages.
 
-    A subclass registers its submodules under the names its published weights use and gives `layout`, which
-    groups them: `{"stem": ("conv1", "bn1", "prelu"), "layer1": ("layer1",), ...}`. `forward` is the
-    composition of all of them in that order, so a stage's output is a feature map that can be read without
-    hooks.
+    Subclasses register submodules under the names of the published weights and define `layout`, which groups
+    them: `{"stem": ("conv1", "bn1", "prelu"), "layer1": ("layer1",), ...}`. `forward` is their composition in
+    that order, so stage outputs can be read as feature maps without hooks.
 
     Args:
         embedding_size: length D of the embedding.
         image_size: (height, width) in pixels of the images this network is built for.
-        smallest: the shortest side, in pixels, that leaves every feature map at least one cell.
-        layout: stage name -> names of the submodules it runs.
+        smallest: minimum side in pixels that leaves every feature map at least one cell.
+        layout: stage name -> names of its submodules.
     """
 
     embedding_size: int
@@ -43,16 +42,16 @@ class Backbone(nn.Module):
             raise UserError(
                 f"{type(self).__name__} cannot be built for {image_size[0]}x{image_size[1]} images.",
                 expected=f"height and width of at least {smallest}",
-                fix="give the dataset a larger image size",
+                fix="use a larger image size for the dataset",
             )
         self.embedding_size = embedding_size
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.layout = dict(layout)
 
     def stages(self) -> list[tuple[str, nn.Module]]:
-        """The network in order: running the modules one after the other is `forward`.
+        """The stages in order; running them in sequence is `forward`.
 
-        The modules are the network's own, so a stage can be frozen, or its output distilled.
+        The modules are shared with the network, so a stage can be frozen, or its output distilled.
         """
         stages: list[tuple[str, nn.Module]] = []
         for stage, names in self.layout.items():
@@ -63,7 +62,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images -> (N, D) embeddings, not normalised.
 
-        Raises `ValueError` if the images are not of the size the network was built for.
+        Raises `ValueError` if the image size is not the one the network was built for.
         """
         if images.shape[1:] != (3, *self.image_size):
             raise ValueError(
@@ -77,9 +76,9 @@ class Backbone(nn.Module):
         return features
 
     def with_maps(self, images: Tensor, stages: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, 3, H, W) -> (N, D) embeddings, as `forward` has them, and the outputs of the named stages.
+        """(N, 3, H, W) -> (N, D) embeddings, as in `forward`, and the outputs of the named stages.
 
-        Raises `UserError` for a stage that there is not.
+        Raises `UserError` for an unknown stage.
         """
         for stage in stages:
             if stage not in self.layout:

@@ -1,4 +1,4 @@
-"""The network of CKD: a pre-activation IR-SE ResNet whose last map is flattened whole, for images of any shape."""
+"""The network of CKD: a pre-activation IR-SE ResNet that flattens its last map, for images of any shape."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """SE(conv3x3,s(ReLU(BN(conv3x3(ReLU(BN(x))))))) + shortcut(x); no BN behind the second convolution.
+    """SE(conv3x3,s(ReLU(BN(conv3x3(ReLU(BN(x))))))) + shortcut(x); no BN after the second convolution.
 
-    The shortcut is x itself, or BN(conv1x1,s(x)) where the stride is not 1.
+    The shortcut is x itself, or BN(conv1x1,s(x)) if the stride is not 1.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -55,8 +55,8 @@ class Block(nn.Module):
 class CKDResNet(Backbone):
     """A 3x3 stem without pooling, four layers of two blocks that each start at stride 2, then BN - FC - BN.
 
-    The FC sees the flat map. Convolutions start at He normal (fan out), all linear weights at N(0, 0.01^2) with
-    biases at PyTorch's default, BatchNorm at weight 1 and bias 0.
+    The FC takes the flattened map. Convolutions are initialised He normal (fan out), all linear weights from
+    N(0, 0.01^2) with PyTorch's default biases, BatchNorm with weight 1 and bias 0.
 
     Follows the official code of Jung et al., "Periocular Embedding Learning with Consistent Knowledge Distillation
     from Face" (arXiv 2012.06746).

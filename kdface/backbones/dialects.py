@@ -1,4 +1,4 @@
-"""Published state dicts that name the layers of our backbones otherwise: which of their names is which of ours."""
+"""Key mappings for published state dicts that name the layers of kdface's backbones differently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 ADAFACE = "input_layer.0.weight"  # the IR networks of AdaFace
-INSIGHTFACE_MOBILE = "conv_sep.layers.0.weight"  # MobileFaceNet as InsightFace's arcface_torch has it
+INSIGHTFACE_MOBILE = "conv_sep.layers.0.weight"  # MobileFaceNet in InsightFace's arcface_torch
 OPENING = re.compile(r"^(layer\d\.0\.)(conv1?)(\.(?:weight|bias))$")
 _BLOCK = re.compile(r"^(layer\d\.\d+)\.(\w+)\.(.+)$")
 _EPS = 1e-5  # of BatchNorm
@@ -29,11 +29,11 @@ _BLOCKS = {"conv_23": 2, "conv_3": 3, "conv_34": 4, "conv_4": 5, "conv_45": 6, "
 
 
 def in_our_names(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under the names of `expected`, that of one of our backbones; what has none keeps its own.
+    """Rename a state dict to the keys of `expected`, that of a kdface backbone; unmatched keys are kept.
 
-    OpenSphere names the convolution that opens a layer of SFNet `conv1` on its branch v0 and `conv` on the others.
+    OpenSphere names the first convolution of each SFNet layer `conv1` on its branch v0 and `conv` on the others.
     AdaFace's IR networks lack the strided 1x1 convolution on the identity of layer1 (they take every second pixel) and
-    the affine part of the last BatchNorm: these are filled in such that the embedding is the same in eval mode.
+    the affine part of the last BatchNorm: these are filled in so that the embedding is the same in eval mode.
     """
     if ADAFACE in given:
         theirs = _adaface(expected)
@@ -47,7 +47,7 @@ def in_our_names(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 
 def insightface_mobile(key: str) -> str:
-    """InsightFace's name of an entry of our MobileFaceNet."""
+    """InsightFace's name of an entry of kdface's MobileFaceNet."""
     part, _, rest = key.partition(".")
     if part == "conv1":
         return f"layers.0.layers.{_numbered(rest)}"
@@ -64,7 +64,7 @@ def insightface_mobile(key: str) -> str:
         _, block, rest = rest.split(".", 2)
         prefix = f"{prefix}.{block}.layers"
     step, _, inner = rest.partition(".")
-    if part == "conv2_dw" and inner.partition(".")[0] not in _STEP:  # one convolution rather than bottlenecks
+    if part == "conv2_dw" and inner.partition(".")[0] not in _STEP:  # a single convolution instead of bottlenecks
         return f"{prefix}.{_numbered(rest)}"
     return f"{prefix}.{_WITHIN.get(step, step)}.layers.{_numbered(inner)}"
 
@@ -75,7 +75,7 @@ def _numbered(rest: str) -> str:
 
 
 def _adaface(expected: Mapping[str, Tensor]) -> dict[str, str]:
-    """AdaFace's name of each entry of an iResNet of ours: blocks are counted through all layers."""
+    """AdaFace's name of each entry of a kdface iResNet: blocks are numbered across layers."""
     found: dict[str, str] = {}
     blocks: dict[str, int] = {}
     for key in expected:
@@ -91,7 +91,7 @@ def _adaface(expected: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _identities(given: Mapping[str, Tensor], theirs: Mapping[str, str]) -> dict[str, Tensor]:
-    """What AdaFace's networks do without weights, as weights."""
+    """Weights for the operations that AdaFace's networks do without weights."""
     found = {}
     mean = given.get(theirs.get("features.running_mean", ""))
     if mean is not None:

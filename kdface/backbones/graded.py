@@ -1,4 +1,4 @@
-"""A backbone that grades what it embeds."""
+"""A backbone with a quality head."""
 
 from __future__ import annotations
 

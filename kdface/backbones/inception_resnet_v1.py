@@ -1,4 +1,4 @@
-"""Inception-ResNet-v1 (Szegedy et al. 2017) as in the public FaceNet weights; facenet-pytorch's keys."""
+"""Inception-ResNet-v1 (Szegedy et al. 2017) as in the public FaceNet weights, with facenet-pytorch's keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, Dropout, EmbeddingSize, ImageSize
 
-BN_EPS = 1e-3  # that of the TensorFlow weights
+BN_EPS = 1e-3  # as in the TensorFlow weights
 
 Kernel = int | tuple[int, int]
 
 
 def _conv(inputs: int, outputs: int, kernel: Kernel, stride: int = 1, same: bool = True) -> nn.Sequential:
-    """Convolution without bias, BatchNorm and ReLU; `same` pads by k // 2, else nothing is padded."""
+    """Convolution without bias, BatchNorm and ReLU; `same` pads by k // 2, otherwise no padding."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (height // 2, width // 2) if same else (0, 0)
     return nn.Sequential(
@@ -30,13 +30,13 @@ def _conv(inputs: int, outputs: int, kernel: Kernel, stride: int = 1, same: bool
 
 
 def _chain(inputs: int, *steps: tuple[int, Kernel]) -> nn.Sequential:
-    """Convolutions of stride 1 one after the other, each given as (channels, kernel)."""
+    """A sequence of stride-1 convolutions, each given as (channels, kernel)."""
     widths = (inputs, *(outputs for outputs, _ in steps))
     return nn.Sequential(*(_conv(width, *step) for width, step in zip(widths[:-1], steps, strict=True)))
 
 
 class Concat(nn.Module):
-    """Branches side by side, their channels concatenated."""
+    """Parallel branches, concatenated along the channels."""
 
     def __init__(self, branches: list[nn.Module]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Concat(nn.Module):
 
 
 class Residual(Concat):
-    """ReLU(x + scale * conv1x1(concatenated branches)); the last block of the network leaves the ReLU out."""
+    """ReLU(x + scale * conv1x1(concatenated branches)); the last block of the network omits the ReLU."""
 
     def __init__(
         self, channels: int, branches: list[nn.Module], inner: int, scale: float, activate: bool = True
@@ -96,7 +96,7 @@ def _mixed_7a() -> Concat:
 class InceptionResnetV1(Backbone):
     """Stem, 5 Block35, reduction, 10 Block17, reduction, 6 Block8, global average, dropout, FC, BatchNorm.
 
-    There is no classifier: `load_weights` leaves the published `logits.*` out.
+    There is no classifier: `load_weights` ignores the published `logits.*`.
     """
 
     def __init__(self, embedding_size: int, dropout: float, image_size: ImageSize) -> None:
@@ -135,5 +135,5 @@ class InceptionResnetV1(Backbone):
 def inception_resnet_v1(
     embedding_size: EmbeddingSize = 512, dropout: Dropout = 0.6, image_size: ImageSize = (160, 160)
 ) -> InceptionResnetV1:
-    """Inception-ResNet-v1: 23,482,624 parameters at 512-d, whatever the image size (75 pixels or more)."""
+    """Inception-ResNet-v1: 23,482,624 parameters at 512-d for any image size (at least 75 pixels)."""
     return InceptionResnetV1(embedding_size, dropout, image_size)

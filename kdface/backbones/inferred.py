@@ -1,4 +1,4 @@
-"""Which backbone a state dict is of, with its depth, width and embedding size, read from names and shapes."""
+"""Infer the backbone of a state dict, with its depth, width and embedding size, from names and shapes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from kdface.backbones.dialects import ADAFACE, INSIGHTFACE_MOBILE
 
-COUNTER = "num_batches_tracked"  # older files lack it; nothing but a cumulative BatchNorm reads it
+COUNTER = "num_batches_tracked"  # missing in older files; only used by cumulative BatchNorm
 _BLOCK = re.compile(r"^layer([1-4])\.(\d+)\.")
-_LIKENESS = 0.5  # Jaccard index of the names, below which no backbone is near
+_LIKENESS = 0.5  # minimum Jaccard index of the names for a similar backbone
 
 
 def inferred(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """`_target_` and arguments, without image size and dropout; null: it is none of ours.
+    """`_target_` and arguments, without image size and dropout; null: not a kdface backbone.
 
-    What names and shapes do not tell is left out, such as the order of an SFNet without BatchNorm on OpenSphere's
+    Omits what names and shapes do not determine, such as the order of an SFNet without BatchNorm on OpenSphere's
     branch v0.
     """
     if ADAFACE in weights:
@@ -42,9 +42,9 @@ def inferred(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 
 def nearest_backbone(weights: Mapping[str, Tensor]) -> str:
-    """The backbone that these weights are of, or the public one that they are most like; empty: none is near.
+    """The backbone of these weights, or the most similar public one; empty: none is similar.
 
-    Likeness is the Jaccard index of the sets of keys, then the number of equal shapes.
+    Similarity is the Jaccard index of the key sets, then the number of equal shapes.
     """
     if (exact := inferred(weights)) is not None:
         name, arguments = exact["_target_"].rpartition(".")[2], {**exact}
@@ -71,7 +71,7 @@ def _part(name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _embedding_size(weights: Mapping[str, Tensor]) -> int:
-    """Rows of the last matrix, which makes the embedding; 0: there is none."""
+    """Rows of the last matrix, which computes the embedding; 0: there is none."""
     return next((len(value) for value in reversed(list(weights.values())) if value.ndim == 2), 0)
 
 
@@ -107,7 +107,7 @@ def _adaface(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
         len(value) for key, value in weights.items() if re.fullmatch(r"body\.\d+\.res_layer\.5\.weight", key)
     )
     if set(widths) != set(CHANNELS) or "output_layer.3.weight" not in weights:
-        return None  # its deepest networks are of bottlenecks
+        return None  # its deepest networks use bottlenecks
     gated = any(".se_block." in key for key in weights)
     return _of_depth([widths[channels] for channels in CHANNELS], len(weights["output_layer.3.weight"]), gated)
 
@@ -150,7 +150,7 @@ def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
 @cache
 def _public() -> dict[str, dict[str, tuple[int, ...]]]:
     """Keys and shapes of each public backbone at its defaults."""
-    import kdface.backbones as room  # here, because the room imports this file
+    import kdface.backbones as room  # local: circular import
 
     makers = {name: getattr(room, name) for name in room.__all__ if name not in {"Backbone", "load_weights"}}
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdface.backbones.backbone import Backbone, Dropout, EmbeddingSize, ImageSize, halved
 from kdface.backbones.prelu import PReLU
 
-UNITS = {  # residual blocks in each layer
+UNITS = {  # residual blocks per layer
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 14, 3),
@@ -21,7 +21,7 @@ SE_REDUCTION = 16  # ElasticFace
 
 Width = Annotated[
     int, Ge(8), Le(65536)
-]  # channels of a layer; with 4, torch 2.13 writes out of bounds in channels_last on AVX2
+]  # channels per layer; with 4, torch 2.13 writes out of bounds in channels_last on AVX2
 Depth = Annotated[int, Ge(1), Le(1000)]  # residual blocks of a layer
 
 
@@ -43,7 +43,7 @@ class SqueezeExcitation(nn.Module):
 class Block(nn.Module):
     """BN - conv3x3 - BN - PReLU - conv3x3 (stride) - BN [- SE], plus the identity; nothing after the sum.
 
-    The identity passes a strided 1x1 convolution and BN where stride or width change.
+    The identity passes through a strided 1x1 convolution and BN if stride or width change.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, squeeze_excitation: bool) -> None:
@@ -72,9 +72,9 @@ class Block(nn.Module):
 class IResNet(Backbone):
     """A 3x3 stem, four layers of residual blocks that each start at stride 2, then BN - dropout - FC - BN.
 
-    The FC sees the flat map, channel by channel. The last BatchNorm, `features`, has its weight fixed at 1.
-    As in InsightFace, convolutions start at N(0, 0.1^2), BatchNorm (eps 1e-5) at weight 1 and bias 0, PReLU
-    at 0.25, FC at PyTorch's default.
+    The FC takes the flattened map, channel-major. The last BatchNorm, `features`, has its weight fixed at 1.
+    As in InsightFace, convolutions are initialised from N(0, 0.1^2), BatchNorm (eps 1e-5) with weight 1 and
+    bias 0, PReLU with 0.25, FC with PyTorch's default.
 
     Args:
         units: residual blocks in layer1 to layer4.
@@ -173,11 +173,11 @@ def iresnet_nano(
     channels: tuple[Width, Width, Width, Width] = (16, 32, 96, 192),
     blocks: tuple[Depth, Depth, Depth, Depth] = (1, 2, 2, 1),
 ) -> IResNet:
-    """A small iResNet for training on a CPU: the same blocks and key names behind a stem of stride 2.
+    """A small iResNet for training on a CPU: the same blocks and key names after a stem of stride 2.
 
-    At 112x112 the feature maps are 56 (stem), 28, 14, 7 and 4 pixels wide. The defaults make 1.6 million
-    parameters and 52 million multiply-adds. Few channels at 56x56 keep BatchNorm and PReLU, which wait for
-    memory, from outweighing the convolutions.
+    At 112x112 the feature maps are 56 (stem), 28, 14, 7 and 4 pixels wide. The defaults have 1.6 million
+    parameters and 52 million multiply-adds. Few channels at 56x56 keep the memory-bound BatchNorm and PReLU
+    from dominating the convolutions.
 
     Args:
         channels: channels of layer1 to layer4; the stem has channels[0].

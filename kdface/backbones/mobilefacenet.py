@@ -24,7 +24,7 @@ def _conv(
     groups: int = 1,
     activate: bool = True,
 ) -> nn.Sequential:
-    """Convolution, BatchNorm and, unless it is a linear layer, PReLU per channel."""
+    """Convolution, BatchNorm and, unless linear, PReLU per channel."""
     parts: list[tuple[str, nn.Module]] = [
         ("conv", nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)),
         ("bn", nn.BatchNorm2d(outputs)),
@@ -45,13 +45,13 @@ class Bottleneck(nn.Module):
         self.project = _conv(inner, outputs, 1, activate=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Expand by 1x1, filter each channel by 3x3, project by 1x1; plus x where the shapes agree."""
+        """Expand by 1x1, filter each channel by 3x3, project by 1x1; plus x if the shapes match."""
         out: Tensor = self.project(self.conv_dw(self.conv(features)))
         return out + features if self.residual else out
 
 
 def _repeat(channels: int, inner: int, blocks: int) -> nn.Sequential:
-    """Residual bottlenecks, under the name `model` that published weights use."""
+    """Residual bottlenecks, named `model` as in the published weights."""
     bottlenecks = nn.Sequential(*(Bottleneck(channels, channels, inner, 1) for _ in range(blocks)))
     return nn.Sequential(OrderedDict([("model", bottlenecks)]))
 
@@ -59,11 +59,11 @@ def _repeat(channels: int, inner: int, blocks: int) -> nn.Sequential:
 class MobileFaceNet(Backbone):
     """Table 1 of the paper, with the key names of the common PyTorch port (InsightFace_Pytorch).
 
-    The last map is not averaged: a depthwise convolution of its full size (GDConv, 7x7 at 112x112) weighs
+    The last map is not averaged: a depthwise convolution of its full size (GDConv, 7x7 at 112x112) weights
     each cell.
 
-    InsightFace's variants widen what the bottlenecks hand on, by `width`, and keep what they compute inside; the second
-    convolution of the stem, whose 64 groups stay, then looks at `width` channels each.
+    InsightFace's variants multiply the channels between bottlenecks by `width` and keep those inside; the second
+    convolution of the stem, still with 64 groups, then has `width` channels per group.
     """
 
     def __init__(
@@ -106,8 +106,7 @@ class MobileFaceNet(Backbone):
 def mobilefacenet(embedding_size: EmbeddingSize = 512, image_size: ImageSize = (112, 112)) -> MobileFaceNet:
     """MobileFaceNet: 1,200,512 parameters at 512-d and 1,003,136 at the paper's 128-d.
 
-    The paper's 0.99 million are those at 128-d with BatchNorm folded into the convolutions; 221 million
-    multiply-adds.
+    The paper's 0.99 million are at 128-d with BatchNorm folded into the convolutions; 221 million multiply-adds.
     """
     return MobileFaceNet(embedding_size, image_size)
 

@@ -13,7 +13,7 @@ _HIDDEN = 32 * 128  # of both maxout layers
 
 
 class Maxout(nn.Module):
-    """Fully connected, the larger of each two neighbouring outputs (Goodfellow et al. 2013): (N, I) -> (N, O)."""
+    """Fully connected, the maximum of each two adjacent outputs (Goodfellow et al. 2013): (N, I) -> (N, O)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

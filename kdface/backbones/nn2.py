@@ -58,7 +58,7 @@ TABLE: Table = {
 
 
 def without_5x5(table: Table, rows: Mapping[str, tuple[int, ...]]) -> Table:
-    """The table without the 5x5 branches of some rows, stage -> places in it."""
+    """The table without the 5x5 branches of some rows, given as stage -> indices."""
     return {
         name: tuple(
             row._replace(reduce5=0, conv5=0) if place in rows.get(name, ()) else row for place, row in enumerate(stage)
@@ -68,12 +68,12 @@ def without_5x5(table: Table, rows: Mapping[str, tuple[int, ...]]) -> Table:
 
 
 def thinned(channels: int, divisor: int) -> int:
-    """The even number nearest to a share of the channels, at least 2; 0 stays 0."""
+    """The even number nearest to a fraction of the channels, at least 2; 0 stays 0."""
     return max(2, 2 * round(channels / divisor / 2)) if channels else 0
 
 
 def thinned_table(table: Table, divisor: int) -> Table:
-    """The table with a share of each branch's channels."""
+    """The table with a fraction of each branch's channels."""
     return {
         name: tuple(
             Row(
@@ -93,7 +93,7 @@ def thinned_table(table: Table, divisor: int) -> Table:
 
 
 class L2Pool(nn.Module):
-    """The L2 norm over each 3x3 window, sqrt(sum x^2), stride 1, zeros around the border."""
+    """The L2 norm over each 3x3 window, sqrt(sum x^2), stride 1, zero padding."""
 
     def forward(self, features: Tensor) -> Tensor:
         """The root of the sum of squares of each 3x3 neighbourhood, stride 1."""
@@ -103,7 +103,7 @@ class L2Pool(nn.Module):
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, scale: float = 1.0) -> nn.Sequential:
-    """Convolution with bias and ReLU, started at N(0, 2 scale^2 / fan_in) (He et al. 2015)."""
+    """Convolution with bias and ReLU, initialised from N(0, 2 scale^2 / fan_in) (He et al. 2015)."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
     nn.init.normal_(conv.weight, std=scale * math.sqrt(2.0 / (inputs * kernel * kernel)))
     nn.init.constant_(cast(Tensor, conv.bias), 0.0)
@@ -125,20 +125,19 @@ class Inception(nn.Module):
             )
         pooled = nn.Sequential(L2Pool() if row.pool == "l2" else nn.MaxPool2d(3, row.stride, padding=1))
         if row.project:
-            # An L2 pool sums nine squares: a third of the scale keeps the variance level.
+            # An L2 pool sums nine squares: a third of the scale keeps the variance constant.
             pooled.append(conv(inputs, row.project, 1, scale=1 / 3 if row.pool == "l2" else 1.0))
         self.branches["pooled"] = pooled
 
     def forward(self, features: Tensor) -> Tensor:
-        """The branches' maps side by side, along the channels."""
+        """The branches' maps, concatenated along the channels."""
         return torch.cat([branch(features) for branch in self.branches.values()], 1)
 
 
 class NN2(Backbone):
     """Convolution, Inception 2 to 5b, global average, FC; biases and local response normalisation.
 
-    The paper gives no constants for the normalisation; these are GoogLeNet's (size 5, alpha 1e-4, beta
-    0.75).
+    The paper states no constants for the normalisation; these are GoogLeNet's (size 5, alpha 1e-4, beta 0.75).
     """
 
     def __init__(self, embedding_size: int, image_size: ImageSize, table: Table = TABLE, stem: Stem = STEM) -> None:
@@ -178,9 +177,9 @@ def nn2(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (224, 224))
 def nn4(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (96, 96)) -> NN2:
     """NN4, NN2 at 96x96 without 5x5 convolutions in its last rows: 6,607,888 parameters, 285 million multiply-adds.
 
-    The paper says "in the higher layers" and not which. Without those of 4e, 5a and 5b the network has the 285 million
-    multiply-adds that the paper gives for NN4 and the 6.6 million parameters that it gives for its smallest Inception;
-    without 5a's and 5b's alone it would have 289 million, without 4d's as well 281 million.
+    The paper says only "in the higher layers". Without those of 4e, 5a and 5b the network has the 285 million
+    multiply-adds that the paper states for NN4 and the 6.6 million parameters that it states for its smallest
+    Inception; without only 5a's and 5b's it would have 289 million, without 4d's as well 281 million.
     """
     return NN2(embedding_size, image_size, without_5x5(TABLE, {"inception4": (4,), "inception5": (0, 1)}))
 
@@ -188,7 +187,7 @@ def nn4(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (96, 96)) -
 def nns2(embedding_size: EmbeddingSize = 128, image_size: ImageSize = (140, 116)) -> NN2:
     """A tiny Inception after NNS2: NN2 with a sixth of its channels, 228,580 parameters, 20.5 million multiply-adds.
 
-    Of NNS2 the paper gives the input, 140x116, 20 million multiply-adds and 4.3 million parameters, and not the layers.
-    This one has its input and its cost; with NN2's rows that cost leaves it no more than these parameters.
+    For NNS2 the paper states the input, 140x116, 20 million multiply-adds and 4.3 million parameters, but no layers.
+    This network matches its input and cost; with NN2's rows that cost allows only this number of parameters.
     """
     return NN2(embedding_size, image_size, thinned_table(TABLE, 6), (thinned(64, 6), thinned(64, 6), thinned(192, 6)))

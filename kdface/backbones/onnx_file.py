@@ -1,4 +1,4 @@
-"""A network that is only an ONNX file, computed by onnxruntime."""
+"""A network from an ONNX file, run by onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kdface.errors import UserError
 from kdface.stored import read_bytes
 
 _LARGEST = 8 << 30  # bytes of a file
-_ELSEWHERE = b"\x0a\x08location"  # how a tensor names the file that its values are in (`external_data`)
+_ELSEWHERE = b"\x0a\x08location"  # marks a tensor stored in another file (`external_data`)
 _SILENT = 4  # of onnxruntime's own log
 
 
 class OnnxNetwork(nn.Module):
-    """(N, 3, H, W) float32 -> (N, D), computed by onnxruntime.
+    """(N, 3, H, W) float32 -> (N, D), run by onnxruntime.
 
     Args:
         session: an onnxruntime.InferenceSession with one input and one output, (N, 3, H, W) -> (N, D).
@@ -49,12 +49,12 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, D), on the device of the images.
 
-        Raises `UserError` for a file whose network does not compute what it says.
+        Raises `UserError` if the network fails or its output does not match its declaration.
         """
         given = images.float().cpu()
         if not self.batch:
             return self._run(given).to(images.device)
-        parts = []  # a file of a fixed batch is given whole ones
+        parts = []  # a fixed batch size gets full batches
         for start in range(0, len(given), self.batch):
             part = given[start : start + self.batch]
             padding = part.new_zeros((self.batch - len(part), *part.shape[1:]))
@@ -76,10 +76,10 @@ class OnnxNetwork(nn.Module):
 
 
 def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
-    """The network of an ONNX file, and what kdface export wrote into it; null: it is of another program.
+    """The network of an ONNX file, and the metadata from kdface export; null: exported by another program.
 
-    Raises `UserError` if it cannot be read, keeps values in other files, has not one input of images and one output of
-    embeddings, or onnxruntime is not installed. No file beside it is opened.
+    Raises `UserError` if it cannot be read, stores values in other files, does not have one input of images and one
+    output of embeddings, or onnxruntime is not installed. Opens no other files.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
@@ -99,10 +99,10 @@ def read_onnx(path: Path, device: str) -> tuple[OnnxNetwork, str | None]:
     ]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
-    # Should a file name another one in a way that is not seen here, that is not looked for in the current folder.
+    # If a reference to another file goes undetected here, it is not resolved in the current folder.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        with contextlib.redirect_stdout(None):  # where it tries again, it prints
+        with contextlib.redirect_stdout(None):  # it prints when it retries
             session = onnxruntime.InferenceSession(content, options, providers=providers)
         told: str | None = session.get_modelmeta().custom_metadata_map.get("kdface")
     except Exception as error:  # of onnxruntime's own kinds

@@ -22,30 +22,30 @@ Stages = Annotated[int, Ge(0)]
 
 
 class Paired(nn.Module):
-    """Ties the first stages of networks that are built for images of different sizes.
+    """Ties the first stages of networks built for images of different sizes.
 
-    Convolutions and every other weighted layer of the shared stages see one modality at a time with the same weights.
-    What its batch normalisations do in training is `norm`:
+    Convolutions and all other weighted layers in the shared stages process the modalities separately with the same
+    weights. `norm` selects the behaviour of their batch normalisations in training:
 
-        pooled               one set of statistics of all modalities together (`PooledBatchNorm`): CKD
-        modality_statistics  each modality by its own statistics, in the order of `networks`; one affine map and one
-                             running buffer, which every modality updates in turn (the official ablation)
-        modality_specific    nothing of them is shared: each modality has its own affine map and running buffer
-        frozen               the running buffers as they came, not updated
+        pooled               joint statistics over all modalities (`PooledBatchNorm`): CKD
+        modality_statistics  separate statistics per modality, in the order of `networks`; one affine map and one
+                             running buffer, updated by all modalities in turn (the official ablation)
+        modality_specific    not shared: each modality has its own affine map and running buffer
+        frozen               the running buffers as given, not updated
 
-    In evaluation each modality goes its own way (`path`), with the same embeddings as in company. The state dict holds
-    the shared layers once, `shared.NAME`, and each modality's, `own.ROLE.NAME`, by the network's own names.
+    In evaluation each modality is computed separately (`path`), with the same embeddings as jointly. The state dict
+    contains the shared layers once, `shared.NAME`, and each modality's, `own.ROLE.NAME`, by the network's names.
 
     Args:
-        networks: role -> network, all of one kind. The shared layers are those of the first one, which also is the
-            order in which modalities are computed.
-        shared: how many stages (`Backbone.stages`, the stem being the first) are shared. 0: none.
+        networks: role -> network, all of one architecture, in order of computation. Shared layers are taken from the
+            first one.
+        shared: number of shared stages (`Backbone.stages`, starting with the stem). 0: none.
         norm: see above.
-        synchronised: take all statistics, of the shared stages and of the others, over all ranks
-            (`kdface.backbones.synchronised_norm.synchronise` does the same to a pair that is there).
+        synchronised: take the statistics of all stages, shared or not, over all ranks
+            (`kdface.backbones.synchronised_norm.synchronise` does the same to an existing pair).
 
     Raises:
-        UserError: the networks are not of one kind, or a stage to be shared does not fit both.
+        UserError: the architectures differ, or a stage to share does not fit both.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Paired(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = norm
-        self.networks: dict[str, Backbone] = {}  # not registered: what they hold is, below
+        self.networks: dict[str, Backbone] = {}  # not registered; their layers are, below
         for role, network in networks.items():
             if not isinstance(network, Backbone):
                 raise UserError(f"{type(network).__name__} has no stages to share.", expected="a kdface backbone")
@@ -86,19 +86,19 @@ class Paired(nn.Module):
             synchronise(self)
 
     def path(self, role: str) -> Backbone:
-        """One modality's whole network, an ordinary backbone that holds the shared layers themselves."""
+        """One modality's complete network, an ordinary backbone that includes the shared layers."""
         return self.networks[role]
 
     def unregistered(self) -> list[nn.Module]:
-        """What it computes with, whose layers `shared` and `own` hold."""
+        """The modules used for computation, whose layers are registered in `shared` and `own`."""
         return [*self.networks.values(), *self._trunk]
 
     def forward(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """role -> (N, 3, H, W) normalised images of that role's size, to role -> (N, D) embeddings, not normalised.
 
-        Where all roles are given one and the same tensor, a pooled trunk runs once, with the same results.
+        If all roles get the same tensor, a pooled trunk runs only once, with the same results.
 
-        Raises `ValueError` if images are not of the size their network was built for.
+        Raises `ValueError` if the size of images is not the one their network was built for.
         """
         if not (self._trunk and self.training):
             return {role: network(images[role]) for role, network in self.networks.items()}
@@ -121,7 +121,7 @@ class Paired(nn.Module):
         return embeddings
 
     def train(self, mode: bool = True) -> Paired:
-        """As `nn.Module.train`, for both networks; frozen norms stay in evaluation mode."""
+        """As `nn.Module.train`, for all networks; frozen norms stay in eval mode."""
         super().train(mode)
         for network in self.networks.values():
             network.train(mode)
@@ -134,9 +134,9 @@ class Paired(nn.Module):
 def lockstep(trunk: nn.Module, roles: list[str], copies: int = 1) -> fx.GraphModule:
     """`trunk` for several inputs at once: (x_1, ..., x_k) -> (y_1, ..., y_k), batch normalisations pooled.
 
-    The trunk is traced once. Every operation is written out for each input, and each batch normalisation becomes one
-    operation on all of them, with the ReLU that alone reads its result. The layers are the trunk's own. `copies` is
-    that of `PooledBatchNorm`.
+    The trunk is traced once. Every operation is replicated for each input, and each batch normalisation becomes one
+    operation on all of them, fused with the ReLU if that is its only consumer. The layers are shared with the trunk.
+    `copies` is that of `PooledBatchNorm`.
     """
     layers = dict(trunk.named_modules())
     joint = fx.Graph()
@@ -144,7 +144,7 @@ def lockstep(trunk: nn.Module, roles: list[str], copies: int = 1) -> fx.GraphMod
     made: dict[fx.Node, list[fx.Node]] = {}
     for node in _LayerTracer().trace(trunk).nodes:
         layer = layers.get(node.target) if node.op == "call_module" else None
-        if node in made:  # a ReLU that its normalisation has taken in
+        if node in made:  # a ReLU fused into its normalisation
             continue
         if node.op == "placeholder":
             made[node] = [joint.placeholder(f"{node.name}_{role}") for role in roles]
@@ -170,7 +170,7 @@ def _each(made: Mapping[fx.Node, list[fx.Node]], modality: int) -> Callable[[fx.
 
 
 class _LayerTracer(fx.Tracer):
-    """Looks into modules as far as their layers."""
+    """Traces into modules down to their layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         del module_qualified_name
@@ -189,13 +189,13 @@ def _is_relu(node: fx.Node, layers: Mapping[str, nn.Module]) -> bool:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """A module without parts, or with its own weights beside them."""
+    """Whether a module has no children, or has direct weights."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return bool(own) or next(module.children(), None) is None
 
 
 def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of every layer below, in order of registration."""
+    """Name and module of every layer, in order of registration."""
     for name, child in module.named_children():
         if _is_layer(child):
             yield prefix + name, child
@@ -204,7 +204,7 @@ def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def _tree(layers: Iterator[tuple[str, nn.Module]]) -> nn.Module:
-    """A module that does nothing but hold layers under their dotted names."""
+    """A module that only holds layers under their dotted names."""
     root = nn.Module()
     for path, layer in layers:
         parent = root
@@ -220,16 +220,16 @@ def _tree(layers: Iterator[tuple[str, nn.Module]]) -> nn.Module:
 def _names_of_stages(network: Backbone, count: int) -> list[str]:
     if count > len(network.layout):
         raise UserError(
-            f"{count} stages are to be shared, and {type(network).__name__} has {len(network.layout)}.",
+            f"{count} stages are to be shared, but {type(network).__name__} has {len(network.layout)}.",
             expected=f"at most {len(network.layout)}: {', '.join(network.layout)}",
         )
     return [name for parts in list(network.layout.values())[:count] for name in parts]
 
 
 def _tie(first: Backbone, other: Backbone, names: list[str], role: str, with_norms: bool) -> None:
-    """Put the layers of `first` in the place of those of `other`."""
+    """Replace the layers of `other` by those of `first`."""
     if first.layout != other.layout or [name for name, _ in _layers(first)] != [name for name, _ in _layers(other)]:
-        raise UserError("networks of different kinds cannot share stages.", expected="one backbone for all roles")
+        raise UserError("different architectures cannot share stages.", expected="one backbone for all roles")
     for name, layer in list(_layers(other)):
         if name.split(".")[0] not in names or (isinstance(layer, _BatchNorm) and not with_norms):
             continue

@@ -1,4 +1,4 @@
-"""Batch normalisation of several inputs as one: statistics of all of them, which are never copied together."""
+"""Joint batch normalisation of several inputs, without concatenating them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ _aten = torch.ops.aten
 
 
 class PooledBatchNorm(nn.Module):
-    """Shares a batch normalisation among the modalities of one batch (CKD's "consistent batch normalisation").
+    """Shares a batch normalisation among the modalities of a batch (CKD's "consistent batch normalisation").
 
-    With a_m the activations of modality m and n_m = N_m H_m W_m their number in each channel, in training
+    With a_m the activations of modality m and n_m = N_m H_m W_m their number per channel, in training
 
         mean = sum_m sum(a_m) / n,   var = sum_m sum((a_m - mean)^2) / n,   n = sum_m n_m,
         b_m  = weight (a_m - mean) / sqrt(var + eps) + bias,
 
-    which is the normalisation of all activations laid side by side along space, with its gradients; the running
-    buffers take in mean and var n / (n - 1). In evaluation each modality is normalised with the running buffers, so
-    that one of them alone gives what it gives beside the others. Statistics are float32 (float64 for such input) under
-    autocast too.
+    which equals the normalisation of all activations concatenated spatially, with its gradients; the running buffers
+    are updated with mean and var n / (n - 1). In evaluation each modality is normalised with the running buffers,
+    independently of the others. Statistics are float32 (float64 for such input), also under autocast.
 
     Jung et al., "Periocular Embedding Learning with Consistent Knowledge Distillation from Face", 2020.
 
     Args:
-        norm: the normalisation that is shared; it keeps its parameters and buffers, under its own keys.
-        relu: apply max(0, .) to the result, in its place in memory.
-        synchronised: pool over all ranks of the default process group too, which must hold as many modalities each.
-        owned: nobody else reads the gradients of the results, so that the backward pass may write into their memory.
-            True where convolutions alone read the results. Fresh memory costs a CPU more than the arithmetic.
-        copies: for how many modalities with the same activations each input stands. Their mean and var are those of
-            one; n, and so what the running buffer takes in, counts all.
+        norm: the shared normalisation; it keeps its parameters and buffers, under the same keys.
+        relu: apply max(0, .) to the result, in place.
+        synchronised: also pool over all ranks of the default process group, which must have equally many modalities.
+        owned: gradients of the results have no other readers, so the backward pass may overwrite them. Set it if only
+            convolutions consume the results. On a CPU allocating memory costs more than the arithmetic.
+        copies: number of modalities with equal activations that each input represents. Mean and var are unaffected;
+            n, and thus the running buffer's update, counts all.
     """
 
     def __init__(
@@ -52,9 +51,9 @@ class PooledBatchNorm(nn.Module):
         self.copies = copies
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
-        """Normalise maps (N_m, C, H_m, W_m) or vectors (N_m, C), one of each modality.
+        """Normalise maps (N_m, C, H_m, W_m) or vectors (N_m, C), one per modality.
 
-        Raises `ValueError` if they have other numbers of channels than the normalisation, or hold one value only.
+        Raises `ValueError` if the number of channels differs from the normalisation's, or there is only one value.
         """
         for features in maps:
             if features.dim() < 2 or features.shape[1] != self.norm.num_features:
@@ -75,7 +74,7 @@ def normalise_together(
     owned: bool = False,
     copies: int = 1,
 ) -> tuple[Tensor, ...]:
-    """Training's pass of `PooledBatchNorm`: maps (N_m, C, ...) with the statistics of all, which `norm` takes in."""
+    """Training pass of `PooledBatchNorm`: normalise maps (N_m, C, ...) by joint statistics, and update `norm`."""
     synchronised = synchronised and torch.distributed.is_available() and torch.distributed.is_initialized()
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     with torch.no_grad():
@@ -93,8 +92,8 @@ def normalise_together(
 def pooled_statistics(maps: Sequence[Tensor], synchronised: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,) and biased variance (C,) of each channel over all maps (N, C, ...), and the number n of its values.
 
-    Each map is read once; the parts are put together by the law of total variance,
-    var = sum_m n_m / n (var_m + (mean_m - mean)^2), which does not cancel as the mean square less the squared mean.
+    Each map is read once; the parts are combined by the law of total variance,
+    var = sum_m n_m / n (var_m + (mean_m - mean)^2), which avoids the cancellation of mean square minus squared mean.
     """
     rows = torch.stack([_row(features.detach()) for features in maps])
     if synchronised:
@@ -115,7 +114,7 @@ def _row(features: Tensor) -> Tensor:
     """(1 + 2 C,): number of values, mean and biased variance of each channel."""
     channels = features.shape[1]
     dtype = torch.promote_types(features.dtype, torch.float32)
-    # Buffers of full precision make the kernel of half-precision input compute in it; a rate of 0 leaves them alone.
+    # Full-precision buffers make the kernel compute in full precision for half-precision input; a rate of 0 keeps them.
     buffers = features.new_zeros(2, channels, dtype=dtype)
     mean, var = torch.batch_norm_update_stats(features, buffers[0], buffers[1], 0.0)
     return torch.cat([features.new_full((1,), features.numel() // channels, dtype=dtype), mean, var])
@@ -129,13 +128,13 @@ class _Options(NamedTuple):
 
 
 class _Normalise(torch.autograd.Function):
-    """b_m = weight (a_m - mean) / sqrt(var + eps) + bias, the statistics being those of all a_m together.
+    """b_m = weight (a_m - mean) / sqrt(var + eps) + bias, with joint statistics over all a_m.
 
     With g_m the gradient of b_m, x_m = (a_m - mean) / sqrt(var + eps) and sums over all modalities,
 
         d bias = sum(g),  d weight = sum(g x),  d a_m = weight / sqrt(var + eps) (g_m - sum(g) / n - x_m sum(g x) / n).
 
-    Saved are the a_m, and with ReLU the b_m, whose sign masks the gradient and which the next layer saves anyway.
+    Saves the a_m, and with ReLU the b_m, whose sign masks the gradient and which the next layer saves anyway.
     """
 
     @staticmethod
@@ -168,7 +167,7 @@ class _Normalise(torch.autograd.Function):
         if results:
             incoming = [_masked(g, b, ctx.options.owned) for g, b in zip(incoming, results, strict=True)]
         sums = torch.stack([_sums(g, a, weight, mean, invstd) for g, a in zip(incoming, maps, strict=True)]).sum(0)
-        own = sums.clone()  # data-parallel training sums weights' gradients over the ranks itself
+        own = sums.clone()  # DDP reduces the weights' gradients itself
         if ctx.options.synchronised:
             torch.distributed.all_reduce(sums)
         to_weight, to_bias = sums / count
@@ -181,7 +180,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _laid_out_as(gradient: Tensor, features: Tensor) -> Tensor:
-    """The kernels are fast where both lie in memory alike."""
+    """Match the memory layout of the features, for which kernels are fast."""
     last = features.dim() == 4 and features.is_contiguous(memory_format=torch.channels_last)
     return gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -196,7 +195,7 @@ def _sums(gradient: Tensor, features: Tensor, weight: Tensor, mean: Tensor, invs
 
 
 def _masked(gradient: Tensor, rectified: Tensor, in_place: bool) -> Tensor:
-    """The gradient where the ReLU let values through, else 0."""
+    """The gradient where the ReLU is active, else 0."""
     if in_place:
         return _aten.threshold_backward.grad_input(gradient, rectified, 0, grad_input=gradient)  # type: ignore[no-any-return]
     return _aten.threshold_backward(gradient, rectified, 0)  # type: ignore[no-any-return]

@@ -31,10 +31,10 @@ class _CPUPReLU(torch.autograd.Function):
 
 
 class PReLU(nn.PReLU):
-    """`nn.PReLU` on (N, C, H, W) maps: same values, same key; on a CPU its backward pass is faster."""
+    """`nn.PReLU` on (N, C, H, W) maps: same values, same key, with a faster backward pass on CPUs."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """max(0, x) + slope * min(0, x), its slope for each channel."""
+        """max(0, x) + slope * min(0, x), with one slope per channel."""
         if input.device.type == "cpu" and torch.is_grad_enabled():
             slope = self.weight.to(input.dtype)  # under autocast the maps are bfloat16
             result: Tensor = _CPUPReLU.apply(input, slope)  # type: ignore[no-untyped-call]

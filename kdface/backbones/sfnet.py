@@ -1,4 +1,4 @@
-"""SFNet, the residual network of SphereFace and SphereFace-R, in the two orders its authors published."""
+"""SFNet, the residual network of SphereFace and SphereFace-R, in the two published orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdface.backbones.backbone import Backbone, EmbeddingSize, ImageSize, halved
 
-UNITS = {  # residual blocks in each layer; the number counts the 3x3 convolutions
+UNITS = {  # residual blocks per layer; the name counts 3x3 convolutions
     4: (0, 0, 0, 0),
     10: (0, 1, 2, 0),
     20: (1, 2, 4, 1),
@@ -26,7 +26,7 @@ def _norm(channels: int, norm: bool) -> nn.Module:
 
 
 def _entry(inputs: int, outputs: int, norm: bool, order: Order) -> nn.Sequential:
-    """The stride-2 convolution that opens a layer; the two published orders name it differently."""
+    """The stride-2 convolution at the start of a layer; the two published orders name it differently."""
     conv = nn.Conv2d(inputs, outputs, 3, 2, padding=1, bias=not norm)
     if order == "relu_add":
         nn.init.xavier_normal_(conv.weight)
@@ -53,21 +53,21 @@ class Block(nn.Module):
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
-        """Two 3x3 convolutions and the identity: relu(f(x)) + x, or relu(f(x) + x) where `order` says so."""
+        """Two 3x3 convolutions and the identity: relu(f(x)) + x or relu(f(x) + x), depending on `order`."""
         out: Tensor = self.bn2(self.conv2(self.bn1(self.conv1(features)).relu()))
         return out.relu() + features if self.order == "relu_add" else (out + features).relu()
 
 
 class SFNet(Backbone):
-    """Four layers, each a 3x3 convolution of stride 2 with ReLU and then residual blocks; FC on the flat map.
+    """Four layers, each a 3x3 convolution of stride 2 with ReLU followed by residual blocks; FC on the flattened map.
 
-    The key names are OpenSphere's for either order. "relu_add" starts its strided convolutions at Xavier
-    normal and its residual ones at N(0, 0.01^2); "add_relu" starts all at He normal (fan out).
+    Key names are OpenSphere's for either order. "relu_add" initialises strided convolutions Xavier normal and
+    residual ones from N(0, 0.01^2); "add_relu" initialises all He normal (fan out).
 
     Args:
         units: residual blocks in layer1 to layer4.
         norm: BatchNorm after each convolution, which then has no bias, and on the embedding (`features`).
-        order: "relu_add" as SphereFace (2017) and OpenSphere's VGGFace2 runs, "add_relu" as ResNet.
+        order: "relu_add" as in SphereFace (2017) and OpenSphere's VGGFace2 runs, "add_relu" as in ResNet.
     """
 
     def __init__(
@@ -142,5 +142,5 @@ def sfnet64(
     order: Order = "relu_add",
     image_size: ImageSize = (112, 112),
 ) -> SFNet:
-    """SFNet-64: with `norm=True, order="add_relu"` OpenSphere's backbone for MS1M."""
+    """SFNet-64; with `norm=True, order="add_relu"`, OpenSphere's backbone for MS1M."""
     return SFNet(UNITS[64], embedding_size, norm, order, image_size)

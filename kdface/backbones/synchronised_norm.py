@@ -1,4 +1,4 @@
-"""Batch normalisation over the batches of all ranks, so that the number of ranks changes nothing."""
+"""Batch normalisation over the batches of all ranks, independent of the number of ranks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdface.backbones.pooled_norm import PooledBatchNorm, normalise_together
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """A batch normalisation whose training statistics are those of the batches of all ranks side by side.
+    """A batch normalisation with training statistics over the batches of all ranks.
 
-    Formula, gradients and precision are those of `PooledBatchNorm` with one modality. It stands in the place of another
-    one, whose parameters and buffers it shares under their own keys. Unlike torch's SyncBatchNorm it also runs on a
-    CPU. Without a process group it normalises the batch of this process.
+    Formula, gradients and precision are those of `PooledBatchNorm` with one modality. It replaces another
+    normalisation and shares its parameters and buffers under the same keys. Unlike torch's SyncBatchNorm it also runs
+    on CPUs. Without a process group it normalises the local batch.
 
     Args:
-        norm: the normalisation in whose place it stands.
+        norm: the normalisation to replace.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -33,7 +33,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.train(norm.training)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise maps or vectors (N, C, ...), N being this rank's part of the batch."""
+        """Normalise maps or vectors (N, C, ...), with N this rank's part of the batch."""
         if features.dim() < 2 or features.shape[1] != self.num_features:
             raise ValueError(f"expected (N, {self.num_features}, ...), got {tuple(features.shape)}")
         if self.training:
@@ -44,24 +44,24 @@ class SynchronisedBatchNorm(_BatchNorm):
 
 @runtime_checkable
 class Unregistered(Protocol):
-    """A module that computes with modules that are not its children, whose layers its children hold."""
+    """A module that computes with modules that are not its children, but whose layers are in its children."""
 
     def unregistered(self) -> Sequence[nn.Module]:
-        """Modules that it uses and that `modules()` does not list."""
+        """Modules it uses that `modules()` does not list."""
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """Replace the batch normalisations in a module by synchronised ones. Returns it, or what replaces it itself.
+    """Replace the batch normalisations in a module by synchronised ones. Returns the module, or its replacement.
 
-    One that stands in several places is replaced by one, in `Unregistered` parts too; statistics that are pooled over
-    modalities are pooled over ranks as well.
+    A normalisation used in several places gets a single replacement, also in `Unregistered` parts; statistics pooled
+    over modalities are pooled over ranks as well.
     """
     return _synchronised(module, {})
 
 
 @torch.no_grad()
 def _synchronised(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
-    """`known`: what stands in the place of every module that was seen."""
+    """`known`: the replacement of every visited module."""
     if module in known:
         return known[module]
     known[module] = module

@@ -1,4 +1,4 @@
-"""Loading weights into a backbone: safely, strictly, and with a message that says what does not fit."""
+"""Load weights into a backbone safely and strictly, with errors that list mismatches."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kdface.stored import is_plain_tensor, open_file, read_torch
 
 OWNERS = ("backbone.", "model.")  # of a checkpoint that also holds a head; "model." is AdaFace's
 WRAPPERS = ("module.", *OWNERS)  # "module." is DataParallel's and DDP's
-INSIDE = ("state_dict", "state_dict_backbone")  # the second is that of arcface_torch's files to resume from
-COMPILED = "_orig_mod."  # torch.compile puts it in front of whatever it compiled, at any depth
-CLASSIFIER = "logits."  # the softmax classifier that facenet-pytorch's files carry beside the backbone
+INSIDE = ("state_dict", "state_dict_backbone")  # the second is used in arcface_torch's resume checkpoints
+COMPILED = "_orig_mod."  # prefix of modules compiled by torch.compile, at any depth
+CLASSIFIER = "logits."  # the softmax classifier in facenet-pytorch's files
 SHOWN = 4  # keys named in a message
 
 
@@ -28,14 +28,14 @@ def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], or
     """Copy weights into `backbone`, in place, from a file or a state dict.
 
     Accepts a .safetensors file, a bare state dict, or one under the key `state_dict` or arcface_torch's
-    `state_dict_backbone`; drops the prefixes `module.`, `backbone.`, `model.` (AdaFace) and `_orig_mod.`; takes
-    only the keys under `backbone.` or `model.` where there are any; leaves out facenet-pytorch's `logits.*`; takes
-    the names of OpenSphere's branches, AdaFace and InsightFace (`kdface.backbones.dialects`); allows
-    `num_batches_tracked` to be absent. Everything else must fit exactly. Nothing in a file is executed.
+    `state_dict_backbone`; strips the prefixes `module.`, `backbone.`, `model.` (AdaFace) and `_orig_mod.`; uses only
+    the keys under `backbone.` or `model.` if there are any; ignores facenet-pytorch's `logits.*`; translates the names
+    of OpenSphere's branches, AdaFace and InsightFace (`kdface.backbones.dialects`); allows `num_batches_tracked` to be
+    missing. Everything else must match exactly. No code in a file is executed.
 
     Raises:
-        UserError: the file is absent, unreadable or holds objects; or its weights do not fit, naming the
-            missing, unexpected and differently shaped keys and the backbone they come nearest to, or are not finite.
+        UserError: the file is missing, unreadable or contains objects; or its weights are not finite, or do not match,
+            listing missing, unexpected and differently shaped keys and the most similar backbone.
     """
     theirs = stripped(source if isinstance(source, Mapping) else read_file(Path(source)))
     origin = origin if isinstance(source, Mapping) else str(source)
@@ -56,11 +56,11 @@ def load_weights(backbone: nn.Module, source: str | Path | Mapping[str, Any], or
             + (" and images of {}x{}".format(*size) if (size := getattr(backbone, "image_size", ())) else ""),
             nearest=nearest_backbone(theirs),
             origin=origin,
-            fix="choose the backbone, embedding_size and image size these weights were trained with",
+            fix="use the backbone, embedding_size and image size these weights were trained with",
         )
     if broken := [key for key, value in given.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise UserError(f"{origin}: {_listed('of not finite values', broken)}, so the network is of no use.")
-    backbone.load_state_dict(given, strict=False)  # strictness was seen to above; counters may be absent
+    backbone.load_state_dict(given, strict=False)  # strictness is checked above; counters may be missing
 
 
 def _listed(what: str, keys: list[str]) -> str:
@@ -69,7 +69,7 @@ def _listed(what: str, keys: list[str]) -> str:
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
-    """What a file of weights holds. Raises `UserError` if it is no mapping of plain tensors; nothing is executed."""
+    """Read a weight file. Raises `UserError` if it is not a mapping of plain tensors; nothing is executed."""
     if not path.is_file():
         raise UserError(f"There is no weight file {path}.", fix="check the path, or download the weights first")
     if path.suffix.lower() == ".safetensors":
@@ -81,7 +81,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
             f"{path} cannot be read as plain tensors: it is no PyTorch weight file, is cut short, or holds "
             "objects whose loading could execute code.",
             expected="a file written by torch.save(module.state_dict())",
-            fix="fetch the file again, or save the state dict alone where you trust it",
+            fix="download the file again, or save only the state dict if you trust it",
         ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path} holds a {type(loaded).__name__}.", expected="a state dict")
@@ -89,7 +89,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
 
 
 def digest_of(weights: Mapping[str, Tensor], about: str = "") -> str:
-    """SHA-256 over names, shapes, types and bytes of weights, in the order of their names, and a text about them."""
+    """SHA-256 over names, shapes, types and bytes of weights, sorted by name, and a text about them."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -99,23 +99,23 @@ def digest_of(weights: Mapping[str, Tensor], about: str = "") -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. Raises `UserError` if it is none."""
+    """The tensors of a .safetensors file. Raises `UserError` for other files."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        open_file(path).close()  # a pipe would be waited for
+        open_file(path).close()  # a pipe would block
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} cannot be read as safetensors: {error}.", fix="fetch the file again, or export it anew"
+            f"{path} cannot be read as safetensors: {error}.", fix="download the file again, or export it again"
         ) from None
 
 
 def stripped(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The backbone's entries of what a file holds, under their bare names, without a classifier's.
+    """The backbone's entries in a file's content, without prefixes and without a classifier's.
 
-    Raises `UserError` if they are no dense tensors.
+    Raises `UserError` if they are not dense tensors.
     """
     within = next((wrapper for wrapper in INSIDE if wrapper in state), None)
     inner = state if within is None else state[within]

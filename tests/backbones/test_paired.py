@@ -356,9 +356,9 @@ def test_trains_under_autocast_in_channels_last() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: paired(shared=7), "7 stages are to be shared, and IResNet has 6"),
+        (lambda: paired(shared=7), "7 stages are to be shared, but IResNet has 6"),
         (lambda: paired(shared=6), r"fc cannot be shared.*\(student\)"),
-        (lambda: Paired({"a": nano((32, 32)), "b": sfnet20(8, image_size=(32, 32))}, 1), "different kinds"),
+        (lambda: Paired({"a": nano((32, 32)), "b": sfnet20(8, image_size=(32, 32))}, 1), "different architectures"),
         (lambda: Paired({"a": nn.Identity()}, 1), "Identity has no stages"),
     ],
 )
