@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-_NUMBER = re.compile(r"0+(?=\d+$)")
+_NUMBER = re.compile(r"(?<!\d)0+(?=\d+$)")
 
 
 def plain(name: str) -> str:
