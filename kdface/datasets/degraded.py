@@ -34,6 +34,11 @@ class JPEG(Derived):
         """Such as `lfw:jpeg20`."""
         return f"{self.dataset.name}:jpeg{self.quality}"
 
+    @property
+    def change(self) -> dict[str, object]:
+        """The quality."""
+        return {"quality": self.quality}
+
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
@@ -77,6 +82,11 @@ class Pixels(Derived):
     def name(self) -> str:
         """Such as `lfw:14px`."""
         return f"{self.dataset.name}:{self.pixels}px"
+
+    @property
+    def change(self) -> dict[str, object]:
+        """The number of pixels."""
+        return {"pixels": self.pixels}
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]

@@ -24,6 +24,12 @@ class Derived:
         self.dataset = dataset
 
     @property
+    def change(self) -> dict[str, object] | None:
+        """What tells apart two sets of this class made of the same images, in values that JSON can hold; empty if it
+        shows them as they are, null if nothing tells."""
+        return None
+
+    @property
     def name(self) -> str:
         """Name of the underlying set."""
         return self.dataset.name
@@ -75,6 +81,21 @@ def altered(faces: FaceSet) -> str:
     return ""
 
 
+def changes(faces: FaceSet) -> list[list[object]] | None:
+    """[class, `change`] of each set that a set is made of and that shows other images than the one beneath, from the
+    outermost; null if one of them cannot tell what it changes."""
+    found: list[list[object]] = []
+    inner: object = faces
+    while isinstance(beneath := getattr(inner, "dataset", None), FaceSet):
+        change: dict[str, object] | None = getattr(inner, "change", None)
+        if change is None:
+            return None
+        if change:
+            found.append([f"{type(inner).__module__}.{type(inner).__qualname__}", change])
+        inner = beneath
+    return found
+
+
 class Rows(Derived):
     """Selected images of a set, in the order of `rows`; people keep their labels, even without images."""
 
@@ -84,6 +105,11 @@ class Rows(Derived):
         self._rows = rows
         self._labels: NDArray[np.int64] = np.asarray(dataset.labels)[rows].astype(np.int64)
         self._keys = [dataset.keys[row] for row in rows.tolist()]
+
+    @property
+    def change(self) -> dict[str, object] | None:
+        """Nothing: the images are those beneath."""
+        return None if self.alters else {}
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -41,6 +41,11 @@ class Resized(Derived):
         self._factor = size[0] / height
         self._keep_raw = keep_raw
 
+    @property
+    def change(self) -> dict[str, object]:
+        """The size that the images had, and the one they have."""
+        return {"from": list(self.dataset.preprocessing.size), "to": list(self.preprocessing.size)}
+
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         image = resize(sample.image, self.preprocessing.size)

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from kdface.datasets.cache import cache_folder
 from kdface.datasets.checks import fingerprint
-from kdface.datasets.seen import Seen
+from kdface.datasets.derived import changes
 from kdface.errors import UserError
 from kdface.faces import FaceSet
 from kdface.stored import arrays_in
@@ -62,9 +62,9 @@ def quality_labels(
 ) -> QualityLabels:
     """Compute the quality labels of a set of faces with a source and its network.
 
-    Scores of dataclass sources on unaltered images are cached in a file, whose name is the SHA-256 of the source
-    (class, code, options, and the bytes of files they name), the weights (including the head's, if used), the data and
-    both preprocessings.
+    Scores of dataclass sources are cached in a file, whose name is the SHA-256 of the source (class, code, options, and
+    the bytes of files they name), the weights (including the head's, if used), the data, what alters the stored images
+    (`kdface.datasets.derived.changes`; augmented views are not cached) and both preprocessings.
 
     Warns if the direction of the scores cannot be checked (see `QualityLabels.rho`; with up to four images no order is
     significantly wrong).
@@ -80,7 +80,7 @@ def quality_labels(
         UserError: all scores are equal, or some are not finite; or they decrease with the mated cosine:
             rho < -2 / sqrt(compared), more than two standard errors of unrelated ranks.
     """
-    if is_dataclass(quality) and not _is_drawn(faces):
+    if is_dataclass(quality) and changes(faces) is not None:
         path = (folder or cache_folder()) / f"quality-{type(quality).__name__}-{_digest(quality, teacher, faces)}.npz"
         found = _load(path, len(faces))
         if found is None:
@@ -172,16 +172,6 @@ def _check_direction(found: _Scores, quality: QualitySource, faces: FaceSet, ref
     )
 
 
-def _is_drawn(faces: FaceSet) -> bool:
-    """Whether the images are augmented views, which the underlying bytes do not determine."""
-    inner: object = faces
-    while inner is not None:
-        if isinstance(inner, Seen):
-            return True
-        inner = getattr(inner, "dataset", None)
-    return False
-
-
 def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
     """SHA-256 of everything the scores depend on, including the order of the images."""
     assert is_dataclass(quality)
@@ -192,6 +182,8 @@ def _digest(quality: QualitySource, teacher: Teacher, faces: FaceSet) -> str:
         "preprocessing": teacher.preprocessing.to_dict(),
         "faces": [fingerprint(faces), faces.preprocessing.to_dict(), _sha256("\n".join(faces.keys).encode())],
     }
+    if changed := changes(faces):
+        about["changes"] = changed
     return _sha256(json.dumps(about, sort_keys=True).encode())
 
 

@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdface.backbones import iresnet_nano
+from kdface.datasets.degraded import JPEG, Pixels
+from kdface.datasets.derived import Derived
+from kdface.datasets.readable import Readable
+from kdface.datasets.resized import Resized
 from kdface.errors import UserError
-from kdface.faces import FaceSet
+from kdface.faces import FaceSet, Sample
 from kdface.teachers import Teacher
 from kdface.teachers.quality import SERFIQ, EmbeddingNorm, LabelFile, MatedCosine, QualitySource
 from kdface.teachers.quality.labels import QualityLabels, identity, quality_labels
@@ -44,6 +48,17 @@ class Given:
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
         return np.array(self.scores, dtype=np.float64)
+
+
+class RawBytes(Faces):
+    """Images made from files, which are not what they show."""
+
+    def __init__(self, images: NDArray[np.uint8], who: Sequence[str], files: NDArray[np.uint8]) -> None:
+        super().__init__(images, who)
+        self.files = files
+
+    def raw_bytes(self, index: int) -> bytes:
+        return self.files[index].tobytes()
 
 
 def strangers(count: int) -> Faces:
@@ -209,6 +224,50 @@ def test_made_anew_where_something_differs(tmp_path: Path) -> None:
             expected = (brightness - brightness.min()) / np.ptp(brightness)
             assert labels.quality.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert len(Counted.asked) == len(list(tmp_path.iterdir())) == 5
+
+
+def test_changed_images_have_labels_of_their_own(tmp_path: Path) -> None:
+    """The bytes beneath and the preprocessing are equal, the pixels are not."""
+    Counted.asked.clear()
+    faces = random_faces(6, 1, (16, 16))
+    alike = RawBytes(faces.images.reshape(6, 8, 2, 8, 2, 3)[:, :, 0, :, 0], list(faces.people), faces.images)
+    large = RawBytes(faces.images, list(faces.people), faces.images)
+    sets: list[FaceSet] = [
+        large,
+        JPEG(large, 10),
+        JPEG(large, 90),
+        Pixels(large, 64),
+        Pixels(large, 16),
+        JPEG(Pixels(large, 16), 10),
+        Pixels(JPEG(large, 10), 16),
+        alike,
+        Resized(large, (8, 8)),
+        Resized(Resized(large, (4, 4)), (8, 8)),
+    ]
+    asker = Teacher(Linear((16, 16)), large.preprocessing)
+    for _ in range(2):
+        for images in sets:
+            labels = quality_labels(Counted(), asker, images, tmp_path, check_direction=False)
+            brightness = np.array([images[row].image.mean() for row in range(len(images))])
+            expected = (brightness - brightness.min()) / np.ptp(brightness)
+            assert labels.quality.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert len(Counted.asked) == len(list(tmp_path.iterdir())) == len(sets)
+    quality_labels(Counted(), asker, Readable(large), tmp_path)
+    assert len(Counted.asked) == len(sets)  # the same images
+
+
+def test_images_changed_by_who_knows_what_are_not_kept(tmp_path: Path) -> None:
+    class Darker(Derived):
+        def __init__(self, dataset: FaceSet) -> None:
+            super().__init__(dataset)
+            self.preprocessing = dataset.preprocessing
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = self.dataset[index]
+            return Sample(sample.image // 2, sample.label, sample.key)
+
+    quality_labels(Counted(), teacher(), Darker(strangers(6)), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_labels_of_two_rates_of_dropout_are_two(tmp_path: Path) -> None:
