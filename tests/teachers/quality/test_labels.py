@@ -58,7 +58,7 @@ class RawBytes(Faces):
         self.files = files
 
     def raw_bytes(self, index: int) -> bytes:
-        return self.files[index].tobytes()
+        return bytes(self.files[index])
 
 
 def strangers(count: int) -> Faces:
