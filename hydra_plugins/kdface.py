@@ -1,7 +1,7 @@
-"""Hydra finds launchers and sweepers in this namespace. The work is done in `kdface.sweeps`.
+"""Launchers and sweepers in Hydra's plugin namespace, implemented by `kdface.sweeps`.
 
-`kdface train -m` builds them itself, so that Hydra instantiates nothing that a configuration names, and sets them up
-with its session in the place of a task function.
+`kdface train -m` builds them itself, so that Hydra instantiates nothing named by a configuration, and passes its
+session instead of a task function.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 class KdfaceLauncher(Launcher):
-    """Runs the jobs of a sweep on a backend. What its `backend` makes says where."""
+    """Runs the jobs of a sweep on the backend built by `backend`."""
 
     session: Session
 
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
-        """Called by Hydra first: the task function that kdface hands it is the session."""
+        """Called first by Hydra; `task_function` is kdface's session."""
         del hydra_context, config
         self.session = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs of a grid, which are numbered from `initial_job_idx` on."""
+        """Run the jobs of a grid, numbered from `initial_job_idx`."""
         return self.session.run_listed(self, job_overrides, initial_job_idx)
 
     @abstractmethod
     def backend(self, ledger: Ledger, devices: int) -> Backend:
-        """Where jobs of up to this many ranks run. Raises `UserError` if it is not installed or cannot be reached."""
+        """The backend for jobs of up to `devices` ranks. Raises `UserError` if it is not installed or reachable."""
 
 
 class ProcessLauncher(KdfaceLauncher):
-    """Each job is a process of this machine, `n_jobs` at a time."""
+    """Runs each job as a process on this machine, `n_jobs` at a time."""
 
     def __init__(self, n_jobs: Annotated[int, Ge(1)] | None = None) -> None:
         self.n_jobs = n_jobs
@@ -57,7 +57,7 @@ class ProcessLauncher(KdfaceLauncher):
 
 
 class SlurmLauncher(KdfaceLauncher):
-    """Each job is a task of a SLURM array, submitted by submitit."""
+    """Runs each job as a task of a SLURM array, submitted by submitit."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class SlurmLauncher(KdfaceLauncher):
         self.options = dict(options or {})
 
     def backend(self, ledger: Ledger, devices: int) -> Backend:
-        """The queue. Raises `UserError` if submitit or `sbatch` is not there."""
+        """The queue. Raises `UserError` if submitit or `sbatch` is missing."""
         from kdface.sweeps.slurm import Slurm
 
         return Slurm(ledger, self.n_jobs, devices, options=self.options, **self.wanted)  # type: ignore[arg-type]
 
 
 class RayLauncher(KdfaceLauncher):
-    """Each job is a task of a Ray cluster."""
+    """Runs each job as a task of a Ray cluster."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _KdfaceSweeper(Sweeper):
 
 
 class RandomSweeper(_KdfaceSweeper):
-    """Points drawn at random from a search space; point i depends on the seed and on i alone."""
+    """Random search; point i depends only on the seed and i."""
 
     def __init__(
         self, n_trials: Annotated[int, Ge(1)] = 20, seed: int = 0, params: Mapping[str, str] | None = None
@@ -125,7 +125,7 @@ class RandomSweeper(_KdfaceSweeper):
         self.params = params
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Draw the points of the space that `arguments` and `params` span, and run them."""
+        """Draw points of the space given by `arguments` and `params` and run them."""
         from kdface.sweeps.space import Space
 
         space = Space.parse(self.arguments(arguments))
@@ -134,7 +134,7 @@ class RandomSweeper(_KdfaceSweeper):
 
 
 class OptunaSweeper(_KdfaceSweeper):
-    """Optuna's samplers and pruners over our jobs."""
+    """Search with Optuna's samplers and pruners."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class OptunaSweeper(_KdfaceSweeper):
         self.params = params
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Ask Optuna for points of the space, run them, and tell it what came out, until `n_trials` have run."""
+        """Run points proposed by Optuna and report their results, until there are `n_trials` trials."""
         from kdface.sweeps.search import Search
         from kdface.sweeps.space import Space
 

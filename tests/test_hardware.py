@@ -93,8 +93,8 @@ def test_collection_is_off_inside_alone_and_comes_back_after_a_mistake() -> None
     ("word", "told"),
     [
         ("trainer.accelerator=gpu", "torch finds no GPU"),
-        ("trainer.accelerator=tpu", "Lightning's Trainer refuses"),
-        ("trainer.precision=transformer-engine", "Lightning's Trainer refuses"),
+        ("trainer.accelerator=tpu", "Lightning's Trainer rejected"),
+        ("trainer.precision=transformer-engine", "Lightning's Trainer rejected"),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_before_a_run_folder_is_made(

@@ -1,5 +1,5 @@
-"""The model card: what a network is, what it was trained and tested on, and what it is for, as the Hugging Face Hub
-takes it (Markdown under YAML front matter)."""
+"""The model card of a network: architecture, data, results and intended use, in the format of the Hugging Face Hub
+(Markdown with YAML front matter)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def model_card(
     """The text of a model card.
 
     Args:
-        name: what the model is called.
+        name: name of the model.
         config: the resolved configuration of its run.
-        about: preprocessing, embedding_size, step, parameters, as exported files say it.
-        results: results.json, later evaluations included.
+        about: preprocessing, embedding_size, step, parameters, as in exported files.
+        results: results.json, including later evaluations.
         data: the cards of its datasets, by role (data.json).
-        file: what is loaded.
+        file: file to load.
     """
     metrics = {key: metric for key, metric in results.get("metrics", {}).items() if metric["value"] is not None}
     sections = [
@@ -157,7 +157,7 @@ def _value(metric: Mapping[str, Any]) -> str:
 
 
 def _index(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The leading metrics of each test set, in the Hub's form."""
+    """The leading metrics of each test set, in the Hub's format."""
     found: dict[str, list[dict[str, Any]]] = {}
     for key, metric in metrics.items():
         test, _, name = key.partition("/")

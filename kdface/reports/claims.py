@@ -1,15 +1,15 @@
-"""Claims of papers against the numbers of our tables: each verdict follows from an interval, by rule.
+"""Test claims of papers against our tables: each verdict follows from an interval by a fixed rule.
 
     - paper: MaskInv
       page: maskinv/README.md#what-was-found
       claim: Masks in training help masked faces
-      results: maskinv/small.csv # as `kdface table` writes it
+      results: maskinv/small.csv # written by `kdface table`
       row: ElasticFace-Arc-Aug
       less: ElasticFace-Arc (teacher)
       column: masked accuracy
 
-The effect is the mean over seeds of `row` less `less` in `column`, paired by seed, with its 95 % t-interval. If lower
-values are better its sign is turned: a positive effect always speaks for `row`.
+The effect is the mean over seeds of `row` minus `less` in `column`, paired by seed, with its 95 % t-interval. The sign
+is flipped if lower values are better, so a positive effect always favours `row`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _POINTS = 100
 
 
 class Claim(BaseModel):
-    """One line of the definition.
+    """One claim of the definition.
 
     Attributes:
-        paper: whose claim it is.
-        page: where the test is described, relative to the definition.
-        claim: in words.
+        paper: paper that makes the claim.
+        page: page that describes the test, relative to the definition.
+        claim: the claim in words.
         results: CSV of a table, relative to the definition.
-        row, less: its rows, "group label" or the label alone.
-        column: its column.
-        better: which end of the column is better.
+        row, less: compared rows, "group label" or only the label.
+        column: compared column.
+        better: whether higher or lower values are better.
         states: gain: the effect is above 0. no loss: it is above -margin. no difference: it is within +-margin.
-        margin: in points, the largest difference that counts as none; 0 with gain.
-        not_testable: why it cannot be tested here; then there are no results.
+        margin: largest negligible difference, in points; 0 with gain.
+        not_testable: why it cannot be tested here; excludes results.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,10 +72,10 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, what was measured, and what follows.
+    """A claim with its measured effect and verdict.
 
     Attributes:
-        effect: in points, positive if it speaks for `row`; None if it is not testable.
+        effect: effect in points, positive if it favours `row`; None if not testable.
         verdict: see `verdict`.
     """
 
@@ -87,10 +87,10 @@ class Finding:
 def verdict(
     low: float | None, high: float | None, states: Literal["gain", "no loss", "no difference"], margin: float
 ) -> Verdict:
-    """What an interval says of a claim: all of it inside where the claim puts the effect, all outside, or neither.
+    """The verdict on a claim, by whether the interval is inside, outside, or overlaps the claimed range.
 
-    A gain lies in (0, inf), no loss in (-margin, inf), no difference in (-margin, margin). An unknown interval (one
-    seed, or all differences equal) decides nothing.
+    The range is (0, inf) for a gain, (-margin, inf) for no loss, (-margin, margin) for no difference. An unknown
+    interval (one seed, or all differences equal) decides nothing.
     """
     if low is None or high is None:
         return "not decided"
@@ -104,7 +104,7 @@ def findings(path: Path) -> list[Finding]:
     """Read a definition and the tables it names.
 
     Raises:
-        UserError: a file cannot be read, a claim is not whole, or a row or column is not in its table.
+        UserError: a file cannot be read, a claim is incomplete, or a row or column is not in its table.
     """
     claims = [_claim(node, place, path) for place, node in enumerate(read_yaml(path, list[dict[str, Any]]))]
     tables = {claim.results: read_values(path.parent / claim.results) for claim in claims if claim.results}
@@ -137,7 +137,7 @@ def _found(claim: Claim, values: Values, path: Path) -> Finding:
         )
     )
     if effect is None:
-        raise UserError(f"{path}: {claim.row!r} and {claim.less!r} share no seed in {claim.results}.")
+        raise UserError(f"{path}: {claim.row!r} and {claim.less!r} have no common seed in {claim.results}.")
     return Finding(claim, effect, verdict(effect.low, effect.high, claim.states, claim.margin))
 
 
@@ -154,7 +154,7 @@ def _cell(values: Values, row: str, claim: Claim, path: Path) -> Mapping[int, fl
 
 
 def markdown(found: Sequence[Finding], definition: str, figure: str) -> str:
-    """The claims as a table, by paper, below the figure, with the rule."""
+    """The claims as a table by paper, below the figure, with an explanation of the rule."""
     lines = [
         "# What was found",
         "",
@@ -183,7 +183,7 @@ def markdown(found: Sequence[Finding], definition: str, figure: str) -> str:
 
 
 def measured(claim: Claim) -> str:
-    """What is compared, in words."""
+    """Describe the comparison."""
     if claim.results is None:
         return claim.not_testable
     margin = f"; margin {claim.margin:g}" if claim.margin else ""
@@ -191,7 +191,7 @@ def measured(claim: Claim) -> str:
 
 
 def effect_text(effect: Comparison | None) -> str:
-    """As +1.39 (0.77 to 2.01, n = 3)."""
+    """Format an effect as +1.39 (0.77 to 2.01, n = 3)."""
     if effect is None:
         return ""
     if effect.low is None or effect.high is None:

@@ -1,4 +1,4 @@
-"""Contact sheets: a titled grid of face images, to look at what a data set or an augmentation gives."""
+"""Contact sheets: a titled grid of face images, to inspect a dataset or an augmentation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kdface.reports.figures import style
 def contact_sheet(
     images: Sequence[Sequence[Image | None]], row_titles: Sequence[str], column_titles: Sequence[str]
 ) -> Figure:
-    """A grid of images, pixel for pixel; tiny ones are enlarged by a whole factor.
+    """Draw a grid of images at their native resolution; small ones are scaled up by an integer factor.
 
     Args:
-        images: rows of (height, width, 3) uint8 RGB images, of any sizes; None leaves a cell empty.
-        row_titles, column_titles: one for each row and column.
+        images: rows of (height, width, 3) uint8 RGB images of any size; None leaves a cell empty.
+        row_titles, column_titles: one title per row and column.
     """
     if len(images) != len(row_titles) or any(len(row) != len(column_titles) for row in images):
         raise ValueError(f"{[len(row) for row in images]} images a row do not fit the titles")

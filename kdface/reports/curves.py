@@ -1,4 +1,4 @@
-"""A test's curves on grids that runs share, and bands over runs."""
+"""Curves of a test on common grids, and bands over runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdface.evaluation.curves import roc
 
 Curve = NDArray[np.float64]
 
-FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points a decade
-DISCARD_GRID = np.linspace(0.0, 0.3, 121)  # up to the largest discard limit that papers give a pAUC for
+FAR_GRID = np.geomspace(1e-6, 1.0, 97)  # sixteen points per decade
+DISCARD_GRID = np.linspace(0.0, 0.3, 121)  # up to the largest discard limit of a published pAUC
 
 probit = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])  # the axes of a DET
 
 
 class Band(NamedTuple):
-    """At each place of a grid, over runs."""
+    """Statistics over runs at each grid point."""
 
     mean: Curve
     low: Curve
@@ -28,16 +28,16 @@ class Band(NamedTuple):
 
 
 def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
-    """What the arrays of a test (`Outcome.arrays`) hold of `roc`, `cmc` and `edc`.
+    """The available curves (`roc`, `cmc`, `edc`) of a test's arrays (`Outcome.arrays`).
 
     `roc` is the TAR at the lowest threshold whose FAR does not exceed each point of `FAR_GRID`, NaN where the impostor
-    pairs cannot show the rate, and left out of tests of face-image quality; `cmc` the identification rate at rank 1, 2,
-    ...; `edc` the FNMR on `DISCARD_GRID`.
+    pairs cannot resolve the rate, and omitted for tests of face-image quality; `cmc` is the identification rate at rank
+    1, 2, ...; `edc` is the FNMR on `DISCARD_GRID`.
     """
     found: dict[str, Curve] = {}
     if "scores" in arrays and "same" in arrays and "quality" not in arrays:
         curve = roc(arrays["scores"], arrays["same"])
-        reach = FAR_GRID * (1 + 1e-12)  # a rate that is reached counts, whatever the rounding
+        reach = FAR_GRID * (1 + 1e-12)  # tolerate rounding of rates that are reached
         tar = curve.tar[np.searchsorted(curve.far, reach, side="right") - 1]
         tar[reach < 1 / curve.n_impostor] = np.nan
         found["roc"] = tar
@@ -50,7 +50,7 @@ def curves_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Curve]:
 
 
 def band(runs: Sequence[Curve]) -> Band:
-    """Mean, lowest and highest run, as far as the shortest of them goes; NaN where one of them is."""
+    """Mean, lowest and highest run up to the length of the shortest; NaN where any run is NaN."""
     size = min(map(len, runs))
     rows = np.array([run[:size] for run in runs])
     return Band(rows.mean(axis=0), rows.min(axis=0), rows.max(axis=0))

@@ -1,4 +1,4 @@
-"""The figures of a run folder: curves from its scores and record, and what a training batch looks like."""
+"""The figures of a run folder: curves from its scores and records, and a sample of a training batch."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from kdface.stored import read_arrays
 
 
 def draw_scores(scores: Path, figures: Path) -> None:
-    """ROC, DET and score histogram, or CMC, of each test set in a folder of scores, as PNG and PDF.
+    """Draw ROC, DET and score histogram, or CMC, of each test set in a folder of scores, as PNG and PDF.
 
-    Tests of face-image quality bring their own instead: error-versus-discard and, on misaligned faces, the consistency
-    of the quality. Recognition, often by another network, is not what they test.
+    Tests of face-image quality get error-versus-discard curves instead and, on misaligned faces, the consistency of the
+    quality. They do not test recognition, which is often done by another network.
     """
     for file in sorted(scores.glob("*.npz")):
         found = read_arrays(file)
         name = file.stem
         if "errors" in found:
-            interval = ("interval_at", "interval_low", "interval_high")  # not of runs made before there was one
+            interval = ("interval_at", "interval_low", "interval_high")  # missing in older runs
             at, low, high = (found.get(key) for key in interval)
             bands = {name: (at, low, high)} if at is not None and low is not None and high is not None else None
             _save(edc_figure({name: (found["discarded"], found["errors"])}, bands=bands), figures / f"{name}_edc")
@@ -51,7 +51,7 @@ def draw_scores(scores: Path, figures: Path) -> None:
 
 
 def draw_run(folder: RunFolder, training: Any) -> None:
-    """Every figure of a run: its scores, its learning curves, and one batch of what it was trained on.
+    """Draw all figures of a run: its scores, its learning curves, and a training batch.
 
     `training` is the training set (`kdface.datasets.loading.TrainingSet`).
     """
@@ -64,9 +64,9 @@ def draw_run(folder: RunFolder, training: Any) -> None:
 
 
 def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:
-    """A contact sheet: one row a person; for each image the picture as it is, then every view made of it.
+    """A contact sheet with one row per person; each image is followed by all its views.
 
-    Raises `DataError` if none of the chosen images can be used.
+    Raises `DataError` if none of the chosen images is usable.
     """
     broken: list[DataError] = []
     rows: list[list[Image | None]] = []
@@ -78,7 +78,7 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
         for index in indices:
             try:
                 sample = faces[int(index)]
-            except DataError as error:  # on_error decides about training; a picture just leaves it out
+            except DataError as error:  # on_error applies to training; the sheet just skips it
                 broken.append(error)
                 row += [None] * (1 + len(augmentation.views))
                 continue
@@ -96,7 +96,7 @@ def _save(figure: Figure, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".png", ".pdf"):
         save(figure, stem.with_name(stem.name + suffix))
-        figure.set_layout_engine("none")  # both have one layout, which takes as long to find as to draw
+        figure.set_layout_engine("none")  # reuse the layout, which takes as long to compute as to draw
 
 
 def _save_png(figure: Figure, stem: Path) -> None:

@@ -1,8 +1,7 @@
 """Figures for a paper column: ROC, DET, score histogram and learning curves.
 
-Each function returns a new matplotlib `Figure`, drawn without pyplot and without the user's matplotlib
-settings; `save` writes it as PNG or PDF. The same data give the same bytes. Runs are told apart by colour,
-line style and label; the baseline is grey.
+Each function returns a new matplotlib `Figure`, drawn without pyplot and the user's matplotlib settings; `save` writes
+it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line style and label; the baseline is grey.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Rates = NDArray[np.floating[Any]]
 Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
 
 COLUMN = 3.4  # inches: one column of a two-column paper
-# Okabe and Ito (2008), told apart by all common kinds of colour vision; their yellow is too pale on white.
+# Okabe and Ito (2008), distinguishable with all common kinds of colour vision; their yellow is too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 BASELINE = "#8C8C8C"
@@ -62,15 +61,15 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 7,
     "legend.handlelength": 2.4,
     "legend.labelspacing": 0.3,
-    "text.parse_math": False,  # the name of a run may hold a dollar sign
-    "pdf.fonttype": 42,  # TrueType: publishers refuse type 3
+    "text.parse_math": False,  # run names may contain dollar signs
+    "pdf.fonttype": 42,  # TrueType: publishers reject type 3
 }
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
 _ROUND = [1, 2, 5, 10]  # steps between ticks
-_INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 lie beyond the axes of any DET
-_INSIDE = 3  # names for which there is room between the curves
-_NAME = 25  # letters of a name beside another
+_INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 are beyond the axes of a DET plot
+_INSIDE = 3  # number of names that fit between the curves
+_NAME = 25  # letters of a name next to another
 _LEGEND_LINE = 0.135  # inches
 
 
@@ -82,12 +81,12 @@ def roc_figure(
 ) -> Figure:
     """Receiver operating characteristic: true accept rate over false accept rate, the latter logarithmic.
 
-    Each curve begins at the smallest FAR over 0 that its impostor pairs can show. The runs are listed as
-    their curves lie at the left, best first.
+    Each curve starts at the smallest FAR above 0 that its impostor pairs can resolve. Runs are listed by their curves
+    at the left, best first.
 
     Args:
-        runs: for each run (FAR, TAR): fractions, in the order of rising FAR, as of `RocCurve`.
-        bands: for some runs (FAR, lowest TAR, highest TAR), drawn pale; FAR over 0.
+        runs: run -> (FAR, TAR): fractions with increasing FAR, as in `RocCurve`.
+        bands: run -> (FAR, lowest TAR, highest TAR) for some runs, drawn pale; FAR above 0.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
@@ -96,7 +95,7 @@ def roc_figure(
     for name, (far, tar) in runs.items():
         check_rates(name, far, tar)
         first = int(np.argmax(far > 0))
-        start = max(first - 1, 0)  # the last vertex without an impostor: its TAR holds up to the first one
+        start = max(first - 1, 0)  # the last vertex without an impostor: its TAR applies up to the first one
         shown[name] = (np.maximum(far[start:], far[first]), tar[start:])
     with style():
         figure, axes = new_axes(2.6)
@@ -125,12 +124,12 @@ def det_figure(
 ) -> Figure:
     """Detection error tradeoff: false non-match rate over false match rate, both as normal deviates.
 
-    Rates of 0 have no place on these axes and are left out; a run that makes no errors is named, not drawn.
-    The dotted diagonal holds the equal error rates. The runs are listed from the largest EER down.
+    Rates of 0 cannot be shown on these axes and are left out; a run without errors is named but not drawn. The dotted
+    diagonal marks the equal error rates. Runs are listed by decreasing EER.
 
     Args:
-        runs: for each run (FMR, FNMR): fractions, in the order of rising FMR, as of `RocCurve`.
-        bands: for some runs (FMR, lowest FNMR, highest FNMR), drawn pale.
+        runs: run -> (FMR, FNMR): fractions with increasing FMR, as in `RocCurve`.
+        bands: run -> (FMR, lowest FNMR, highest FNMR) for some runs, drawn pale.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
@@ -170,11 +169,11 @@ def det_figure(
 
 
 def score_figure(genuine: Rates, impostor: Rates, *, score: str = "Cosine similarity") -> Figure:
-    """Histograms of genuine and impostor scores over common bins, each of area 1.
+    """Histograms of genuine and impostor scores over common bins, each with area 1.
 
     Args:
         genuine, impostor: (pairs,) finite scores.
-        score: what they are, for the axis.
+        score: label of the axis.
     """
     both = np.concatenate([genuine, impostor])
     if not len(genuine) or not len(impostor) or not np.isfinite(both).all():
@@ -209,11 +208,11 @@ def learning_figure(
     step: str = "Step",
     baseline: str | None = None,
 ) -> Figure:
-    """A value over the steps of training, each run named at its end.
+    """A value over training steps, each run labelled at its end.
 
     Args:
-        runs: for each run its (step, value) in the order of steps; a value that is not finite leaves a gap.
-        value, step: what they are, for the axes.
+        runs: run -> (step, value) with increasing steps; non-finite values leave a gap.
+        value, step: labels of the axes.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
@@ -221,13 +220,13 @@ def learning_figure(
     for name, points in runs.items():
         x, y = np.array(points, dtype=np.float64).reshape(-1, 2).T
         if not np.isfinite(y).any():
-            raise UserError(f"The run {name!r} has no finite {value} to draw.")
+            raise UserError(f"The run {name!r} has no finite {value} to plot.")
         shown[name] = (x, np.where(np.isfinite(y), y, np.nan))
     with style():
         figure, axes = new_axes(2.2)
         lines = draw_lines(axes, shown, baseline, rank=lambda x, y: 0)
         for name, line in lines.items():
-            line.set_marker("." if len(shown[name][0]) < 20 else "")  # few points: show where they are
+            line.set_marker("." if len(shown[name][0]) < 20 else "")  # mark the points if there are few
         axes.margins(x=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
@@ -239,35 +238,35 @@ def learning_figure(
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a `.png` or `.pdf` file. Date and software are left out of it: equal data give equal bytes."""
+    """Write a `.png` or `.pdf` file without date and software, so that equal data give identical bytes."""
     path = Path(path)
     without: dict[str, dict[str, Any]] = {
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     if path.suffix not in without:
-        raise UserError(f"{path}: figures are not written as {path.suffix!r}", expected=", ".join(without))
+        raise UserError(f"{path}: unsupported figure format {path.suffix!r}", expected=", ".join(without))
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         figure.savefig(path, dpi="figure", metadata=without[path.suffix])
 
 
 def style() -> AbstractContextManager[None]:
-    """Within it, matplotlib draws in this project's look, whatever the user's settings."""
+    """A context in which matplotlib uses this project's style instead of the user's settings."""
     return matplotlib.style.context(["default", _STYLE])
 
 
 def new_axes(height: float) -> tuple[Figure, Axes]:
-    """A figure of a column's width and a height in inches, and its axes; no window is opened."""
+    """A figure of column width and a height in inches, and its axes, without opening a window."""
     figure = Figure(figsize=(COLUMN, height), dpi=300, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
-    """Raises `UserError` without runs, or for a baseline that is none of them."""
+    """Raise `UserError` if there are no runs, or the baseline is not one of them."""
     if not runs:
-        raise UserError("There are no runs to draw.")
+        raise UserError("There are no runs to plot.")
     if baseline is not None and baseline not in runs:
         raise UserError(
             f"The baseline {baseline!r} is not among the runs.",
@@ -277,12 +276,12 @@ def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
 
 
 def check_rates(name: str, x: Rates, y: Rates) -> None:
-    """Raises `UserError` for what is no curve of rates up to a false accept rate of 1."""
+    """Raise `UserError` unless a curve consists of rates up to a false accept rate of 1."""
     values = np.concatenate([x, y])
     if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
-        raise UserError(f"The curve of {name!r} holds values that are not rates.", expected="fractions, 0 to 1")
+        raise UserError(f"The curve of {name!r} contains values that are not rates.", expected="fractions, 0 to 1")
     if (np.diff(x) < 0).any() or x[-1] != 1:
-        raise UserError(f"The curve of {name!r} does not run up to a false accept rate of 1.")
+        raise UserError(f"The curve of {name!r} does not reach a false accept rate of 1.")
 
 
 def draw_lines(
@@ -291,7 +290,7 @@ def draw_lines(
     baseline: str | None,
     rank: Callable[[Rates, Rates], float],
 ) -> dict[str, Line2D]:
-    """Draw the curves; their looks follow their place in the mapping, their order in a legend `rank`."""
+    """Draw the curves, styled by their position in the mapping and ordered in the legend by `rank`."""
     looks = {}
     for place, name in enumerate(name for name in curves if name != baseline):
         looks[name] = (PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)], 3)
@@ -306,14 +305,14 @@ def draw_lines(
 
 
 def check_bands(runs: Mapping[str, Any], bands: Mapping[str, Any]) -> None:
-    """Raises `UserError` for a band without a run."""
+    """Raise `UserError` for a band without a run."""
     for name in bands:
         if name not in runs:
-            raise UserError(f"There is a band for {name!r}, and no such run.", expected=", ".join(runs))
+            raise UserError(f"There is a band for {name!r}, but no such run.", expected=", ".join(runs))
 
 
 def draw_bands(axes: Axes, lines: Mapping[str, Line2D], bands: Mapping[str, tuple[Rates, Rates, Rates]]) -> None:
-    """Pale areas (x, lower bound, upper bound) in the colours of their lines; where a bound is not finite, a gap."""
+    """Draw pale areas (x, lower bound, upper bound) in their lines' colours, with gaps at non-finite bounds."""
     for name, (x, low, high) in bands.items():
         shown = np.isfinite(low) & np.isfinite(high)
         color = lines[name].get_color()
@@ -321,7 +320,7 @@ def draw_bands(axes: Axes, lines: Mapping[str, Line2D], bands: Mapping[str, tupl
 
 
 def add_legend(axes: Axes, place: Place) -> None:
-    """Name the curves at a place in the axes; where they are many in two columns above, for which the figure grows."""
+    """Add a legend at a place in the axes, or for many curves in two columns above, enlarging the figure."""
     handles, names = axes.get_legend_handles_labels()
     if len(names) <= _INSIDE:
         axes.legend(loc=place)
@@ -335,9 +334,9 @@ def add_legend(axes: Axes, place: Place) -> None:
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[Rates, Any]]) -> None:
-    """Name each line at its last point; names that would overlap are pushed apart."""
+    """Label each line at its last point, shifting labels that would overlap."""
     low, high = axes.get_ylim()
-    row = 8.5 / (72 * 0.8 * float(axes.figure.get_figure(root=True).get_size_inches()[1]))  # of text, in heights
+    row = 8.5 / (72 * 0.8 * float(axes.figure.get_figure(root=True).get_size_inches()[1]))  # of a line, in heights
     last = {name: float(y[np.isfinite(y)][-1] - low) / (high - low) for name, (y, _) in ends.items()}
     names = sorted(last, key=lambda name: last[name])
     texts = [textwrap.fill(name, 16) for name in names]

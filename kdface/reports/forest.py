@@ -1,4 +1,4 @@
-"""A forest plot: effects with their intervals, one line a claim, by paper."""
+"""A forest plot of effects with intervals, one line per claim, by paper."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kdface.reports.figures import BASELINE, INK, PALETTE, style
 
 _LOOK = {"holds": (PALETTE[0], "o"), "does not hold": (PALETTE[1], "s"), "not decided": (BASELINE, "D")}
 _MARGIN = "#E4E4E4"
-_WIDTH, _WRAP = 7.2, 52  # inches; letters of a claim in a line
+_WIDTH, _WRAP = 7.2, 52  # inches; letters of a claim per line
 
 
 def forest_figure(findings: Sequence[Finding]) -> Figure:
-    """Effects in points, right of 0 in favour of the claim's first-named; colour and marker say the verdict.
+    """Plot effects in points, positive in favour of the first-named row; colour and marker show the verdict.
 
-    A shaded band is the margin of a claim that there is no loss or no difference.
+    A shaded band shows the margin of a claim of no loss or no difference.
 
     Raises:
         UserError: no claim has an effect.
     """
     drawn = [finding for finding in findings if finding.effect is not None]
     if not drawn:
-        raise UserError("there is nothing to draw: no claim has an effect.")
+        raise UserError("there is nothing to plot: no claim has an effect.")
     labels = [fill(finding.claim.claim, _WRAP) for finding in drawn]
     rooms = [0.8 + 0.45 * label.count("\n") for label in labels]
     heads = [place for place in range(len(drawn)) if _paper(drawn, place) != _paper(drawn, place - 1) or place == 0]

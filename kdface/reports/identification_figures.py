@@ -1,4 +1,4 @@
-"""Figures of identification: how often the right person is among the nearest."""
+"""Figures of identification."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def cmc_figure(
     bands: Mapping[str, tuple[Rates, Rates]] | None = None,
     baseline: str | None = None,
 ) -> Figure:
-    """Cumulative match characteristic: the identification rate over the rank. The runs are listed by their rank 1.
+    """Cumulative match characteristic: identification rate over rank. Runs are listed by their rank-1 rate.
 
     Args:
-        runs: for each run the rates at rank 1, 2, ...: fractions that do not fall.
-        bands: for some runs (lowest, highest) at each rank, drawn pale.
+        runs: run -> rates at rank 1, 2, ...: non-decreasing fractions.
+        bands: run -> (lowest, highest) at each rank for some runs, drawn pale.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
     check_bands(runs, bands or {})
     for name, rates in runs.items():
         if not len(rates) or not ((rates >= 0) & (rates <= 1)).all() or (np.diff(rates) < 0).any():
-            raise UserError(f"The rates of {name!r} are not those of ranks.", expected="fractions, 0 to 1, rising")
+            raise UserError(f"{name!r} is not a CMC curve.", expected="non-decreasing fractions, 0 to 1")
     with style():
         figure, axes = new_axes(2.6)
         shown = {name: (np.arange(1.0, len(rates) + 1), rates) for name, rates in runs.items()}

@@ -28,9 +28,9 @@ from kdface.reports.figures import (
 
 Values = NDArray[np.floating[Any]]
 
-_CLOSE = 0.8  # lowest over highest error: from here on curves over an axis from zero look all alike
-_ACROSS = 10  # images in a row of a sheet
-_SHOWN = 60  # images on a sheet at most
+_CLOSE = 0.8  # lowest / highest error above which curves look alike on an axis from zero
+_ACROSS = 10  # images per row of a sheet
+_SHOWN = 60  # most images on a sheet
 
 
 def edc_figure(
@@ -40,16 +40,16 @@ def edc_figure(
     limit: float = 0.3,
     baseline: str | None = None,
 ) -> Figure:
-    """Error versus discard: the FNMR of the pairs that are left, over the share of pairs dropped, lowest quality first.
+    """Error versus discard: FNMR of the remaining pairs over the fraction of discarded pairs, lowest quality first.
 
-    The curves are steps, as `kdface.evaluation.edc.EDC` gives them, without interpolation. The runs are listed from
-    the highest curve down, by their areas up to the limit. The axis begins at zero, but where all errors lie close
-    together. If all begin at one error, E(0), a dotted line tells it: what a quality that says nothing keeps.
+    Curves are steps, as in `kdface.evaluation.edc.EDC`, without interpolation. Runs are listed from the highest curve
+    down, by their areas up to the limit. The axis starts at zero unless all errors are close together. If all curves
+    start at the same error, E(0), a dotted line shows it: the result of an uninformative quality.
 
     Args:
-        runs: for each run (discard fraction from 0 up, FNMR).
-        bands: for some runs (discard fraction, lower bound, upper bound) of a bootstrap interval, drawn pale.
-        limit: the discard fraction to draw up to.
+        runs: run -> (discard fraction from 0 up, FNMR).
+        bands: run -> (discard fraction, lower bound, upper bound) of a bootstrap interval for some runs, drawn pale.
+        limit: largest discard fraction to plot.
         baseline: the run to draw in grey.
     """
     check_runs(runs, baseline)
@@ -57,9 +57,9 @@ def edc_figure(
     shown: dict[str, tuple[Values, Values]] = {}
     for name, (fractions, errors) in runs.items():
         if not len(fractions) or len(fractions) != len(errors) or fractions[0] != 0 or (np.diff(fractions) <= 0).any():
-            raise UserError(f"The curve of {name!r} does not run up from a discard fraction of 0.")
+            raise UserError(f"The curve of {name!r} does not start at a discard fraction of 0.")
         if not ((errors >= 0) & (errors <= 1)).all():
-            raise UserError(f"The curve of {name!r} holds errors that are not rates.", expected="fractions, 0 to 1")
+            raise UserError(f"The curve of {name!r} contains errors that are not rates.", expected="fractions, 0 to 1")
         inside = fractions <= limit
         x, y = fractions[inside], errors[inside]
         shown[name] = (np.append(x, limit), np.append(y, y[-1]))
@@ -72,7 +72,7 @@ def edc_figure(
         for line in lines.values():
             line.set_drawstyle("steps-post")
         starts = sorted({float(y[0]) for _, y in shown.values()})
-        if len(starts) == 1:  # all were recognised by one network
+        if len(starts) == 1:  # all use the same recognition network
             axes.axhline(starts[0], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1.8)
             axes.annotate(
                 f"E(0) = {starts[0]:.3g}",
@@ -96,12 +96,12 @@ def edc_figure(
 def consistency_figure(
     aligned: Values, perturbed: Values, *, spearman: float | None, what: str = "misaligned"
 ) -> Figure:
-    """Quality of the same images, misaligned over aligned; on the dotted diagonal nothing changes.
+    """Quality of the same images, misaligned over aligned; the dotted diagonal marks no change.
 
     Args:
         aligned, perturbed: (images,) finite qualities.
-        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None if there is none.
-        what: what was done to the images, for the axis.
+        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None if undefined.
+        what: perturbation of the images, for the axis.
     """
     both = np.concatenate([aligned, perturbed])
     if len(aligned) != len(perturbed) or not len(aligned) or not np.isfinite(both).all():
@@ -121,7 +121,7 @@ def consistency_figure(
             color=PALETTE[0],
             alpha=float(np.clip(6 / np.sqrt(len(aligned)), 0.15, 0.8)),
             linewidths=0,
-            rasterized=True,  # thousands of points would make a PDF slow to open
+            rasterized=True,  # thousands of points make a PDF slow to open
         )
         axes.set(xlim=(low, high), xlabel="Quality, aligned", ylim=(low, high), ylabel=f"Quality, {what}")
         axes.set_aspect("equal")
@@ -133,12 +133,12 @@ def consistency_figure(
 
 
 def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN) -> Figure:
-    """A contact sheet of images from the lowest quality, top left, to the highest, ten in a row.
+    """A contact sheet of images by increasing quality from the top left, ten per row.
 
     Args:
         images: (height, width, 3) uint8 RGB images.
-        scores: (images,) their qualities, finite.
-        most: of more images this number is shown, evenly spaced in the order of quality, the extremes among them.
+        scores: (images,) finite qualities.
+        most: largest number of images; if there are more, they are sampled evenly by rank, including the extremes.
     """
     if len(images) != len(scores) or not len(images) or not np.isfinite(scores).all():
         raise UserError(f"{len(images)} images and {len(scores)} qualities: need as many, all finite.")
@@ -155,6 +155,6 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN
 
 
 def spread(scores: Values, most: int = _SHOWN) -> NDArray[np.int64]:
-    """The rows that a sheet shows: all in the order of their scores, or `most` evenly spaced in it."""
+    """The rows to show, ordered by score: all, or `most` evenly spaced ones."""
     order = np.argsort(scores, kind="stable")
     return order if len(order) <= most else order[np.linspace(0, len(order) - 1, most).round().astype(np.int64)]

@@ -1,4 +1,4 @@
-"""What a run says at its start and at its end: what is trained; a table, the folder, and what to try next."""
+"""The text printed at the start and end of a run: plan; metrics, folder and next commands."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kdface.stored import printable
 if TYPE_CHECKING:
     from kdface.runs.job import Job
 
-_CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> how people call it
+_CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> display name
 _WIDTH = 100  # columns of a terminal
-_MOST = 5  # metrics of a test set in the table that ends a run
-# Of a test set's metrics, the ones that matter most, without what follows their @.
+_MOST = 5  # most metrics per test set in the final table
+# The most important metrics of a test set, without the part after @.
 _FIRST = (
     *("accuracy", "rank1", "cross/rank1", "eer", "cross/eer", "tar", "tpir", "auc"),
     *("pauc", "recomputed_embeddings/pauc", "aligned_embeddings/pauc", "fnmr", "spearman_aligned"),
@@ -32,7 +32,7 @@ _FIRST = (
 
 
 def plan(job: Job) -> str:
-    """The lines that begin a run: its parts by the names of their classes or factories, its data and its length."""
+    """The lines printed at the start of a run: its parts by class or factory name, its data and its length."""
     named = {
         part: node["_target_"].rpartition(".")[2]
         for part in ("method", "backbone", "head", "teacher")
@@ -47,7 +47,7 @@ def plan(job: Job) -> str:
 
 
 def summary(folder: RunFolder) -> str:
-    """The text that ends a run: metrics beside those of the untrained network, counts, time, paths."""
+    """The text printed at the end of a run: metrics next to those of the untrained network, counts, time, paths."""
     results = folder.read_results()
     untrained: dict[str, Any] = results.get("untrained") or {}
     here = shown(folder.root)
@@ -56,7 +56,7 @@ def summary(folder: RunFolder) -> str:
         lines += [f"warning: {name}: {symptom}" for symptom in symptoms]
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
-    lines += [f"warning: the data was changed during the run: {change}" for change in results.get("changed_during", [])]
+    lines += [f"warning: the data changed during the run: {change}" for change in results.get("changed_during", [])]
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""
     seconds = results.get("train_seconds")
     took = f" in {clock(seconds)}" if seconds is not None else ""
@@ -73,20 +73,20 @@ def summary(folder: RunFolder) -> str:
 def tell(
     metrics: Mapping[str, Any], counts: Mapping[str, Any], file: str, untrained: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """The table of the leading metrics, and where all of them are.
+    """The table of leading metrics, and the file with all of them.
 
     Args:
         metrics: name -> value, as in results.json.
         counts: test set -> its counts (`Outcome.counts`).
         file: the results.json.
-        untrained: name -> value of the untrained network, if it was evaluated.
+        untrained: name -> value for the untrained network, if evaluated.
     """
     leading = _leading(metrics)
     lines = [render(table_of({name: metrics[name] for name in leading}, counts, untrained))] if leading else []
     unresolved = [name for name, found in metrics.items() if found["value"] is None]
     if unresolved:
         few = ", ".join(unresolved[:3]) + (", ..." if len(unresolved) > 3 else "")
-        text = f"{len(unresolved)} not available, usually because the pairs are too few: {few}"
+        text = f"{len(unresolved)} not available, usually because there are too few pairs: {few}"
         lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     if len(metrics) > len(leading) + len(unresolved):
         lines.append(f"metrics  all {len(metrics)} are in {file}")
@@ -94,9 +94,9 @@ def tell(
 
 
 def _leading(metrics: Mapping[str, Any]) -> list[str]:
-    """The names of those that matter most of each test set and have a value, in the order of the results.
+    """The names of the most important available metrics of each test set, in the order of the results.
 
-    What is not among `_FIRST` is shown only of a test set that has nothing else.
+    Metrics outside `_FIRST` are shown only if a test set has no others.
     """
     by_test: dict[str, list[str]] = {}
     for name, found in metrics.items():
@@ -117,10 +117,10 @@ def _leading(metrics: Mapping[str, Any]) -> list[str]:
 def table_of(
     metrics: Mapping[str, Any], counts: Mapping[str, Any], untrained: Mapping[str, Any] | None = None
 ) -> Table:
-    """Metrics, one row each; a column for the untrained network if it was evaluated."""
+    """A table with one row per metric, and a column for the untrained network if it was evaluated."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("test set", overflow="fold")
-    table.add_column("metric", overflow="fold")  # never cut: its end tells it from the next
+    table.add_column("metric", overflow="fold")  # never truncated: metrics may differ only at the end
     if untrained:
         table.add_column("untrained", justify="right")
     table.add_column("trained", justify="right")
@@ -128,7 +128,7 @@ def table_of(
         test, _, metric = key.partition("/")
         folds = counts.get(test, {}).get("folds")
         label = f"accuracy ({folds} folds)" if metric == "accuracy" and folds else _CALLED.get(metric, metric)
-        row: list[str | Text] = [Text(test), Text(label)]  # names are no markup
+        row: list[str | Text] = [Text(test), Text(label)]  # do not interpret names as markup
         if untrained:
             row.append(number(untrained.get(key)))
         table.add_row(*row, number(found))
@@ -136,7 +136,7 @@ def table_of(
 
 
 def number(metric: dict[str, Any] | None) -> str:
-    """A fraction with four digits and its spread; n/a where the data cannot resolve it."""
+    """A fraction with four digits and its spread; n/a if the data cannot resolve it."""
     if metric is None:
         return ""
     if metric["value"] is None:
@@ -150,14 +150,14 @@ def number(metric: dict[str, Any] | None) -> str:
 
 
 def render(table: Table) -> str:
-    """A table as text, without trailing blanks."""
+    """A table as text without trailing spaces."""
     buffer = io.StringIO()
     Console(file=buffer, width=_WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from here."""
+    """A path relative to the current folder where possible."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Run folders. The package is callable: `kdface.runs(FOLDER)` is a table of the runs below a folder."""
+"""Run folders. The package is callable: `kdface.runs(FOLDER)` returns a table of the runs under a folder."""
 
 import sys
 from types import ModuleType
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _Room(ModuleType):
-    """`kdface.runs` is both this package and a function of the Python interface, as `kdface.load` is."""
+    """Makes `kdface.runs` both this package and a function of the Python API, like `kdface.load`."""
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         from kdface.api import runs

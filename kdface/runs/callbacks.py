@@ -1,4 +1,4 @@
-"""Callbacks of a run: evaluation of the untrained network, and one configuration for all ranks."""
+"""Callbacks of every run: evaluation of the untrained network, and the check that all ranks share a configuration."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger("kdface")
 
 
 class Untrained(pl.Callback):
-    """Evaluates before the first step, for a baseline and as a check of the protocols.
+    """Evaluates before the first step, as a baseline and a check of the protocols.
 
     Args:
         run: evaluates on all ranks and returns the outcomes.
-        records: where they are written.
+        records: destination of the outcomes.
     """
 
     def __init__(self, run: Callable[[pl.Trainer], dict[str, Outcome]], records: Records) -> None:
@@ -42,7 +42,7 @@ class Untrained(pl.Callback):
 
 
 class ToldValidations(pl.Callback):
-    """Says what a validation found."""
+    """Logs the results of each validation."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the headline of every test set."""
@@ -58,7 +58,7 @@ def tell(outcomes: dict[str, Outcome], step: int) -> None:
 
 
 def headline(outcome: Outcome) -> dict[str, Any]:
-    """The metrics worth a line: the first one, and the equal error rate where there is one."""
+    """The metrics to log: the first one, and the equal error rate if there is one."""
     first = next(iter(outcome.metrics.items()), None)
     chosen = dict([first]) if first else {}
     if "eer" in outcome.metrics:
@@ -67,7 +67,7 @@ def headline(outcome: Outcome) -> dict[str, Any]:
 
 
 def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
-    """What the untrained network scored, from the record; empty if it was not evaluated."""
+    """The recorded metrics of the untrained network; empty if it was not evaluated."""
     found: dict[str, Any] = {}
     for record in read(folder.metrics):
         if record["kind"] == "evaluation" and record["step"] == 0:
@@ -76,16 +76,16 @@ def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
 
 
 def skipped_images(folder: RunFolder) -> list[str]:
-    """The broken images that training left out, each once, "key: reason"."""
+    """The distinct broken images skipped in training, as "key: reason"."""
     return sorted(
         {image for record in read(folder.metrics) if record["kind"] == "skipped" for image in record["images"]}
     )
 
 
 class SameConfiguration(pl.Callback):
-    """Every rank must train the same configuration: their SHA-256 are compared before the first step.
+    """Checks before the first step that all ranks have the same configuration, by SHA-256.
 
-    Those of several ranks, of the JSON with sorted keys, are kept in ranks.json: {"config": [of rank 0, ...]}.
+    With several ranks, the hashes of the JSON with sorted keys are saved in ranks.json: {"config": [rank 0, ...]}.
     """
 
     def __init__(self, folder: RunFolder, config: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ class SameConfiguration(pl.Callback):
         self.config = config
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Raises `UserError` if ranks have read different configurations."""
+        """Raise `UserError` if ranks have read different configurations."""
         if trainer.world_size == 1:
             return
         text = json.dumps(self.config, sort_keys=True)
@@ -102,8 +102,8 @@ class SameConfiguration(pl.Callback):
         other = next((rank for rank, digest in enumerate(of_ranks) if digest != of_ranks[0]), None)
         if other is not None:
             raise UserError(
-                f"rank {other} read another {self.folder.config} than rank 0.",
-                fix="give all machines one shared folder of runs",
+                f"rank {other} and rank 0 read different versions of {self.folder.config}.",
+                fix="use one shared folder of runs on all machines",
             )
         if trainer.is_global_zero:
             write_json(self.folder.root / "ranks.json", {"config": of_ranks})

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values only, loaded with `weights_only=True`, never naming anything to import."""
+"""Checkpoints: tensors and plain values only, loaded with `weights_only=True`, without references to import."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ CHECKPOINT_FORMAT = 1
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises `UserError` if it is missing, broken (a bit suffices), holds objects, or is not
-    kdface's."""
+    """Read a checkpoint. Raises `UserError` if it is missing, corrupted (even by one bit), contains objects, or is not
+    from kdface."""
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint.", fix="the run's own command makes it")
+        raise UserError(f"{path}: no such checkpoint.", fix="the run's own command writes it")
     if path.suffix == ".safetensors":
         return _read_packed(path)
     try:
         content = read_torch(path)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds more than tensors and plain values, so it is not loaded: {str(error).splitlines()[0]}",
-            expected="a checkpoint that kdface wrote",
+            f"{path} contains more than tensors and plain values and is not loaded: {str(error).splitlines()[0]}",
+            expected="a checkpoint written by kdface",
         ) from None
     except ValueError as error:
         raise UserError(
-            f"{path} is broken ({error}).", fix=f"restore it; or rm {path}; the run's own command then makes it anew"
+            f"{path} is broken ({error}).", fix=f"restore it; or rm {path}; the run's own command then restarts it"
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "kdface" not in content:
         raise UserError(f"{path} is not a checkpoint of kdface.", expected="the keys state_dict and kdface")
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read_packed(path: Path) -> dict[str, Any]:
-    """The same of a pack's weights."""
+    """Read the weights of a pack as a checkpoint."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -78,15 +78,14 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     try:
         with open(path, "wb") as file:
             torch.save(content, file)
-    except RuntimeError as error:  # of torch's writer, which the system's own error broke off
+    except RuntimeError as error:  # raised by torch's writer after a system error
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
 def save_safetensors(weights: Mapping[str, torch.Tensor], path: Path, about: dict[str, str]) -> None:
-    """The tensors and what is said of them. Raises `OSError` if the disk is full: the library's own writer raises
-    an error of its own instead."""
+    """Write tensors with metadata. Raises `OSError` if the disk is full, unlike the library's own writer."""
     from safetensors.torch import save
 
     path.write_bytes(save({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, about))
@@ -95,13 +94,12 @@ def save_safetensors(weights: Mapping[str, torch.Tensor], path: Path, about: dic
 def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
     """Load weights strictly into a module.
 
-    Raises `UserError`, naming `origin`, if a weight is missing, is of another shape or type than the module's, or is
-    not finite.
+    Raises `UserError`, naming `origin`, if a weight is missing, has the wrong shape or type, or is not finite.
     """
     own = module.state_dict()
     for name, value in weights.items():
         if name not in own or own[name].shape != value.shape:
-            continue  # told below
+            continue  # reported below
         if own[name].dtype != value.dtype:
             kinds = f"{value.dtype}, not {own[name].dtype}"
             raise UserError(f"{origin} does not fit the run's configuration: {name} is {kinds}.")
@@ -115,17 +113,17 @@ def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path
 
 
 def require_finite(module: torch.nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
-    """Raise `UserError`, naming `origin`, if a weight that is to be loaded into a module is not finite."""
-    notes = {name for name, _ in module.named_buffers(recurse=False)}  # a method's own, such as losses not seen yet
-    for name, value in weights.items():  # not those of module.state_dict(): on ranks that divide a head it communicates
+    """Raise `UserError`, naming `origin`, if a weight for a module is not finite."""
+    notes = {name for name, _ in module.named_buffers(recurse=False)}  # the method's own, such as unseen losses
+    for name, value in weights.items():  # module.state_dict() would communicate if a head is sharded
         if name in notes:
             continue
         if value.is_meta or not value.dtype.is_floating_point:
             continue
-        if value.untyped_storage().nbytes() < value.nbytes:  # expanded, to any size: loading tells that it does not fit
+        if value.untyped_storage().nbytes() < value.nbytes:  # expanded to any size: loading reports the mismatch
             continue
         if not value.isfinite().all():
             raise UserError(
-                f"{origin}: {name} has values that are not finite, so the network is of no use.",
-                fix="train anew with a smaller optimizer.lr, or take an earlier checkpoint",
+                f"{origin}: {name} has non-finite values, so the network is unusable.",
+                fix="retrain with a smaller optimizer.lr, or use an earlier checkpoint",
             )

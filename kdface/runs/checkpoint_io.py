@@ -1,4 +1,4 @@
-"""How Lightning writes and reads the checkpoints of a run."""
+"""Checkpoint I/O for Lightning."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kdface.runs.folder import RunFolder, flush
 
 
 class RunCheckpoints(CheckpointIO):
-    """Checkpoints lie in the run's folder, and nowhere else on the way there."""
+    """Writes checkpoints to the run folder only, without temporary files elsewhere."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Of the records, all that came before the checkpoint are on the disk before it is."""
+        """Save a checkpoint after flushing all earlier records to disk."""
         folder = RunFolder(Path(path).parent.parent)
         folder.require_there()
         if folder.metrics.is_file():
@@ -28,9 +28,9 @@ class RunCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Verified against its checksum and read without executing anything, whatever `weights_only` says."""
+        """Load a checkpoint, verifying its checksum and executing nothing, whatever `weights_only` is."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Remove a checkpoint; one that is gone is gone."""
+        """Remove a checkpoint if it exists."""
         Path(path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, hardware, and the code's commit with what was changed since."""
+"""The environment of a run: versions, hardware, and the commit of the code with uncommitted changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Package -> installed version, None if it is not installed."""
+    """Package -> installed version, or None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
@@ -43,7 +43,7 @@ def versions() -> dict[str, str | None]:
 
 
 def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
-    """The plain record that `environment.json` holds."""
+    """The content of `environment.json`."""
     import torch
 
     return {
@@ -61,8 +61,8 @@ def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
 
 
 def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
-    """Write environment.json at the first start; later, tell what differs, since bits may differ with it, and keep it
-    under `resumed`."""
+    """Write environment.json at the first start. On resume, warn about differences, which may affect bit-exactness, and
+    record them under `resumed`."""
     path = folder.root / "environment.json"
     if not path.is_file():
         write_json(path, now)
@@ -75,7 +75,7 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
     ]
     if differ:
         logging.getLogger("kdface").warning(
-            "this run began with other %s: it goes on, but not bit for bit", ", ".join(differ)
+            "this run started with different %s: it resumes, but not bit-identically", ", ".join(differ)
         )
         later = [*before.get("resumed", []), {key: now[key] for key in differ}]
         if later[-1:] != later[-2:-1]:
@@ -93,7 +93,7 @@ def _processor() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the checkout that kdface is run from, and the uncommitted change; None outside a checkout."""
+    """The commit and uncommitted changes of kdface's checkout; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None

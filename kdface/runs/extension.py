@@ -1,4 +1,4 @@
-"""More epochs or steps continue a finished run from its end, if training longer from the start gives the same."""
+"""Extend a finished run to more epochs or steps, if the result equals that of training longer from the start."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LENGTH = {"trainer.max_epochs", "trainer.max_steps"}
 
 
 def extend(folder: RunFolder, job: Job) -> None:
-    """Begin a run whose folder was just made with what a finished one, that differs in its length alone, ended with.
+    """Start a new run from the end of a finished one that differs only in length.
 
-    It then ends with the bytes of a run that was that long from the beginning. The shorter run stays as it is. Where
-    that cannot be, the reason is given.
+    The result is bit-identical to a run of that length from the start. The shorter run is unchanged. If extension is
+    not possible, the reason is logged.
     """
     shorter = _shorter(folder, job)
     if shorter is None:
         return
     step, total = step_of(shorter), job.method.total_steps
     if reason := _obstacle(job, step):
-        log.warning("%s ends at step %d, this run at %d: it begins anew, since %s", shorter.root, step, total, reason)
+        log.warning("%s ends at step %d, this run at %d: it starts over, since %s", shorter.root, step, total, reason)
         return
     content = read_checkpoint(shorter.last)
     content["kdface"]["config"] = job.config
@@ -41,11 +41,11 @@ def extend(folder: RunFolder, job: Job) -> None:
             shutil.copyfile(shorter.root / name, folder.root / name)
     Records(folder.metrics).rewind(step, step)
     write_checkpoint(content, folder.last)
-    log.warning("%s ends at step %d: this run goes on from there to step %d", shorter.root, step, total)
+    log.warning("%s ends at step %d: this run continues from there to step %d", shorter.root, step, total)
 
 
 def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
-    """The longest of the finished runs that differ in their length alone and are shorter."""
+    """The longest shorter finished run that differs only in length."""
     found: list[tuple[int, RunFolder]] = []
     for file in sorted(folder.root.parent.glob(f"seed{job.seed}-*/config.yaml")):
         other = RunFolder(file.parent)
@@ -58,16 +58,16 @@ def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
                 continue
             if (step := step_of(other)) < job.method.total_steps and same_files(other, job.config):
                 found.append((step, other))
-        except UserError:  # a folder that cannot be read is nothing to go on from
+        except UserError:  # unreadable folders cannot be extended
             continue
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _obstacle(job: Job, step: int) -> str:
-    """Why a run of this length is not one of `step` steps that goes on; empty if it is."""
+    """Why this run cannot continue from one of `step` steps; empty if it can."""
     method = job.method
     if step % method.steps_per_epoch:
-        return f"the shorter one stopped in the middle of an epoch of {method.steps_per_epoch} steps"
+        return f"the shorter run stopped in the middle of an epoch of {method.steps_per_epoch} steps"
     short, whole = (_rates(job, total, step) for total in (step, method.total_steps))
     if short != whole:
         return (

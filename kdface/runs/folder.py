@@ -1,10 +1,10 @@
-"""The run folder: the only place that says what a run was, how far it came, and what came out.
+"""The run folder: the single record of a run's configuration, progress and results.
 
     config.yaml  origin.json  environment.json  data.json  metrics.jsonl  checkpoints/  scores/  figures/
     results.json  DONE
 
-Every file is written to a temporary name and renamed, so a kill leaves the old file or the new one, never half of one.
-`DONE` is written last; nothing else means finished.
+Every file is written to a temporary name and renamed, so a kill leaves either the old or the new file, never a partial
+one. `DONE` is written last and alone marks a run as finished.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from kdface.metric_names import with_current_names
 from kdface.runs.schemas import Card, Config, Environment, LaterResults, Origin, Results
 from kdface.stored import read_json, read_yaml
 
-_LOOKED_THROUGH = 2_000  # folders, for a run
-# What lies in a run folder; loggers add their own folders.
+_LOOKED_THROUGH = 2_000  # most folders searched for a run
+# Contents of a run folder; loggers add their own folders.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
-_BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # all that a start wrote
+_BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # of a failed start
 _FILES = (
     *("config.yaml", "data.json", "images.jsonl.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
     *_BEFORE_CONFIG,
@@ -43,15 +43,15 @@ _FILES = (
 
 
 class HeldError(UserError):
-    """Another process holds a run folder."""
+    """Another process holds the lock of a run folder."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write through a temporary file in the same folder, flushed to disk before it takes the name, as is the name."""
+    """Write to a temporary file in the same folder, flush it, rename it, and flush the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.touch()  # what the system refuses is its own error, whoever writes
+        temporary.touch()  # raises the system's own error, whatever writer follows
         write(temporary)
         flush(temporary)
         os.replace(temporary, path)
@@ -61,7 +61,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def flush(path: Path) -> None:
-    """Return when a file's content, or a folder's names, are on the disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -70,10 +70,10 @@ def flush(path: Path) -> None:
 
 
 def open_own(path: Path, flags: int) -> IO[str]:
-    """Open a file of a run folder in its place, for appending or reading; a link is not followed.
+    """Open a file of a run folder for appending or reading, without following links.
 
     Raises:
-        UserError: it is a link, or the run folder is gone.
+        UserError: it is a link, or the run folder no longer exists.
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -85,28 +85,28 @@ def open_own(path: Path, flags: int) -> IO[str]:
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{path} is a pipe or a device, not a file of a run.", expected="a regular file, or none")
+        raise UserError(f"{path} is a pipe or a device, not a regular file.", expected="a regular file, or none")
     mode = "r+" if flags & os.O_RDWR else "w" if flags & os.O_WRONLY else "r"
     return os.fdopen(descriptor, mode, encoding="utf-8")
 
 
 def _gone(root: Path) -> UserError:
     return UserError(
-        f"{root} was removed while its run was going on: what it had is lost.",
-        fix="the same command trains it anew",
+        f"{root} was removed during its run: its contents are lost.",
+        fix="rerun the same command to train it again",
     )
 
 
 def _link(path: Path) -> UserError:
     return UserError(
-        f"{path} is a link that leads out of its run folder: nothing is written through it.",
-        expected="a run folder that holds its files itself",
+        f"{path} is a link to a place outside its run folder: nothing is written through it.",
+        expected="a run folder without links to other places",
         fix=f"rm {path}, or copy the folder with cp -rL",
     )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     write_atomic(path, lambda temporary: _write(temporary, text))
 
 
@@ -115,7 +115,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Sorted, indented JSON; NaN and infinity are refused, since no other program could read them."""
+    """Write sorted, indented JSON; NaN and infinity raise an error, since other programs could not read them."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -132,7 +132,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """What was recorded, a JSON object a line."""
+        """The records, one JSON object per line."""
         return self.root / "metrics.jsonl"
 
     @property
@@ -142,17 +142,17 @@ class RunFolder:
 
     @property
     def images(self) -> Path:
-        """The training images: a line of key, person and digest each."""
+        """The training images: one line with key, person and digest per image."""
         return self.root / "images.jsonl.gz"
 
     @property
     def last(self) -> Path:
-        """The checkpoint that a resume goes on from."""
+        """The checkpoint to resume from."""
         return self.root / "checkpoints" / "last.ckpt"
 
     @property
     def weights(self) -> Path:
-        """The last checkpoint, or the weights of a pack (`kdface.runs.pack`), which has no other."""
+        """The last checkpoint, or the weights of a pack (`kdface.runs.pack`)."""
         packed = self.root / "model.safetensors"
         return packed if packed.is_file() and not self.last.is_file() else self.last
 
@@ -163,16 +163,16 @@ class RunFolder:
 
     @property
     def scores(self) -> Path:
-        """The folder of scores, an .npz for each test set."""
+        """The folder of scores, one .npz per test set."""
         return self.root / "scores"
 
     @property
     def evaluations(self) -> Path:
-        """A folder for what each `kdface evaluate` found."""
+        """The folder of the results of `kdface evaluate`."""
         return self.root / "evaluations"
 
     def evaluated(self) -> list[Path]:
-        """The results of later evaluations, the newest one first."""
+        """The results of later evaluations, newest first."""
         found = sorted(self.evaluations.glob("*/results.json"))
         return sorted(found, key=lambda file: -file.stat().st_mtime)
 
@@ -186,11 +186,11 @@ class RunFolder:
         write_text(self.root / "DONE", "finished\n")
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved configuration, under the names of now. Raises `UserError` if the folder is not a run."""
+        """The resolved configuration, with current names. Raises `UserError` if the folder is not a run."""
         if not self.config.is_file():
             raise UserError(
                 f"{self.root} is not a run folder: it has no config.yaml.",
-                expected="a folder that kdface train wrote",
+                expected="a folder written by kdface train",
                 fix="ls -d runs/*/*",
             )
         tree = read_yaml(self.config, Config)
@@ -198,17 +198,17 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What loggers call the run."""
+        """The run's name in loggers."""
         return f"{self.read_config()['name']}/{self.root.name}"
 
     def read_results(self) -> dict[str, Any]:
-        """What came out. Raises `UserError` if that cannot be read."""
+        """The results. Raises `UserError` if they cannot be read."""
         fix = f"test the network again: rm -f {self.root}/DONE; kdface run {self.root}"
         return with_current_names(read_json(self.results, Results, fix=fix))
 
     def read_all_results(self) -> dict[str, Any]:
-        """What came out, with the metrics and operating points that later evaluations of the same network found; no
-        metrics if the run is not finished. Raises `UserError` if a file cannot be read."""
+        """The results, with metrics and operating points of later evaluations of the same network; no metrics if the
+        run is not finished. Raises `UserError` if a file cannot be read."""
         results = self.read_results() if self.results.is_file() else {"metrics": {}}
         for later in reversed(self.read_later().values()):
             if self.is_of_end(later, results):
@@ -217,43 +217,43 @@ class RunFolder:
         return results
 
     def read_later(self) -> dict[Path, dict[str, Any]]:
-        """What each `kdface evaluate` found, by file. Raises `UserError` if one cannot be read."""
+        """The results of each `kdface evaluate`, by file. Raises `UserError` if one cannot be read."""
         return {file: self.read_evaluation(file) for file in self.evaluated()}
 
     def read_evaluation(self, file: Path) -> dict[str, Any]:
-        """What a `kdface evaluate` found. Raises `UserError` if that cannot be read."""
+        """The results of a `kdface evaluate`. Raises `UserError` if they cannot be read."""
         return with_current_names(read_json(file, LaterResults, fix=f"rm -r {file.parent}, and evaluate again"))
 
     def read_data(self) -> dict[str, Any]:
-        """The cards of the run's datasets, none before it began. Raises `UserError` if they cannot be read."""
+        """The cards of the run's datasets, empty before its start. Raises `UserError` if they cannot be read."""
         return self._read("data.json", dict[str, Card])
 
     def read_environment(self) -> dict[str, Any]:
-        """What the run was computed with. Raises `UserError` if that cannot be read."""
+        """The environment of the run. Raises `UserError` if it cannot be read."""
         return self._read("environment.json", Environment)
 
     def read_origin(self) -> dict[str, Any]:
-        """The command that made the run. Raises `UserError` if that cannot be read."""
+        """The command that created the run. Raises `UserError` if it cannot be read."""
         return self._read("origin.json", Origin)
 
     def _read(self, name: str, schema: Any) -> dict[str, Any]:
         path = self.root / name
         if not path.exists():
             return {}
-        found: dict[str, Any] = read_json(path, schema, fix=f"rm {path}; kdface run {self.root} writes it anew")
+        found: dict[str, Any] = read_json(path, schema, fix=f"rm {path}; kdface run {self.root} writes it again")
         return found
 
     def is_of_end(self, evaluation: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
-        """Whether what `kdface evaluate` found is of the network that the run ended with, not of one on the way there.
+        """Whether the results of a `kdface evaluate` belong to the run's final network, not an intermediate one.
 
-        A checkpoint keeps its name when training goes on: its step tells which network was tested. `results` are the
-        run's own; of an unfinished run, which has none, the last checkpoint is the end for now.
+        A checkpoint keeps its name while training continues, so its step identifies the tested network. `results` are
+        the run's own; for an unfinished run, which has none, the last checkpoint counts as final.
         """
         step = evaluation.get("step")
         return Path(str(evaluation.get("checkpoint"))).name == self.weights.name and step == results.get("step", step)
 
     def scores_of(self, test: str) -> Path | None:
-        """The file of a test's arrays: training's own, or that of a later evaluation of the network it ended with."""
+        """The file of a test's arrays, from training or from a later evaluation of the final network."""
         if (own := self.scores / f"{test}.npz").is_file():
             return own
         for file in self.evaluated():
@@ -263,22 +263,22 @@ class RunFolder:
         return None
 
     def require_final(self, step: int) -> None:
-        """Raise `UserError` if the run is finished and its checkpoint, at this step, is not that of its end."""
+        """Raise `UserError` if the run is finished but its checkpoint, at this step, is not the final one."""
         final = self.read_results().get("step", step) if self.done and self.results.is_file() else step
         if step != final:
             raise UserError(
-                f"{self.root} is marked as finished after {final} steps, and its checkpoint is of step {step}: files "
-                "of an unfinished copy were laid over it.",
-                fix=f"copy the finished folder whole, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
+                f"{self.root} is marked as finished after {final} steps, but its checkpoint is from step {step}: files "
+                "of an unfinished copy have overwritten it.",
+                fix=f"copy the whole finished folder, or train the rest: rm {self.root}/DONE; kdface run {self.root}",
             )
 
     def require_there(self) -> None:
-        """Raise `UserError` if the folder was removed: nothing may be written that looks like the rest of it."""
+        """Raise `UserError` if the folder was removed, instead of writing a partial one."""
         if not self.config.is_file():
             raise _gone(self.root)
 
     def require_own_files(self) -> None:
-        """Raise `UserError` if a file or folder that kdface writes is a link that leads out of the run folder."""
+        """Raise `UserError` if a file or folder written by kdface is a link to a place outside the run folder."""
         inside = self.root.resolve()
         own = [self.root / name for name in (*_FILES, *_FOLDERS)]
         for folder in _FOLDERS:
@@ -289,11 +289,11 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; a second one learns who holds it. The lock dies with the process."""
+        """Lock the folder for this process; others get an error with its id. The lock dies with the process."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.require_own_files()
         with open_own(self.root / ".lock", os.O_RDWR | os.O_CREAT) as lock:
-            for last_try in (False, False, False, False, True):  # who asks whether it is held, holds it for a moment
+            for last_try in (False, False, False, False, True):  # checking the lock holds it for a moment
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
@@ -319,16 +319,16 @@ def held(folder: RunFolder) -> bool:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (OSError, UserError):  # there is none, or it cannot be read
+    except (OSError, UserError):  # missing or unreadable
         return False
     return False
 
 
 def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFolder:
-    """Create a run's folder with its configuration, or find it again; a folder of another run is never touched.
+    """Create a run's folder with its configuration, or find the existing one; never modifies a folder of another run.
 
-    A run that is gone on with takes over the new values of what does not change its result (where data lies, loggers,
-    loader processes): the folder's name says that the rest is equal. A finished run is left as it is.
+    A resumed run adopts new values that do not affect its result (location of data, loggers, loader processes); the
+    folder's name guarantees that the rest is equal. A finished run is unchanged.
     """
     folder = RunFolder(root)
     if folder.done:
@@ -339,20 +339,20 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
         raise UserError(f"paths.runs: {error.strerror} ({error.filename}).", fix="paths.runs=ANOTHER_FOLDER") from None
     strange = [entry.name for entry in root.iterdir() if entry.name not in _BEFORE_CONFIG and entry.name[0] != "."]
     if strange and not folder.config.is_file():
-        raise UserError(f"{root} exists and is not a run of kdface.", fix="paths.runs=ANOTHER_FOLDER")
+        raise UserError(f"{root} exists and is not a kdface run.", fix="paths.runs=ANOTHER_FOLDER")
     with folder.locked():
         if folder.config.is_file():
             before, kept = folder.read_config(), folder.read_origin().get("began_at") or {}
             if rows := settings_that_differ(before, tree):
                 key, then, now = rows[0]
                 raise UserError(
-                    f"{root} holds another run ({key}: {then} there, {now} here).", fix="paths.runs=ANOTHER_FOLDER"
+                    f"{root} contains another run ({key}: {then} there, {now} here).", fix="paths.runs=ANOTHER_FOLDER"
                 )
-            if fingerprint(before) != fingerprint(tree):  # the same files lie elsewhere now
+            if fingerprint(before) != fingerprint(tree):  # the same files have moved
                 then_at, now_at = dict(paths_in(before)), dict(paths_in(tree))
                 kept = {**{key: path for key, path in then_at.items() if now_at.get(key) != path}, **kept}
             origins = {**origins, **({"began_at": kept} if kept else {})}
-        for left_over in root.rglob(".*.tmp"):  # of writes that a kill cut off
+        for left_over in root.rglob(".*.tmp"):  # left by interrupted writes
             left_over.unlink(missing_ok=True)
         write_json(root / "origin.json", origins)
         write_text(folder.config, config_text(tree))
@@ -360,12 +360,12 @@ def prepare(root: Path, tree: dict[str, Any], origins: dict[str, Any]) -> RunFol
 
 
 def config_text(tree: Mapping[str, Any]) -> str:
-    """What config.yaml holds of a resolved configuration."""
+    """The content of config.yaml for a resolved configuration."""
     return yaml.safe_dump(dict(tree), sort_keys=True, allow_unicode=True)
 
 
 def _runs_below(root: Path) -> list[Path]:
-    """The run folders of a folder, which may be any: no more than its first folders are looked through."""
+    """The run folders under an arbitrary folder; only a limited number of folders is searched."""
     found = []
     for folder, below, files in itertools.islice(os.walk(root), _LOOKED_THROUGH):
         if "origin.json" in files:
@@ -375,10 +375,10 @@ def _runs_below(root: Path) -> list[Path]:
 
 
 def find_run(path: str | Path) -> RunFolder:
-    """A run folder from its path, from that of a file in it (a checkpoint), or of a folder that holds just one run; or
-    from a pack of one (`kdface.runs.pack`).
+    """Find a run folder by its path, a file in it (a checkpoint), a folder that contains only that run, or a pack of it
+    (`kdface.runs.pack`).
 
-    The name of a run may be cut short after its seed (runs/NAME/seed0) where that leaves one to be meant.
+    The name of a run may be shortened to its seed (runs/NAME/seed0) if that is unambiguous.
     """
     given = Path(path).expanduser()
     if given.suffix.lower() == ".zip" and given.is_file():
@@ -398,7 +398,7 @@ def find_run(path: str | Path) -> RunFolder:
         return RunFolder(runs[0])
     several = ", ".join(str(run) for run in runs[:3])
     raise UserError(
-        f"run={path}: there {f'are {len(runs)} runs' if runs else 'is no run'} there.",
-        expected="the folder of one run, that kdface train wrote, or a checkpoint in it",
+        f"run={path}: the folder contains {f'{len(runs)} runs' if runs else 'no run'}.",
+        expected="the folder of one run, written by kdface train, or a checkpoint in it",
         nearest=several + (", ..." if len(runs) > 3 else ""),
     )

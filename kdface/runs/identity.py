@@ -1,26 +1,26 @@
-"""What a run is made of, and what happens when that changes: the one rule.
+"""The identity of a run, and the rules for changes to it.
 
-A run is made of its configuration and of its data: the training images, the teacher, the test sets. The name of
-its folder holds a fingerprint of the configuration (`kdface.config.fingerprint`), data.json those of the data.
+A run is defined by its configuration and its data: the training images, the teacher, the test sets. The name of its
+folder contains a fingerprint of the configuration (`kdface.config.fingerprint`), data.json those of the data.
 
-What differs                                                        unfinished run    finished run
+Change                                                              unfinished run    finished run
 ------------------------------------------------------------------  ----------------  ------------
-loggers, loader processes, threads, intervals of log and            goes on           is this run
+loggers, loader processes, threads, intervals of log and            resumes           same run
   checkpoint, ranks, dataset.on_error, data.*
-a path, and the same files are there                                goes on           is this run
-training images that it has not used: broken and left out so far,   goes on, noted    refused
-  or their turn has not come
-training images that it has used, people or images added or         refused (before   refused
-  removed, the teacher                                              a checkpoint:
-                                                                    begins anew)
-a test set                                                          goes on, noted    is this run, with a warning
-trainer.max_epochs or max_steps, raised                             another run, which goes on from the end of this
+a path to the same files                                            resumes           same run
+training images not used so far: broken and left out, or not yet    resumes, noted    rejected
+  drawn
+training images used so far, people or images added or removed,     rejected (before  rejected
+  the teacher                                                       a checkpoint:
+                                                                    restarts)
+a test set                                                          resumes, noted    same run, with a warning
+trainer.max_epochs or max_steps, raised                             another run, which continues from the end of this
                                                                     one if schedule and method allow it
 any other value                                                     another run, in its own folder
 
-Noted: `changes` in data.json says since which step, and in which images.
-Refused: nothing is written, and the message names what differs and the command for another run beside this one. A
-config.yaml that was edited, and a checkpoint of another run, are refused wherever a run is used.
+Noted: `changes` in data.json records since which step, and which images.
+Rejected: nothing is written; the error names the difference and the command for a separate new run. An edited
+config.yaml, or a checkpoint of another run, is always rejected.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ Image = tuple[str, str, str]  # key, person, first 16 hex digits of the SHA-256 
 @dataclass
 class Data:
     """Attributes:
-    cards: name of the set -> what data.json holds of it.
-    images: of the training set, in its order.
+    cards: name of the set -> its entry in data.json.
+    images: images of the training set, in order.
     """
 
     cards: dict[str, dict[str, Any]]
@@ -66,7 +66,7 @@ class Data:
 
 
 def data_of(job: Job) -> Data:
-    """What a job is made of, as it lies there now."""
+    """The current data of a job."""
     from kdface.datasets.checks import card, digests
     from kdface.teachers.quality.labels import identity
 
@@ -91,8 +91,8 @@ def data_of(job: Job) -> Data:
 
 
 def state(node: Any) -> str:
-    """SHA-256 over names, sizes and times of the files that a part of the configuration reads: equal, nothing has
-    changed; other, what is in them has to be looked at. The files' place does not count."""
+    """SHA-256 over names, sizes and times of the files that a node reads, independent of their location. If it is
+    equal, nothing has changed; otherwise compare the contents."""
     digest = hashlib.sha256()
     for key, path in paths_in({"": node}):
         digest.update(f"{key}\n".encode())
@@ -102,7 +102,7 @@ def state(node: Any) -> str:
 
 
 def file_digests(node: Any) -> dict[str, str]:
-    """SHA-256 of each file, such as a list of pairs, that a test set names; folders are its datasets' affair."""
+    """SHA-256 of each file named by a test set, such as a list of pairs; folders are covered by its datasets."""
     found = {}
     for key, path in paths_in({"": node}):
         if Path(path).is_file():
@@ -117,7 +117,7 @@ def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     seen = set()
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
+        if (real := os.path.realpath(folder)) in seen:  # a link to a parent folder
             folders.clear()
             continue
         seen.add(real)
@@ -128,10 +128,10 @@ def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def note_data(folder: RunFolder, job: Job) -> None:
-    """Write data.json and the list of training images when a run begins; later, apply the rule above to what differs.
+    """Write data.json and the list of training images at the start of a run; on resume, apply the rules above.
 
     Raises:
-        UserError: what the run has used differs.
+        UserError: data used by the run has changed.
     """
     now, path = data_of(job), folder.root / "data.json"
     if not path.is_file() or not folder.last.is_file():
@@ -141,18 +141,18 @@ def note_data(folder: RunFolder, job: Job) -> None:
     for name, card in now.cards.items():
         then = before.get(name) or {}
         card.setdefault("changes", then.get("changes") or [])
-        if name == "weights" and then:  # the checkpoint holds what has become of them
+        if name == "weights" and then:  # superseded by the checkpoint
             card.clear()
             card.update(then)
         if not _differ(then, card):
             continue
-        about = f"{name}: {_counts(then)} when it began, {_counts(card)} now"
+        about = f"{name}: {_counts(then)} at the start, {_counts(card)} now"
         images: list[str] = []
         if name == "train":
             images = _joining(folder, job, now.images, about)
         elif name == "teacher":
-            raise _refused(folder, "teacher: it teaches with other weights or labels")
-        log.warning("%s has changed since the run began; it goes on with what is there now", name)
+            raise _refused(folder, "teacher: different weights or labels")
+        log.warning("%s has changed since the start of the run, which resumes with the current data", name)
         card["changes"] = [
             *card["changes"],
             {"step": step_of(folder), "before": then.get("fingerprint"), "images": images},
@@ -164,15 +164,14 @@ def note_data(folder: RunFolder, job: Job) -> None:
 
 
 def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
-    """Look whether finished runs were made of what lies there now; cheap where no file was touched since.
+    """Check that finished runs used the current data; cheap if no file has been touched since.
 
     Args:
-        runs: their folders, and the configurations that they are asked for with, which say where the data lies. Data
-            that is not at hand says nothing.
+        runs: their folders, and the requested configurations with the current location of the data. Missing data is
+            ignored.
 
     Raises:
-        UserError: the training data of one differs, so that it is not the run that was asked for. Other test sets are
-            a warning.
+        UserError: the training data of a run differs from the current data. Changed test sets only cause a warning.
     """
     seen: dict[str, Any] = {}
     for folder, config in runs:
@@ -199,14 +198,14 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
                 if name == "train":
                     raise _refused(folder, f"the training set had {_counts(was)} and has {_counts(card)}", "finished")
                 log.warning(
-                    "%s: %s has changed since it was tested (%s then, %s now): its numbers are of the earlier one. On "
-                    "what is there now: kdface evaluate run=%s",
+                    "%s: %s has changed since the evaluation (%s then, %s now): the results are for the old version. "
+                    "For the current one: kdface evaluate run=%s",
                     *(folder.root, part, _counts(was), _counts(card), folder.root),
                 )
 
 
 def same_files(folder: RunFolder, config: Tree) -> bool:
-    """Whether what a configuration names is what a run was made of, wherever it lies."""
+    """Whether a configuration names the same data as a run, independent of location."""
     before = folder.read_data()
     cards = _cards("train", config["dataset"])
     for name, node in (config["evaluation"] or {}).items():
@@ -219,7 +218,7 @@ def same_files(folder: RunFolder, config: Tree) -> bool:
 
 
 def teacher_identity(node: Tree) -> str | None:
-    """What a teacher teaches, its node says which; None if it is not there."""
+    """The identity of the teacher of a node; None if it is missing."""
     from kdface.config.build import build
     from kdface.config.load import load_network
     from kdface.teachers.quality.labels import identity
@@ -231,7 +230,7 @@ def teacher_identity(node: Tree) -> str | None:
 
 
 def start_identity(node: Tree) -> str | None:
-    """What the backbone starts with, its node says which; None if it is not there."""
+    """The identity of the initial weights of a node; None if they are missing."""
     from kdface.config.build import build
     from kdface.config.load import load_network
 
@@ -242,7 +241,7 @@ def start_identity(node: Tree) -> str | None:
 
 
 def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
-    """Name -> card of the sets of a part of the configuration; none where they cannot be read."""
+    """Name -> card of the datasets of a node; empty if they cannot be read."""
     from kdface.config.build import build
     from kdface.config.load import load_network
     from kdface.datasets.checks import card
@@ -259,7 +258,7 @@ def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
 
 
 def changed_during(job: Job, folder: RunFolder) -> list[str]:
-    """The sets of a run that were changed while it was going on."""
+    """The datasets that changed during a run."""
     before = folder.read_data()
     nodes = {
         "train": job.config["dataset"],
@@ -273,7 +272,7 @@ def changed_during(job: Job, folder: RunFolder) -> list[str]:
     for name, card in now.items():
         then = before.get(name) or {}
         if _differ(then, card):
-            found.append(f"{name}: {_counts(then)} when it began, {_counts(card)} at its end")
+            found.append(f"{name}: {_counts(then)} at the start, {_counts(card)} at the end")
     return found
 
 
@@ -289,7 +288,7 @@ def _counts(card: Tree) -> str:
 
 
 def _joining(folder: RunFolder, job: Job, images: list[Image], about: str) -> list[str]:
-    """The keys of the training images that were changed; raises where the run has used one of them."""
+    """The keys of the changed training images. Raises if the run has used one of them."""
     then = _read_images(folder)
     if then is None:
         raise _refused(folder, about)
@@ -300,8 +299,8 @@ def _joining(folder: RunFolder, job: Job, images: list[Image], about: str) -> li
     changed = {key for key in now.keys() & then.keys() if now[key][1] != then[key][1]}
     used = {images[row][0] for row in np.flatnonzero(_used(folder, job))} & changed
     if used:
-        told.append(f"{len(used)} that it has used are other images now ({_some(used)})")
-    if told or not changed:  # it differs, and no image tells in what: data.json is not of this run
+        told.append(f"{len(used)} used images have changed ({_some(used)})")
+    if told or not changed:  # no image explains the difference: data.json is not from this run
         raise _refused(folder, "; ".join([about, *told]))
     return sorted(changed)
 
@@ -312,14 +311,14 @@ def _some(keys: Iterable[str]) -> str:
 
 
 def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
-    """Which training images the run's last checkpoint has seen: those in its batches that were not left out."""
+    """Mask of the training images used up to the last checkpoint, without those left out."""
     from kdface.datasets.loading import BatchOrder
     from kdface.methods import Method
     from kdface.runs.checkpoint import read_checkpoint
     from kdface.runs.records import read
 
     faces = job.data.training.faces
-    if type(job.method).before_training is not Method.before_training:  # it looks at all of them first
+    if type(job.method).before_training is not Method.before_training:  # the method reads all images before training
         return np.ones(len(faces), dtype=np.bool_)
     about = read_checkpoint(folder.last)["kdface"]
     overfit = bool(job.settings.trainer.get("overfit_batches"))
@@ -338,7 +337,7 @@ def _used(folder: RunFolder, job: Job) -> NDArray[np.bool_]:
     ]
     if left_out:
         rows_of = {key: row for row, key in enumerate(faces.keys)}
-        for image in left_out:  # "key: reason", and a key may hold a colon
+        for image in left_out:  # "key: reason"; a key may contain a colon
             parts = image.split(": ")
             key = next((key for end in range(len(parts)) if (key := ": ".join(parts[:end])) in rows_of), None)
             if key is not None:
@@ -353,12 +352,12 @@ def _refused(folder: RunFolder, about: str, how: str = "") -> UserError:
     beside = command_again(folder, f"name={name}_{number}")
     if how:
         return UserError(
-            f"{folder.root} is finished, and its data has changed since: {about}.",
-            fix=f"train on what is there now, beside it: {beside}",
+            f"{folder.root} is finished, but its data has changed since: {about}.",
+            fix=f"train a new run on the current data: {beside}",
         )
     return UserError(
-        f"the data of {folder.root} has changed since the run began: {about}.",
-        fix=f"restore the data, and the same command goes on; or train on what is there now, beside it: {beside}",
+        f"the data of {folder.root} has changed since the run started: {about}.",
+        fix=f"restore the data and rerun the same command; or train a new run on the current data: {beside}",
     )
 
 
@@ -380,7 +379,7 @@ def _write(folder: RunFolder, data: Data) -> None:
 
 
 def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:
-    """key -> (person, digest) of images.jsonl.gz; None if it is not there or not whole."""
+    """Key -> (person, digest) from images.jsonl.gz; None if it is missing or incomplete."""
     count = (folder.read_data().get("train") or {}).get("images")
     found: dict[str, tuple[str, str]] = {}
     try:

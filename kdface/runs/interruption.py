@@ -1,4 +1,4 @@
-"""A request to stop while training: the step is finished and saved first, so that nothing is computed twice."""
+"""Stop training on request, after finishing and saving the current step, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# Ctrl-C, the end of a sweep or of a machine, and what clusters send some time before they end a job.
+# Ctrl-C, the end of a sweep or machine, and the warnings that clusters send before they end a job.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interruption:
     """Attributes:
-    asked: whether one of the signals has come since `listen`. A second Ctrl-C raises `KeyboardInterrupt` at once.
+    asked: whether a signal has arrived since `listen`. A second Ctrl-C raises `KeyboardInterrupt` at once.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     def listen(self) -> None:
-        """From here on signals ask. Called once Lightning has set its own handlers, which these replace."""
+        """Install the handlers, replacing those of Lightning, which must already be set."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._ask)
@@ -33,7 +33,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
-        """Handlers are afterwards what they were before."""
+        """Restore the previous handlers on exit."""
         before = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             yield

@@ -1,4 +1,4 @@
-"""The objects of one run, assembled for training and evaluation."""
+"""The objects of a run, assembled for training and evaluation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kdface.runs.settings import Settings
 @dataclass
 class Job:
     """Attributes:
-    method: networks and losses, initialised, on the CPU; its optimiser and schedule come with it.
-    data: training batches and what is evaluated during training.
+    method: initialised networks and losses on the CPU, with optimiser and schedule.
+    data: training batches and validation data.
     protocols: name -> evaluation protocol, run at the end.
-    settings: how to train.
-    seed: of every random draw.
+    settings: training settings.
+    seed: seed of all randomness.
     config: the resolved configuration.
-    make_callbacks, make_loggers: those of the configuration, for a run folder.
+    make_callbacks, make_loggers: build the configured callbacks and loggers for a run folder.
     """
 
     method: Method

@@ -17,11 +17,11 @@ from kdface.runs.pack import require_whole_pack
 @dataclass(frozen=True)
 class OpenedRun:
     """Attributes:
-    folder: where it lies.
-    checkpoint: which weights.
-    config: the resolved configuration it was trained with.
-    about: what the checkpoint says of itself.
-    weights: tensors by the names of the method's parts.
+    folder: the run folder.
+    checkpoint: file of the weights.
+    config: the resolved configuration of the training.
+    about: metadata of the checkpoint.
+    weights: tensors by their names in the method.
     """
 
     folder: RunFolder
@@ -42,9 +42,9 @@ class OpenedRun:
 
 
 def open_run(path: str | Path) -> OpenedRun:
-    """Open a run by its folder (its last checkpoint) or by one of its checkpoints.
+    """Open a run by its folder (the last checkpoint) or by a checkpoint.
 
-    Raises `UserError` if there is no run, or its parts cannot be read or are not of one run.
+    Raises `UserError` if there is no run, or its files cannot be read or are not from the same run.
     """
     folder = find_run(path)
     checkpoint = Path(path).expanduser() if Path(path).suffix == ".ckpt" else folder.weights

@@ -1,4 +1,4 @@
-"""Run the protocols, and write what came out as results.json and scores."""
+"""Run the protocols and write results.json and scores."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def evaluate(
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, Outcome]:
-    """Run protocols on a method's evaluated network, in eval mode; the mode it was in is restored."""
+    """Run protocols on a method's evaluated network in eval mode, then restore its mode."""
     was_training = method.training
     method.eval()
-    if world > 1:  # each rank has normalised by its own images; what is evaluated is what rank 0 saves
+    if world > 1:  # BatchNorm statistics differ between ranks: evaluate those that rank 0 saves
         for buffer in method.buffers():
             torch.distributed.broadcast(buffer, 0)
     embed = method.embed_for(rank, world)
@@ -41,9 +41,9 @@ def evaluate(
 
 
 def results_of(outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    """The part of a results.json that says what came out: metrics by test set/metric, the rest by test set.
+    """The outcomes in results.json: metrics by test set/metric, the rest by test set.
 
-    Counts stand for every test set; symptoms, choices and operating points (of verification alone) where there are any.
+    All test sets have counts; symptoms, choices and operating points (verification only) are included if present.
     """
     points = {name: outcome.operating_points() for name, outcome in outcomes.items()}
     return {
@@ -60,12 +60,12 @@ def results_of(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 
 
 def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:
-    """NAME.npz: raw similarities and labels, from which curves are drawn without the network."""
+    """Write NAME.npz with raw similarities and labels, to draw curves without the network."""
     for name, outcome in outcomes.items():
         if arrays := outcome.arrays():
             write_atomic(folder / f"{name}.npz", partial(_save_arrays, arrays))
 
 
 def _save_arrays(arrays: dict[str, Any], path: Path) -> None:
-    with open(path, "wb") as file:  # given a name, NumPy would append .npz to it
+    with open(path, "wb") as file:  # NumPy would append .npz to a name
         np.savez(file, **arrays)

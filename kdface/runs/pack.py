@@ -1,11 +1,11 @@
-"""A pack: a finished run without what matters on this machine alone. A folder, or the same as a zip file.
+"""A pack: a finished run without machine-specific content, as a folder or zip file.
 
     README.md  config.yaml  origin.json  model.safetensors  environment.json  data.json  results.json
     fingerprints.json  DONE
 
-It is a run folder whose weights are safetensors, so whatever takes a run takes a pack. The folders of this machine are
-replaced by `<data>`, `<runs>` and `<elsewhere>`. A zip file may hold these files and nothing else, not compressed; it
-is unpacked into the cache, under the SHA-256 of its bytes.
+It is a run folder with weights as safetensors, so it is accepted wherever a run is. Local folders are replaced by
+`<data>`, `<runs>` and `<elsewhere>`. A zip file may contain only these files, uncompressed; it is unpacked into the
+cache, under the SHA-256 of its bytes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _REQUIRED = {"config.yaml", "origin.json", WEIGHTS, FINGERPRINTS}
 
 
 def unpacked(path: Path) -> Path:
-    """The folder of a zipped pack, in the cache.
+    """Unpack a zipped pack into the cache and return its folder.
 
-    Raises `UserError` if it holds anything but the files of a pack (a path that leads elsewhere, a link, a payload), or
-    is damaged.
+    Raises `UserError` if it is damaged or contains anything but the files of a pack (a path to another place, a link, a
+    payload).
     """
     from kdface.datasets.cache import cache_folder
 
@@ -51,7 +51,7 @@ def unpacked(path: Path) -> Path:
             try:
                 for entry in content.infolist():
                     with content.open(entry) as source, open(temporary / entry.filename, "xb") as target:
-                        shutil.copyfileobj(source, target)  # the end of an entry is checked against its CRC
+                        shutil.copyfileobj(source, target)  # zipfile verifies the CRC at the end of an entry
                 if not folder.exists():
                     temporary.rename(folder)
             finally:
@@ -67,19 +67,19 @@ def _require_pack(path: Path, content: zipfile.ZipFile) -> None:
         is_link = stat.S_ISLNK(entry.external_attr >> 16)
         if entry.filename not in FILES or is_link or entry.is_dir():
             raise UserError(
-                f"{path} holds {entry.filename!r}{' as a link' if is_link else ''}, which is no part of a pack: it is "
-                "not unpacked.",
-                expected=f"what kdface pack writes: {', '.join(FILES)}",
+                f"{path} contains {entry.filename!r}{' as a link' if is_link else ''}, which is not part of a pack: it "
+                "is not unpacked.",
+                expected=f"only the files of kdface pack: {', '.join(FILES)}",
             )
-        if entry.compress_type != zipfile.ZIP_STORED:  # what is stored is no larger than the file
+        if entry.compress_type != zipfile.ZIP_STORED:  # stored entries are no larger than the file
             raise UserError(f"{path}: {entry.filename} is compressed.", expected="a zip file that kdface pack wrote")
     if len(set(names)) < len(names) or (missing := sorted(_REQUIRED - set(names))):
         what = "a file twice" if len(set(names)) < len(names) else f"no {', '.join(missing)}"
-        raise UserError(f"{path} holds {what}.", expected="a zip file that kdface pack wrote")
+        raise UserError(f"{path} contains {what}.", expected="a zip file that kdface pack wrote")
 
 
 def require_whole_pack(folder: Path) -> None:
-    """Raise `UserError` if a file of a pack is not what its fingerprints say; a folder without any passes."""
+    """Raise `UserError` if a file of a pack does not match its fingerprint; folders without fingerprints pass."""
     from kdface.runs.schemas import Fingerprints
     from kdface.stored import read_json
 
@@ -88,10 +88,10 @@ def require_whole_pack(folder: Path) -> None:
         return
     for name, digest in read_json(listed, Fingerprints)["files"].items():
         if name not in FILES:
-            raise UserError(f"{listed} names {name!r}, which is no part of a pack.")
+            raise UserError(f"{listed} names {name!r}, which is not part of a pack.")
         file = folder / name
         if not file.is_file() or file.is_symlink() or digest_of(file) != digest:
-            raise UserError(f"{file} is not what the pack was made with.", expected="the files that kdface pack wrote")
+            raise UserError(f"{file} has changed since it was packed.", expected="the files that kdface pack wrote")
 
 
 def digest_of(file: Path) -> str:
@@ -101,7 +101,7 @@ def digest_of(file: Path) -> str:
 
 
 def zipped(folder: Path, path: Path) -> None:
-    """Write a folder's files into a zip file, not compressed, in the order of `FILES`."""
+    """Write a folder's files into an uncompressed zip file, in the order of `FILES`."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as content:
         for name in FILES:
             if (folder / name).is_file():
@@ -109,7 +109,7 @@ def zipped(folder: Path, path: Path) -> None:
 
 
 def write_weights(path: Path, weights: dict[str, Any], about: dict[str, Any]) -> None:
-    """The tensors of a checkpoint, and what it says of itself as JSON in the metadata, under `kdface`."""
+    """Write the tensors of a checkpoint, with its metadata as JSON under `kdface`."""
     from kdface.runs.checkpoint import save_safetensors
 
-    save_safetensors(weights, path, {"kdface": json.dumps(about)})  # of several entries the order is not fixed
+    save_safetensors(weights, path, {"kdface": json.dumps(about)})  # a single entry, since their order is not fixed

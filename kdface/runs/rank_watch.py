@@ -1,4 +1,4 @@
-"""If a rank of this machine dies or freezes, one message names it and the cause, and all of them end."""
+"""If a rank of this machine dies or freezes, report it and the cause once and stop all ranks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 from kdface.datasets.workers import is_stopped
 from kdface.errors import UserError
 
-_FROZEN = 60.0  # seconds that a rank may be stopped (SIGSTOP)
+_FROZEN = 60.0  # seconds a rank may be stopped (SIGSTOP)
 _POLL = 0.3
-_ASKED = 130  # the exit code of a rank that was asked to end, as all ranks then do
-_GRACE = 3.0  # seconds in which the end of a rank is seen after its connection broke
+_ASKED = 130  # exit code of ranks that were asked to stop
+_GRACE = 3.0  # seconds to notice the end of a rank after its connection broke
 _BROKEN = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "Broken pipe")
 
 
 class Rank:
-    """A process that Lightning's launcher has started, in the place of its `Popen` in the launcher's list.
+    """A process started by Lightning's launcher, replacing its `Popen` in the launcher's list.
 
-    To Lightning it runs for ever: its observer would kill all ranks, this process among them and without a word, once
-    it sees one that has ended. What else Lightning asks of it, a signal, reaches the process.
+    Lightning always sees it as running, since its observer would otherwise silently kill all ranks, including this
+    process, when one has ended. Signals are forwarded to the process.
     """
 
     returncode = None
@@ -35,15 +35,15 @@ class Rank:
         self.process = process
 
     def poll(self) -> None:
-        """Still running, whatever it does."""
+        """Always report the process as running."""
 
     def send_signal(self, number: int) -> None:
-        """Hand a signal on."""
+        """Forward a signal."""
         self.process.send_signal(number)
 
 
 def taken_over(processes: list[Any]) -> dict[int, subprocess.Popen[bytes]]:
-    """Rank -> process, of a launcher's list, in which each is a `Rank` from now on."""
+    """Rank -> process of a launcher's list; replaces the list's entries by `Rank`s."""
     for place, process in enumerate(processes):
         if not isinstance(process, Rank):
             processes[place] = Rank(process)
@@ -51,19 +51,19 @@ def taken_over(processes: list[Any]) -> dict[int, subprocess.Popen[bytes]]:
 
 
 def ended(process: subprocess.Popen[bytes]) -> str:
-    """How a process ended, if not well. "" if it runs or ended well."""
+    """How a process failed; "" if it runs or has succeeded."""
     code = process.poll()
     if code in (None, 0, _ASKED):
         return ""
     if code > 0:
-        return f"ended with exit code {code}; its message stands above"
-    return f"was ended by a signal ({signal.Signals(-code).name})"
+        return f"exited with code {code}; see its message above"
+    return f"was killed by a signal ({signal.Signals(-code).name})"
 
 
 def lost(
     ranks: dict[int, subprocess.Popen[bytes]], since: dict[int, float], frozen: float = _FROZEN
 ) -> UserError | None:
-    """The first rank that died, or has been stopped for `frozen` seconds; `since` remembers when each was stopped."""
+    """The first rank that died or has been stopped for `frozen` seconds; `since` stores when each was stopped."""
     for rank, process in sorted(ranks.items()):
         how, pid = ended(process), process.pid
         if is_stopped(pid):
@@ -74,7 +74,7 @@ def lost(
         if how:
             return UserError(
                 f"rank {rank} (process {pid}) {how}.",
-                fix="see why, by its message or dmesg; the same command goes on from the last checkpoint",
+                fix="find the cause in its message or dmesg; rerun the same command to resume from the last checkpoint",
             )
     return None
 
@@ -87,14 +87,14 @@ def watched(
     leaving: Callable[[], bool] = lambda: False,
     note: Callable[[str], object] = lambda _: None,
 ) -> Iterator[None]:
-    """Watch the ranks that this process starts. One that dies or freezes ends this process: Lightning alone would kill
-    it without a word, or wait for good. A connection that broke is one message too, on every rank.
+    """Watch the ranks started by this process, and stop it if one dies or freezes; Lightning would kill it silently or
+    wait forever. A broken connection is also reported, on every rank.
 
     Args:
-        rank, world: this rank, and how many there are.
-        started: the launcher's list of processes, as it is at the moment.
-        leaving: whether the ranks were asked to end.
-        note: receives why this process is about to end.
+        rank, world: this rank, and the number of ranks.
+        started: returns the launcher's current list of processes.
+        leaving: whether the ranks were asked to stop.
+        note: receives the reason before this process exits.
     """
     over = threading.Event()
 
@@ -113,10 +113,10 @@ def watched(
         if world == 1 or leaving() or not any(text in str(error) for text in _BROKEN):
             raise
         if rank == 0:
-            time.sleep(_GRACE)  # the watch ends the process, if it is a rank of this machine that was lost
+            time.sleep(_GRACE)  # the watcher exits if a rank of this machine was lost
         raise UserError(
             f"rank {rank} lost its connection to another rank ({str(error).strip().splitlines()[-1][:160]}).",
-            fix="see what that rank says; the same command goes on from the last checkpoint",
+            fix="see that rank's message; rerun the same command to resume from the last checkpoint",
         ) from None
     finally:
         over.set()

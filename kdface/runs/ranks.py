@@ -1,4 +1,4 @@
-"""Which rank of several this process is, and how ranks that torchrun or srun started come to one run folder."""
+"""Find the rank of this process, and let ranks started by torchrun or srun share a run folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, config_text
 from kdface.runs.settings import Settings
 
-LAUNCHER = "KDFACE_LAUNCHER"  # the process that started this rank, for ranks that kdface itself starts
-_PATIENCE = 600.0  # seconds that rank 0 has to look at its data and write the configuration
+LAUNCHER = "KDFACE_LAUNCHER"  # process id of the launcher, for ranks started by kdface
+_PATIENCE = 600.0  # seconds for rank 0 to check its data and write the configuration
 
 
 def launched_rank() -> int:
-    """This process's rank over all machines, known from its launcher before Lightning starts.
+    """The global rank of this process according to its launcher, before Lightning starts.
 
     torchrun sets RANK, srun sets SLURM_PROCID; Lightning sets NODE_RANK and LOCAL_RANK for the ranks it starts.
     """
@@ -31,7 +31,7 @@ def launched_rank() -> int:
 
 
 def launched_world() -> int:
-    """How many ranks torchrun or srun started; 1 where kdface is to start them itself."""
+    """The number of ranks started by torchrun or srun; 1 if kdface starts them itself."""
     found = os.environ
     if "RANK" in found:
         return int(found.get("WORLD_SIZE", "1"))
@@ -39,21 +39,21 @@ def launched_world() -> int:
 
 
 def require_launched(settings: Settings, seed: int | None) -> None:
-    """Raise `UserError` if torchrun started another number of ranks than the configuration has, or if each of several
-    ranks would draw a seed."""
+    """Raise `UserError` if the number of ranks started by torchrun differs from the configuration, or if each of
+    several ranks would draw its own seed."""
     if launched_world() > 1 and seed is None:
-        raise UserError("seed=null: each of several ranks would draw another seed.", fix="seed=0")
+        raise UserError("seed=null: each rank would draw a different seed.", fix="seed=0")
     if "RANK" in os.environ and launched_world() != settings.world:
         raise UserError(
-            f"{launched_world()} ranks were started, and trainer.devices x trainer.num_nodes = {settings.world}.",
+            f"{launched_world()} ranks were started, but trainer.devices x trainer.num_nodes = {settings.world}.",
             fix="trainer.devices=RANKS_OF_A_MACHINE trainer.num_nodes=MACHINES",
         )
 
 
 def await_configuration(folder: RunFolder, tree: Mapping[str, Any], seconds: float = _PATIENCE) -> RunFolder:
-    """On a further rank: wait until rank 0 has written the configuration that this rank has composed too.
+    """On a further rank, wait until rank 0 has written the configuration that this rank has composed.
 
-    Raises `UserError` if it writes none, or another one: the machines see other files or other variables.
+    Raises `UserError` if rank 0 writes none or a different one, because files or variables differ between machines.
     """
     mine = config_text(tree)
     deadline = time.monotonic() + seconds
@@ -65,9 +65,9 @@ def await_configuration(folder: RunFolder, tree: Mapping[str, Any], seconds: flo
             rows = difference(folder.read_config(), tree) if written else []
             differs = f" ({rows[0][0]}: {rows[0][1]} there, {rows[0][2]} here)" if rows else ""
             raise UserError(
-                f"rank {launched_rank()} has waited {seconds:g} s for rank 0 to write its configuration into "
-                f"{folder.root}{differs}.",
-                fix="see what rank 0 says; give all machines one shared paths.runs, and the same paths.data",
+                f"rank {launched_rank()} timed out after {seconds:g} s waiting for rank 0 to write its configuration "
+                f"to {folder.root}{differs}.",
+                fix="see the message of rank 0; use a shared paths.runs and the same paths.data on all machines",
             )
         time.sleep(0.1)
     return folder

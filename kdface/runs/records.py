@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, append-only. Reports are made from it, and any logger can be fed from it."""
+"""metrics.jsonl: append-only, one JSON object per line; the source of reports and of `kdface sync`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Records:
         self.path = path
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append {"kind", "step", "time", ...}. Numbers that are not finite are written as null: JSON has none."""
+        """Append {"kind", "step", "time", ...}. Non-finite numbers are written as null, since JSON lacks them."""
         record = {"kind": kind, "step": step, **_plain(values), "time": round(time.time(), 3)}
         with open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
 
     def rewind(self, step: int, total: int | None = None) -> None:
-        """Drop what lies after a checkpoint's step, the evaluation after the last of `total` steps, and a half-written
-        last line: the resumed run writes them again."""
+        """Drop records after a checkpoint's step, the evaluation after the last of `total` steps, and a partial last
+        line, since the resumed run writes them again."""
         if not self.path.is_file():
-            if step >= 0:  # the file was lost: it begins anew here
+            if step >= 0:  # the file was lost: start over here
                 write_text(self.path, "")
             return
         kept = [
@@ -48,11 +48,11 @@ class Records:
 
 
 def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that a kill cut off is left out.
+    """The records of a metrics.jsonl, without a partial last line.
 
     Args:
-        path: of the file.
-        tell: called for every other broken line, which is left out too.
+        path: path of the file.
+        tell: called for every other broken line, which is skipped too.
 
     Raises:
         UserError: the file cannot be read.
@@ -68,13 +68,13 @@ def read(path: Path, tell: Callable[[str], object] = log.warning) -> Iterator[di
             record = parse_json(line.decode(), Record)
         except ValueError as error:
             if number < len(lines):
-                tell(f"{path}: line {number} is broken and left out: {error}")
+                tell(f"{path}: line {number} is broken and skipped: {error}")
             continue
         yield with_current_names(record) if record["kind"] == "evaluation" else record
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a record under the names that they were logged by."""
+    """The numbers of a record under their logged names."""
     if record["kind"] == "evaluation":
         return {name: metric["value"] for name, metric in record["metrics"].items() if metric["value"] is not None}
     found: dict[str, Any] = {key: value for key, value in record.items() if key not in ("kind", "step", "time")}

@@ -11,13 +11,13 @@ from kdface.runs.folder import RunFolder
 
 
 def rows_below(root: Path) -> list[dict[str, Any]]:
-    """One row for each run below a folder, sorted by path: `run`, `name`, `seed`, `done`, `step`, each metric by its
-    name in results.json, and each setting as `config.KEY`. Runs whose files cannot be read say why under `problem`.
+    """One row per run under a folder, sorted by path: `run`, `name`, `seed`, `done`, `step`, each metric by its name in
+    results.json, and each setting as `config.KEY`. `problem` states why the files of a run cannot be read.
 
     Raises `UserError` if there is no such folder.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}.", expected="a folder that holds runs")
+        raise UserError(f"there is no folder {root}.", expected="a folder of runs")
     rows = []
     for origin in sorted(root.rglob("origin.json")):
         folder = RunFolder(origin.parent)

@@ -1,4 +1,4 @@
-"""What the files of a run folder and of a sweep hold, as far as code relies on it; they may hold more."""
+"""The fields of files in run folders and sweeps that the code relies on; files may contain more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Count = Annotated[int, Ge(0)]
 
 
 class Metric(TypedDict, total=False):
-    """One number; None if the data cannot resolve it."""
+    """A number; None if the data cannot resolve it."""
 
     value: Required[float | None]
     std: float | None
@@ -22,7 +22,7 @@ class Metric(TypedDict, total=False):
 
 
 class Point(TypedDict, total=False):
-    """A threshold at a false-accept rate; `low` and `high` are null where they are not bounded."""
+    """A threshold at a false-accept rate; `low` and `high` are null if unbounded."""
 
     far: Required[float]
     threshold: Required[float]
@@ -42,7 +42,7 @@ class Card(TypedDict, total=False):
 
 
 class Git(TypedDict, total=False):
-    """The commit and uncommitted changes that a run was started from."""
+    """The commit and uncommitted changes at the start of a run."""
 
     commit: str | None
     diff: str | None
@@ -99,7 +99,7 @@ class Origin(TypedDict, total=False):
 
 
 class Term(TypedDict):
-    """A term of the loss; None if it is not finite."""
+    """A term of the loss; None if not finite."""
 
     raw: float | None
     weighted: float | None
@@ -146,7 +146,7 @@ class Sweep(TypedDict, total=False):
 
 
 class Job(TypedDict, total=False):
-    """jobs/KEY.json of a sweep, and nothing else in it: an `Entry` is made of it."""
+    """jobs/KEY.json of a sweep, without further fields, since an `Entry` is built from it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -159,14 +159,14 @@ class Job(TypedDict, total=False):
 
 
 class Paths(TypedDict):
-    """The folders that a configuration names."""
+    """The folders of a configuration."""
 
     data: str
     runs: str
 
 
 def _parts_have_names(tree: Any) -> Any:
-    """Raise `ValueError` unless every `_target_` is a text."""
+    """Raise `ValueError` unless every `_target_` is a string."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -206,12 +206,12 @@ class _Config(TypedDict, total=False):
     logger: dict[str, Any] | None
 
 
-# config.yaml, of any time: what is read before the whole of it is checked (`kdface.config.check`).
+# config.yaml of any version: the fields read before the full check (`kdface.config.check`).
 Config = Annotated[_Config, AfterValidator(_parts_have_names)]
 
 
 class Preprocessing(TypedDict):
-    """`kdface.faces.Preprocessing` as its `to_dict` writes it, and nothing else: an object is made of it."""
+    """`kdface.faces.Preprocessing` as written by its `to_dict`, without further fields, since it is built from it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -223,7 +223,7 @@ class Preprocessing(TypedDict):
 
 
 class CheckpointFields(TypedDict, total=False):
-    """What kdface writes into a checkpoint, under `kdface`."""
+    """The metadata that kdface writes to a checkpoint, under `kdface`."""
 
     format: Required[int]
     config: Config
@@ -236,7 +236,7 @@ class CheckpointFields(TypedDict, total=False):
 
 
 class Exported(TypedDict, total=False):
-    """What a file that `kdface export` wrote says of itself, and what the card of another one says."""
+    """The metadata of a file written by `kdface export`, or of the card of another file."""
 
     backbone: Annotated[dict[str, Any], AfterValidator(_is_part)]
     preprocessing: Required[Preprocessing]

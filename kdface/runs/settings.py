@@ -1,4 +1,4 @@
-"""How a run is trained, beyond the Trainer's own arguments: plain values."""
+"""Training settings beyond the Trainer's own arguments, as plain values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kdface.errors import UserError
 @dataclass(frozen=True)
 class LoaderSettings:
     """Attributes:
-    batch_size: images per optimiser step, summed over ranks and accumulated parts.
-    num_workers: loader processes per rank; the result does not depend on it.
-    timeout: seconds that a loader process may take for a batch before the run ends; 0: for ever.
+    batch_size: images per optimiser step, over all ranks and accumulated batches.
+    num_workers: loader processes per rank; does not affect the result.
+    timeout: seconds to wait for a batch before the run fails; 0: no limit.
     """
 
     batch_size: Annotated[int, Ge(2)]
@@ -27,8 +27,9 @@ class LoaderSettings:
 @dataclass(frozen=True)
 class HardwareSettings:
     """Attributes:
-    profile: auto looks at the machine (precision, memory format, fused optimiser); plain is float32 as it comes.
-    threads: CPU threads per rank; null: divided evenly.
+    profile: auto: choose precision, memory format and fused optimiser for this machine; plain: PyTorch's defaults in
+        float32.
+    threads: CPU threads per rank; null: divide the cores among the ranks.
     compile: compile the backbone with torch.compile.
     """
 
@@ -40,7 +41,7 @@ class HardwareSettings:
 @dataclass(frozen=True)
 class EMASettings:
     """Attributes:
-    decay: evaluate and export an exponential moving average of the weights; null: the weights themselves.
+    decay: evaluate and export an exponential moving average of the weights with this decay; null: no averaging.
     """
 
     decay: Annotated[float, Gt(0), Lt(1)] | None
@@ -49,7 +50,7 @@ class EMASettings:
 @dataclass(frozen=True)
 class ResumeSettings:
     """Attributes:
-    every_n_train_steps: write a checkpoint every N steps as well as after each epoch; null: only then.
+    every_n_train_steps: steps between checkpoints, which are also saved after each epoch; null: only after each epoch.
     """
 
     every_n_train_steps: Annotated[int, Ge(1)] | None
@@ -60,9 +61,9 @@ class Settings:
     """How a run is trained.
 
     Attributes:
-        trainer: arguments of pl.Trainer, by its names.
-        loader, hardware, ema, resume: what the Trainer has no argument for.
-        evaluate_untrained: evaluate before the first step too, for a baseline and as a check of the protocols.
+        trainer: arguments of pl.Trainer.
+        loader, hardware, ema, resume: settings without a Trainer argument.
+        evaluate_untrained: also evaluate before the first step, as a baseline and a check of the protocols.
     """
 
     trainer: Mapping[str, Any]
@@ -84,15 +85,15 @@ class Settings:
 
     @property
     def accumulate(self) -> int:
-        """Parts that each batch is split into."""
+        """Number of parts that each batch is split into."""
         return int(self.trainer.get("accumulate_grad_batches", 1))
 
 
 def limited_batches(trainer: Mapping[str, Any], batches: int) -> int:
-    """How many of an epoch's batches (parts, if they are accumulated) are trained on, by fast_dev_run, overfit_batches
+    """The number of batches per epoch (parts, if accumulated) to train on, according to fast_dev_run, overfit_batches
     or limit_train_batches, each a number or a fraction.
 
-    Raises `UserError` if none is.
+    Raises `UserError` if it is 0.
     """
     for name in ("fast_dev_run", "overfit_batches", "limit_train_batches"):
         given = trainer.get(name)
@@ -101,8 +102,8 @@ def limited_batches(trainer: Mapping[str, Any], batches: int) -> int:
         found = int(given * batches) if isinstance(given, float) else min(int(given), batches)
         if (isinstance(given, float) and given > 1) or found < 1:
             raise UserError(
-                f"trainer.{name} = {given} leaves {found} of {batches} batches an epoch.",
-                expected=f"a number from 1 on, or a fraction of at least {1 / batches:.3g}",
+                f"trainer.{name} = {given} leaves {found} of {batches} batches per epoch.",
+                expected=f"a number of at least 1, or a fraction of at least {1 / batches:.3g}",
                 fix=f"trainer.{name}=1",
             )
         return found
@@ -110,8 +111,8 @@ def limited_batches(trainer: Mapping[str, Any], batches: int) -> int:
 
 
 def num_devices(trainer: Mapping[str, Any]) -> int:
-    """Ranks on this machine that `trainer.devices` asks for: a number, auto, -1 (all there are), or GPUs by their
-    indices ([0, 2] or "0,2"). Without GPUs, all there are is one.
+    """Ranks on this machine according to `trainer.devices`: a number, auto, -1 (all), or GPUs by their indices ([0, 2]
+    or "0,2"). Without GPUs, auto and -1 mean one.
 
     Raises `UserError` for anything else.
     """
@@ -129,7 +130,7 @@ def num_devices(trainer: Mapping[str, Any]) -> int:
     if isinstance(given, str) and all(part.strip().isdigit() for part in given.split(",")):
         return len(given.split(","))
     raise UserError(
-        f"trainer.devices = {given!r} names no devices.",
+        f"trainer.devices = {given!r} is not a valid choice of devices.",
         expected="a number, auto, -1, or a list of GPUs such as [0,2]",
         fix="trainer.devices=1",
     )

@@ -1,4 +1,4 @@
-"""Check the images of the tests before training, so that a broken one costs no training time."""
+"""Check test images before training, so that a broken one wastes no training time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ log = logging.getLogger("kdface")
 def check_test_sets(
     protocols: Mapping[str, EvaluationProtocol], on_error: Literal["raise", "skip"], full: bool = False
 ) -> None:
-    """Look at every image that protocols read.
+    """Check every image read by the protocols.
 
     Args:
-        protocols: key of the configuration, such as evaluation.lfw -> protocol.
-        on_error: raise, or leave broken images out of the protocols that can do without.
-        full: decode the images; headers alone are looked at otherwise. What is left out must be known, so `skip`
-            decodes in any case.
+        protocols: configuration key, such as evaluation.lfw -> protocol.
+        on_error: raise, or skip: leave broken images out of the protocols that support it.
+        full: decode the images instead of reading only headers. `skip` always decodes, since it must know what is
+            left out.
 
     Raises:
         DataError: an image is broken and must not, or cannot, be left out.

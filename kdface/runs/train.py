@@ -1,4 +1,4 @@
-"""Train a job in its run folder, from the start or from its last checkpoint, and evaluate it at the end."""
+"""Train a job in its run folder, from scratch or from its last checkpoint, and evaluate it at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from kdface.runs.records import Records, read
 from kdface.runs.trainer import machine, make_trainer, quiet_libraries, require_whole_gradients
 
 log = logging.getLogger("kdface")
-# What Lightning raises if a checkpoint's state is not what it wrote.
+# Errors that Lightning raises for an inconsistent checkpoint state.
 _OF_A_BAD_STATE = (LookupError, TypeError, AttributeError, ValueError, AssertionError, RuntimeError)
 Protocols = Callable[[pl.Trainer], dict[str, Outcome]]
 
@@ -50,15 +50,15 @@ def train(
     draw: Callable[[], None] = lambda: None,
     note: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train to the end, evaluate, write the results, draw them. Returns them.
+    """Train to the end, evaluate, write and plot the results. Returns the results.
 
-    A run that was interrupted goes on at its last checkpoint and ends with the bytes of one that was not, on the
-    same hardware and number of ranks. `note` receives the loss of a rank, which ends this process at once.
+    An interrupted run resumes from its last checkpoint and is bit-identical to an uninterrupted one on the same
+    hardware and number of ranks. `note` receives the loss of a rank, which stops this process at once.
     """
     require_launched(job.settings, job.seed)
     profile, threads = machine(job.settings)
     quiet_libraries()
-    # Deterministic mode also fills fresh memory with NaN, which costs 6 % here and guards against nothing of ours.
+    # Deterministic mode also fills new memory with NaN, which costs 6 % here without benefit.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a module property
     rank, world = launched_rank(), job.settings.world
     if rank == 0:
@@ -89,7 +89,7 @@ def train(
         with interruption.restored(), watch():
             _fit(job, trainer, start, resume, interruption)
         spent = time.monotonic() - began
-        method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU when it has trained
+        method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after training
         with watch():
             outcomes = run_protocols(trainer)
         results = {
@@ -111,7 +111,7 @@ def train(
 
 
 def _prepare(job: Job, profile: Profile, rank: int) -> None:
-    """Divide, lay out, compile and place the networks."""
+    """Shard, lay out, compile and place the networks."""
     settings, method = job.settings, job.method
     if settings.trainer.get("sync_batchnorm") and settings.world > 1:
         synchronise(method)
@@ -130,7 +130,7 @@ def _prepare(job: Job, profile: Profile, rank: int) -> None:
 
 
 def _callbacks(job: Job, folder: RunFolder, records: Records, run_protocols: Protocols) -> list[pl.Callback]:
-    """kdface's own, then those of the configuration, then a progress display unless they bring one."""
+    """kdface's own callbacks, then the configured ones, then a progress display unless they include one."""
     settings, total = job.settings, job.method.total_steps
     callbacks: list[pl.Callback] = [
         *([WeightAverage(settings.ema.decay)] if settings.ema.decay is not None else []),
@@ -149,7 +149,7 @@ def _callbacks(job: Job, folder: RunFolder, records: Records, run_protocols: Pro
 
 
 def _about(job: Job, trainer: pl.Trainer) -> dict[str, Any]:
-    """What a checkpoint says of its run."""
+    """The metadata of a checkpoint."""
     del trainer
     faces = job.data.training.faces
     return {
@@ -167,27 +167,27 @@ def _about(job: Job, trainer: pl.Trainer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where training begins: behind a step of a checkpoint, or without either."""
+    """The start of training: a checkpoint and its step, or neither."""
 
     checkpoint: Path | None = None
     step: int = -1
 
 
 def _start(job: Job, folder: RunFolder) -> _Start:
-    """The last checkpoint, verified to be of this run, with the loader put where it left off."""
+    """The last checkpoint, verified to be from this run, with the loader at its position."""
     if not folder.last.is_file():
         return _Start()
     content = read_checkpoint(folder.last)
     require_finite(job.method, content["state_dict"], folder.last)
     saved = content["kdface"]
     require_one_run(folder, job.config, saved, folder.last)
-    # Lightning hands the loader its position only in the middle of an epoch.
+    # Lightning restores the position of the loader only in the middle of an epoch.
     job.data.load_state_dict({"delivered": int(saved["batches"])})
     return _Start(folder.last, int(saved["step"]))
 
 
 def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], start: _Start, rank: int) -> None:
-    """Take back what a killed run recorded later than it goes on from, and give loggers the start of the run."""
+    """Drop records after the step that a killed run resumes from, and report the start of the run to loggers."""
     if rank == 0:
         records.rewind(start.step, job.method.total_steps)
         if start.checkpoint is not None:
@@ -201,30 +201,30 @@ def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger],
 
 
 def _started(trainer: pl.Trainer) -> list[Any]:
-    """The processes of further ranks that Lightning has started so far, as its launcher lists them."""
+    """The processes of further ranks that Lightning's launcher has started so far."""
     processes: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
     return processes
 
 
 def _fit(job: Job, trainer: pl.Trainer, start: _Start, resume: Resume, interruption: Interruption) -> None:
-    """Train; whatever ends it early is raised as what it is: an interruption, a lost worker, a bad checkpoint."""
+    """Train; raise the actual cause of an early end: an interruption, a lost worker, a bad checkpoint."""
     try:
         trainer.fit(job.method, datamodule=job.data, ckpt_path=start.checkpoint, weights_only=True)
     except SystemExit as leave:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+        if trainer.interrupted:  # Lightning would turn Ctrl-C into exit code 1
             raise KeyboardInterrupt from leave
         raise
     except Exception as error:
-        if interruption.asked:  # loader processes were asked too, and have gone
+        if interruption.asked:  # loader processes received the signal too and have exited
             raise KeyboardInterrupt from error
-        if (lost := lost_worker(error)) is not None:  # torch says it wherever the run is at that moment
+        if (lost := lost_worker(error)) is not None:  # torch raises it at an arbitrary point
             raise lost from None
         if of_memory(error) is not None:
             raise
         if start.checkpoint is not None and not resume.began and isinstance(error, _OF_A_BAD_STATE):
             raise UserError(
                 f"resuming from {start.checkpoint} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
-                expected="the state that this run saved; without that file it begins anew",
+                expected="the state saved by this run; without that file it starts over",
             ) from error
         raise
 
@@ -237,7 +237,7 @@ def _conclude(
     results: dict[str, Any],
     draw: Callable[[], None],
 ) -> None:
-    """Write results and scores, draw, and give loggers the end of the run."""
+    """Write results and scores, draw figures, and finish the loggers."""
     for logger in loggers:
         logger.log_metrics(
             {name: metric["value"] for name, metric in results["metrics"].items() if metric["value"] is not None},
@@ -261,19 +261,19 @@ def _conclude(
 
 
 def validated_at(folder: RunFolder, step: int) -> set[str]:
-    """The test sets that the record has at a step already."""
+    """The test sets already recorded at a step."""
     return {row["test"] for row in read(folder.metrics) if row["kind"] == "evaluation" and row["step"] == step}
 
 
 def forget_later(folder: RunFolder, step: int) -> None:
-    """Remove checkpoints of after the step that a killed run goes on from: it writes them again."""
+    """Remove checkpoints after the step that a killed run resumes from, since it writes them again."""
     for path in folder.last.parent.glob("*.ckpt"):
         if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
             path.unlink()
 
 
 def _tell_parts(job: Job) -> None:
-    """Of what loader.batch_size is made where that is not plain to see."""
+    """Log how loader.batch_size is composed if it is split."""
     settings = job.settings
     parts, batch = settings.world * settings.accumulate, settings.loader.batch_size
     if parts > 1:
@@ -283,7 +283,7 @@ def _tell_parts(job: Job) -> None:
         )
     if settings.accumulate > 1 and job.method.normalises:
         log.warning(
-            "trainer.accumulate_grad_batches=%d: batch normalisation sees parts of %d images, so the result differs "
-            "from that of whole batches of %d",
+            "trainer.accumulate_grad_batches=%d: BatchNorm sees parts of %d images, so the result differs from that of "
+            "whole batches of %d",
             *(settings.accumulate, batch // settings.accumulate, batch),
         )

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with a run's arguments, adapted to the machine."""
+"""Build Lightning's Trainer with a run's arguments, adapted to the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.job import Job
 from kdface.runs.settings import Settings
 
-# Arguments that training heeds itself: the Trainer must not heed them once more.
+# Arguments handled by kdface, which the Trainer must not apply again.
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
 
 
@@ -32,10 +32,10 @@ def make_trainer(
     max_epochs: int,
     validates: bool,
 ) -> pl.Trainer:
-    """Lightning's Trainer with the run's arguments.
+    """Build Lightning's Trainer with the run's arguments.
 
-    Its `max_steps` is not used: with it Lightning takes a checkpoint of the end of an epoch for one of its middle, and
-    goes on with too few steps. `Resume` ends training at the last step.
+    `max_steps` is not passed on: with it Lightning mistakes a checkpoint at the end of an epoch for one in the middle
+    and resumes with too few steps. `Resume` stops training at the last step.
     """
     given = {name: value for name, value in settings.trainer.items() if name not in _OURS}
     strategy = given.get("strategy", "auto")
@@ -48,7 +48,7 @@ def make_trainer(
         "plugins": [RunCheckpoints(), *given.pop("plugins", [])],
         "logger": loggers or False,
         "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
-        "use_distributed_sampler": False,  # the loader divides each batch over the ranks itself
+        "use_distributed_sampler": False,  # the loader already splits each batch over the ranks
     }
     if not validates:
         fixed["limit_val_batches"] = 0
@@ -56,21 +56,21 @@ def make_trainer(
         return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
     except (MisconfigurationException, ValueError, ImportError) as error:
         raise UserError(
-            f"Lightning's Trainer refuses its arguments: {error}",
-            expected="arguments that fit together and this machine",
+            f"Lightning's Trainer rejected its arguments: {error}",
+            expected="compatible arguments, supported by this machine",
         ) from None
 
 
 def _strategy(name: Any, world: int) -> Any:
-    """Ours in place of Lightning's DDP by name: the same, except where its store listens."""
+    """Replace Lightning's DDP by kdface's, which differs only in the address of its store."""
     if world > 1 and name in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         return LocalDDP(find_unused_parameters=name == "ddp_find_unused_parameters_true")
     return name
 
 
 def require_trainable(job: Job) -> None:
-    """Raise `UserError` for arguments that do not fit together, the method or this machine: an accelerator, a number of
-    devices or a precision that is not there."""
+    """Raise `UserError` for arguments that do not fit each other, the method or this machine, such as a missing
+    accelerator, too many devices or an unsupported precision."""
     quiet_libraries()
     profile = machine(job.settings)[0]
     make_trainer(job.settings, profile, [], [], 1, False)
@@ -78,7 +78,7 @@ def require_trainable(job: Job) -> None:
 
 
 def machine(settings: Settings) -> tuple[Profile, int]:
-    """The hardware profile and the CPU threads of each rank, which are set."""
+    """Apply and return the hardware profile and the CPU threads per rank."""
     keep_freed_memory()
     given = settings.trainer
     profile = profile_for(settings.hardware.profile, given.get("accelerator", "auto"), given.get("precision"))
@@ -88,39 +88,38 @@ def machine(settings: Settings) -> tuple[Profile, int]:
 
 
 def require_whole_gradients(method: Method, settings: Settings, precision: str) -> None:
-    """Class weights that are divided over ranks have a gradient on one of them, which no other takes into account.
+    """Check sharded class weights, whose gradients exist only on their own rank.
 
-    Raises `UserError` where a method has such weights and is to be trained, by settings and at a precision, by
-    gradients that are looked at whole.
+    Raises `UserError` if a method has such weights and its settings or precision need the complete gradient.
     """
     parts = dict(method.named_modules())
     divided = [name for name, part in parts.items() if isinstance(part, PartialFC)]
     if settings.world == 1 or not divided:
         return
-    other_head = "or a head that is not divided (kdface list head)"
+    other_head = "or a head that is not sharded (kdface list head)"
     for name in method.optimization.gradient_clip:
         if any(f"{part}.".startswith(f"{name}.") for part in divided):
             raise UserError(
-                f"gradient_clip.{name} needs the norm of a whole gradient, and those of class weights are divided over "
-                "the ranks.",
+                f"gradient_clip.{name} needs the norm of the complete gradient, but those of class weights are sharded "
+                "over the ranks.",
                 fix=f"gradient_clip={{backbone:5.0}}, {other_head}",
             )
     if settings.trainer.get("gradient_clip_val") is not None:
         raise UserError(
-            "trainer.gradient_clip_val needs the norm of all gradients, and those of class weights are divided over "
+            "trainer.gradient_clip_val needs the norm of all gradients, but those of class weights are sharded over "
             "the ranks.",
             fix=f"trainer.gradient_clip_val=null, {other_head}",
         )
     if precision == "16-mixed":
         raise UserError(
-            "with precision 16-mixed each rank leaves out steps by its own gradients, and class weights are divided "
+            "with precision 16-mixed each rank skips steps based on its own gradients, but class weights are sharded "
             "over the ranks.",
             fix="trainer.precision=bf16-mixed",
         )
 
 
 def quiet_libraries() -> None:
-    """Lightning tells what kdface records itself, and advertises; what matters is raised, not printed."""
+    """Silence Lightning's messages that duplicate kdface's records or advertise; problems raise errors instead."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -130,7 +129,7 @@ def quiet_libraries() -> None:
         "Total length of `list` across ranks is zero",  # no validation
         "smaller than the logging interval",
         "Checkpoint directory .* exists and is not empty",
-        "`srun` command is available",  # a job may run beside SLURM
+        "`srun` command is available",  # SLURM need not be used
         "in eval mode at the start of training",  # frozen and averaged networks
     ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")

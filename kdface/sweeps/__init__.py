@@ -1,5 +1,5 @@
-"""Sweeps: the ledger of their jobs, the loop that runs what is missing, and where jobs can run.
+"""Sweeps: the ledger of jobs, the loop that runs missing ones, and the backends.
 
-`ledger` says which jobs belong to a sweep and how far each came; `engine` starts, watches and stops them through a
-backend (`process`, `slurm`, `ray`); `space` and `search` choose jobs as they go; `table` writes what came out.
+`ledger` tracks the jobs of a sweep and their states; `engine` starts, watches and stops them through a backend
+(`process`, `slurm`, `ray`); `space` and `search` choose jobs adaptively; `table` writes the results.
 """

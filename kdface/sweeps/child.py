@@ -1,4 +1,4 @@
-"""A job started by the worker of another program (SLURM, Ray): a plain child process that dies with that worker."""
+"""Run a job from a worker of SLURM or Ray, as a child process that dies with the worker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import time
 from kdface.sweeps.lifeline import die_with_parent, own_command
 from kdface.sweeps.slots import RANK_VARIABLES, claimed_cores
 
-_running: list[int] = []  # the process id of the child, while it runs
+_running: list[int] = []  # process id of the running child
 
 
 def run_child(folder: str, cores: int | None = None) -> int:
-    """`kdface run FOLDER`, its output appended to the folder's output.log. Returns its exit code.
+    """Run `kdface run FOLDER`, appending its output to the folder's output.log. Returns its exit code.
 
     Args:
         folder: the run folder.
-        cores: how many processors to claim from other such jobs of this machine; None: those of the worker.
+        cores: number of processors to reserve among such jobs on this machine; None: those of the worker.
     """
     if cores is None:
         return _run(folder, None)
@@ -32,7 +32,7 @@ def _run(folder: str, cores: list[int] | None) -> int:
 
     def prepare() -> None:
         die_with_parent(worker)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings; they count once it trains
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings; handled once training has started
             signal.signal(number, signal.SIG_IGN)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
@@ -62,9 +62,9 @@ def _run(folder: str, cores: list[int] | None) -> int:
 
 
 def stop_running(seconds: float) -> None:
-    """Ask the child of this process to save its step and to end, and wait for it so long. For signal handlers: the
-    child is not reaped, who waits for it does that."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended, and is reaped already
+    """Ask the child of this process to save and stop, and wait up to `seconds`. For signal handlers: it does not reap
+    the child, which the waiting code does."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # already ended and reaped
         for pid in list(_running):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""The loop of a sweep: start what is missing, look after what runs, say what ended. One thread, any backend."""
+"""The loop of a sweep: start missing jobs, watch running ones, report finished ones. Single-threaded, any backend."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
 from kdface.sweeps.lifeline import said, was_stopped
 
-BUSY = 75  # exit code of a job whose run folder another process holds (EX_TEMPFAIL)
+BUSY = 75  # exit code of a job whose run folder is locked by another process (EX_TEMPFAIL)
 _TICK = 0.2  # seconds
-_LOOK_AGAIN = 1.0  # seconds between looks at jobs that another sweep runs
+_LOOK_AGAIN = 1.0  # seconds between checks of jobs run by another sweep
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Job:
 
     Attributes:
         number: its place in this command.
-        entry: what the ledger knows of it.
+        entry: its entry in the ledger.
         folder: its run folder.
         prepare: writes the run folder; raises `UserError` if another process holds it.
-        devices: how many ranks it starts.
-        retry: run it although it failed; the mark of the failure stays until the job itself has begun.
+        devices: number of ranks it starts.
+        retry: run it although it failed; the failure mark remains until the job itself has started.
     """
 
     number: int
@@ -48,62 +48,62 @@ Ended = tuple[Job, int]  # a job and its exit code
 class Backend(Protocol):
     """Where jobs run."""
 
-    capacity: int  # jobs that it takes
-    at_once: int  # jobs that run at a time
+    capacity: int  # number of jobs it accepts
+    at_once: int  # number of jobs it runs at a time
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Start jobs, for which there is room."""
+        """Start jobs, within the capacity."""
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that have ended, waiting up to `seconds` for the first."""
+        """Ended jobs, waiting up to `seconds` for the first."""
 
     def adopt(self, job: Job) -> bool:
-        """Whether a job still runs that an earlier command started; it is then looked after."""
+        """Whether a job started by an earlier command still runs; if so, watch it."""
 
     def waiting(self) -> dict[int, str]:
-        """Of jobs that were started and have not begun, by their number: why."""
+        """Number of a submitted job that has not started -> reason."""
 
     def stop(self, job: Job) -> None:
-        """Ask a job to end."""
+        """Ask a job to stop."""
 
     def close(self) -> None:
-        """End what must not outlive this process."""
+        """Stop jobs that must not outlive this process."""
 
 
 class Source(Protocol):
-    """Which job is next. `adaptive`: by what came out of those before, so that none is asked for too early."""
+    """Chooses the next job. `adaptive`: depends on earlier results, so jobs are requested only when needed."""
 
     adaptive: bool
 
     def next(self) -> Job | None:
-        """The next job to start; None if there is none now."""
+        """The next job to start; None if there is none at the moment."""
 
     def give_up(self, job: Job) -> bool:
-        """Whether a running job is hopeless."""
+        """Whether to stop a running job early."""
 
     def ended(self, job: Job, state: State) -> None:
-        """Learn how a job ended."""
+        """Receive the final state of a job."""
 
 
 class SweepObserver(Protocol):
-    """Hears what happens in a sweep: the terminal, or a test."""
+    """Receives the events of a sweep: the terminal, or a test."""
 
     def started(self, job: Job) -> None:
         """A job was started."""
 
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
-        """A job ended after `seconds`; `text` says how."""
+        """A job ended after `seconds`; `text` describes how."""
 
     def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None:
-        """Called several times a second: what runs here, what runs elsewhere, what waits and why."""
+        """Called several times per second with the jobs running here, running elsewhere, and waiting (with reasons)."""
 
 
 class Listed:
-    """A grid: the jobs are known beforehand and none is given up.
+    """A grid: all jobs are known in advance and none is stopped early.
 
     Args:
-        jobs: in the order in which they are started.
-        awaited: number of a job -> numbers of those that end before it starts: its teacher's, for one.
+        jobs: the jobs in starting order.
+        awaited: number of a job -> numbers of jobs that must end first, such as its teacher.
     """
 
     adaptive = False
@@ -114,7 +114,7 @@ class Listed:
         self.states: dict[int, State] = {}
 
     def next(self) -> Job | None:
-        """None too while all that is left waits for a running job; it is asked again when that has ended."""
+        """The next job; also None while all remaining jobs wait for a running one."""
         for place, job in enumerate(self.jobs):
             if not self.awaited.get(job.number, set()) - self.states.keys():
                 return self.jobs.pop(place)
@@ -125,16 +125,16 @@ class Listed:
         return False
 
     def ended(self, job: Job, state: State) -> None:
-        """Those that waited for this job may start."""
+        """Release the jobs that waited for this one."""
         self.states[job.number] = state
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP asked this process to end: it ends as after Ctrl-C."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C."""
 
 
 def drive(source: Source, backend: Backend, ledger: Ledger, view: SweepObserver) -> None:
-    """Run jobs until the source has no more. On Ctrl-C, SIGTERM or an error what runs is stopped first."""
+    """Run jobs until the source has no more. On Ctrl-C, SIGTERM or an error, running jobs are stopped first."""
     with ledger.attended(), _ended_by_signals():
         try:
             _Drive(source, backend, ledger, view).run()
@@ -150,7 +150,7 @@ class _Drive:
         self.view = view
         self.running: dict[int, tuple[Job, float]] = {}
         self.elsewhere: list[Job] = []  # run by another process
-        self.again: list[Job] = []  # to be looked at once more
+        self.again: list[Job] = []  # to be checked again
         self.given_up: set[int] = set()
         self.retried: set[int] = set()
         self._looked = 0.0
@@ -175,7 +175,7 @@ class _Drive:
             self.view.tick([job for job, _ in self.running.values()], self.elsewhere, self.backend.waiting)
 
     def _fill(self) -> bool:
-        """Start jobs on what is free, all at once. Whether the source has no more."""
+        """Start jobs on the free capacity at once. Returns whether the source is exhausted."""
         starting: list[Job] = []
         exhausted = False
         most = self.backend.at_once if self.source.adaptive else self.backend.capacity
@@ -212,11 +212,11 @@ class _Drive:
         return exhausted
 
     def _asked_for(self) -> int:
-        """Jobs of a search that somebody else runs: they count, or it would be asked for points without an end."""
+        """Number of a search's jobs that run elsewhere; counted, since the search would otherwise propose endlessly."""
         return len(self.elsewhere) if self.source.adaptive else 0
 
     def _wanted(self, job: Job, state: State) -> bool:
-        """Whether a job that nobody runs is to be run. A grid runs to the end what only a search has given up."""
+        """Whether to run a job that no process runs. A grid also completes jobs pruned by a search."""
         if state is State.FAILED:
             return job.retry and job.number not in self.retried
         return state is not State.DONE and (state is not State.PRUNED or not self.source.adaptive)
@@ -228,9 +228,9 @@ class _Drive:
             self.elsewhere.append(job)
             return
         if not job.folder.done and not entry.pruned and not was_stopped(code):
-            marks.note_failure(job.folder, said(code))  # where the job could not do so itself
+            marks.note_failure(job.folder, said(code))  # in case the job could not do so itself
         state = self.ledger.state(entry)
-        if state is State.RUNNING:  # our own job is over: what holds the lock are loader processes that it left
+        if state is State.RUNNING:  # our job has ended: the lock is held by its leftover loader processes
             failed = marks.failure(job.folder) is not None
             state = State.PRUNED if entry.pruned else State.FAILED if failed else State.INTERRUPTED
         text = str(state) if state in (State.DONE, State.PRUNED) else f"{state} ({said(code)})"
@@ -241,7 +241,7 @@ class _Drive:
         self.view.ended(job, state, text, seconds)
 
     def _entry(self, job: Job) -> Entry:
-        """With what other processes, and this one, have written since the job was composed."""
+        """The current entry, including changes written since the job was composed."""
         return self.ledger.find(job.entry.run) or job.entry
 
     def _busy(self, job: Job) -> bool:

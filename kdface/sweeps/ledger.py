@@ -1,14 +1,14 @@
-"""The ledger: which jobs belong to a sweep. Their progress is read from their run folders and kept nowhere else.
+"""The ledger: the jobs of a sweep. Their progress is read from their run folders and stored nowhere else.
 
     RUNS/sweeps/NAME-HASH/
-        sweep.json                what is swept, over which name, and where the last command ran it
-        jobs/KEY.json             one job: its run folder below RUNS, its overrides, its point of the sweep
-        parents/HOST-PID          held while a process runs this sweep
-        results.csv results.json  what came out
+        sweep.json                swept keys, name, and launcher of the last command
+        jobs/KEY.json             one job: its run folder under RUNS, its overrides, its point of the sweep
+        parents/HOST-PID          locked while a process runs this sweep
+        results.csv results.json  results
 
-A job's key is its run folder: configuration fingerprint x seed. There is a file for each job, no absolute path and no
-time: two ledgers merge by copying the run folders that one lacks, whole. If both have a run, an unfinished one must not
-be copied over a finished one; loading checks for that.
+A job's key is its run folder: configuration fingerprint x seed. Jobs have separate files without absolute paths or
+times, so two ledgers are merged by copying complete missing run folders. If both have a run, do not copy an unfinished
+one over a finished one; loading checks for that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Change = tuple[str, Any, Any]  # key, before, after
 
 
 class State(StrEnum):
-    """How far a job came."""
+    """The state of a job."""
 
     DONE = "done"
     RUNNING = "running"
@@ -50,15 +50,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One job of a sweep, as its file holds it.
+    """One job of a sweep, as stored in its file.
 
     Attributes:
-        run: its run folder, below the folder of runs.
-        overrides: what makes it, without paths.
+        run: its run folder, relative to the folder of runs.
+        overrides: its overrides, without paths.
         point: swept key -> this job's value.
-        base: fingerprint of the configuration with the swept values left out.
-        ticket: what a cluster knows it by; empty on this machine.
-        pruned: a search gave it up.
+        base: fingerprint of the configuration without the swept values.
+        ticket: its id on a cluster; empty on this machine.
+        pruned: stopped early by a search.
     """
 
     run: str
@@ -75,7 +75,7 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """Its point as people read it, or its run."""
+        """Its point in readable form, or its run."""
         return " ".join(f"{key}={value}" for key, value in self.point.items()) or self.run
 
 
@@ -95,7 +95,7 @@ def entry(runs: Path, folder: RunFolder, tree: Mapping[str, Any], overrides: lis
 
 
 def _remove(tree: dict[str, Any], key: str) -> None:
-    """Take a dotted key away. A swept group stays: jobs are compared with those of the same choice."""
+    """Remove a dotted key. Swept groups are kept, since jobs are compared only with those of the same choice."""
     *parents, last = key.split(".")
     if not parents:
         return
@@ -113,7 +113,7 @@ class Ledger:
 
     @classmethod
     def of(cls, runs: Path, names: list[str], swept: list[str]) -> Ledger:
-        """The ledger of a command: named after its runs and what it sweeps over, so overlapping commands share it."""
+        """The ledger of a command, named after its runs and swept keys, so that overlapping commands share it."""
         name = names[0].replace("/", "-") if len(set(names)) == 1 else "several"
         digest = hashlib.sha256(json.dumps(sorted(swept)).encode()).hexdigest()[:8]
         ledger = cls(runs / "sweeps" / f"{name}-{digest}")
@@ -122,14 +122,14 @@ class Ledger:
         return ledger
 
     def note_launcher(self, overrides: list[str]) -> None:
-        """Keep what the last command said of where jobs run, for those that are retried."""
+        """Store the launcher overrides of the last command, for retries."""
         about = _about(self.root)
         if about.get("launcher", []) != overrides:
             self._describe({**about, "launcher": overrides})
 
     @property
     def launcher(self) -> list[str]:
-        """The overrides of hydra.launcher that the last command gave."""
+        """The hydra.launcher overrides of the last command."""
         return [str(word) for word in _about(self.root).get("launcher", [])]
 
     def _describe(self, about: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Ledger:
 
     @classmethod
     def at(cls, path: str) -> Ledger:
-        """The ledger in a folder that a user names. Raises `UserError` if there is none."""
+        """The ledger in a folder given by the user. Raises `UserError` if there is none."""
         given = Path(path).expanduser()
         if (given / "sweep.json").is_file():
             return cls(given.resolve())
@@ -151,8 +151,8 @@ class Ledger:
             return cls(below[0].resolve())
         beside = [str(path.parent) for path in given.parent.glob("*/sweep.json")] if given.parent.is_dir() else []
         raise UserError(
-            f"{path}: there {f'are {len(below)} sweeps' if below else 'is no sweep'} there.",
-            expected="the folder of one sweep, that kdface train -m wrote",
+            f"{path}: the folder contains {f'{len(below)} sweeps' if below else 'no sweep'}.",
+            expected="the folder of one sweep, written by kdface train -m",
             nearest=", ".join(map(str, below[:3])) or nearest(str(given), beside),
             fix="ls -d runs/sweeps/*",
         )
@@ -161,7 +161,7 @@ class Ledger:
         """The jobs, sorted by key.
 
         Args:
-            tell: receives why a file cannot be read, and its job is left out.
+            tell: receives the error for each unreadable file, whose job is skipped.
 
         Raises:
             UserError: a file cannot be read, and there is no `tell`.
@@ -177,12 +177,12 @@ class Ledger:
         return sorted(found, key=lambda entry: entry.key)
 
     def find(self, run: str) -> Entry | None:
-        """The entry of a run; None if it is no job of this sweep."""
+        """The entry of a run; None if it is not a job of this sweep."""
         file = self._file(Entry(run))
         return _read(file) if file.is_file() else None
 
     def write(self, entry: Entry) -> None:
-        """Write an entry, if it says anything new."""
+        """Write an entry if it has changed."""
         file = self._file(entry)
         if not file.is_file() or _read(file) != entry:
             write_json(file, asdict(entry))
@@ -195,7 +195,7 @@ class Ledger:
         return RunFolder(self.runs / entry.run)
 
     def state(self, entry: Entry) -> State:
-        """Read from the run folder, and for a pruned job from its own file."""
+        """The state of a job, from its run folder, or from its own file if pruned."""
         folder = self.folder(entry)
         if folder.done:
             return State.DONE
@@ -208,9 +208,9 @@ class Ledger:
         return State.INTERRUPTED if marks.started(folder) else State.WAITING
 
     def changes(self, new: Entry, tree: Mapping[str, Any], swept: list[str]) -> list[Change]:
-        """In what the configuration beside the swept values differs from that of earlier jobs with the same choices.
+        """Configuration changes, other than the swept values, compared with earlier jobs of the same choices.
 
-        Where nothing is swept, each job is what it is.
+        Empty if nothing is swept.
         """
         if not swept:
             return []
@@ -228,7 +228,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def attended(self) -> Iterator[None]:
-        """Be one of the processes that run this sweep, so that `stop` finds it."""
+        """Register this process as running the sweep, so that `stop` finds it."""
         mark = self.root / "parents" / f"{platform.node()}-{os.getpid()}"
         mark.parent.mkdir(parents=True, exist_ok=True)
         with open(mark, "w", encoding="utf-8") as file:
@@ -239,7 +239,7 @@ class Ledger:
                 mark.unlink(missing_ok=True)
 
     def stop_parents(self) -> tuple[int, list[str]]:
-        """Ask the processes that run this sweep to stop; how many were asked, and which run on another machine."""
+        """Ask the processes that run this sweep to stop. Returns their number, and those on other machines."""
         asked, elsewhere = 0, []
         for mark in sorted((self.root / "parents").glob("*")):
             host, _, pid = mark.name.rpartition("-")
@@ -248,7 +248,7 @@ class Ledger:
             with contextlib.suppress(FileNotFoundError, ValueError), open_file(mark) as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    mark.unlink(missing_ok=True)  # left by a process that was killed
+                    mark.unlink(missing_ok=True)  # left by a killed process
                 except BlockingIOError:
                     if host == platform.node():
                         with contextlib.suppress(ProcessLookupError):
@@ -261,17 +261,17 @@ class Ledger:
 
 def _about(root: Path) -> dict[str, Any]:
     file = root / "sweep.json"
-    found: dict[str, Any] = read_json(file, Sweep, fix=f"rm {file}; the same command writes it")
+    found: dict[str, Any] = read_json(file, Sweep, fix=f"rm {file}; rerun the same command to write it")
     return found
 
 
 def _read(file: Path) -> Entry:
-    """A job of a ledger. The file may come from elsewhere: its run lies below the folder of runs, or it is refused."""
+    """Read a job of a ledger. Raises `UserError` if its run is outside the folder of runs: files may be untrusted."""
     fix = f"remove it; the sweep writes it again: rm {file}"
     entry = Entry(**read_json(file, Job, fix=fix))
     run = PurePosixPath(entry.run)
     if run.is_absolute() or ".." in run.parts or not run.parts or "\0" in entry.run:
         raise UserError(
-            f"{file} is not a job of a sweep: run = {entry.run!r} leads out of the folder of runs.", fix=fix
+            f"{file} is not a job of a sweep: run = {entry.run!r} points outside the folder of runs.", fix=fix
         )
     return entry

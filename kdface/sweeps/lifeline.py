@@ -1,4 +1,4 @@
-"""How kdface starts itself: processes that must not outlive their parent, and names for the signals that end them."""
+"""Start kdface processes that must not outlive their parent, and describe their exit codes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-# A process that one of these ended did nothing wrong: it was stopped, or the machine ran out of memory.
+# Signals that do not indicate a bug: the process was stopped, or the machine ran out of memory.
 STOPPED_BY = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 def own_command(*words: str) -> list[str]:
-    """kdface as a separate process. `-P`: a Python file that lies in the current folder is never imported."""
+    """The command of a separate kdface process. `-P`: never import Python files from the current folder."""
     return [sys.executable, "-P", "-m", "kdface", *words]
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however it ends.
+    """Have the kernel kill this process when its parent exits for any reason.
 
     Args:
-        parent: the parent's process id, seen by the parent itself; where it is gone already, this process ends here.
+        parent: process id of the parent as the parent sees it; if it no longer exists, this process exits.
     """
     if not sys.platform.startswith("linux"):
-        return  # elsewhere the end of a pipe tells
+        return  # on other systems a closed pipe serves as the signal
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal a process and all that it started; one that is gone is gone."""
+    """Signal a process group if it still exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def said(code: int) -> str:
-    """An exit code as people read it; negative codes are signals, as in `subprocess`."""
+    """Describe an exit code; negative codes are signals, as in `subprocess`."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -49,5 +49,5 @@ def said(code: int) -> str:
 
 
 def was_stopped(code: int) -> bool:
-    """Whether an exit code means that a job was interrupted, not that it failed."""
+    """Whether an exit code means that a job was interrupted rather than failed."""
     return -code in STOPPED_BY or code in {128 + int(number) for number in STOPPED_BY}

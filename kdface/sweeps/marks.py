@@ -1,7 +1,7 @@
-"""What a job leaves in its run folder for whoever watches it: how many steps it will take, and why it failed.
+"""Files in a run folder for watchers of the job: its number of steps, and the reason of a failure.
 
-plan.json    {"total_steps": N}, written when training begins
-failed.json  {"error": "..."}, written by the job itself; a job that is started again removes it
+plan.json    {"total_steps": N}, written at the start of training
+failed.json  {"error": "..."}, written by the job itself and removed when it is started again
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from kdface.runs.folder import held as held
 from kdface.runs.schemas import Failure, Plan, Record
 from kdface.stored import parse_json, printable, read_json, read_tail, tail
 
-_TAIL = 1 << 16  # bytes of metrics.jsonl or output.log that are looked at
+_TAIL = 1 << 16  # bytes to read from the end of metrics.jsonl or output.log
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps done and in all, and the seconds left at its present rate, where they are known."""
+    """Progress of a run: completed and total steps, and the seconds left at the current rate, if known."""
 
     step: int = 0
     total: int | None = None
@@ -32,25 +32,25 @@ class Progress:
 
 
 def note_plan(folder: RunFolder, total_steps: int) -> None:
-    """Say how many steps the run will take."""
+    """Record the total number of steps."""
     write_json(folder.root / "plan.json", {"total_steps": total_steps})
 
 
 def note_failure(folder: RunFolder, error: str) -> None:
-    """The first word counts: of several ranks that fail together, the first to fail is the cause. A folder that was
-    removed is not made again, and a full disk does not hide the cause."""
+    """Record a failure unless one is recorded, since the first rank to fail is the cause. Does not recreate a removed
+    folder; a full disk does not hide the cause."""
     if folder.config.is_file() and failure(folder) is None:
         with contextlib.suppress(OSError):
             write_json(folder.root / "failed.json", {"error": error})
 
 
 def forget_failure(folder: RunFolder) -> None:
-    """Remove the mark of a failure."""
+    """Remove the record of a failure."""
     (folder.root / "failed.json").unlink(missing_ok=True)
 
 
 def failure(folder: RunFolder) -> str | None:
-    """Why a run failed; None if it did not."""
+    """The reason why a run failed; None if it did not."""
     found = _read(folder, "failed.json", Failure)
     if found is None:
         return "unknown: failed.json is damaged" if (folder.root / "failed.json").exists() else None
@@ -58,12 +58,12 @@ def failure(folder: RunFolder) -> str | None:
 
 
 def started(folder: RunFolder) -> bool:
-    """Whether the run ever began to train."""
+    """Whether the run has ever started to train."""
     return (folder.root / "environment.json").is_file()
 
 
 def progress(folder: RunFolder) -> Progress:
-    """Read from the end of metrics.jsonl; the rate is that between its last two records of training."""
+    """Progress from the end of metrics.jsonl; the rate is measured between the last two training records."""
     plan = _read(folder, "plan.json", Plan) or {}
     total = plan.get("total_steps")
     rows = [row for row in _last_records(folder) if row.get("kind") == "train"][-2:]
@@ -78,7 +78,7 @@ def progress(folder: RunFolder) -> Progress:
 
 
 def log_tail(folder: RunFolder, lines: int = 12) -> list[str]:
-    """The last lines of what a job of a sweep printed, without what a terminal would act upon."""
+    """The last lines of a job's output, without terminal control sequences."""
     return tail(folder.root / "output.log", lines)
 
 
@@ -89,13 +89,13 @@ def _last_records(folder: RunFolder) -> list[dict[str, Any]]:
         return []
     found = []
     for row in rows:
-        with contextlib.suppress(ValueError):  # the part of a line that the tail begins with, or one being written
+        with contextlib.suppress(ValueError):  # a partial line at the start of the tail, or one being written
             found.append(parse_json(row.decode(), Record))
     return found
 
 
 def _read(folder: RunFolder, name: str, schema: Any) -> Any:
-    """A mark; None if it is not there or damaged: a watcher goes on without it."""
+    """Read such a file; None if it is missing or damaged."""
     try:
         return read_json(folder.root / name, schema)
     except UserError:

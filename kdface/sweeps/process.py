@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, forked from a server that has imported everything (see `warm`)."""
+"""Run jobs as processes on this machine, forked from a preloaded server (see `warm`)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kdface.sweeps.engine import Ended, Job
 from kdface.sweeps.slots import Slot, divide
 from kdface.sweeps.warm import LostError, Server, give_back, take
 
-_PATIENCE = 10.0  # seconds that a job has to end after SIGTERM; a run that is killed resumes exactly all the same
+_PATIENCE = 10.0  # seconds for a job to stop after SIGTERM; killed runs also resume bit-identically
 
 
 class Processes:
-    """Each job is a process on its own slot of the machine.
+    """Runs each job as a process on its own slot of the machine.
 
     Args:
-        n_jobs: jobs at a time; None: one for each GPU, or one.
-        devices: the most ranks that one job has.
+        n_jobs: parallel jobs; None: one per GPU, or one.
+        devices: largest number of ranks of a job.
     """
 
     def __init__(self, n_jobs: int | None, devices: int = 1) -> None:
@@ -27,10 +27,10 @@ class Processes:
         self.capacity = self.at_once = len(self.free)
         self.running: dict[int, tuple[Job, Slot]] = {}
         self._server: Server | None = None
-        self._lost: list[Ended] = []  # jobs that a killed server took with it
+        self._lost: list[Ended] = []  # jobs lost with a killed server
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Fork a process for every job, each on a free slot."""
+        """Fork a process for each job, on a free slot."""
         for job in jobs:
             slot = self.free.pop(0)
             self.running[job.number] = (job, slot)
@@ -39,7 +39,7 @@ class Processes:
                 server.start(job.number, ["run", str(job.folder.root.absolute())], log, slot, job.devices)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that ended, waiting so long for the first of them."""
+        """Ended jobs, waiting up to `seconds` for the first."""
         found, self._lost = self._lost, []
         if found:
             return found
@@ -53,11 +53,11 @@ class Processes:
         return [self._settle(number, code) for number, code in answers if number in self.running]
 
     def adopt(self, job: Job) -> bool:
-        """Whether a job still runs that an earlier command started: none does, they die with their parent."""
+        """False: jobs of earlier commands died with their parent."""
         return False
 
     def waiting(self) -> dict[int, str]:
-        """None: what is started begins."""
+        """Empty: jobs start immediately."""
         return {}
 
     def stop(self, job: Job) -> None:
@@ -66,10 +66,10 @@ class Processes:
             server.stop(job.number)
 
     def close(self) -> None:
-        """Stop what still runs: politely, then not. Returns when nothing runs any more."""
+        """Stop running jobs with SIGTERM, then SIGKILL. Returns when none runs."""
         try:
             for job, _ in list(self.running.values()):
-                if job.number in self.running:  # a server that was killed took all of them
+                if job.number in self.running:  # a killed server takes all of them with it
                     self.stop(job)
             deadline = time.monotonic() + _PATIENCE
             while self.running and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ class Processes:
 
     @contextlib.contextmanager
     def _losing(self) -> Iterator[Server]:
-        """The server. If it was killed since it was last heard of, its jobs are over, that of this message too."""
+        """Yield the server. If it was killed, all its jobs, including the current one, have ended."""
         self._server = self._server or take()
         try:
             yield self._server

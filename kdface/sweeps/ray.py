@@ -1,4 +1,4 @@
-"""Jobs as tasks of a Ray cluster. Ray ends them with the process that handed them over; they go on with the next."""
+"""Run jobs as tasks of a Ray cluster. Ray stops them when the submitting process exits; the next one resumes them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
 
 
 class Ray:
-    """See conf/hydra/launcher/ray.yaml for the arguments; `devices` is the most ranks that one job has."""
+    """See conf/hydra/launcher/ray.yaml for the arguments; `devices` is the largest number of ranks of a job."""
 
     def __init__(
         self, n_jobs: int | None, address: str | None, cores: float | None, gpus: float | None, devices: int
     ) -> None:
         cores = share(cores, devices, 1, "hydra.launcher.cores")
         wanted = share(gpus, devices, 1, "hydra.launcher.gpus")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
@@ -40,7 +40,7 @@ class Ray:
         except Exception as error:
             raise UserError(
                 f"hydra.launcher.address = {address}: {str(error).strip().splitlines()[0]}",
-                expected="auto, ray://HOST:10001, or null for a Ray of this machine",
+                expected="auto, ray://HOST:10001, or null to start Ray on this machine",
                 fix="ray start --head",
             ) from None
         resources: Any = ray.cluster_resources  # untyped
@@ -51,12 +51,12 @@ class Ray:
         self._task: Any = ray.remote(num_cpus=cores, num_gpus=wanted, max_retries=0)(run_child)
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Hand jobs to the cluster."""
+        """Submit jobs to the cluster."""
         for job in jobs:
             self.running[self._task.remote(str(job.folder.root), self._cores)] = job
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that have ended; one that Ray lost counts as killed."""
+        """Ended jobs; those lost by Ray count as killed."""
         if not self.running:
             time.sleep(seconds)
             return []
@@ -67,16 +67,16 @@ class Ray:
             try:
                 found.append((job, int(self._ray.get(reference))))
             except Exception as error:  # the worker was killed, the machine lost, the task cancelled
-                print(f"[{job.number}] Ray lost it: {type(error).__name__}", file=sys.stderr)
+                print(f"[{job.number}] lost by Ray: {type(error).__name__}", file=sys.stderr)
                 found.append((job, -int(signal.SIGKILL)))
         return found
 
     def adopt(self, job: Job) -> bool:
-        """Whether a job still runs that an earlier command started: Ray ends them with that command."""
+        """False: Ray stopped the jobs of earlier commands when they exited."""
         return False
 
     def waiting(self) -> dict[int, str]:
-        """Jobs that have not taken their run folder yet."""
+        """Jobs that have not locked their run folder yet."""
         why = f"Ray has no room yet for {self._wanted}"
         return {job.number: why for job in self.running.values() if not marks.held(job.folder)}
 
@@ -87,7 +87,7 @@ class Ray:
                 self._ray.cancel(reference, force=True)
 
     def close(self) -> None:
-        """Cancel what still runs, and leave the cluster."""
+        """Cancel running jobs and disconnect from the cluster."""
         with contextlib.suppress(Exception):
             for reference in self.running:
                 self._ray.cancel(reference, force=True)

@@ -1,7 +1,7 @@
-"""Search with Optuna: it proposes the next point; the ledger and the run folders hold everything else.
+"""Search with Optuna, which proposes points; the ledger and run folders store everything else.
 
-The study lies in study.db (SQLite) in the sweep's folder and goes on where it was. Trial n is sampled with a seed made
-from (seed, n), so with one job at a time a search that was killed asks for the same points as one that was not.
+The study is stored in study.db (SQLite) in the sweep's folder and resumes. Trial n is sampled with a seed derived from
+(seed, n), so with one job at a time a resumed search proposes the same points as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ Make = Callable[[int, list[str]], Job]
 
 
 def _name(base: str, objectives: Mapping[str, str], space: Space) -> str:
-    """A study is its configuration, its objectives and its space: Optuna refuses trials of another space."""
+    """The name of a study, from its configuration, objectives and space, since Optuna rejects other spaces."""
     text = repr([base, sorted(objectives.items()), [repr(dimension) for dimension in space.dimensions]])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Search:
-    """A source of jobs that a study chooses.
+    """A source of jobs chosen by a study.
 
     Args:
-        ledger: of the sweep.
-        space: what is searched over.
+        ledger: ledger of the sweep.
+        space: search space.
         make: (number, overrides) -> job.
-        base: fingerprint of the configuration with the searched values left out; another one is another study.
-        objectives: metric as results.json names it, or as it did earlier -> maximize or minimize.
-        n_trials: how many in all, those of earlier commands included.
+        base: fingerprint of the configuration without the searched values; a different one is a different study.
+        objectives: current or earlier metric name in results.json -> maximize or minimize.
+        n_trials: total number of trials, including those of earlier commands.
         sampler: tpe (Bergstra et al. 2011) or random.
-        pruner: none, median (stop what is worse than the median of earlier trials at that step) or hyperband
+        pruner: none, median (stop trials worse than the median of earlier trials at that step) or hyperband
             (Li et al. 2018).
-        warmup_trials: trials that run to the end before the median counts.
-        warmup_steps: steps of a trial before it can be stopped.
-        seed: of the samplers.
+        warmup_trials: trials that finish before the median is used.
+        warmup_steps: steps before a trial can be pruned.
+        seed: seed of the samplers.
 
     Attributes:
-        refused: the trials whose point made no configuration, each with what is wrong with it.
+        refused: trials with an invalid configuration, each with its error.
     """
 
     adaptive = True
@@ -81,20 +81,20 @@ class Search:
         self.prunes = pruner != "none"
         self.trials: dict[int, Any] = {}
         self.refused: list[str] = []
-        self._seen: dict[int, int] = {}  # trial -> size of its record when it was last looked at
+        self._seen: dict[int, int] = {}  # trial -> size of its record at the last check
         database = ledger.root / "study.db"
         try:
             self.study = optuna.create_study(
                 storage=f"sqlite:///{database}",
-                study_name=_name(base, objectives, space),  # as typed, so that an earlier study goes on
+                study_name=_name(base, objectives, space),  # as typed, so that an earlier study resumes
                 directions=list(self.objectives.values()),
                 load_if_exists=True,
                 pruner=_pruner(optuna, pruner, warmup_trials, warmup_steps),
             )
-        except Exception as error:  # of SQLite, by way of two libraries
+        except Exception as error:  # from SQLite, through two libraries
             raise UserError(
                 f"{database} cannot be read: {str(error).splitlines()[0]}.",
-                expected="the study of this search; without it the search begins anew, and finished runs are kept",
+                expected="the study of this search; without it the search starts over, but finished runs are kept",
             ) from None
         self._distributions = {dimension.key: _distribution(optuna, dimension) for dimension in space.dimensions}
         with self._alone():
@@ -104,15 +104,15 @@ class Search:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Of several processes that run one search, draw as the only one: each sees what the others have drawn."""
+        """Lock the study while drawing, so that parallel processes see each other's trials."""
         with open(self.ledger.root / "study.lock", "a", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def next(self) -> Job | None:
-        """A trial that an earlier command left running, then a new one.
+        """A trial left running by an earlier command, or else a new one.
 
-        A point that makes no configuration is reported, counts as a failed trial, and the next one is asked for.
+        A point with an invalid configuration is reported, counts as a failed trial, and is replaced by the next one.
         """
         fail = _optuna().trial.TrialState.FAIL
         while (trial := self._trial()) is not None:
@@ -133,7 +133,7 @@ class Search:
         return None
 
     def _trial(self) -> Any:
-        """The next trial, its values drawn; None if there are enough."""
+        """The next trial with its values; None if there are enough."""
         optuna = _optuna()
         with self._alone():
             while self._left:
@@ -141,7 +141,7 @@ class Search:
                 trial = optuna.trial.Trial(self.study, frozen._trial_id)
                 if self._chosen(frozen):
                     return trial
-                # cut off while it was being drawn
+                # interrupted while being drawn
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             number = sum(map(self._chosen, self.study.get_trials(deepcopy=False)))
             if number >= self.n_trials:
@@ -150,11 +150,11 @@ class Search:
             return self.study.ask(self._distributions)
 
     def _chosen(self, trial: Any) -> bool:
-        """Whether a trial counts: every value has been drawn, and it is not the second entry of a retried one."""
+        """Whether a trial counts: all values are drawn, and it is not a duplicate entry of a retried one."""
         return all(key in trial.params for key in self._distributions) and "retried" not in trial.user_attrs
 
     def give_up(self, job: Job) -> bool:
-        """Hand on the evaluations that the job has written since; whether the pruner wants it stopped."""
+        """Report new evaluations of the job to the study. Returns whether to prune it."""
         if not self.prunes or not job.folder.metrics.is_file():
             return False
         size = job.folder.metrics.stat().st_size
@@ -165,23 +165,23 @@ class Search:
         return bool(self.trials[job.number].should_prune())
 
     def _report(self, job: Job) -> None:
-        """Hand the evaluations in a job's record on to the study."""
+        """Report the evaluations in a job's record to the study."""
         (name,) = self.objectives
         trial = self.trials[job.number]
         for record in read(job.folder.metrics):
             value = (record.get("metrics") or {}).get(name) if record["kind"] == "evaluation" else None
             if value is not None and value["value"] is not None:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # a step that was reported before counts once
+                    warnings.simplefilter("ignore")  # steps reported before are ignored
                     trial.report(float(value["value"]), int(record["step"]))
 
     def ended(self, job: Job, state: State) -> None:
-        """Tell the study. An interrupted trial stays open: the same command goes on with it."""
+        """Report the result to the study. An interrupted trial stays open and resumes with the same command."""
         trial_states = _optuna().trial.TrialState
         trial = self.trials[job.number]
         if self.prunes and job.folder.metrics.is_file() and state in (State.DONE, State.PRUNED):
-            with contextlib.suppress(RuntimeError, ValueError):  # another process has reported its end already
-                self._report(job)  # what came since the last look: later trials are compared with it
+            with contextlib.suppress(RuntimeError, ValueError):  # already reported by another process
+                self._report(job)  # the latest evaluations, which later trials are compared with
         if state is State.DONE:
             values = self._values(job)
             if values is None:
@@ -199,7 +199,7 @@ class Search:
         for name in self.objectives:
             if name not in metrics:
                 raise UserError(
-                    f"hydra.sweeper.objectives names {name!r}, which no run of this search measures.",
+                    f"hydra.sweeper.objectives names {name!r}, which the runs of this search do not measure.",
                     expected=f"one of {', '.join(metrics) or 'none: the runs evaluate nothing'}",
                     nearest=nearest(name, metrics),
                     fix="kdface list evaluation",
@@ -208,7 +208,7 @@ class Search:
         return None if None in values else [float(value) for value in values]
 
     def _take_in_retried(self, known: list[Any]) -> None:
-        """A trial that failed and whose job was retried since, by hand, counts with what it came to."""
+        """Update failed trials whose jobs were retried manually since."""
         optuna = _optuna()
         counted = {t.user_attrs.get("run") for t in known if t.state != optuna.trial.TrialState.FAIL}
         for trial in known:
@@ -232,10 +232,10 @@ class Search:
                     )
 
     def summary(self) -> str:
-        """The best trial, or the Pareto front of two objectives; written to best.json too."""
+        """The best trial, or the Pareto front of two objectives; also written to best.json."""
         optuna = _optuna()
         if not any(t.state == optuna.trial.TrialState.COMPLETE for t in self.study.get_trials(deepcopy=False)):
-            return "no trial has ended yet"
+            return "no trial has finished yet"
         best = sorted(self.study.best_trials, key=lambda trial: trial.values)
         found = [
             {
@@ -256,7 +256,7 @@ class Search:
 
 
 def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
-    """Raises `UserError` for settings that no search can have."""
+    """Raise `UserError` for invalid search settings."""
     if not objectives:
         raise UserError(
             "a search needs an objective.",
@@ -265,20 +265,20 @@ def check_settings(objectives: Mapping[str, str], pruner: str) -> None:
         )
     if len(objectives) > 1 and pruner != "none":
         raise UserError(
-            f"hydra.sweeper.pruner={pruner} compares trials by one number, and there are {len(objectives)} objectives.",
+            f"hydra.sweeper.pruner={pruner} supports one objective, but there are {len(objectives)}.",
             fix="hydra.sweeper.pruner=none, or one objective",
         )
     _optuna()
 
 
 def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], pruner: str) -> None:
-    """Raises `UserError` if runs of a configuration do not measure what a search needs of them."""
+    """Raise `UserError` if runs of a configuration do not measure what a search needs."""
     tests = list(tree["evaluation"] or {})
     for name in objectives:
         test = name.partition("/")[0]
         if test not in tests:
             raise UserError(
-                f"hydra.sweeper.objectives names {name!r}, and there is no evaluation.{test}.",
+                f"hydra.sweeper.objectives names {name!r}, but there is no evaluation.{test}.",
                 expected=f"TEST/METRIC, TEST being one of {', '.join(tests) or 'none: evaluation=none'}",
                 nearest=nearest(test, tests),
             )
@@ -287,7 +287,7 @@ def check_measured(tree: Mapping[str, Any], objectives: Mapping[str, str], prune
     unseen = [name for name in objectives if name.partition("/")[0] not in seen]
     if pruner != "none" and (unseen or every >= tree["trainer"]["max_epochs"]):
         raise UserError(
-            f"hydra.sweeper.pruner={pruner} compares trials by what they evaluate on their way, and "
+            f"hydra.sweeper.pruner={pruner} compares trials by their evaluations during training, but "
             + (
                 f"validation has no {unseen[0].partition('/')[0]}."
                 if unseen

@@ -1,10 +1,9 @@
-"""A process that has imported everything and forks once per command, so that the start of one costs no imports.
+"""A preloaded process that forks once per command, so that commands start without import time.
 
-It speaks JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id,
-"signal": number} signals it; what it has started ends with it. It answers {"ready": pid}, then {"id", "code"} as
-commands end (a negative code is a signal). Nothing but imports happens before a fork: no CUDA context, no random draw,
-and no thread except those of OpenBLAS, which ends them itself before a fork. The server dies with its parent, its
-commands die with it.
+The protocol is JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id,
+"signal": number} signals it and its children. The server answers {"ready": pid}, then {"id", "code"} as commands end
+(negative codes are signals). Before a fork it only imports: no CUDA context, no random numbers, and no threads except
+those of OpenBLAS, which stops them itself before a fork. The server dies with its parent, and its commands die with it.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from typing import Any
 from kdface.startup import without_collection
 from kdface.sweeps.lifeline import die_with_parent, signal_group
 
-_POLL = 0.02  # seconds between looks for jobs that ended
-# What a job imports, parts of torch and of Lightning that they import only when they are used among it.
+_POLL = 0.02  # seconds between checks for ended jobs
+# Imports of a job, including those that torch and Lightning defer until first use.
 _PRELOADED = (
     "kdface.commands.evaluate",
     "kdface.commands.run",
@@ -44,16 +43,16 @@ _PRELOADED = (
 
 
 def serve() -> list[str] | None:
-    """Serve until standard input ends. Returns None then; in each fork, returns the words of its command."""
+    """Serve until standard input is closed, then return None. In each fork, return the words of its command."""
     parent = os.getppid()
     die_with_parent(parent)
-    answers = os.dup(1)  # what a library prints while it is imported must not be taken for an answer
+    answers = os.dup(1)  # output of libraries during import must not be read as an answer
     os.dup2(2, 1)
     with without_collection():
         for module in _PRELOADED:
             importlib.import_module(module)
     gc.collect()
-    gc.freeze()  # jobs share these pages; a collection would copy them
+    gc.freeze()  # garbage collection would copy the memory pages shared with jobs
     _answer(answers, {"ready": os.getpid()})
     children: dict[int, int] = {}  # process id -> job id
     unread = b""
@@ -68,13 +67,13 @@ def serve() -> list[str] | None:
                 if "stop" in order:
                     for pid, number in children.items():
                         if number == order["stop"]:
-                            os.kill(pid, int(order["signal"]))  # its ranks and loader processes end with it
+                            os.kill(pid, int(order["signal"]))  # its ranks and loader processes stop with it
                     continue
                 pid = os.fork()
                 if pid == 0:
                     os.close(answers)
                     return _become(order)
-                with contextlib.suppress(OSError):  # the child does the same: whoever is first
+                with contextlib.suppress(OSError):  # the child does the same; either may be first
                     os.setpgid(pid, pid)
                 children[pid] = int(order["id"])
         while children:
@@ -82,7 +81,7 @@ def serve() -> list[str] | None:
             if pid == 0:
                 break
             if pid in children:
-                signal_group(pid, signal.SIGKILL)  # ranks and loader processes that it left
+                signal_group(pid, signal.SIGKILL)  # leftover ranks and loader processes
                 _answer(answers, {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
     for pid in children:
         signal_group(pid, signal.SIGKILL)
@@ -94,7 +93,7 @@ def _answer(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def _become(order: dict[str, Any]) -> list[str]:
-    """Turn a fresh fork into a command: its own process group, log, folder, cores and environment."""
+    """Turn a fork into a command with its own process group, log, folder, cores and environment."""
     server = os.getppid()
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
@@ -113,6 +112,6 @@ def _become(order: dict[str, Any]) -> list[str]:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # which it read when it was imported
+    sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # torch read it on import
     gc.unfreeze()
     return list(order["words"])

@@ -1,4 +1,4 @@
-"""A machine divided among the jobs that run at the same time: one slot is a group of cores, and of GPUs."""
+"""Divide a machine among parallel jobs: a slot is a group of cores and GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from kdface.errors import UserError
 from kdface.hardware import cores, may_have_gpu
 
-# What tells a process that it is one rank of several; a job starts its own ranks and must not believe its parent's.
+# Variables that define a rank; a job starts its own ranks and must not inherit its parent's.
 RANK_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -35,13 +35,13 @@ RANK_VARIABLES = (
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one job runs: processor numbers, and the GPUs as CUDA_VISIBLE_DEVICES names them (none: not set)."""
+    """The resources of one job: processor numbers, and GPUs as named in CUDA_VISIBLE_DEVICES (none: not set)."""
 
     cores: tuple[int, ...]
     gpus: tuple[str, ...] = ()
 
     def environment(self, devices: int) -> dict[str, str]:
-        """The variables of a job of `devices` ranks: its threads, its port, its GPUs."""
+        """The environment of a job with `devices` ranks: threads, port, GPUs."""
         found = {"OMP_NUM_THREADS": str(max(1, len(self.cores) // devices)), "MASTER_PORT": str(free_port())}
         if self.gpus:
             found["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -52,15 +52,15 @@ def divide(n_jobs: int | None, devices: int) -> list[Slot]:
     """The slots of this machine.
 
     Args:
-        n_jobs: jobs at a time; None: one for each group of `devices` GPUs, or one where there are no GPUs.
-        devices: the most ranks that one job has.
+        n_jobs: parallel jobs; None: one per group of `devices` GPUs, or one without GPUs.
+        devices: largest number of ranks of a job.
 
-    Raises `UserError` if a job has more ranks than there are GPUs; without any, ranks share the cores.
+    Raises `UserError` if a job has more ranks than there are GPUs; without GPUs, ranks share the cores.
     """
     gpus = visible_gpus()
     if 0 < len(gpus) < devices:
         raise UserError(
-            f"trainer.devices = {devices}, and this machine has {len(gpus)} GPU(s).",
+            f"trainer.devices = {devices}, but this machine has {len(gpus)} GPU(s).",
             fix=f"trainer.devices={len(gpus)}",
         )
     groups = [tuple(gpus[i : i + devices]) for i in range(0, len(gpus) - devices + 1, devices)]
@@ -70,7 +70,7 @@ def divide(n_jobs: int | None, devices: int) -> list[Slot]:
 
 
 def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
-    """Neighbouring cores to each of `count` slots; where there are more slots than cores, one core to each in turn."""
+    """Assign contiguous cores to `count` slots; with more slots than cores, one core to each in turn."""
     if count > len(cores):
         return [(cores[i % len(cores)],) for i in range(count)]
     return [tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) for i in range(count)]
@@ -78,9 +78,9 @@ def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
 
 @contextlib.contextmanager
 def claimed_cores(count: int) -> Iterator[list[int]]:
-    """Processors that no other job of this machine has claimed; if there are too few, shared ones.
+    """Processors not claimed by other jobs on this machine; shared ones if there are too few.
 
-    For schedulers that count processors and assign none. A claim is a lock on a file, so it dies with its process.
+    For schedulers that count processors without assigning them. A claim is a file lock, which dies with its process.
     """
     folder = Path(tempfile.gettempdir()) / f"kdface-cores-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -100,27 +100,27 @@ def claimed_cores(count: int) -> Iterator[list[int]]:
         yield sorted([*mine, *(others[start:] + others[:start])[: count - len(mine)]])
 
 
-AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # jobs of a cluster, where nothing is said; a search learns from those that ended
+AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # default numbers of cluster jobs; a search learns from finished ones
 
 
 def share(given: float | None, devices: int, of_a_rank: int, key: str) -> float:
-    """What a job of `devices` ranks asks a cluster for: what is given, else `of_a_rank` for each rank.
+    """The resources requested for a job with `devices` ranks: the given number, or `of_a_rank` per rank.
 
-    Raises `UserError` if that is less than one for each rank, and not none at all.
+    Raises `UserError` if it is less than one per rank, unless 0.
     """
     if given is None:
         return devices * of_a_rank
     if 0 < given < devices and devices > 1:
-        raise UserError(f"{key} = {given:g}, and trainer.devices = {devices}.", fix=f"{key}={devices}, or {key}=null")
+        raise UserError(f"{key} = {given:g}, but trainer.devices = {devices}.", fix=f"{key}={devices}, or {key}=null")
     return given
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs available to this process, as named in CUDA_VISIBLE_DEVICES."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [part.strip() for part in given.split(",") if part.strip() and part.strip() != "-1"]
-    if not may_have_gpu():  # a sweep of processors alone need not import torch to count none
+    if not may_have_gpu():  # a CPU-only sweep need not import torch
         return []
     import torch
 
@@ -128,14 +128,14 @@ def visible_gpus() -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nothing listens on."""
+    """An unused TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def usable_cores() -> list[int]:
-    """The numbers of the processors that this process may use."""
+    """The numbers of the processors available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(cores()))

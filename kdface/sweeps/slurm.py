@@ -1,7 +1,7 @@
-"""Jobs as tasks of a SLURM array, submitted by submitit. The queue outlives this process, so jobs are found again.
+"""Run jobs as tasks of a SLURM array, submitted by submitit. The queue outlives this process, which can reattach.
 
-A job's ticket, its number in the queue, is kept in the ledger. Whether it still waits or runs is asked of squeue, so
-no accounting database is needed; whether it is done is read from its run folder, as everywhere.
+A job's ticket, its id in the queue, is stored in the ledger. squeue reports whether it waits or runs, so no accounting
+database is needed; whether it is finished is read from its run folder, as for all backends.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from kdface.sweeps.ledger import Ledger
 from kdface.sweeps.lifeline import said, was_stopped
 from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
 
-_ASK = 2.0  # seconds between questions to squeue
-_ANSWER = 60.0  # seconds that squeue has to answer
-_SILENT = 1800.0  # seconds without an answer after which a sweep gives up; its jobs stay in the queue
-_WARNED = 120  # seconds before its time limit at which a job is asked to save and put into the queue again
-_TRIES = 3  # times that a job may run out of time without a newer checkpoint
-_CORES = 4  # of each rank, where nothing is said
+_ASK = 2.0  # seconds between calls of squeue
+_ANSWER = 60.0  # timeout of squeue in seconds
+_SILENT = 1800.0  # seconds without an answer until a sweep gives up; its jobs stay in the queue
+_WARNED = 120  # seconds before its time limit at which a job is asked to save and is requeued
+_TRIES = 3  # times a job may run out of time without a newer checkpoint
+_CORES = 4  # default per rank
 _REQUEUES = 1000  # times a job may run out of time
-_NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")  # reasons that stay
+_NEVER = ("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints")  # permanent reasons
 _ASKED_TO_STOP = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 _UNTIL_KILLED = 600.0  # seconds; SIGKILL follows SIGTERM after the grace time of the cluster
 
 
 class Task:
-    """What a task of the array does. SLURM may stop it at any moment: it then goes into the queue again.
+    """A task of the array. SLURM may stop it at any time, and then requeues it.
 
     Args:
         folder: the run folder.
-        saving: seconds that the run has to save its step when its time is up.
-        stuck: tries before this one, one after the other, that ended without a newer checkpoint.
+        saving: seconds for the run to save its step when its time is up.
+        stuck: consecutive earlier attempts that ended without a newer checkpoint.
     """
 
     def __init__(self, folder: str, saving: float, stuck: int = 0) -> None:
@@ -56,20 +56,20 @@ class Task:
         if self.stuck >= _TRIES:
             marks.note_failure(
                 self.folder,
-                f"its time was up {self.stuck} times without a newer checkpoint: a step, the way to the first one, or "
-                "the evaluation takes longer than hydra.launcher.minutes",
+                f"ran out of time {self.stuck} times without a newer checkpoint: a step, the startup, or the "
+                "evaluation takes longer than hydra.launcher.minutes",
             )
             return 1
         self._found = self._saved()
         code = run_child(str(self.folder.root))
         if code in _ASKED_TO_STOP:
-            time.sleep(_UNTIL_KILLED)  # a task that ends by itself when it is preempted would not be queued again
+            time.sleep(_UNTIL_KILLED)  # a preempted task that exits on its own would not be requeued
         if code not in (0, BUSY) and not was_stopped(code):
             marks.note_failure(self.folder, said(code))
         return code
 
     def checkpoint(self) -> Any:
-        """Called when its time is nearly up: what goes into the queue in its place."""
+        """Called shortly before the time limit; returns the task to requeue."""
         import submitit
 
         stop_running(self.saving)
@@ -77,12 +77,12 @@ class Task:
         return submitit.helpers.DelayedSubmission(Task(str(self.folder.root), self.saving, stuck))
 
     def _saved(self) -> int | None:
-        """When the checkpoint was written, in nanoseconds."""
+        """The modification time of the checkpoint, in nanoseconds."""
         return self.folder.last.stat().st_mtime_ns if self.folder.last.is_file() else None
 
 
 class Slurm:
-    """See conf/hydra/launcher/slurm.yaml for the arguments; `devices` is the most ranks that one job has."""
+    """See conf/hydra/launcher/slurm.yaml for the arguments; `devices` is the largest number of ranks of a job."""
 
     def __init__(
         self,
@@ -97,10 +97,10 @@ class Slurm:
         memory_gb: float | None,
         options: Mapping[str, Any],
     ) -> None:
-        if shutil.which("sbatch") is None:  # before a package is asked for that would not help
+        if shutil.which("sbatch") is None:  # check this before asking for a package that would not help
             raise UserError(
-                "hydra/launcher=slurm: there is no SLURM here (no sbatch).",
-                expected="a machine from which sbatch submits",
+                "hydra/launcher=slurm: SLURM is not available here (no sbatch).",
+                expected="a machine with a working sbatch",
                 fix="hydra/launcher=process",
             )
         try:
@@ -110,7 +110,7 @@ class Slurm:
                 "hydra/launcher=slurm: submitit is not installed.", fix='pip install "kdface[slurm]"'
             ) from None
         self.ledger = ledger
-        self.capacity = sys.maxsize  # the queue takes all; SLURM runs n_jobs of them at a time
+        self.capacity = sys.maxsize  # the queue accepts all jobs; SLURM runs n_jobs at a time
         self.at_once = n_jobs or SEARCHED_AT_ONCE
         wanted_gpus = int(share(gpus, devices, 1, "hydra.launcher.gpus"))
         if gpus is None and (
@@ -119,7 +119,7 @@ class Slurm:
             wanted_gpus = 0
         self.running: dict[str, Job] = {}
         self._asked = 0.0
-        self._heard: float | None = None  # when the queue was last known
+        self._heard: float | None = None  # time of the last answer
         self._queue: dict[str, str] = {}
         self._executor = submitit.AutoExecutor(
             folder=ledger.root / "slurm" / "%j", cluster="slurm", slurm_max_num_timeout=_REQUEUES
@@ -145,7 +145,7 @@ class Slurm:
             with self._executor.batch():
                 submitted = [self._executor.submit(Task(str(job.folder.root), self._saving)) for job in jobs]
         except Exception as error:
-            raise UserError(f"sbatch refused the jobs: {_last_line(error)}", fix="see hydra.launcher.*") from None
+            raise UserError(f"sbatch rejected the jobs: {_last_line(error)}", fix="see hydra.launcher.*") from None
         tickets = [task.job_id for task in submitted]
         for job, ticket in zip(jobs, tickets, strict=True):
             self.ledger.write(replace(self.ledger.find(job.entry.run) or job.entry, ticket=ticket))
@@ -154,7 +154,7 @@ class Slurm:
         self._asked = self._heard = time.monotonic()
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that have left the queue, by what their run folders say."""
+        """Jobs that have left the queue, with exit codes from their run folders."""
         time.sleep(seconds)
         queue = self._ask()
         found: list[Ended] = []
@@ -171,7 +171,7 @@ class Slurm:
         return found
 
     def adopt(self, job: Job) -> bool:
-        """Whether the queue still has it from an earlier command."""
+        """Whether a job of an earlier command is still in the queue."""
         entry = self.ledger.find(job.entry.run)
         if entry is None or not entry.ticket or job.folder.done or entry.ticket not in self._ask():
             return False
@@ -179,7 +179,7 @@ class Slurm:
         return True
 
     def waiting(self) -> dict[int, str]:
-        """Jobs that are pending, with SLURM's reason."""
+        """Pending jobs with SLURM's reasons."""
         return {job.number: _told(why) for ticket, job in self.running.items() if (why := self._queue.get(ticket))}
 
     def stop(self, job: Job) -> None:
@@ -187,16 +187,16 @@ class Slurm:
         cancel([ticket for ticket, started in self.running.items() if started == job])
 
     def close(self) -> None:
-        """Say that jobs stay in the queue, and how to cancel them."""
+        """Report that jobs stay in the queue, and how to cancel them."""
         if self.running:
             print(
-                f"{len(self.running)} job(s) stay in SLURM's queue: the same command waits for them, "
-                f"kdface sweep stop {self.ledger.root} cancels them",
+                f"{len(self.running)} job(s) stay in SLURM's queue: rerun the same command to wait for them, "
+                f"or cancel them with kdface sweep stop {self.ledger.root}",
                 file=sys.stderr,
             )
 
     def _ask(self) -> dict[str, str]:
-        """What the queue was when it last answered. That it does not answer says nothing about a job."""
+        """The last known state of the queue; a missing answer does not affect jobs."""
         if time.monotonic() - self._asked > _ASK:
             try:
                 self._queue = queued(self.ledger.root.name)
@@ -204,15 +204,15 @@ class Slurm:
             except UserError as error:
                 if self._heard is None or time.monotonic() - self._heard > _SILENT:
                     raise
-                print(f"{error.problem} It is asked again.", file=sys.stderr)
+                print(f"{error.problem} Retrying.", file=sys.stderr)
             self._asked = time.monotonic()
         return self._queue
 
 
 def queued(name: str) -> dict[str, str]:
-    """Of the jobs of a name that wait or run, by ticket: why it waits, or empty if it runs.
+    """Ticket -> reason why a job of this name is pending, or empty if it runs.
 
-    Raises `UserError` if squeue gives no answer.
+    Raises `UserError` if squeue does not answer.
     """
     try:
         said = subprocess.run(
@@ -222,15 +222,15 @@ def queued(name: str) -> dict[str, str]:
             timeout=_ANSWER,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"squeue has not answered for {_ANSWER:g} s.", fix="is slurmctld running?") from None
+        raise UserError(f"squeue did not answer within {_ANSWER:g} s.", fix="is slurmctld running?") from None
     if said.returncode:
-        raise UserError(f"squeue cannot be asked: {said.stderr.strip()}.", fix="is slurmctld running?")
+        raise UserError(f"squeue failed: {said.stderr.strip()}.", fix="is slurmctld running?")
     found = (line.split(maxsplit=2) for line in said.stdout.splitlines() if line.strip())
     return {ticket: reason if state == "PD" else "" for ticket, state, reason in found}
 
 
 def _told(reason: str) -> str:
-    fix = ": no machine can take it as it is, see hydra.launcher.cores, gpus, memory_gb and minutes"
+    fix = ": no machine satisfies it, see hydra.launcher.cores, gpus, memory_gb and minutes"
     return reason + fix if reason in _NEVER else reason
 
 

@@ -17,15 +17,15 @@ from kdface.randomness import generator
 
 @dataclass(frozen=True)
 class Dimension:
-    """One key that is searched over.
+    """One searched key.
 
     Attributes:
-        key: as on the command line.
-        choices: the values to choose from, as text; empty for a range of numbers.
-        low, high: the range, both ends belonging to it.
-        step: distance of the values; None: any number.
-        log: equal ratios are equally likely, not equal differences.
-        integer: whole numbers.
+        key: the key as on the command line.
+        choices: values to choose from, as text; empty for a numeric range.
+        low, high: inclusive bounds of the range.
+        step: spacing of the values; None: continuous.
+        log: sample uniformly on a log scale.
+        integer: integers only.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Dimension:
     integer: bool = False
 
     def draw(self, rng: np.random.Generator) -> str:
-        """One value as text. Integers are drawn from the numbers themselves, not rounded from a range."""
+        """Draw a value as text. Integers are drawn directly, not rounded."""
         if self.choices:
             return self.choices[int(rng.integers(len(self.choices)))]
         if self.step is not None and not self.log:
@@ -51,20 +51,20 @@ class Dimension:
         return self.text(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
     def text(self, value: float) -> str:
-        """A value as an override writes it."""
+        """A value as written in an override."""
         return str(round(value)) if self.integer else repr(float(value))
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is fixed, as overrides, and what is searched over."""
+    """Fixed overrides and searched dimensions."""
 
     fixed: list[str]
     dimensions: list[Dimension]
 
     @classmethod
     def parse(cls, arguments: list[str]) -> Space:
-        """Read a command line; a key given twice counts as it was given last."""
+        """Parse a command line; the last override of a key wins."""
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         fixed: dict[str, str] = {}
         dimensions: dict[str, Dimension] = {}
@@ -78,7 +78,7 @@ class Space:
                 fixed[key] = f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key
         if not dimensions:
             raise UserError(
-                "a search needs something to search over.",
+                "the search space is empty.",
                 expected="Hydra's sweeps: KEY=interval(0,1), KEY=tag(log,interval(1e-4,1e-1)), KEY=int(interval(2,8)), "
                 "KEY=range(1,5), KEY=choice(a,b)",
                 fix="'optimizer.lr=tag(log,interval(0.001,0.1))'",
@@ -100,7 +100,7 @@ class Space:
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def corners(self) -> list[list[str]]:
-        """Few points that between them hold every end and every choice, to be checked before the first job starts."""
+        """A few points that cover every bound and choice, to be checked before the first job starts."""
         longest = max(len(dimension.choices) or 2 for dimension in self.dimensions)
         points = []
         for i in range(longest):
@@ -139,6 +139,6 @@ def _dimension(key: str, override: Override) -> Dimension:
     if not found.choices and (found.low > found.high or (found.log and found.low <= 0)):
         raise UserError(
             f"{override.input_line}: from {found.low:g} to {found.high:g}{' on a log scale' if found.log else ''}.",
-            expected="a lower end below the upper one, above 0 on a log scale",
+            expected="a lower bound below the upper one, and above 0 on a log scale",
         )
     return found

@@ -1,4 +1,4 @@
-"""Stop a sweep from another process: first the processes that run it, then jobs that run without one."""
+"""Stop a sweep from another process: first the processes that run it, then jobs without one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kdface.sweeps.ledger import Entry, Ledger, State
 
 log = logging.getLogger("kdface")
 
-_PATIENCE = 30.0  # seconds until the last job must have let go of its folder
+_PATIENCE = 30.0  # seconds for the last job to release its folder
 
 
 def stop(ledger: Ledger) -> str:
-    """Ask everything that runs a sweep to end, wait for it, and say what was done. What was stopped can go on."""
+    """Ask all processes of a sweep to stop, wait for them, and describe the outcome. Stopped jobs can be resumed."""
     asked, elsewhere = ledger.stop_parents()
     cancelled = _queued(ledger)
     if cancelled:
@@ -29,7 +29,7 @@ def stop(ledger: Ledger) -> str:
     deadline = time.monotonic() + _PATIENCE
     alone: set[int] = set()
     while (left := _running(ledger)) and time.monotonic() < deadline:
-        if time.monotonic() > deadline - _PATIENCE / 2:  # jobs whose parent does not end them: signalled themselves
+        if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
             for entry in left:
                 pid = _holder(ledger.folder(entry).root / ".lock")
                 if pid is not None and pid not in alone:
@@ -38,7 +38,7 @@ def stop(ledger: Ledger) -> str:
                         os.kill(pid, signal.SIGTERM)
         time.sleep(0.2)
     lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
-    lines += [f"not stopped, it runs on another machine: {job}" for job in elsewhere]
+    lines += [f"not stopped, running on another machine: {job}" for job in elsewhere]
     lines += [f"still running: {job.title}, {job.run}" for job in left]
     return "\n".join(lines)
 
@@ -48,7 +48,7 @@ def _running(ledger: Ledger) -> list[Entry]:
 
 
 def _queued(ledger: Ledger) -> list[str]:
-    """The tickets of this sweep that SLURM still has."""
+    """The tickets of this sweep that are still in SLURM's queue."""
     tickets = {entry.ticket for entry in ledger.entries(log.warning) if entry.ticket}
     if not tickets or shutil.which("squeue") is None:
         return []
@@ -58,7 +58,7 @@ def _queued(ledger: Ledger) -> list[str]:
 
 
 def _holder(lock: Path) -> int | None:
-    """The process of this machine that a lock names, where it is kdface."""
+    """The process named by a lock, if it is a kdface process on this machine."""
     try:
         pid = int(read_bytes(lock, 64))
         called = Path(f"/proc/{pid}/cmdline").read_bytes()

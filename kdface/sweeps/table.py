@@ -1,7 +1,7 @@
-"""The outcome of a sweep: results.csv and results.json in its folder, and its table of states.
+"""The results of a sweep: results.csv and results.json in its folder, and its table of states.
 
-Jobs are sorted by key and no time is written, so a sweep that was killed and went on ends with the bytes of one that
-was not.
+Jobs are sorted by key and no times are written, so the files of a resumed sweep are bit-identical to those of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("kdface")
 
 
 def write_results(ledger: Ledger) -> None:
-    """One row a job: its run, its point, its state, the value of each metric. What cannot be read is left out."""
+    """Write one row per job: its run, point, state, and metrics. Unreadable values are left out."""
     rows = [(entry, ledger.state(entry)) for entry in ledger.entries(log.info)]
     found = [{**_told(entry, state), "metrics": _metrics(ledger, entry, state)} for entry, state in rows]
     write_json(ledger.root / "results.json", {"jobs": found})
@@ -45,7 +45,7 @@ def _told(entry: Entry, state: State) -> dict[str, Any]:
 
 
 def _metrics(ledger: Ledger, entry: Entry, state: State) -> dict[str, float | None]:
-    """Of a finished job; none if they cannot be read, which `status` tells."""
+    """The metrics of a finished job; empty if unreadable, which `status` reports."""
     if state is not State.DONE:
         return {}
     try:
@@ -56,7 +56,7 @@ def _metrics(ledger: Ledger, entry: Entry, state: State) -> dict[str, float | No
 
 
 def status(ledger: Ledger) -> str:
-    """The table that `kdface sweep status` prints: every job, its state, how far it is, why it failed."""
+    """The table of `kdface sweep status`: every job with its state, progress, and reason of failure."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("job", "state", "steps", "left", "run"):
         table.add_column(name, overflow="fold")

@@ -1,4 +1,4 @@
-"""A sweep as it runs: a live table on a terminal, plain lines in a log."""
+"""Display a running sweep: a live table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kdface.sweeps import marks
 from kdface.sweeps.engine import Job
 from kdface.sweeps.ledger import State
 
-_QUIET_SECONDS = 30.0  # in a log, tell the progress of running jobs not more often than this
-_STEP_SECONDS = 1.0  # on a terminal, read it not more often than this
-_FAILED_LINES = 12  # of a failed job's log
+_QUIET_SECONDS = 30.0  # shortest interval between progress lines in a log
+_STEP_SECONDS = 1.0  # shortest interval between updates on a terminal
+_FAILED_LINES = 12  # lines of a failed job's log to show
 
 
 class Watcher:
-    """Tells what starts, what ends and how far the rest is.
+    """Reports started and ended jobs, and the progress of the rest.
 
     Args:
-        total: jobs in all; None if a search decides as it goes.
+        total: total number of jobs; None for a search.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -74,7 +74,7 @@ class Watcher:
             self.unfinished.append(job.entry.title)
 
     def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: Callable[[], dict[int, str]]) -> None:
-        """Show the running jobs: a table on a terminal, a line now and then elsewhere."""
+        """Show the running jobs: a table on a terminal, occasional lines elsewhere."""
         now = time.monotonic()
         if now - self._said < (_QUIET_SECONDS if self._live is None else _STEP_SECONDS):
             return
@@ -120,7 +120,7 @@ class Watcher:
 
 
 def failed_lines(job: Job) -> list[str]:
-    """The end of a failed job's log, or at least what it left as its reason."""
+    """The end of a failed job's log, or its recorded reason."""
     return marks.log_tail(job.folder, _FAILED_LINES) or (marks.failure(job.folder) or "").splitlines()
 
 

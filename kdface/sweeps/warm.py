@@ -1,6 +1,6 @@
-"""Commands in processes forked from a server that has imported everything (see `server`): each starts at once.
+"""Run commands in processes forked from a preloaded server (see `server`), which start instantly.
 
-One server serves all that this process starts, one sweep after the other. It ends with this process.
+One server serves all sweeps of this process in turn and ends with it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any
 from kdface.sweeps.lifeline import die_with_parent, own_command
 from kdface.sweeps.slots import RANK_VARIABLES, Slot
 
-_PATIENCE = 10.0  # seconds that a server has to end
-_spare: list[Server] = []  # at most one, with nothing running
+_PATIENCE = 10.0  # seconds for a server to stop
+_spare: list[Server] = []  # at most one idle server
 
 
 class LostError(Exception):
-    """The server was killed, and what it had started with it."""
+    """The server was killed, with everything it had started."""
 
 
 class Server:
-    """A running server. Its methods raise `LostError` if it is gone."""
+    """A running server. Its methods raise `LostError` if it has died."""
 
     def __init__(self) -> None:
         mine = os.getpid()
@@ -37,7 +37,7 @@ class Server:
             own_command("run", "-"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is this process's to handle
+            start_new_session=True,  # Ctrl-C is handled by this process
             preexec_fn=lambda: die_with_parent(mine),
         )
         self._unread = b""
@@ -45,11 +45,11 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, and belongs to this process rather than to the one that this was forked from."""
+        """Whether it runs and belongs to this process rather than to the process this was forked from."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def start(self, number: int, words: Sequence[str], log: Path, slot: Slot, devices: int = 1) -> None:
-        """Fork `kdface WORDS` on a slot, with the current folder and environment of this process; `number` names it."""
+        """Fork `kdface WORDS` on a slot, with this process's current folder and environment, under an id, `number`."""
         own = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
         self._say(
             {
@@ -63,11 +63,11 @@ class Server:
         )
 
     def stop(self, number: int) -> None:
-        """Send it SIGTERM."""
+        """Send SIGTERM to a command."""
         self._say({"stop": number, "signal": int(signal.SIGTERM)})
 
     def ended(self, seconds: float) -> list[tuple[int, int]]:
-        """(number, exit code; negative: a signal) of those that ended, waiting up to `seconds` for the first."""
+        """(number, exit code; negative: a signal) of ended commands, waiting up to `seconds` for the first."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], seconds)[0]:
             return []
@@ -79,7 +79,7 @@ class Server:
         return [(message["id"], int(message["code"])) for message in messages if "id" in message]
 
     def end(self) -> None:
-        """The end of its input makes it kill what it started, and end."""
+        """Close its input, which makes it kill its commands and exit."""
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 assert stream is not None
@@ -100,13 +100,13 @@ class Server:
 
 
 def take() -> Server:
-    """The server that this process has, or a new one."""
+    """This process's idle server, or a new one."""
     server = _spare.pop() if _spare else None
     return server if server is not None and server.alive else Server()
 
 
 def give_back(server: Server) -> None:
-    """Keep a server, of which nothing runs any more, for what comes next."""
+    """Keep an idle server for later use."""
     if _spare:
         server.end()
     else:
@@ -115,16 +115,16 @@ def give_back(server: Server) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """A command: its words without `kdface`, and the file that its output is appended to."""
+    """A command: its words without `kdface`, and the file its output is appended to."""
 
     words: tuple[str, ...]
     log: Path
 
 
 def called(groups: Sequence[Sequence[Call]], slots: Sequence[Slot]) -> Iterator[tuple[Call, int]]:
-    """Run commands, those of one group one after the other, groups side by side on slots.
+    """Run commands, sequentially within a group and groups in parallel on slots.
 
-    Yields each with its exit code as it ends. What still runs when the caller stops is killed.
+    Yields each with its exit code as it ends. Commands still running when the caller stops are killed.
     """
     waiting, free = deque(deque(group) for group in groups if group), list(slots)
     running: dict[int, tuple[Call, deque[Call], Slot]] = {}

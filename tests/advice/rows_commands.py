@@ -183,7 +183,7 @@ ROWS = [
         set_up=_without("DONE"),
         build=True,
     ),
-    Row(("export", "run=run", "a.pt"), "there is no such checkpoint", set_up=_without("checkpoints/last.ckpt")),
+    Row(("export", "run=run", "a.pt"), "no such checkpoint", set_up=_without("checkpoints/last.ckpt")),
     # sync and sweep
     Row(("sync", "run"), "invalid arguments", set_up=copied),
     Row(("sync", "run", "logger=none"), "choose a logger to replay to", set_up=copied),
@@ -200,10 +200,10 @@ ROWS = [
         fill={"DIR": "runs/sweeps/one"},
         apply=False,
     ),  # of a sweep that has begun
-    Row(("sweep", "status", "runs/sweeps/won"), "is no sweep", set_up=_sweep, apply=False),
+    Row(("sweep", "status", "runs/sweeps/won"), "contains no sweep", set_up=_sweep, apply=False),
     Row(
         ("sweep", "retry", "runs/sweeps/one"),
-        "leads out of the folder of runs",
+        "points outside the folder of runs",
         set_up=both(_sweep, text("runs/sweeps/one/jobs/x.json", '{"run": "../x"}')),
     ),
     # configuration

@@ -28,21 +28,21 @@ ROWS = [
         told="2 ranks were started",
         fill={"RANKS_OF_A_MACHINE": "1", "MACHINES": "2"},
     ),
-    _started("trainer.num_nodes=2", "seed=null", told="would draw another seed"),
+    _started("trainer.num_nodes=2", "seed=null", told="would draw a different seed"),
     # class weights that are divided over ranks
     Row((*DIVIDED, "gradient_clip={head:5.0}"), "gradient_clip.head needs", build=True),
     Row((*DIVIDED, "trainer.gradient_clip_val=5.0"), "trainer.gradient_clip_val needs", build=True),
     # 16-mixed is a GPU's: of a processor the same check is asked by itself
     Row(
         ("python", "parts.trained_on_two_ranks(precision='16-mixed')"),
-        "leaves out steps by its own gradients",
+        "skips steps based on its own gradients",
     ),
     # where the jobs of a sweep run
     _sweep("trainer.devices=2", told="has 1 GPU(s)", set_up=environment(CUDA_VISIBLE_DEVICES="0")),
-    _sweep("hydra/launcher=slurm", told="there is no SLURM here"),
+    _sweep("hydra/launcher=slurm", told="SLURM is not available here"),
     Row(
         ("python", "(lambda gpus: sweeps.slots.share(gpus, 4, 1, 'hydra.launcher.gpus'))(gpus=2)"),
-        "hydra.launcher.gpus = 2, and trainer.devices = 4",
+        "hydra.launcher.gpus = 2, but trainer.devices = 4",
     ),
     _sweep("paths.runs=taken", told="paths.runs", set_up=text("taken", ""), ANOTHER_FOLDER="runs"),
 ]

@@ -143,7 +143,7 @@ ROWS = [
     *(
         tiny(*words, told=told)
         for words, told in (
-            (("trainer.devices=none",), "names no devices"),
+            (("trainer.devices=none",), "is not a valid choice of devices"),
             (("trainer.strategy=dpp",), "Lightning has no such option"),
             (("trainer.accelerator=cpus",), "Lightning has no such option"),
         )

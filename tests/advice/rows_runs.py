@@ -146,10 +146,10 @@ ROWS = [
         run=True,
     ),
     # where runs and data lie
-    Row(tuple(FOLDER), "is not a run of kdface", set_up=_without_configuration, run=True, fill={"ANOTHER_FOLDER": "b"}),
+    Row(tuple(FOLDER), "is not a kdface run", set_up=_without_configuration, run=True, fill={"ANOTHER_FOLDER": "b"}),
     Row(_TOY, "paths.runs", set_up=text("runs", ""), run=True, fill={"ANOTHER_FOLDER": "b"}),
-    Row(tuple(FOLDER), "is a link that leads out", set_up=_linked, run=True),
-    Row(("export", "run=run", "a.pt"), "is not of the run in its folder", set_up=_of_another_run),
+    Row(tuple(FOLDER), "is a link to a place outside", set_up=_linked, run=True),
+    Row(("export", "run=run", "a.pt"), "is not from the run in its folder", set_up=_of_another_run),
     Row(
         tuple(word.replace("root=faces", "root=facs") for word in FOLDER),
         "which does not exist",
@@ -208,7 +208,7 @@ ROWS = [
     # what is there already, of another run or of the same one
     Row(_DISTILLED, "its teacher has changed since", set_up=_taught, run=True),
     Row(("evaluate", "run=run", *f"evaluation={SMALL}".split()), "files of an unfinished copy", set_up=_mixed),
-    Row(tuple(FOLDER), "holds another run", set_up=_of_other_settings, run=True, fill={"ANOTHER_FOLDER": "b"}),
+    Row(tuple(FOLDER), "contains another run", set_up=_of_other_settings, run=True, fill={"ANOTHER_FOLDER": "b"}),
     Row(("embed", "faces", "run=run", "-o", "out.npz"), "cannot be read", set_up=_graded),
     # broken images
     Row(
@@ -236,5 +236,5 @@ ROWS = [
     tiny("name=/abs", told="points outside paths.runs"),
     tiny("name=../..", told="points outside paths.runs"),
     Row(tuple(FOLDER), "its data has changed since", set_up=_other_data, run=True),
-    Row(tuple(FOLDER), "was edited since it gave the run its name", set_up=_edited, run=True),
+    Row(tuple(FOLDER), "was edited after the run was created", set_up=_edited, run=True),
 ]

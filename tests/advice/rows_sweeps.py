@@ -21,7 +21,7 @@ ROWS = [
     _row("+hydra.launcher.n_job=2", "seed=0,1", told="n_job"),
     _row("trainer.num_nodes=2", "seed=0,1", told="in a sweep"),
     _row("paths.runs=a,b", told="cannot be swept over", fill={"FOLDER": "runs"}),
-    _row(*SEARCH, "seed=0", told="something to search over"),
+    _row(*SEARCH, "seed=0", told="search space is empty"),
     _row(
         "hydra/sweeper=optuna",
         LR,
@@ -29,15 +29,15 @@ ROWS = [
         told="no evaluation.toy_pair",
     ),
     _row("hydra/sweeper=optuna", LR, "hydra.sweeper.objectives={}", told="a search needs an objective"),
-    _row("hydra/sweeper=optuna", LR, TWO, "hydra.sweeper.pruner=median", told="compares trials by one number"),
+    _row("hydra/sweeper=optuna", LR, TWO, "hydra.sweeper.pruner=median", told="supports one objective"),
     _row(
         *("hydra/sweeper=optuna", LR, "hydra.sweeper.objectives={toy_pairs/auc:maximize}"),
         "hydra.sweeper.pruner=median",
-        told="on their way",
+        told="during training",
     ),
     Row(
         ("python", "parts.searched_for(objective='toy_pairs/aucc', run='run')"),
-        "which no run of this search measures",
+        "which the runs of this search do not measure",
         set_up=text("run/results.json", '{"metrics": {"toy_pairs/auc": {"value": 0.5}}}'),
     ),
 ]

@@ -68,7 +68,7 @@ def test_watch_waits_for_the_first_run(
         report.run([str(runs), "--watch"])
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"waiting for the first run under {runs}" and "(1 runs, 0 finished" in told[1] and len(told) == 2
-    with pytest.raises(UserError, match="there is no run below"):
+    with pytest.raises(UserError, match="there is no run under"):
         report.run([str(runs)])
 
 

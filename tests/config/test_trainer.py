@@ -51,7 +51,7 @@ REFUSED = {
     "trainer.strategy=dpp": ["trainer.strategy=ddp"],
     "trainer.accelerator=gpuu": ["trainer.accelerator=gpu"],
     "trainer.profiler=simpel": ["trainer.profiler=simple"],
-    "trainer.devices=many": ["names no devices"],
+    "trainer.devices=many": ["is not a valid choice of devices"],
     "trainer.max_epochs=-1": ["a schedule needs a limit"],
     "trainer.precision=bf17": ["trainer.precision"],
     "trainer.limit_train_batch=2": ["trainer.limit_train_batches=2"],

@@ -128,7 +128,7 @@ def test_parts_of_one_image_are_refused_with_two_ways_out(
         assert "leaves one image per part" in said.err and fix in said.err
         assert not (tmp_path / "runs").exists()
     else:
-        assert "batch normalisation sees parts of 2 images" in caplog.text
+        assert "BatchNorm sees parts of 2 images" in caplog.text
 
 
 def test_a_batch_that_broken_images_leave_with_one_is_told() -> None:

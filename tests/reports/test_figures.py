@@ -149,7 +149,7 @@ def test_mistakes_are_told() -> None:
         roc_figure({"in percent": (FAR, 100 * TAR)})
     with pytest.raises(UserError, match="not rates"):
         det_figure({"broken": (FAR, TAR * np.nan)})
-    with pytest.raises(UserError, match="does not run up to"):
+    with pytest.raises(UserError, match="does not reach"):
         roc_figure({"half": (FAR[:-1], TAR[:-1])})
     with pytest.raises(UserError, match="no finite Loss"):
         learning_figure({"a": [(0, float("nan"))]}, value="Loss")

@@ -42,7 +42,7 @@ def test_one_rank_can_be_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rates", [[], [0.5, 0.4], [50.0, 60.0], [np.nan]])
 def test_other_rates_than_those_of_ranks_are_refused(rates: list[float]) -> None:
-    with pytest.raises(UserError, match="are not those of ranks"):
+    with pytest.raises(UserError, match="is not a CMC curve"):
         cmc_figure({"a": np.array(rates)})
 
 

@@ -116,7 +116,7 @@ def test_mistakes_are_told() -> None:
         edc_figure({})
     with pytest.raises(UserError, match="norm"):
         edc_figure(RUNS, baseline="nor")
-    with pytest.raises(UserError, match="does not run up from"):
+    with pytest.raises(UserError, match="does not start at"):
         edc_figure({"late": (D[1:], D[1:])})
     with pytest.raises(UserError, match="not rates"):
         edc_figure({"percent": (D, 100 * D)})

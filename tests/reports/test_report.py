@@ -267,7 +267,7 @@ def test_only_changed_runs_are_read_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_folders_without_runs_are_told(tmp_path: Path) -> None:
     for empty in (tmp_path, tmp_path / "none"):
         assert Reader(empty).state() is None
-        with pytest.raises(UserError, match="no run below"):
+        with pytest.raises(UserError, match="no run under"):
             Reader(empty).runs()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="not a folder"):

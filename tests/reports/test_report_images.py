@@ -88,7 +88,7 @@ def test_the_hardest_pairs_by_the_mean_over_seeds(tmp_path: Path) -> None:
 def test_pairs_that_are_others_today_are_not_shown(tmp_path: Path) -> None:
     _run(tmp_path, 0, np.arange(16) / 16, same=~SAME)
     members = _members(tmp_path)
-    assert "others today" in hardest_pairs(members, [0], asked=False)["toy"]["note"]
+    assert "have changed" in hardest_pairs(members, [0], asked=False)["toy"]["note"]
 
 
 def test_other_people_s_faces_are_kept_back_unless_asked_for(tmp_path: Path) -> None:

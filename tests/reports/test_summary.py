@@ -25,7 +25,7 @@ def test_five_metrics_of_a_test_set_matter_and_the_rest_is_in_the_results() -> N
 def test_what_is_not_available_has_no_row_but_a_reason() -> None:
     text = "\n".join(tell(METRICS, {}, "results.json"))
     assert "n/a" not in text
-    assert "2 not available, usually because the pairs are too few: toy/tar@far=1e-3, toy/tar@far=1e-4" in text
+    assert "2 not available, usually because there are too few pairs: toy/tar@far=1e-3, toy/tar@far=1e-4" in text
 
 
 def test_few_metrics_need_no_pointer() -> None:

@@ -55,5 +55,5 @@ def test_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_nothing_to_draw_is_told() -> None:
     table = _table(None)
-    with pytest.raises(UserError, match="nothing to draw"):
+    with pytest.raises(UserError, match="nothing to plot"):
         bar_figure(table, table.columns[0])

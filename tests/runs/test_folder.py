@@ -103,7 +103,7 @@ def test_a_finished_run_with_the_checkpoint_of_an_unfinished_one_is_not_loaded(f
     torch.save(content, finished / "checkpoints" / "last.ckpt")
     for word in (f"run={finished}", f"run={finished}/checkpoints/last.ckpt"):
         said = kdface("export", word, "network.pt")
-        assert said.code == 2 and "finished after 8 steps, and its checkpoint is of step 5" in said.err
+        assert said.code == 2 and "finished after 8 steps, but its checkpoint is from step 5" in said.err
     (finished / "DONE").unlink()
     assert kdface("export", f"run={finished}", "network.pt").code == 0
 
@@ -114,7 +114,7 @@ def test_data_that_has_changed_stops_a_resume(finished: Path, kdface: Kdface) ->
     data["train"]["fingerprint"] = "0" * 64
     write_json(finished / "data.json", data)
     said = kdface("run", str(finished))
-    assert said.code == 2 and "has changed since the run began" in said.err
+    assert said.code == 2 and "has changed since the run started" in said.err
 
 
 def test_a_configuration_that_names_other_code_is_not_run(finished: Path, kdface: Kdface) -> None:
@@ -209,7 +209,7 @@ def test_a_folder_that_is_not_ours_is_never_written_into(kdface: Kdface, tmp_pat
             file.unlink()
     (run / "thesis.txt").write_text("mine")
     said = kdface(*words)
-    assert said.code == 2 and "is not a run of kdface" in said.err
+    assert said.code == 2 and "is not a kdface run" in said.err
     assert (run / "thesis.txt").read_text() == "mine"
 
 

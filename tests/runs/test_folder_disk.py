@@ -39,7 +39,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_written_through(kdface: Kdfa
     (run / name).symlink_to(target)
     before = {file: file.read_bytes() for file in (target.rglob("*") if target.is_dir() else [target])}
     said = kdface("run", str(run))
-    assert said.code == 2 and "is a link that leads out of its run folder" in said.err
+    assert said.code == 2 and "is a link to a place outside its run folder" in said.err
     assert {file: file.read_bytes() for file in before} == before
 
 
@@ -49,7 +49,7 @@ def test_an_evaluation_is_not_written_through_a_link(kdface: Kdface, tmp_path: P
     (tmp_path / "precious").mkdir()
     (run / "evaluations").symlink_to(tmp_path / "precious")
     said = kdface("evaluate", f"run={run}", "evaluation=toy_pairs")
-    assert said.code == 2 and "is a link that leads out of its run folder" in said.err
+    assert said.code == 2 and "is a link to a place outside its run folder" in said.err
     assert not list((tmp_path / "precious").iterdir())
 
 
@@ -98,9 +98,9 @@ def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
 def test_a_folder_that_was_removed_in_training_is_not_made_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     marks.note_failure(folder, "the disk is full")
-    with pytest.raises(UserError, match="was removed while its run was going on"):
+    with pytest.raises(UserError, match="was removed during its run"):
         Records(folder.metrics).write("train", 1)
-    with pytest.raises(UserError, match="was removed while its run was going on"):
+    with pytest.raises(UserError, match="was removed during its run"):
         RunCheckpoints().save_checkpoint({}, folder.last)
     assert not folder.root.exists()
 

@@ -77,7 +77,7 @@ def test_a_finished_run_of_other_data_is_not_the_run_that_was_asked_for(
     said = kdface("train", *WORDS)
     assert said.code == 2 and "its data has changed since" in said.err and "24 images of 4 people" in said.err
     assert (run / "results.json").read_bytes() == before
-    fix = said.err.partition("beside it: kdface ")[2].split("\n")[0]
+    fix = said.err.partition("current data: kdface ")[2].split("\n")[0]
     assert kdface(*shlex.split(fix)).code == 0
     assert len(list((tmp_path / "runs").rglob("DONE"))) == 2
 
@@ -127,7 +127,7 @@ def unfinished(run: Path) -> None:
     [
         (add_a_person, "1 added (new/0.png)"),
         (remove_an_image, "1 removed (p0/0.png)"),
-        (replace_an_image, "1 that it has used are other images now (p0/0.png)"),
+        (replace_an_image, "1 used images have changed (p0/0.png)"),
     ],
 )
 def test_a_run_that_has_used_other_data_does_not_go_on(
@@ -228,7 +228,7 @@ def test_an_edited_configuration_is_refused_at_every_use(
     config["optimizer"]["lr"] = 0.5
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     said = kdface(*(word.format(run=run) for word in words))
-    assert said.code == 2 and "was edited since it gave the run its name: optimizer.lr was 0.01 and is 0.5" in said.err
+    assert said.code == 2 and "was edited after the run was created: optimizer.lr was 0.01 and is 0.5" in said.err
     fix = said.err.partition("with it: kdface ")[2].split("\n")[0]
     assert kdface(*shlex.split(fix)).code == 0
 
@@ -243,7 +243,7 @@ def test_the_checkpoint_of_another_run_is_refused_at_every_use(
     unfinished(run)
     shutil.copy(only_run(tmp_path / "others") / "checkpoints" / "last.ckpt", run / "checkpoints" / "last.ckpt")
     said = kdface(*(word.format(run=run) for word in words))
-    assert said.code == 2 and "is not of the run in its folder: optimizer.lr was 0.02 and is 0.01" in said.err
+    assert said.code == 2 and "is not from the run in its folder: optimizer.lr was 0.02 and is 0.01" in said.err
 
 
 def test_data_that_changes_during_a_run_is_told_and_kept(
@@ -275,7 +275,7 @@ def test_more_epochs_go_on_from_the_end_of_a_finished_run(
     first = only_run(tmp_path / "runs")
     before = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
     assert kdface("train", *EXTENDED, "trainer.max_epochs=4").code == 0
-    assert "ends at step 6: this run goes on from there to step 12" in caplog.text
+    assert "ends at step 6: this run continues from there to step 12" in caplog.text
     assert {file: file.read_bytes() for file in before} == before
     (longer,) = {file.parent for file in (tmp_path / "runs").rglob("DONE")} - {first}
     assert json.loads((longer / "results.json").read_text())["resumed_at"] == 6
@@ -291,7 +291,7 @@ def test_more_epochs_go_on_from_the_end_of_a_finished_run(
     [
         (["scheduler=one_cycle"], "its learning rates depend on the number of steps"),
         (["scheduler=constant", "scheduler.warmup=0.5"], "its learning rates depend on the number of steps"),
-        (["scheduler=constant", "trainer.max_steps=2"], "the shorter one stopped in the middle of an epoch"),
+        (["scheduler=constant", "trainer.max_steps=2"], "the shorter run stopped in the middle of an epoch"),
     ],
 )
 def test_a_longer_run_that_cannot_go_on_says_why_it_begins_anew(

@@ -67,8 +67,8 @@ def test_how_a_rank_ended_is_said_whoever_waited_for_it() -> None:
         assert ended(child) == ""
         child.kill()
         child.wait()
-        assert ended(child) == "was ended by a signal (SIGKILL)"
-    assert ended(_exited(2)).startswith("ended with exit code 2")
+        assert ended(child) == "was killed by a signal (SIGKILL)"
+    assert ended(_exited(2)).startswith("exited with code 2")
 
 
 def test_well_ended_and_interrupted_ranks_are_not_lost() -> None:
@@ -130,7 +130,7 @@ def test_a_killed_rank_ends_the_run_with_its_name_and_the_same_command_finishes(
         (pid,) = map(int, Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split())
         os.kill(pid, signal.SIGKILL)
         _, said = run.communicate(timeout=60)
-    assert f"error: rank 1 (process {pid}) was ended by a signal (SIGKILL)." in said
+    assert f"error: rank 1 (process {pid}) was killed by a signal (SIGKILL)." in said
     assert run.returncode == 1 and "Traceback" not in said
     again = command(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -151,7 +151,7 @@ def test_a_rank_that_dies_before_it_is_looked_at_is_told(tmp_path: Path) -> None
         f"paths.runs={tmp_path}/runs",
     )
     said = command(*words, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
-    assert re.search(r"^error: rank 1 \(process \d+\) was ended by a signal \(SIGKILL\)\.$", said.stderr, re.MULTILINE)
+    assert re.search(r"^error: rank 1 \(process \d+\) was killed by a signal \(SIGKILL\)\.$", said.stderr, re.MULTILINE)
     assert said.returncode == 1 and "Traceback" not in said.stderr
     (marks,) = tmp_path.glob("runs/killed/*/failed.json")
-    assert "was ended by a signal (SIGKILL)" in json.loads(marks.read_text())["error"]
+    assert "was killed by a signal (SIGKILL)" in json.loads(marks.read_text())["error"]

@@ -46,7 +46,7 @@ def test_a_rank_that_dies_takes_its_job_down_with_its_error_shown(tmp_path: Path
         while not marks.is_file() and time.monotonic() < killed + 60:
             time.sleep(0.1)
         assert time.monotonic() < killed + 60
-        lost = f"rank 1 (process {rank}) was ended by a signal (SIGKILL)"
+        lost = f"rank 1 (process {rank}) was killed by a signal (SIGKILL)"
         assert lost in json.loads(marks.read_text())["error"]
         assert parent.stdout is not None
         said = ""

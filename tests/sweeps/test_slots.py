@@ -36,7 +36,7 @@ def test_one_slot_for_each_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with pytest.raises(UserError, match=r"trainer.devices = 3, and this machine has 2"):
+    with pytest.raises(UserError, match=r"trainer.devices = 3, but this machine has 2"):
         divide(None, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert len(divide(None, 3)) == 1
@@ -46,7 +46,7 @@ def test_a_job_asks_a_cluster_for_what_its_ranks_need() -> None:
     assert share(None, 2, 4, "hydra.launcher.cores") == 8
     assert share(0.25, 1, 1, "hydra.launcher.gpus") == 0.25
     assert share(0, 2, 1, "hydra.launcher.gpus") == 0  # ranks without GPUs
-    with pytest.raises(UserError, match=r"hydra.launcher.gpus = 1, and trainer.devices = 2"):
+    with pytest.raises(UserError, match=r"hydra.launcher.gpus = 1, but trainer.devices = 2"):
         share(1, 2, 1, "hydra.launcher.gpus")
 
 

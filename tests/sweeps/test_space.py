@@ -67,7 +67,7 @@ def test_corners_hold_every_end_and_every_choice() -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["seed=0"], "something to search over"),
+        (["seed=0"], "search space is empty"),
         (["x=interval(2,1)"], "from 2 to 1"),
         (["x=tag(log,interval(0,1))"], "above 0"),
         (["x=range(3,3)"], "empty range"),

@@ -1,4 +1,4 @@
-"""The report: every run below a folder in one HTML file that needs no server and no network."""
+"""The report: all runs under a folder in one self-contained HTML file."""
 
 from kdface.reports.html.page import report
 

@@ -1,4 +1,4 @@
-"""Bands of a test's curves over seeds, as the page is given them."""
+"""Bands of a test's curves over seeds, for the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdface.reports.curves import Curve, band, probit
 
 
 def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
-    """TAR and the normal deviates of FNMR over the grid; rates of 0 and 1 have no place on a DET and are left out."""
+    """TAR and the normal deviates of FNMR over the grid, without rates of 0 and 1, which a DET plot cannot show."""
     bounds = band(seeds)
     first = int(np.argmax(~np.isnan(bounds.mean)))
     found: dict[str, Any] = {"first": first, "n": len(seeds)}
@@ -27,7 +27,7 @@ def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
 
 
 def plain_band(seeds: Sequence[Curve]) -> dict[str, Any]:
-    """Mean, lowest and highest seed; as far as the shortest of them goes."""
+    """Mean, lowest and highest seed, up to the length of the shortest."""
     bounds = band(seeds)
     found: dict[str, Any] = {"y": short(bounds.mean)}
     if len(seeds) > 1:
@@ -36,5 +36,5 @@ def plain_band(seeds: Sequence[Curve]) -> dict[str, Any]:
 
 
 def short(values: NDArray[np.floating[Any]]) -> list[float | None]:
-    """Five significant digits are more than a chart shows; JSON has no NaN."""
+    """Round to five significant digits, enough for a chart; NaN becomes None, since JSON lacks it."""
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -1,8 +1,8 @@
-"""Which values of a metric win. A metric's key is test set/metric; what counts is its last part alone."""
+"""Whether lower or higher values of a metric are better, by the last part of its key, test set/metric."""
 
 from __future__ import annotations
 
-# By the last part of the key, without what follows its @. All others are accuracies, hit rates and correlations.
+# Metrics by the last part of the key, without the part after @. All others are accuracies, hit rates and correlations.
 _LOWER = frozenset(
     (
         *("eer", "eer_official", "fmr100", "fmr1000", "fnmr", "reached_far", "impostor_mean"),  # of comparisons
@@ -20,5 +20,5 @@ def plain(metric: str) -> str:
 
 
 def lower_wins(metric: str) -> bool:
-    """Whether the lower of two values of a metric is the better one."""
+    """Whether lower values of a metric are better."""
     return plain(metric).rpartition("/")[2] in _LOWER

@@ -1,13 +1,13 @@
-"""Pairs of configurations that differ only in what teaches the network."""
+"""Pairs of configurations that differ only in how the network is taught."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-_SAME = ("dataset.", "backbone.")  # gains between these would not be the teaching's
+_SAME = ("dataset.", "backbone.")  # differences in these would confound the gain
 _TEACHING = ("teacher", "method.")
-# What a second network says counts with these; where a method has any, all at 0 is the control without teaching.
+# Weights of the second network's influence; if a method has any, all at 0 is the control without teaching.
 _WEIGHTS = (
     "method.guidance",
     "method.raised_guidance",
@@ -18,21 +18,21 @@ _WEIGHTS = (
 
 
 def is_taught(flat: Mapping[str, Any]) -> bool:
-    """Whether a flat configuration lets another network have a say."""
+    """Whether another network influences training in a flat configuration."""
     weights = [flat[key] for key in _WEIGHTS if key in flat]
     return any(weights) if weights else any(key.startswith("teacher.") for key in flat)
 
 
 def twins(flats: Sequence[Mapping[str, Any]], measured: Sequence[Set[Any]]) -> list[dict[str, Any]]:
-    """For each configuration that is taught the untaught one that differs least, on the same data and backbone.
+    """Pair each taught configuration with the most similar untaught one on the same data and backbone.
 
     Args:
         flats: the flat configurations.
-        measured: what each has numbers of, a seed's metric each: two that share none cannot be compared.
+        measured: the available (seed, metric) pairs of each; configurations without common ones are not compared.
 
     Returns:
-        `with` and `without`, places in `flats`, and `also`, the keys besides those of teacher and method in which the
-        two differ: what else a gain may be due to.
+        `with` and `without`, indices into `flats`, and `also`, other differing keys besides teacher and method, which
+        may also explain a gain.
     """
     found = []
     for place, flat in enumerate(flats):

@@ -1,7 +1,7 @@
-"""Faces in the report: what a network is trained on, and the pairs it finds hardest.
+"""Faces in the report: training images, and the hardest pairs.
 
-Pictures of a dataset are shown where its terms begin with "none", as those of generated faces do; of any other
-one only on request, since reports get passed on.
+Images of a dataset are shown if its terms start with "none", as for generated faces; those of other datasets only on
+request, since reports are shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kdface.reports.html.runs import Run
 from kdface.stored import read_arrays
 
 _SIDE = 72  # pixels of a thumbnail's longer side
-_PEOPLE = 5  # of a contact sheet
+_PEOPLE = 5  # people on a contact sheet
 _EPOCHS = 2
 _HARDEST = 6  # pairs of each kind
 _SHEETS = 12
@@ -36,12 +36,12 @@ _PAIRS = (lfw_verification, bin_verification, random_verification)
 
 
 def free(card: Any) -> bool:
-    """Whether pictures may be shown without being asked for."""
+    """Whether images may be shown without a request."""
     return isinstance(card, Mapping) and str(card.get("terms", "")).strip().lower().startswith("none")
 
 
 def thumbnail(image: Image) -> str:
-    """A small WebP as an address that holds it."""
+    """A small WebP image as a data URL."""
     scale = min(1.0, _SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
@@ -50,9 +50,9 @@ def thumbnail(image: Image) -> str:
 
 
 def contact_sheets(members: Sequence[Sequence[Run]], asked: bool) -> list[dict[str, Any]]:
-    """For each dataset and augmentation of the runs: `rows` of pictures as the first two epochs show them.
+    """For each dataset and augmentation of the runs, `rows` of images as seen in the first two epochs.
 
-    `note` says why there are none. A row is a person's image as it lies in the dataset, then each view, twice.
+    `note` states why there are none. A row has a person's original image, then each view twice.
     """
     sheets: dict[str, dict[str, Any]] = {}
     for number, found in enumerate(members):
@@ -71,7 +71,7 @@ def contact_sheets(members: Sequence[Sequence[Run]], asked: bool) -> list[dict[s
     return list(sheets.values())
 
 
-@lru_cache(maxsize=_SHEETS)  # for a page that is written again
+@lru_cache(maxsize=_SHEETS)  # for rewritten pages
 def _sheet(text: str, seed: int) -> dict[str, Any]:
     dataset, augmentation_node = json.loads(text)
     try:
@@ -88,16 +88,16 @@ def _sheet(text: str, seed: int) -> dict[str, Any]:
                     break
                 shown += [thumbnail(item[0][view]) for view in augmentation.views]
             rows.append(shown)
-    except Exception as error:  # a configuration from elsewhere may build anything
+    except Exception as error:  # an untrusted configuration may raise anything
         return {"note": f"not shown: {_first_line(error)}"}
     heads = [f"{view}, epoch {epoch + 1}" for epoch in range(_EPOCHS) for view in augmentation.views]
     return {"rows": rows, "heads": ["dataset", *heads], "seed": seed}
 
 
 def hardest_pairs(members: Sequence[Sequence[Run]], drawn: Sequence[int], asked: bool) -> dict[str, dict[str, Any]]:
-    """test -> configuration -> the impostor pairs of highest and the genuine pairs of lowest score.
+    """Test -> configuration -> the impostor pairs with the highest and genuine pairs with the lowest scores.
 
-    The score of a pair is the mean over the configuration's seeds. Pictures are in `pictures` of the test, once each.
+    The score of a pair is the mean over the configuration's seeds. Images are stored once, in `pictures` of the test.
     """
     found: dict[str, dict[str, Any]] = {}
     for test in sorted({test for number in drawn for run in members[number] for test in run.scores}):
@@ -123,7 +123,7 @@ def hardest_pairs(members: Sequence[Sequence[Run]], drawn: Sequence[int], asked:
     return found
 
 
-@lru_cache(maxsize=8)  # configurations share their tests, and so do pages that are written again
+@lru_cache(maxsize=8)  # configurations, and rewritten pages, share tests
 def _built(text: str) -> Verification:
     found = build(json.loads(text), shared={})
     assert isinstance(found, Verification)
@@ -131,7 +131,7 @@ def _built(text: str) -> Verification:
 
 
 def _is_list(node: Any) -> bool:
-    """Whether a test is a list of pairs, whose order is that of its scores."""
+    """Whether a test is a list of pairs in the order of its scores."""
     try:
         return isinstance(node, Mapping) and locate(str(node.get("_target_"))) in _PAIRS
     except UserError:
@@ -144,7 +144,7 @@ def _hardest(protocol: Verification, runs: Sequence[Run], test: str, pictures: d
     for run in runs:
         arrays = read_arrays(run.scores[test])
         if not np.array_equal(arrays["same"], same):
-            raise ValueError(f"the pairs of {test} are others today")
+            raise ValueError(f"the pairs of {test} have changed")
         scores.append(arrays["scores"])
     mean: NDArray[np.float64] = np.mean(scores, axis=0)
     order = np.argsort(mean, kind="stable")

@@ -1,4 +1,4 @@
-"""Where a network puts the people of a test: a map of the few embeddings that a run keeps."""
+"""Maps of the sampled test embeddings stored by runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdface.stored import read_arrays
 
 
 def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """test -> configuration -> map, of the lowest seed of those `drawn` that keep embeddings."""
+    """Test -> configuration -> map, from the lowest seed with embeddings, for the configurations in `drawn`."""
     found: dict[str, dict[str, Any]] = {}
     for number in drawn:
         for run in sorted(members[number], key=lambda run: run.seed):
@@ -26,7 +26,7 @@ def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> di
                     continue
                 try:
                     made = _map(file, file.stat().st_mtime_ns)
-                except OSError:  # told with the run
+                except OSError:  # reported with the run
                     continue
                 if made is not None:
                     found.setdefault(test, {})[str(number)] = {**made, "seed": run.seed}
@@ -35,7 +35,7 @@ def embedding_maps(members: Sequence[Sequence[Run]], drawn: Sequence[int]) -> di
 
 @lru_cache(maxsize=256)
 def _map(file: Path, changed: int) -> dict[str, Any] | None:
-    """`changed` is the time of the file: a page that is written again need not draw what it had."""
+    """The map of a file, cached by its modification time, `changed`, for rewritten pages."""
     del changed
     try:
         arrays = read_arrays(file)
@@ -45,7 +45,7 @@ def _map(file: Path, changed: int) -> dict[str, Any] | None:
         if rows.ndim != 2 or len(rows) != len(people) or not np.isfinite(rows).all():
             return None
     except (UserError, KeyError):
-        return None  # told with the run
+        return None  # reported with the run
     where = flat(rows)
     return {
         "x": short(where[:, 0]),
@@ -62,19 +62,19 @@ def flat(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise UserError(
-            "kdface report draws embedding maps with scikit-learn, which is not installed.",
+            "kdface report needs scikit-learn for embedding maps, which is not installed.",
             fix='pip install "kdface[report]"',
         ) from None
     distances = np.clip(1.0 - rows @ rows.T, 0.0, None)
     np.fill_diagonal(distances, 0.0)
     perplexity = min(12.0, (len(rows) - 1) / 3)
     made = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=0, max_iter=750)
-    with threadpool_limits(1):  # of so few rows threads have nothing to do but to wait, which takes 20 times as long
+    with threadpool_limits(1):  # for so few rows, threads are 20 times slower
         return np.asarray(made.fit_transform(distances), dtype=np.float64)
 
 
 def nearest_is_same(rows: NDArray[np.float64], people: NDArray[np.int64]) -> float:
-    """The share of images whose nearest other one, by cosine in all dimensions, shows the same person."""
+    """The fraction of images whose nearest neighbour by cosine, in all dimensions, shows the same person."""
     cosines = rows @ rows.T
     np.fill_diagonal(cosines, -np.inf)
     return float((people[cosines.argmax(axis=1)] == people).mean())

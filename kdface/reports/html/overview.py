@@ -1,4 +1,4 @@
-"""The report's first screen: what was run, when, where, and what was found, paper by paper."""
+"""The report's first screen: runs, times, machines, and results by paper."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kdface.reports.html.runs import Run
 from kdface.reports.tables import Table
 
 _SHORT = 40  # characters of a fact
-COLUMNS = 5  # metrics of a paper that its table of configurations shows
-_FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # of the metrics, by how their names end
+COLUMNS = 5  # most metrics in a paper's table of configurations
+_FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # leading metrics, by the end of their names
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Configurations that belong together: those whose names begin alike, `maskinv/small_hg` and `maskinv/small_lg`.
+    """Configurations with a common prefix, such as `maskinv/small_hg` and `maskinv/small_lg`.
 
     Attributes:
-        name: that beginning.
-        groups: their places among all configurations, the best first.
-        metrics: what the most of them have numbers of, no more than `COLUMNS`.
-        best, metric, value: the best configuration in the first metric; None and "" if no run has a number.
+        name: the prefix.
+        groups: their indices among all configurations, best first.
+        metrics: the most widely available metrics, at most `COLUMNS`.
+        best, metric, value: the best configuration in the first metric; None and "" if no run has a value.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Paper:
 
 
 def metric_names(runs: Sequence[Run]) -> list[str]:
-    """Accuracy and identification first, then equal error rates, then the rest; last what few of the runs have."""
+    """Metric names: accuracy and identification first, then equal error rates, the rest, and rare ones last."""
     counts = Counter(name for run in runs for name in run.metrics)
     most = max(counts.values(), default=0)
 
@@ -51,13 +51,13 @@ def metric_names(runs: Sequence[Run]) -> list[str]:
 
 
 def by_seed(runs: Sequence[Run], metric: str) -> list[float]:
-    """The values of a configuration, one a seed: a copy of a run elsewhere below the folder is no second seed."""
+    """The values of a configuration, one per seed, ignoring copies of a run under the folder."""
     values = {run.seed: run.metrics.get(metric, {}).get("value") for run in runs}
     return [value for value in values.values() if value is not None]
 
 
 def papers(members: Sequence[Sequence[Run]], ranked: Sequence[int]) -> list[Paper]:
-    """The papers by the order of their names; `ranked` are the configurations, the best first."""
+    """The papers, sorted by name; `ranked` are the configurations, best first."""
     names: dict[str, list[int]] = {}
     for place in ranked:
         names.setdefault(members[place][0].name.partition("/")[0], []).append(place)
@@ -78,7 +78,7 @@ def _paper(name: str, members: Sequence[Sequence[Run]], groups: list[int]) -> Pa
 
 
 def facts(runs: Sequence[Run], members: Sequence[Sequence[Run]]) -> Iterator[tuple[str, str]]:
-    """What, when and where: pairs of a heading and its text."""
+    """Facts about the runs: (heading, text)."""
     seeds = sorted({run.seed for run in runs if run.group})
     yield "what", f"{_count(len(members), 'configuration')}, {_count(len(runs), 'run')}, {_count(len(seeds), 'seed')}"
     if trained := sum(run.train_seconds or 0 for run in runs):
@@ -107,13 +107,13 @@ def _count(number: int, noun: str) -> str:
 
 
 def _most(values: Iterator[str] | Sequence[str]) -> str:
-    """The values, the most frequent first; three of them, and how many more."""
+    """The three most frequent values, and the number of others."""
     found = [value for value, _ in Counter(value for value in values if value).most_common()]
     return "; ".join(found[:3]) + (f"; {len(found) - 3} more" if len(found) > 3 else "")
 
 
 def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
-    """Run folder -> the row that it belongs to; of several tables the first counts."""
+    """Run folder -> its row; the first table takes precedence."""
     names: dict[Path, str] = {}
     for table in tables:
         for row, cells in zip(table.rows, table.cells, strict=True):
@@ -123,5 +123,5 @@ def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
 
 
 def as_json(found: Paper) -> dict[str, Any]:
-    """As the page's script reads it."""
+    """The JSON for the page's script."""
     return {"name": found.name, "groups": found.groups, "metrics": found.metrics}

@@ -1,4 +1,4 @@
-"""The one file: template, style, script, charting library and data put together."""
+"""Assemble the report from template, style, script, charting library and data."""
 
 from __future__ import annotations
 
@@ -39,28 +39,26 @@ _SCRIPTS = (
 
 
 class Reader:
-    """Reads the runs below a folder; a second time only those that have changed."""
+    """Reads the runs under a folder; later calls read only changed ones."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._seen: dict[Path, tuple[Any, Run]] = {}
 
     def state(self) -> tuple[Any, ...] | None:
-        """Changes when the report would; None while there is no run."""
+        """A value that changes whenever the report would; None if there is no run."""
         folders = run_folders(self.root)
         return (*((folder.root, signature(folder)) for folder in folders), self.sweeps()) if folders else None
 
     def sweeps(self) -> list[dict[str, Any]]:
-        """As `kdface.reports.html.sweeps.read_sweeps` has them."""
+        """The sweeps, from `kdface.reports.html.sweeps.read_sweeps`."""
         return read_sweeps(self.root)
 
     def runs(self) -> list[Run]:
-        """Raises `UserError` if there is none."""
+        """The runs. Raises `UserError` if there is none."""
         folders = run_folders(self.root)
         if not folders:
-            raise UserError(
-                f"there is no run below {self.root}.", expected="a folder that kdface train wrote runs into"
-            )
+            raise UserError(f"there is no run under {self.root}.", expected="a folder with runs of kdface train")
         found = []
         for folder in folders:
             now = signature(folder)
@@ -83,11 +81,11 @@ def report(
     """The page as text.
 
     Args:
-        runs, sweeps: as a `Reader` has them.
-        title: above the page.
-        tables: of papers; their rows name configurations, and their numbers stand above beside the published ones.
-        live: the page loads itself anew every half minute, for the file is rewritten meanwhile.
-        images: show pictures of every dataset, whatever its terms; otherwise of generated faces only.
+        runs, sweeps: from a `Reader`.
+        title: title of the page.
+        tables: paper tables; their rows name configurations, and their numbers are shown first, next to published ones.
+        live: reload the page every 30 seconds, since the file is being rewritten.
+        images: show images of every dataset, whatever its terms; otherwise only generated faces.
     """
     members = grouped(runs)
     told = payload(runs, title, row_names(tables))
@@ -122,8 +120,8 @@ def report(
 
 
 def _templates() -> Environment:
-    """Everything is escaped but what is marked `safe`: style, script, and data that `inert` has made so."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # torch requires it
+    """The template environment. Everything is escaped except values marked `safe`: style, script and `inert` data."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # a dependency of torch
 
     return Environment(
         loader=PackageLoader("kdface.reports.html", "assets"),
@@ -135,7 +133,7 @@ def _templates() -> Environment:
 
 
 def inert(text: str) -> str:
-    """JSON that cannot end the script element it stands in, whatever a run folder holds."""
+    """JSON that cannot close its script element, whatever a run folder contains."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -144,11 +142,11 @@ def _asset(name: str) -> str:
 
 
 def _library() -> str:
-    """Plotly's JavaScript from its Python package, compressed: the page unpacks it when a chart comes into view."""
+    """Plotly's JavaScript from its Python package, compressed; the page unpacks it when a chart becomes visible."""
     try:
         code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     except (ImportError, FileNotFoundError):
         raise UserError(
-            "kdface report draws with Plotly, which is not installed.", fix='pip install "kdface[report]"'
+            "kdface report needs Plotly, which is not installed.", fix='pip install "kdface[report]"'
         ) from None
     return base64.b64encode(gzip.compress(code, 9, mtime=0)).decode("ascii")

@@ -1,4 +1,4 @@
-"""From runs to the data of the page: configurations with their seeds, bands over seeds, curves thinned out."""
+"""The data of the page: configurations with their seeds, bands over seeds, and downsampled curves."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kdface.reports.html.gains import twins
 from kdface.reports.html.overview import as_json, by_seed, metric_names, papers
 from kdface.reports.html.runs import Run
 
-POINTS = 150  # of a learning curve: more than a chart has pixels to tell apart on a phone
-LEADING = 12  # configurations whose maps and hardest pairs are carried; the page draws eight at once
-# What tells no configuration from another: it changes nothing that comes out.
+POINTS = 150  # points of a learning curve, enough for the resolution of a phone
+LEADING = 12  # configurations with maps and hardest pairs; the page shows eight at once
+# Keys that do not distinguish configurations, since they do not affect results.
 _UNNAMED = ("trainer.log_every_n_steps", "trainer.enable_progress_bar", "loader.num_workers", "hardware.", "resume.")
 _UNTOLD = ("paths.", "seed", "logger", "name", "tags", "extras.")
 
@@ -31,9 +31,8 @@ _UNTOLD = ("paths.", "seed", "logger", "name", "tags", "extras.")
 def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = None) -> dict[str, Any]:
     """Plain JSON: `runs`, `groups` (configurations), the `base` configuration that groups differ from, and charts.
 
-    `rows` are the names that tables give to run folders; a configuration of theirs is called so. Runs that could not be
-    read are in no group. `ranked` are the groups from the best to the worst, `lower` the metrics
-    of which the lower value wins.
+    `rows` are the names of run folders in tables, used as names of their configurations. Unreadable runs are in no
+    group. `ranked` are the groups from best to worst, `lower` the metrics for which lower values are better.
     """
     members = grouped(runs)
     names = [found[0].group for found in members]
@@ -76,13 +75,13 @@ def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = N
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs of each configuration, in the order in which `payload` numbers configurations."""
+    """The runs of each configuration, in the order of `payload`."""
     names = list(dict.fromkeys(run.group for run in runs if run.group))
     return [[run for run in runs if run.group == name] for name in names]
 
 
 def ranked(members: Sequence[Sequence[Run]]) -> list[int]:
-    """Configurations by their mean in the first metric over their seeds, the best first; those without come last."""
+    """Configurations by their mean over seeds in the first metric, best first; those without a value last."""
     metrics = metric_names([run for found in members for run in found])
 
     def place(number: int) -> float:
@@ -98,8 +97,8 @@ def ranked(members: Sequence[Sequence[Run]]) -> list[int]:
 def bands(seeds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int = POINTS) -> dict[str, Any]:
     """Mean, lowest and highest over seeds of (steps, values).
 
-    Where there are more steps than points, steps are put into as many equal ranges, and each seed is averaged within
-    them first. `x` is the mean step of a range.
+    If there are more steps than points, each seed is first averaged within `points` equal ranges of steps. `x` is the
+    mean step of a range.
     """
     steps = np.unique(np.concatenate([x for x, _ in seeds]))
     if len(steps) > points:
@@ -150,7 +149,7 @@ def _all_curves(
 
 
 def _measured(found: Sequence[Run]) -> set[tuple[int, str]]:
-    """Seed and metric of every number."""
+    """(seed, metric) of every value."""
     return {
         (run.seed, name) for run in found for name, measured in run.metrics.items() if measured.get("value") is not None
     }
@@ -181,7 +180,7 @@ def _run(run: Run, group: int | None) -> dict[str, Any]:
 
 
 def _untold(text: str, config: Mapping[str, Any]) -> str:
-    """The text with placeholders for data and run folders, if the configuration can be read."""
+    """Replace data and run folders in a text by placeholders, if the configuration can be read."""
     for name in ("data", "runs"):
         if place := str((config.get("paths") or {}).get(name) or ""):
             text = text.replace(place, f"<{name}>")
@@ -189,11 +188,9 @@ def _untold(text: str, config: Mapping[str, Any]) -> str:
 
 
 def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], rows: Mapping[Path, str]) -> list[str]:
-    """What the row of a table is called; else the name, and what tells a configuration from the others of its name.
+    """The label of a table row, or else the name with what distinguishes the configuration from others of that name.
 
-    Choices of groups come first, then values.
-
-    If only its tests differ, these are named; a configuration is known by what it is trained with.
+    Group choices come first, then values. Tests are named only if nothing else differs.
     """
     labels = []
     for found in members:
@@ -242,7 +239,7 @@ def _told(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """A value of a configuration as JSON has it: `.nan` and `.inf` of YAML by their names."""
+    """A configuration value as JSON; YAML's `.nan` and `.inf` become strings."""
     if isinstance(value, list):
         return [_json(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What the report knows about one run, read from its folder as plain values."""
+"""Read a run folder into plain values for the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdface.runs.records import read, scalars
 from kdface.stored import printable, read_arrays, tail
 
 LOG_LINES = 40
-_YEAR_3000 = 32_503_680_000  # seconds since 1970; what is later is no time of a record
+_YEAR_3000 = 32_503_680_000  # seconds since 1970; later times are invalid
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
 
@@ -28,17 +28,16 @@ Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (
 @dataclass
 class Run:
     """Attributes:
-    path: below the folder that is reported on.
-    group: name and configuration fingerprint: what its seeds share; "" where the folder cannot be read.
-    status: "done", "running" or "stopped" (neither finished nor held by a process).
-    sources: the files that `metrics` are from, training's own first.
-    environment: what it was trained with (`kdface.reports.html.sources.computed_with`).
+    path: path relative to the reported folder.
+    group: name and configuration fingerprint, shared by its seeds; "" if the folder cannot be read.
+    status: "done", "running" or "stopped" (neither finished nor locked by a process).
+    sources: the files of `metrics`, that of training first.
+    environment: environment of the training (`kdface.reports.html.sources.computed_with`).
     series: learning curves.
-    tests: test -> the node of the configuration that it is made of; those of `kdface evaluate` on the last checkpoint
-        count too.
-    scores: test -> the file of its arrays.
+    tests: test -> its configuration node, including those of `kdface evaluate` on the last checkpoint.
+    scores: test -> file of its arrays.
     curves: kind -> test -> values (`kdface.reports.curves.curves_of`).
-    times: when its first and last record were written, seconds since 1970.
+    times: times of its first and last record, seconds since 1970.
     root: its folder.
     problem: what could not be read.
     """
@@ -69,20 +68,18 @@ class Run:
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Every run folder below (or at) a folder, in the order of their paths; none if there is none yet.
+    """All run folders under (or at) a folder, sorted by path; empty if it does not exist yet.
 
-    Raises `UserError` if the path is that of a file.
+    Raises `UserError` if the path is a file.
     """
     if root.exists() and not root.is_dir():
-        raise UserError(
-            f"{root} is not a folder.", expected="the folder that holds the runs", fix="kdface report FOLDER"
-        )
+        raise UserError(f"{root} is not a folder.", expected="the folder of the runs", fix="kdface report FOLDER")
     found = sorted(path.parent for path in root.rglob("origin.json") if (path.parent / "config.yaml").is_file())
     return [RunFolder(path) for path in found]
 
 
 def signature(folder: RunFolder) -> tuple[Any, ...]:
-    """Changes when the report of this run would."""
+    """A value that changes whenever the report of this run would."""
     files = ("config.yaml", "metrics.jsonl", "results.json", "data.json", "environment.json", "output.log", "DONE")
     later = sorted(folder.root.glob("evaluations/*/results.json"))
     seen: list[Any] = [held(folder), len(later)]
@@ -96,16 +93,16 @@ def signature(folder: RunFolder) -> tuple[Any, ...]:
 
 
 def read_run(folder: RunFolder, root: Path) -> Run:
-    """Read a run. What is broken is left out and told in `problem`: one bad folder must not hide the others.
+    """Read a run. Broken content is left out and described in `problem`, so that a bad folder does not hide others.
 
-    Where that is its configuration, or a file holds something else than a run writes, only `path`, `status`, `log` and
-    `problem` are there.
+    If the configuration is broken, or a file has unexpected content, only `path`, `status`, `log` and `problem` are
+    set.
     """
     path = folder.root.relative_to(root).as_posix() if folder.root != root else folder.root.name
     status = "done" if folder.done else "running" if held(folder) else "stopped"
     try:
         run = _read(folder, path, status)
-    except Exception as error:  # a folder from elsewhere may hold anything
+    except Exception as error:  # an untrusted folder may contain anything
         problem = error.problem if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         run = Run(path, name=path, seed=0, group="", status=status, config={}, choices={}, problem=problem)
     run.problem = printable(run.problem.replace(f"{folder.root}/", ""))
@@ -158,14 +155,14 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
                 run.curves.setdefault(kind, {})[test] = curve
         except UserError as error:
             problems.append(error.problem)
-        except Exception as error:  # arrays that are no scores
+        except Exception as error:  # arrays that are not scores
             problems.append(f"{file}: {error}")
     run.problem = "; ".join(problems)
     return run
 
 
 def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
-    """Add the tests that a file of `kdface evaluate` is the source of."""
+    """Add the tests from a file of `kdface evaluate`."""
     run.sources.append(source)
     metrics, cards = metrics_in(later), later.get("data") or {}
     for test in source.tests:
@@ -178,7 +175,7 @@ def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
 
 
 def _told(read: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any]:
-    """What a reader of the run folder returns; nothing, and its reason among the problems, if that cannot be read."""
+    """Call a reader of the run folder; on failure, return an empty result and add the reason to the problems."""
     try:
         return read()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The files behind a run's numbers, and what these were computed with."""
+"""The files of a run's metrics, and the environments that computed them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Source:
     """A file of results.
 
     Attributes:
-        file: below the run folder.
-        step: of the network that was tested.
-        tests: those that are taken from it.
-        environment: what it was computed with (`computed_with`); empty for training's own, whose run tells it, and
-            where the file does not tell.
+        file: path relative to the run folder.
+        step: step of the tested network.
+        tests: tests taken from it.
+        environment: environment of the computation (`computed_with`); empty for training's own, which is that of the
+            run, and if not recorded.
     """
 
     file: str
@@ -34,13 +34,13 @@ class Source:
 def later_sources(
     folder: RunFolder, found: Mapping[Path, Mapping[str, Any]], results: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[tuple[Source, dict[str, Any]]]:
-    """What `kdface evaluate` found of the run's last network, file by file; a test counts where it is first met.
+    """The results of `kdface evaluate` for the run's final network, by file; the first file with a test wins.
 
     Args:
         folder: the run.
-        found: the results files of `kdface evaluate` and what they hold.
-        results: the run's own; empty if there are none yet.
-        known: the tests of training, which come before all others.
+        found: the results files of `kdface evaluate` with their contents.
+        results: the run's own results; empty if there are none yet.
+        known: the tests of training, which take precedence.
     """
     taken = set(known)
     for file, later in found.items():
@@ -57,7 +57,7 @@ def later_sources(
 
 
 def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """The metrics of a results file. Raises `ValueError` if they are not what a run writes."""
+    """The metrics of a results file. Raises `ValueError` if they are malformed."""
     metrics = results.get("metrics") or {}
     if not isinstance(metrics, dict) or not all(isinstance(metric, dict) for metric in metrics.values()):
         raise ValueError("its results are not metrics with a value each")
@@ -65,7 +65,7 @@ def metrics_in(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]
 
 
 def computed_with(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an environment (`kdface.runs.environment`): commit, whether it was changed, machine, precision, versions."""
+    """A summary of an environment (`kdface.runs.environment`): commit, local changes, machine, precision, versions."""
     if not environment:
         return {}
     git, packages = environment.get("git") or {}, environment.get("packages") or {}

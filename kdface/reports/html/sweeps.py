@@ -1,4 +1,4 @@
-"""The sweeps below a folder, by their ledgers: how many jobs are in which state, and which failed or never began."""
+"""The sweeps under a folder, by their ledgers: job counts by state, and failed or unstarted jobs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kdface.stored import printable
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
 
-_OPEN = (State.FAILED, State.WAITING)  # what has begun stands among the runs
+_OPEN = (State.FAILED, State.WAITING)  # started jobs are listed among the runs
 
 
 def read_sweeps(root: Path) -> list[dict[str, Any]]:
-    """Plain JSON for each sweep below a folder.
+    """Plain JSON for each sweep under a folder.
 
     Returns:
-        `name`, `counts` (state -> jobs), `jobs` (those that failed, then those that never began: `state`, `overrides`,
-        and `why`, the first line of what a failed one left), and `problem`, what could not be read.
+        `name`, `counts` (state -> jobs), `jobs` (failed, then unstarted ones: `state`, `overrides`, and `why`, the
+        first line of the failure), and `problem`, what could not be read.
     """
     found = []
     for file in sorted(root.rglob("sweeps/*/sweep.json")):
@@ -39,7 +39,7 @@ def read_sweeps(root: Path) -> list[dict[str, Any]]:
 
 def _job(ledger: Ledger, entry: Entry, state: State) -> dict[str, str]:
     why = (marks.failure(ledger.folder(entry)) or "").strip().partition("\n")[0]
-    runs = str(ledger.runs.resolve())  # where they lie is not shown
+    runs = str(ledger.runs.resolve())  # their location is not shown
     return {
         "state": str(state),
         "overrides": " ".join(entry.overrides).replace(runs, "<runs>"),

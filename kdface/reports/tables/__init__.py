@@ -1,4 +1,4 @@
-"""Paper tables as a build target: a definition and run folders in; Markdown, LaTeX, CSV and HTML out."""
+"""Paper tables as a build target: from a definition and run folders to Markdown, LaTeX, CSV and HTML."""
 
 from kdface.reports.tables.collect import collect
 from kdface.reports.tables.definition import Definition, read_definition

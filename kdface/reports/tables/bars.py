@@ -12,15 +12,15 @@ from kdface.reports.figures import BASELINE, COLUMN, PALETTE, style
 from kdface.reports.tables.definition import Column
 from kdface.reports.tables.table import Table
 
-_LINE = 26  # letters below the axis, and beside it, each about half as wide as the figure
-_CLOSE = 0.8  # lowest over highest: from here on bars from zero look all alike
+_LINE = 26  # letters below and next to the axis, each about half as wide as the figure
+_CLOSE = 0.8  # lowest / highest value above which bars from zero look alike
 
 
 def bar_figure(table: Table, column: Column) -> Figure:
-    """One bar a row that has runs, from zero, with its spread. The baseline is grey, a diamond what is published.
+    """One bar per row with runs, from zero, with its spread. The baseline is grey; diamonds are published values.
 
-    Where all values lie close together points are drawn on a cut axis instead: a bar that does not begin at zero
-    lies about its length.
+    If all values are close together, points on a truncated axis are drawn instead, since bars that do not start at zero
+    are misleading.
 
     Raises:
         UserError: no row has a value in this column.
@@ -28,7 +28,7 @@ def bar_figure(table: Table, column: Column) -> Figure:
     place = table.columns.index(column)
     found = [(row, cells[place]) for row, cells in zip(table.rows, table.cells, strict=True) if cells[place].summary]
     if not found:
-        raise UserError(f"there is nothing to draw in column {column.heading!r}: no run has a value.")
+        raise UserError(f"there is nothing to plot in column {column.heading!r}: no run has a value.")
     values = [cell.summary.mean * column.scale for _, cell in found if cell.summary]
     spreads = [(cell.summary.spread or 0.0) * column.scale for _, cell in found if cell.summary]
     colors = [BASELINE if row.label == table.definition.baseline else PALETTE[0] for row, _ in found]

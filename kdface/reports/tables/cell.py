@@ -1,4 +1,4 @@
-"""One cell of a table by name: ROW/COLUMN, with the labels of the definition."""
+"""Select a table cell by name: ROW/COLUMN, with the labels of the definition."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from kdface.reports.tables.definition import Definition
 
 
 def single(definition: Definition, name: str, path: Path) -> Definition:
-    """The definition of a table that has only this cell.
+    """The definition of a table with only this cell.
 
-    A row or column that stands in a group is called by both, as in "masked accuracy", or by its label alone where
-    just one has it.
+    A row or column in a group is named by both, as in "masked accuracy", or by its label if that is unique.
 
     Args:
         definition: the whole table.
         name: ROW/COLUMN.
-        path: of the definition, for the message.
+        path: path of the definition, for the error message.
 
     Raises:
-        UserError: no cell that runs fill has this name.
+        UserError: no cell with runs has this name.
     """
     cells = [(row, column) for row in definition.rows if row.overrides is not None for column in definition.columns]
     cells = [(row, column) for row, column in cells if column.metric]
@@ -36,7 +35,7 @@ def single(definition: Definition, name: str, path: Path) -> Definition:
         several = brief.get(name, [])
         raise UserError(
             f"{path}: {f'{len(several)} cells are' if several else 'no cell is'} called {name!r}.",
-            expected="ROW/COLUMN, as the table is labelled, of a row that has runs",
+            expected="ROW/COLUMN, with the labels of the table, for a row with runs",
             nearest=f"{path}:{several[0] if several else near}" if several or near else "",
         )
     row, column = whole[found]

@@ -1,4 +1,4 @@
-"""The numbers of a table, from run folders only, and what is still missing."""
+"""Collect the values of a table from run folders, and find the missing ones."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
 from kdface.runs.named import require_one_run
 
-# The overrides of a run -> its folder, there or not.
+# Overrides of a run -> its folder, which may not exist.
 Locate = Callable[[Sequence[str]], RunFolder]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number and where it is from.
+    """A value and its provenance.
 
     Attributes:
         value: None if the data could not resolve it.
         run: the run folder.
-        test: the test set's name in the configuration; of a mean, those of its parts.
-        protocol: that test set's configuration, without what belongs to the tested side; of a mean, test -> that.
-        test_data, train_data, teacher_data: fingerprints; `test_data` of every set of the test.
-        training, teacher: the training set's configuration, and the teacher's.
-        recogniser: the weights that recognised, where a frozen network did; of a mean, of all its parts.
+        test: name of the test set in the configuration; for a mean, those of its parts.
+        protocol: its configuration, without keys of the tested network; for a mean, test -> configuration.
+        test_data, train_data, teacher_data: fingerprints; `test_data` covers every set of the test.
+        training, teacher: configurations of the training set and the teacher.
+        recogniser: weights of the frozen recognition network, if any; for a mean, of all its parts.
     """
 
     value: float | None
@@ -48,12 +48,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not computed yet: for which row and seed, or that rows need it, why, and the command that computes it.
+    """A missing result: its row and seed (or that rows need it), the reason, and the command that computes it.
 
     Attributes:
         command: `train` or `evaluate`.
-        words: what follows it, except the user's own folders of YAML.
-        config_dirs: those.
+        words: arguments of the command, without the user's own folders of YAML.
+        config_dirs: the user's own folders of YAML.
     """
 
     what: str
@@ -64,7 +64,7 @@ class Missing:
 
     @property
     def arguments(self) -> list[str]:
-        """All that follows `kdface`."""
+        """All arguments after `kdface`."""
         return [
             self.command,
             *self.words,
@@ -77,7 +77,7 @@ class Missing:
 
 @dataclass
 class Collected:
-    """`values[row, column][seed]`, by their places in the definition."""
+    """`values[row, column][seed]`, indexed as in the definition."""
 
     values: dict[tuple[int, int], dict[int, Measured]] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
@@ -86,23 +86,23 @@ class Collected:
 def collect(
     definition: Definition, locate: Locate, extra: Sequence[str] = (), config_dirs: Sequence[str] = ()
 ) -> Collected:
-    """Find every run of a table and read its numbers.
+    """Find all runs of a table and read their values.
 
     Args:
         definition: the table.
-        locate: overrides -> the run folder that `kdface train` would make of them.
-        extra: overrides of every row, given last.
-        config_dirs: the user's own folders of YAML, which the commands of what is missing name.
+        locate: overrides -> the run folder that `kdface train` would use.
+        extra: overrides of every row, applied last.
+        config_dirs: the user's own folders of YAML, passed to the commands for missing results.
 
     Raises:
-        UserError: two numbers of a column come from different data or protocols, or a run lacks a metric.
+        UserError: values of a column come from different data or protocols, or a run lacks a metric.
     """
     found = Collected()
     folders = tuple(config_dirs)
-    elsewhere = [key for key in extra if key.startswith("paths.data=")]  # an evaluation takes none of a run's others
+    elsewhere = [key for key in extra if key.startswith("paths.data=")]  # the only ones an evaluation accepts
 
     def require(overrides: Sequence[str], what: str) -> RunFolder | None:
-        """The finished run of these overrides; if there is none, that is noted."""
+        """The finished run of these overrides; if there is none, record it as missing."""
         run = locate(overrides)
         why = "not finished" if run.config.is_file() else "not run"
         if run.done:
@@ -127,7 +127,7 @@ def collect(
             problems: list[str] = []
             try:
                 sources = _sources(run, problems.append)
-            except UserError as error:  # a run that cannot be read is a missing one: the others make the table
+            except UserError as error:  # treat an unreadable run as missing
                 found.missing.append(Missing(what, error.problem, "train", tuple(overrides), folders))
                 continue
             for evaluation in _read_run(definition, (r, row), seed, run, sources, found):
@@ -148,7 +148,7 @@ def _read_run(
     sources: Sequence[_Source],
     found: Collected,
 ) -> list[str]:
-    """Put the numbers of a run into their cells; the evaluations that it lacks, each once."""
+    """Store the values of a run in their cells, and return each missing evaluation once."""
     r, row = place
     asked: list[str] = []
     for c, column in enumerate(definition.columns):
@@ -173,7 +173,7 @@ def _read_run(
 
 
 def _mean(parts: Sequence[Measured]) -> Measured:
-    """The mean of several numbers of one run; it shares a column where all its parts do."""
+    """The mean of several values of a run; comparable within a column if all its parts are."""
     if len(parts) == 1:
         return parts[0]
     values = [part.value for part in parts if part.value is not None]
@@ -190,7 +190,7 @@ def _mean(parts: Sequence[Measured]) -> Measured:
 
 @dataclass(frozen=True)
 class _Source:
-    """One results.json of a run: that of training, or of a later `kdface evaluate`."""
+    """A results.json of a run, from training or a later `kdface evaluate`."""
 
     run: RunFolder
     metrics: Mapping[str, Any]
@@ -226,7 +226,7 @@ class _Source:
 
 
 def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
-    """What a run's numbers are read from; `tell` receives why a later evaluation cannot be read.
+    """The sources of a run's values; `tell` receives why a later evaluation cannot be read.
 
     Raises:
         UserError: the run's own files cannot be read.
@@ -235,7 +235,7 @@ def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
     paths = config["paths"]
     data = run.read_data()
     if "train" not in data or (config.get("evaluation") and not any(key.startswith("evaluation.") for key in data)):
-        raise UserError(f"{run.root}/data.json does not tell the data of the training and of the tests.")
+        raise UserError(f"{run.root}/data.json does not record the training and test data.")
     cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
     trained = (
         portable(config.get("dataset"), paths),
@@ -271,7 +271,7 @@ def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_S
 
 
 def check_shared(column: Column, cells: Sequence[Measured]) -> None:
-    """Refuse numbers that cannot stand in one column: another protocol, or other versions of test or training data."""
+    """Raise `UserError` if values of a column use different protocols, or different versions of the data."""
     first_test: dict[str, Measured] = {}
     first_training: dict[str, Measured] = {}
     first_teacher: dict[str, Measured] = {}
@@ -300,11 +300,11 @@ def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserErro
     return UserError(
         f"column {column.heading!r}: {_shown(one.run.root)} and {_shown(two.run.root)} have {why}.",
         expected="numbers of one protocol on one version of the data",
-        fix="run the older one again, or give it a separate table",
+        fix="rerun the older one, or put it in a separate table",
     )
 
 
-# What is tested, not how: the image size that the network asks for, and the source whose quality is judged.
+# Keys of the tested network, not of the protocol: its image size, and the evaluated source of quality.
 _TESTED = ("size", "grader")
 
 
@@ -313,12 +313,12 @@ def _measured_by(tree: Any) -> Any:
         return tree
     kept = {key: _measured_by(value) for key, value in tree.items() if key not in _TESTED}
     if isinstance(kept.get("recognition"), dict):
-        kept["recognition"].pop("quality", None)  # it recognises here; what it could grade with is not asked
+        kept["recognition"].pop("quality", None)  # used only for recognition here
     return kept
 
 
 def _shown(path: Path) -> str:
-    """A path as one would type it from here."""
+    """A path relative to the current folder where possible."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

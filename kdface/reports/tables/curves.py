@@ -1,4 +1,4 @@
-"""A table's rows as curves, by test set: ROC, DET, CMC and error versus discard."""
+"""The rows of a table as curves by test set: ROC, DET, CMC and error versus discard."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ log = logging.getLogger("kdface")
 
 
 def curve_figures(table: Table) -> dict[str, Figure]:
-    """Figures by what they are called: TEST_roc, TEST_det, TEST_cmc and TEST_edc, in the order of the columns.
+    """Figures by name: TEST_roc, TEST_det, TEST_cmc and TEST_edc, in the order of the columns.
 
-    They are of the test sets that columns read, as far as the runs hold the arrays. A row is a curve, the mean over its
-    seeds, in a band from the lowest to the highest of them; ROC and DET begin at the least FAR that its impostor pairs
-    can show. Where a column's test differs by row ("lfw_{test}"), the rows share a figure, of "lfw_each".
+    Includes the test sets of the columns for which runs have arrays. Each row is a curve, the mean over its seeds, in a
+    band from the lowest to the highest; ROC and DET start at the smallest FAR that its impostor pairs can resolve. If a
+    column's test differs by row ("lfw_{test}"), the rows share a figure, "lfw_each".
     """
     figures: dict[str, Figure] = {}
     for (test, kind), rows in _collected(table).items():
         bands = {name: band(list(runs.values())) for name, runs in rows.items()}
         seeded = {name for name, runs in rows.items() if len(runs) > 1}
         grey = [row.key for row in table.rows if row.label == table.definition.baseline and row.key in bands]
-        baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have one
+        baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have its own
         figures |= {f"{test}_{suffix}": figure for suffix, figure in _drawn(kind, bands, seeded, baseline)}
     return figures
 
@@ -64,7 +64,7 @@ def _tests(column: Column, row: Row) -> list[str]:
 
 
 def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
-    """Those of a run, none if its arrays cannot be read; no error versus discard if there is no error to begin with."""
+    """The curves of a run, empty if its arrays cannot be read; without error versus discard if its error is 0."""
     try:
         if (path := run.scores_of(test)) is None:
             return {}
@@ -81,7 +81,7 @@ def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
 def _drawn(
     kind: str, bands: Mapping[str, Band], seeded: set[str], baseline: str | None
 ) -> Iterator[tuple[str, Figure]]:
-    """The figures of a kind of curve; bands are drawn of the rows in `seeded`."""
+    """The figures of a kind of curve, with bands for the rows in `seeded`."""
     pale = {name: curve for name, curve in bands.items() if name in seeded}
     if kind == "cmc":
         means = {name: curve.mean for name, curve in bands.items()}

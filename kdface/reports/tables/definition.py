@@ -1,9 +1,9 @@
-"""What a paper table is made of, as experiments/PAPER/TABLE.yaml says it.
+"""The definition of a paper table, experiments/PAPER/TABLE.yaml.
 
     title: Margin losses on LFW
     seeds: [0, 1, 2]
     baseline: NormFace
-    overrides: [experiment=spherefacer/pins90_nano] # of every row
+    overrides: [experiment=spherefacer/pins90_nano] # for every row
     rows:
       - {label: NormFace, overrides: [head=normface]}
       - {label: ArcFace, overrides: [head=arcface], published: {method: ArcFace}}
@@ -12,9 +12,9 @@
       - {label: mean, metric: [lfw/accuracy, cfp/accuracy]}
     published: {file: published.csv, where: {table: III}}
 
-A row is found by what it is: its overrides are composed, and the fingerprint names the run folder. A row without
-overrides, or a column without a metric, shows published numbers only. A cell has a published number if both its row
-and its column say which.
+The run folder of a row is found by composing its overrides and computing the fingerprint. A row without overrides, or a
+column without a metric, shows only published numbers. A cell has a published number if both its row and its column
+select one.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class _Strict(BaseModel):
 
 class Row(_Strict):
     """Attributes:
-    label: what the table calls it.
-    group: the block of the table it stands in.
-    overrides: what defines its run, after those of the table; None: there is no run.
-    test: what stands for `{test}` in the columns' metrics.
-    evaluation: replaces the evaluation of those columns that have one; "": theirs.
-    tested: against the baseline, and bold where it is better; false of a row that stands there for comparison.
-    published: CSV column -> value that picks its published numbers.
+    label: label in the table.
+    group: its block of the table.
+    overrides: overrides of its run, after those of the table; None: no run.
+    test: replaces `{test}` in the columns' metrics.
+    evaluation: replaces the evaluation of columns that have one; "": keep theirs.
+    tested: test it against the baseline and print it in bold if better; false for a reference row.
+    published: CSV column -> value, selecting its published numbers.
     """
 
     label: str
@@ -57,26 +57,26 @@ class Row(_Strict):
 
     @property
     def name(self) -> str:
-        """With its block."""
+        """The label with its group."""
         return f"{self.group} {self.label}".strip()
 
     @property
     def key(self) -> str:
-        """As figures call it: what tells it from its neighbours comes first."""
+        """The name in figures, with the distinguishing label first."""
         return f"{self.label}, {self.group}" if self.group else self.label
 
 
 class Column(_Strict):
     """Attributes:
-    label, group: its heading, and the heading over it.
-    metric: key in results.json (`lfw/accuracy`), or several, whose mean within each run is shown, without a
-        value where one of them has none; `{test}` is the row's test. Names of earlier versions are taken too.
-    evaluation: the choice that `kdface evaluate` takes to measure it; "": training's own evaluation does.
-    better: which values win.
-    unit: how it is shown: a fraction in percent or as it is, or a number that is no fraction.
-    digits: after the point.
-    over_steps: drawn over the steps of training too, from what was measured on the way (`validation`).
-    published: CSV column -> value that picks its published numbers.
+    label, group: its heading, and the heading above it.
+    metric: key in results.json (`lfw/accuracy`), or several, whose mean within each run is shown if all have a value;
+        `{test}` is the row's test. Earlier names are accepted too.
+    evaluation: choice for `kdface evaluate` that measures it; "": training's own evaluation.
+    better: whether higher or lower values are better.
+    unit: how to show it: a fraction in percent or unchanged, or a number that is not a fraction.
+    digits: decimal places.
+    over_steps: also plot it over training steps, from `validation` during training.
+    published: CSV column -> value, selecting its published numbers.
     """
 
     label: str
@@ -101,14 +101,14 @@ class Column(_Strict):
 
     @property
     def heading(self) -> str:
-        """Group and label."""
+        """The group and label."""
         return f"{self.group} {self.label}".strip()
 
 
 class PublishedFile(_Strict):
     """Attributes:
-    file: CSV, beside the definition.
-    where: CSV column -> value that every cell of the table shares.
+    file: CSV file next to the definition.
+    where: CSV column -> value shared by all cells of the table.
     """
 
     file: str = "published.csv"
@@ -117,15 +117,15 @@ class PublishedFile(_Strict):
 
 class Definition(_Strict):
     """Attributes:
-    title, note: above and below the table.
-    overrides: of every row.
-    needs: the overrides of each run that rows name (`teacher.run`, a network that recognises) and that is no row; its
-        seed is among them.
-    seeds: of every row.
-    spread: what stands behind the ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
-    baseline: label of the row that the others are tested against; where rows have groups, the one of the same group.
-    contrasts: pairs of labels, (row, other): their differences are listed below the table too, each on its own. Where
-        rows have groups, within each.
+    title, note: text above and below the table.
+    overrides: overrides of every row.
+    needs: overrides, including the seed, of each run that rows refer to (`teacher.run`, a recognition network) and that
+        is not a row itself.
+    seeds: seeds of every row.
+    spread: the value after ±: sample standard deviation, or the half width of the 95 % t-interval of the mean.
+    baseline: label of the row that others are tested against, within the same group if rows have groups.
+    contrasts: pairs of labels, (row, other), whose differences are also listed below the table, within each group if
+        rows have groups.
     significance: level of the tests, after Holm's correction over the rows of a column.
     """
 
@@ -143,25 +143,25 @@ class Definition(_Strict):
     published: PublishedFile | None = None
 
     def baseline_of(self, row: Row) -> int | None:
-        """The place of the row that `row` is tested against; None for the baseline itself and if there is none."""
+        """The index of the row that `row` is tested against; None for the baseline itself, or without baseline."""
         place = self._beside(row, self.baseline)
         return None if place is None or not row.tested or self.rows[place] == row else place
 
     def contrasted(self) -> list[tuple[int, int]]:
-        """Places of the rows of each contrast."""
+        """The row indices of each contrast."""
         rows = list(enumerate(self.rows))
         places = [(r, self._beside(row, b)) for a, b in self.contrasts for r, row in rows if row.label == a]
         return [(r, other) for r, other in places if other is not None]
 
     def _beside(self, row: Row, label: str) -> int | None:
-        """The row of a label in the group of `row`, or else the only one of that label."""
+        """The row with a label in the group of `row`, or else the only row with that label."""
         found = [place for place, row in enumerate(self.rows) if row.label == label]
         same = [place for place in found if self.rows[place].group == row.group] or (found if len(found) == 1 else [])
         return same[0] if same else None
 
 
 def read_definition(path: Path) -> Definition:
-    """Read and check a definition. Raises `UserError` with the key that is wrong."""
+    """Read and check a definition. Raises `UserError` naming the invalid key."""
     try:
         tree = read_yaml(path)
     except UserError:
@@ -184,16 +184,18 @@ def _check(definition: Definition, path: Path) -> None:
     seen: set[tuple[str, str]] = set()
     for row in definition.rows:
         if (row.group, row.label) in seen:
-            raise UserError(f"{path}: two rows are called {row.label!r}.", expected="a different label for each")
+            raise UserError(f"{path}: two rows have the label {row.label!r}.", expected="a different label for each")
         seen.add((row.group, row.label))
         for column in definition.columns:
             if "{test}" in "".join(column.metric) and row.overrides is not None and not row.test:
                 raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
     headings = [column.heading for column in definition.columns]
     if double := {heading for heading in headings if headings.count(heading) > 1}:
-        raise UserError(f"{path}: two columns are called {double.pop()!r}.", expected="a different heading for each")
+        raise UserError(
+            f"{path}: two columns have the heading {double.pop()!r}.", expected="a different heading for each"
+        )
     if len(set(definition.seeds)) != len(definition.seeds):
-        raise UserError(f"{path}: a seed is given twice.", expected="different seeds")
+        raise UserError(f"{path}: duplicate seeds.", expected="different seeds")
     labels = [row.label for row in definition.rows]
     labelled = [("baseline", definition.baseline)] if definition.baseline else []
     labelled += [("contrast", label) for pair in definition.contrasts for label in pair]

@@ -1,6 +1,6 @@
-r"""Any text, escaped for LaTeX: ASCII only, for pdflatex with its standard fonts and `amssymb`.
+r"""Escape text for LaTeX as ASCII, for pdflatex with its standard fonts and `amssymb`.
 
-A letter that these lack is shown by its code point, `[U+738B]`.
+Unsupported letters are shown as code points, `[U+738B]`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import unicodedata
 
 from pylatexenc.latexencode import RULE_REGEX, UnicodeToLatexConversionRule, UnicodeToLatexEncoder
 
-_LONG = 24  # letters of a word; beyond, it may break anywhere
+_LONG = 24  # letters; longer words may break anywhere
 _KNOWN = "\x00-\u0148\u014a-\u017f\u0370-\u03ff\u2010-\u209f\u20ac\u2113\u2190-\u22ff\u2713\u27e8\u27e9"
-_LACKING = "↜↝⇅⇵∟∯∰∱∻∾≆≋≌≙≛≸≹⊧⊨⊫⊶⊷⊹⊾⋘⋙⋨⋰"  # signs of that range for which pylatexenc takes other packages
+_LACKING = "↜↝⇅⇵∟∯∰∱∻∾≆≋≌≙≛≸≹⊧⊨⊫⊶⊷⊹⊾⋘⋙⋨⋰"  # signs for which pylatexenc needs other packages
 
 
 def _code_point(letter: str) -> str:
@@ -21,7 +21,7 @@ def _code_point(letter: str) -> str:
 
 _OURS = [
     (re.compile(f"[^{_KNOWN}]|[{_LACKING}]"), lambda found: _code_point(found.group())),
-    (re.compile(r"[\[*]"), r"{\g<0>}"),  # after the end of a line they would open an option
+    (re.compile(r"[\[*]"), r"{\g<0>}"),  # would start an option after the end of a line
     (re.compile(r"\|"), r"\\textbar{}"),
     (re.compile(r"(?<=-)-|(?<=[`?!])`|(?<=')'"), r"{}\g<0>"),  # no ligatures
 ]
@@ -33,16 +33,16 @@ _encoder = UnicodeToLatexEncoder(
 
 
 def plain(words: str) -> str:
-    """Text that LaTeX sets as it stands, in one line."""
+    """Escape text for LaTeX, in one line."""
     return str(_encoder.unicode_to_latex(_normal(words)))
 
 
 def running(words: str) -> str:
-    """As `plain`, for a paragraph: a word too long for a line may break anywhere."""
+    """Like `plain`, for a paragraph: long words may break anywhere."""
     cut = ([word[at : at + _LONG] for at in range(0, len(word), _LONG)] for word in _normal(words).split())
     return " ".join(r"\allowbreak{}".join(map(plain, parts)) for parts in cut)
 
 
 def _normal(words: str) -> str:
-    """One way to write accents, one space between words."""
+    """Normalise accents and spaces."""
     return " ".join(unicodedata.normalize("NFC", words).split())

@@ -1,4 +1,4 @@
-"""A column over the steps of training: its mean over seeds, and how far each row is ahead of the baseline."""
+"""A column over training steps: its mean over seeds, and the gain of each row over the baseline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdface.runs.folder import RunFolder
 from kdface.runs.records import read, scalars
 
 log = logging.getLogger("kdface")
-_LINE = 26  # letters along an axis of half the figure's height
+_LINE = 26  # letters along an axis half as high as the figure
 
 Steps = Mapping[int, Mapping[int, float]]  # step -> seed -> value
 
@@ -29,8 +29,8 @@ Steps = Mapping[int, Mapping[int, float]]  # step -> seed -> value
 def learning_figures(table: Table) -> dict[str, Figure]:
     """COLUMN_steps for each column with `over_steps`, if its metric was measured during training.
 
-    Above is the mean over the seeds that have a value at a step, in a band from the lowest to the highest; below, with
-    a baseline, the difference from it, paired by seed, in its 95 % t-interval.
+    The upper plot shows the mean over seeds with a value at a step, in a band from the lowest to the highest; the lower
+    one, if there is a baseline, the difference from it, paired by seed, with its 95 % t-interval.
     """
     figures = {}
     for place, column in enumerate(table.columns):
@@ -108,7 +108,7 @@ def _draw(
 
 
 def _gains(row: Steps, baseline: Steps) -> Iterator[tuple[int, Comparison]]:
-    """The paired comparison at each step that both have."""
+    """The paired comparison at each common step."""
     for step in row:
         if step in baseline and (gain := compare(row[step], baseline[step])) is not None:
             yield step, gain

@@ -1,4 +1,4 @@
-"""Numbers that papers print, with where each was read."""
+"""Published numbers with their sources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Published:
     """Attributes:
     value, spread: fractions.
     source: the paper and its table.
-    provenance: "paper", or how else the number came to us.
+    provenance: "paper", or another origin of the number.
     """
 
     value: float
@@ -29,14 +29,14 @@ class Published:
 
     @property
     def primary(self) -> bool:
-        """Whether the paper itself printed it."""
+        """Whether it is from the paper itself."""
         return self.provenance == "paper"
 
 
 class PublishedNumbers:
     """The rows of a CSV file with the columns paper, table, ..., value, spread, unit, provenance.
 
-    `unit` begins with "percent", "ratio" or "fraction". A value that is empty is unknown.
+    `unit` starts with "percent", "ratio" or "fraction". An empty value is unknown.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,10 +55,10 @@ class PublishedNumbers:
                 self.rows.append(dict(zip(self.columns, row, strict=True)))
 
     def find(self, where: Mapping[str, str]) -> Published | None:
-        """The number whose CSV row has all these values; None if there is none.
+        """The number whose CSV row matches all these values; None if there is none.
 
         Raises:
-            UserError: a column does not exist, more than one row fits, or the number cannot be read.
+            UserError: a column does not exist, several rows match, or the number cannot be read.
         """
         for name in where:
             if name not in self.columns:

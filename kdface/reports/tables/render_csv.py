@@ -1,4 +1,4 @@
-"""A table as CSV, one line a cell, with everything that is known about it; and the values read back."""
+"""Write a table as CSV, one line per cell with full details, and read the values back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELDS = (
 
 
 def csv_text(table: Table) -> str:
-    """Numbers are fractions in full precision; lists are separated by blanks."""
+    """The CSV text. Numbers are fractions in full precision; lists are separated by spaces."""
     rows: list[Sequence[object]] = [_FIELDS]
     for row, cells in zip(table.rows, table.cells, strict=True):
         for cell, column in zip(cells, table.columns, strict=True):
@@ -47,10 +47,10 @@ def csv_text(table: Table) -> str:
 
 
 def read_values(path: Path) -> Values:
-    """The values of each cell that has any, by seed.
+    """The values of each non-empty cell, by seed.
 
     Raises:
-        UserError: the file cannot be read, or `csv_text` has not written it.
+        UserError: the file cannot be read, or was not written by `csv_text`.
     """
     (_, header), *found = read_rows(path) or [(0, [])]
     try:

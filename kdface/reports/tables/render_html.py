@@ -35,7 +35,7 @@ pre { overflow-x: auto; font-size: .8rem }
 
 
 def html(table: Table) -> str:
-    """A whole page; the pointer over a number tells its runs."""
+    """A complete page; tooltips of numbers show their runs."""
     head = (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -45,7 +45,7 @@ def html(table: Table) -> str:
 
 
 def fragment(table: Table) -> str:
-    """What stands on the page, for other pages."""
+    """The content of the page, for embedding."""
     return "\n".join(_body(table))
 
 

@@ -10,13 +10,13 @@ from kdface.reports.tables import text
 from kdface.reports.tables.latex_text import plain, running
 from kdface.reports.tables.table import Cell, Table
 
-_BREAKS = re.compile(r" |(?<=@)")  # where a column's heading goes on in the next line
-_SPREAD = re.compile(r" (?=± |\()")  # before what is set small: the spread, what is in brackets
-_STACKED = 7  # columns; with more, what is set small stands below its number
+_BREAKS = re.compile(r" |(?<=@)")  # line breaks in a column's heading
+_SPREAD = re.compile(r" (?=± |\()")  # before the small part: the spread or brackets
+_STACKED = 7  # with more columns, the small part is set below its number
 
 
 def latex(table: Table) -> str:
-    """A `table*` environment, shrunk to the text's width where it is wider; its first line names the packages."""
+    """A `table*` environment, shrunk to the text width if necessary; its first line lists the packages."""
     sentences = [*text.legend(table), *([table.definition.note] if table.definition.note else [])]
     lines = [
         r"% needs \usepackage{adjustbox,amssymb,booktabs,makecell}",

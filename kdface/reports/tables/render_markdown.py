@@ -1,4 +1,4 @@
-"""A table as Markdown that GitHub shows."""
+"""A table as GitHub Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdface.reports.tables.table import Table
 
 
 def markdown(table: Table) -> str:
-    """The table, its legend, the tests, the runs behind it, and the commands that fill what is missing."""
+    """The table with legend, tests, runs, and the commands that fill missing cells."""
     definition = table.definition
     groups = any(row.group for row in table.rows)
     heads = [*([""] if groups else []), "", *(column.heading for column in table.columns)]
@@ -55,7 +55,7 @@ def _row(words: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """No markup, no new column, no new line from what a definition or a folder says."""
+    """Escape markup, columns and line breaks in text from a definition or folder."""
     text = " ".join(text.split())
     for mark in "\\`*_[]|~":
         text = text.replace(mark, f"\\{mark}")

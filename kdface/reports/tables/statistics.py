@@ -14,9 +14,9 @@ from scipy import stats
 @dataclass(frozen=True)
 class Summary:
     """Attributes:
-    mean: over the seeds.
-    spread: None if there is one seed.
-    n: how many seeds.
+    mean: mean over the seeds.
+    spread: None for a single seed.
+    n: number of seeds.
     """
 
     mean: float
@@ -26,14 +26,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row less its baseline, seed by seed.
+    """A row minus its baseline, paired by seed.
 
     Attributes:
-        difference: mean over the seeds that both have.
+        difference: mean over the common seeds.
         low, high: 95 % t-interval of the difference; None if all differences are equal or n is 1.
-        p: two-sided p of the paired t test; None likewise.
+        p: two-sided p-value of the paired t-test; None in the same cases.
         adjusted: p after Holm's correction over the rows of the column.
-        n: how many seeds both have.
+        n: number of common seeds.
     """
 
     difference: float
@@ -45,7 +45,7 @@ class Comparison:
 
 
 def summarise(values: Sequence[float], spread: Literal["std", "t95"]) -> Summary:
-    """Mean, and its spread: the sample standard deviation s (n - 1), or t(n - 1, 0.975) s / sqrt(n)."""
+    """The mean and its spread: the sample standard deviation s (n - 1), or t(n - 1, 0.975) s / sqrt(n)."""
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
         return Summary(float(array.mean()), None, len(array))
@@ -56,10 +56,10 @@ def summarise(values: Sequence[float], spread: Literal["std", "t95"]) -> Summary
 
 
 def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
-    """The paired t test over the seeds that both have; None if they share none.
+    """The paired t-test over the common seeds; None if there are none.
 
-    Differences that are all equal leave nothing to estimate their spread from: there is no test then, since a p of 0
-    from two or three seeds would claim a certainty that nobody has. They count as equal within 1e-12.
+    If all differences are equal (within 1e-12), their spread cannot be estimated and there is no test, since p = 0 from
+    two or three seeds would claim unwarranted certainty.
     """
     seeds = sorted(set(values) & set(baseline))
     if not seeds:
@@ -75,7 +75,7 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: the k-th smallest of m times (m - k + 1), never falling, at most 1.
+    """Holm's step-down adjustment: the k-th smallest of m times (m - k + 1), non-decreasing, at most 1.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
     """

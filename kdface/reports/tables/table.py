@@ -1,4 +1,4 @@
-"""A table, computed: for each cell our number, its test against the baseline, and the published one."""
+"""A computed table: for each cell our value, its test against the baseline, and the published number."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Cell:
     Attributes:
         expected: whether a run could fill it.
         values: seed -> value.
-        summary: over the seeds; None if there is no value.
-        unresolved: there are runs, and the data of a test set is too small for this number.
-        comparison: with the baseline on the same seeds; None for the baseline itself.
-        wins: better than the baseline, and significantly.
-        published: what the paper prints.
+        summary: summary over the seeds; None if there is no value.
+        unresolved: there are runs, but the test set is too small for this metric.
+        comparison: comparison with the baseline on the same seeds; None for the baseline itself.
+        wins: significantly better than the baseline.
+        published: the published number.
         runs: seed -> run folder.
     """
 
@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def gap(self) -> float | None:
-        """Ours less the published value."""
+        """Our value minus the published one."""
         return None if self.summary is None or self.published is None else self.summary.mean - self.published.value
 
 
@@ -59,10 +59,10 @@ class Contrast:
 class Table:
     """Attributes:
     cells: [row][column].
-    contrasts: those of the definition that there are numbers for.
-    missing: what is still to be run.
-    notes: the published numbers' sources, each with the mark that its cells carry; "" for the paper's own numbers,
-        where the table has but one such source.
+    contrasts: the contrasts of the definition with values.
+    missing: runs and evaluations that are missing.
+    notes: sources of the published numbers, each with the mark of its cells; "" for the paper's own numbers if that is
+        the only such source.
     """
 
     definition: Definition
@@ -83,7 +83,7 @@ class Table:
 
     @property
     def measured(self) -> bool:
-        """Whether runs could fill any of it; a table of published numbers alone shows them in full size."""
+        """Whether runs could fill any cell; a table with only published numbers shows them in full size."""
         return any(cell.expected for row in self.cells for cell in row)
 
     def mark(self, published: Published) -> str:
@@ -93,7 +93,7 @@ class Table:
 
 
 def tabulate(definition: Definition, collected: Collected, folder: Path) -> Table:
-    """Put the numbers of runs into cells beside the published ones, which lie in `folder`."""
+    """Combine the values of runs with the published numbers, which are stored in `folder`."""
     numbers = PublishedNumbers(folder / definition.published.file) if definition.published else None
     cells = [
         [_cell(definition, collected, numbers, r, c) for c in range(len(definition.columns))]
@@ -135,7 +135,7 @@ def _cell(definition: Definition, collected: Collected, numbers: PublishedNumber
 def _compare_column(
     definition: Definition, column: Column, cells: list[Cell], place: int, into: list[list[Cell]]
 ) -> None:
-    """Test each row against its baseline, correct over the rows of the column, and say who wins."""
+    """Test each row against its baseline, correct over the rows of the column, and mark significant improvements."""
     found: dict[int, Comparison] = {}
     for r, row in enumerate(definition.rows):
         base = definition.baseline_of(row)
@@ -158,7 +158,7 @@ def _contrasts(definition: Definition, cells: list[list[Cell]]) -> Iterator[Cont
 
 
 def _marks() -> Iterator[str]:
-    """a, b, ..., z, aa, ab, ... without end."""
+    """a, b, ..., z, aa, ab, ..."""
     for length in count(1):
         yield from ("".join(letters) for letters in product(ascii_lowercase, repeat=length))
 

@@ -1,4 +1,4 @@
-"""What every text form of a table says, before it is formatted."""
+"""The texts shared by all formats of a table, before formatting."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MINUS = "\N{MINUS SIGN}"
 def number(value: float, column: Column, *, signed: bool = False) -> str:
     """A fraction in the column's unit, with a typographic minus."""
     text = f"{value * column.scale:{'+' if signed else ''}.{column.digits}f}"
-    if float(text) == 0 and text.startswith("-"):  # no minus before a rounded zero
+    if float(text) == 0 and text.startswith("-"):  # no minus sign for a rounded zero
         text = ("+" if signed else "") + text[1:]
     return text.replace("-", MINUS)
 
 
 def ours(cell: Cell, column: Column, seeds: int) -> str:
-    """Our number: mean ± spread, and n where seeds are missing."""
+    """Our value: mean ± spread, and n if seeds are missing."""
     if cell.summary is None:
         return "n/a" if cell.unresolved else EMPTY
     text = number(cell.summary.mean, column)
@@ -44,7 +44,7 @@ def theirs(cell: Cell, column: Column) -> str:
 
 
 def legend(table: Table) -> Iterator[str]:
-    """The sentences below a table: what its numbers are."""
+    """The sentences below a table that explain its numbers."""
     definition = table.definition
     if table.measured:
         seeds = len(definition.seeds)
@@ -67,7 +67,7 @@ def legend(table: Table) -> Iterator[str]:
 
 
 def _units(columns: Sequence[Column]) -> str:
-    """Of all values, or of the commonest unit first and then of each column that has another."""
+    """Describe the unit of all values, or the most common one and the columns with others."""
     words = {"percent": "percent", "fraction": "fractions", "number": "numbers without a unit"}
     ((usual, _),) = Counter(column.unit for column in columns).most_common(1)
     others = ", ".join(f"{column.heading}: {words[column.unit]}" for column in columns if column.unit != usual)
@@ -75,7 +75,7 @@ def _units(columns: Sequence[Column]) -> str:
 
 
 def tests(table: Table) -> Iterator[str]:
-    """One line a test: the difference from the baseline, its interval, p and n."""
+    """One line per test: the difference from the baseline, its interval, p and n."""
     for r, row in enumerate(table.rows):
         for c, column in enumerate(table.columns):
             found = table.cells[r][c].comparison
@@ -86,7 +86,7 @@ def tests(table: Table) -> Iterator[str]:
 
 
 def contrasts(table: Table) -> Iterator[str]:
-    """One line a contrast in a column: the difference, its interval, p, which is not corrected, and n."""
+    """One line per contrast and column: the difference, its interval, uncorrected p, and n."""
     for contrast in table.contrasts:
         yield _difference(f"{contrast.row.name} less {contrast.other.label}", contrast.column, contrast.comparison)
 
@@ -101,7 +101,7 @@ def _difference(name: str, column: Column, found: Comparison, corrected: str = "
 
 
 def commands(table: Table) -> Iterator[tuple[str, str]]:
-    """(command, what it is for) of all that is missing, each command once."""
+    """(command, purpose) for everything that is missing, each command once."""
     seen: dict[str, str] = {}
     for missing in table.missing:
         seen.setdefault(str(missing), f"{missing.what}: {missing.why}")
@@ -109,7 +109,7 @@ def commands(table: Table) -> Iterator[tuple[str, str]]:
 
 
 def runs(table: Table) -> Iterator[str]:
-    """One line a row: the run folders its numbers are from, without where these lie."""
+    """One line per row: the names of its run folders, without their location."""
     for r, row in enumerate(table.rows):
         folders = {seed: run for cell in table.cells[r] for seed, run in cell.runs.items()}
         if folders:
@@ -118,7 +118,7 @@ def runs(table: Table) -> Iterator[str]:
 
 
 def run_name(root: Path) -> str:
-    """The last two parts of a run folder's path or more: what it is called below paths.runs."""
+    """The name of a run folder under paths.runs: the last two or more parts of its path."""
     run = RunFolder(root)
     try:
         return root.relative_to(str(run.read_config()["paths"]["runs"])).as_posix()
