@@ -133,11 +133,11 @@ class Clustering:
 
     Metrics for each threshold t: `bcubed_f@t`, `bcubed_precision@t`, `bcubed_recall@t` over
     images and `pairwise_f@t`, ... over pairs of images (see `bcubed_f`, `pairwise_f`). The counts include the number of
-    `clusters@t` and of people. Thresholds are fixed in advance: the best of many, chosen on these very
-    images, would flatter. People of one image count: putting nobody beside them is right.
+    `clusters@t` and of people. Thresholds are fixed in advance: the best of many, selected on the same images, would
+    be biased. People with one image count: leaving them alone is correct.
 
     Args:
-        dataset: the images; time and memory grow with the square of their number (see `merges`).
+        dataset: the images; time and memory are quadratic in their number (see `merges`).
         thresholds: maximum squared distances of unit embeddings, 0..4, at which clusters are merged.
         link: the distance of two clusters: mean, maximum or minimum over their pairs of images.
 

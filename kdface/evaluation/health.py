@@ -13,13 +13,13 @@ from kdface.evaluation.scores import Embeddings, Same
 
 Rows = NDArray[np.integer[Any]]  # (pairs,) rows of the embedding matrix
 
-# Mean squared distance of unit embeddings from their mean under which they are one vector. Rounding to
+# Mean squared distance of unit embeddings from their mean below which they count as one vector. Rounding to
 # float32 moves a unit vector by a squared distance of about 1e-14.
 _CONSTANT = 1e-6
-# The first threshold of InsightFace's ten-fold accuracy: where all pairs are nearer, that accuracy is chance.
-# Even untrained residual networks spread real faces over 0.2 and more, so only a collapse gets under it.
+# The first threshold of InsightFace's ten-fold accuracy: if all pairs are closer, that accuracy is chance.
+# Even untrained residual networks spread real faces over 0.2 and more, so only a collapse falls below it.
 _COLLAPSED = 0.01
-# Scores, or |cosine| and 1, this close say the same; above float32 rounding of a cosine, about 1e-7.
+# Scores, or |cosine| and 1, closer than this count as equal; above float32 rounding of a cosine, about 1e-7.
 _EQUAL = 1e-6
 
 

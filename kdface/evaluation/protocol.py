@@ -346,7 +346,7 @@ def bin_verification(
         beneath = beneath.dataset
     if not isinstance(beneath, BinPairs):
         raise UserError(
-            f"{dataset.name} brings no pairs along.",
+            f"{dataset.name} has no pairs.",
             expected="a verification set (kdface.datasets.BinPairs), or one derived from it",
         )
     pairs = PairList(beneath.left, beneath.right, beneath.same, None)

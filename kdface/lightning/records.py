@@ -1,4 +1,4 @@
-"""Logged metrics as lines of metrics.jsonl, the record that everything else is made from."""
+"""Write logged metrics to metrics.jsonl, the source of all reports."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ZEROS = "zero_embeddings"  # recorded only if it is not 0
 
 
 class MetricRecords(pl.Callback):
-    """Writes what a module logs: training values every few steps and at the last one, all others after a validation.
+    """Writes logged values: training values every few steps and at the last one, all others after a validation.
 
-    Training values are those of the step itself, not of a window, so that a resumed run writes what an uninterrupted
-    one writes. Names below `train/` lose it; a value `NAME_weight` beside `NAME` makes both a term of the loss.
+    Training values are those of the step itself, not of a window, so that a resumed run writes the same records as an
+    uninterrupted one. The prefix `train/` is removed; values `NAME` and `NAME_weight` together are a loss term.
 
     Args:
         records: the file.

@@ -45,5 +45,5 @@ def test_the_second_image_of_each_pair_or_both_wear_the_mask(tmp_path: Path) -> 
 
 
 def test_a_set_without_pairs_is_told() -> None:
-    with pytest.raises(UserError, match="brings no pairs along"):
+    with pytest.raises(UserError, match="has no pairs"):
         bin_verification(ToyFaces(people=4, images_per_person=4))

@@ -1,4 +1,4 @@
-"""A supersampled drawing plane that lies over the crop."""
+"""A supersampled drawing plane over the crop."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ _SURE = 0.75  # minimum share of people closer to their own class than to the av
 class CRFIQA(Options):
     """q = CCS / (NNCCS + 1 + 1e-9). One forward pass per image.
 
-    CCS is the cosine to the centre of the image's own person, NNCCS the largest to any other centre. This is the
-    paper's form. The released code leaves out the + 1, and divides by nearly zero where all other centres lie more than
-    90 degrees away.
+    CCS is the cosine to the centre of the image's person, NNCCS the largest to any other centre. This is the paper's
+    form. The released code omits the + 1, and divides by nearly zero if all other centres are more than 90 degrees
+    away.
 
-    A centre from the data is the direction of the mean of the person's unit embeddings. An image is its own part
-    centre, which lifts its CCS the more the fewer images the person has.
+    A centre from the data is the direction of the mean of the person's unit embeddings. It includes the image itself,
+    which raises its CCS, more so the fewer images the person has.
 
     Attributes:
         centres: "data": see above; any network, any people. "classifier": the class weights from the network's
