@@ -15,8 +15,9 @@ def run(words: list[str]) -> int:
     given = read(
         "embed",
         words,
-        "Embed every aligned crop of a folder and its subfolders. Rerun the same command to resume. run=PATH names a "
-        "run, a pack or an exported file; mirror=false disables the mirrored image.",
+        "Embed every aligned crop of a folder and its subfolders. Rerun the same command to resume, or to update the "
+        "file after images were added, changed or removed. run=PATH names a run, a pack or an exported file; "
+        "mirror=false disables the mirrored image.",
         ("FOLDER",),
         {"run": str, "mirror": bool},
         output="file",
@@ -36,6 +37,10 @@ def run(words: list[str]) -> int:
     if found.broken:
         write_text(listed, "".join(f"{key}\t{reason}\n" for key, reason in sorted(found.broken.items())))
         print(f"left out  {len(found.broken)} broken files, listed in {shown(listed)}")
+    if found.replaced:
+        print(f"replaced  {found.replaced} embeddings of images that have changed since an earlier command")
+    if found.dropped:
+        print(f"dropped  {found.dropped} embeddings of images that are no longer in {shown(folder)}")
     if found.passed_over:
         print(f"skipped  {len(found.passed_over)} entries that are not images: {', '.join(found.passed_over[:3])}")
     more = f", {found.before} of them by an earlier command" if found.before else ""

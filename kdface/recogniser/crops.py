@@ -64,13 +64,7 @@ def pixels(entry: Any, size: tuple[int, int], resizes: bool = False) -> tuple[Im
         UserError: an array has another type or shape.
     """
     if isinstance(entry, Path):
-        data = read_bytes(entry)
-        if resizes:
-            image = decode(data, str(entry))
-            height, width = image.shape[:2]
-            if (height, width) != size and height * size[1] == width * size[0]:
-                return resize(image, size), True
-        return decode(data, str(entry), size), False
+        return decoded(read_bytes(entry), str(entry), size, resizes)
     image = entry.detach().cpu().numpy() if isinstance(entry, Tensor) else np.asarray(entry)
     if image.dtype != np.uint8 or image.shape != (*size, 3):
         raise UserError(
@@ -79,6 +73,16 @@ def pixels(entry: Any, size: tuple[int, int], resizes: bool = False) -> tuple[Im
             "kdface data align makes crops",
         )
     return image, False
+
+
+def decoded(data: bytes, name: str, size: tuple[int, int], resizes: bool = False) -> tuple[Image, bool]:
+    """As `pixels`, from the bytes of a file; `name` is what a message calls it."""
+    if resizes:
+        image = decode(data, name)
+        height, width = image.shape[:2]
+        if (height, width) != size and height * size[1] == width * size[0]:
+            return resize(image, size), True
+    return decode(data, name, size), False
 
 
 def not_aligned(root: Path, size: tuple[int, int], found: Sequence[tuple[int, int]]) -> DataError:

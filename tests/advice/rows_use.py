@@ -33,6 +33,20 @@ def _embedded_otherwise(folder: Path) -> None:
     assert main(["embed", "faces", "run=run", "-o", "out.npz", "mirror=false"]) == 0
 
 
+def _embedded_earlier(folder: Path) -> None:
+    """Written before the bytes of the images were recorded."""
+    assert main(["embed", "faces", "run=run", "-o", "out.npz"]) == 0
+    with np.load(folder / "out.npz") as made:
+        kept = {key: made[key] for key in made.files if key != "digests"}
+    np.savez(folder / "out.npz", **kept)
+
+
+def _embedded_others(folder: Path) -> None:
+    picture(folder / "others", "a/1.png", 32, 32)
+    (folder / "others" / "a" / "1.png").rename(folder / "others" / "a" / "9.png")
+    assert main(["embed", "others", "run=run", "-o", "out.npz"]) == 0
+
+
 def _landmarks(folder: Path) -> None:
     parts = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
     head = ",".join(["file", *(f"{part}_{axis}" for part in parts for axis in "xy")])
@@ -53,6 +67,8 @@ ROWS = [
     Row((*_VERIFY, "--far"), "unrecognized arguments", apply=False),
     _embed("faces", "run=run", "-o", "out.csv", told="not written in this format", set_up=_ready()),
     _embed("faces", "run=run", "-o", "out.npz", told="another network", set_up=_ready(_embedded_otherwise)),
+    _embed("faces", "run=run", "-o", "out.npz", told="by an earlier version", set_up=_ready(_embedded_earlier)),
+    _embed("faces", "run=run", "-o", "out.npz", told="and none of them is in", set_up=_ready(_embedded_others)),
     _embed(
         *("faces", "run=run", "-o", "out.npz"),
         told="is no file of kdface embed",

@@ -44,7 +44,7 @@ def test_embed_writes_what_evaluate_reads_and_goes_past_broken_files(kdface: Kdf
     keys, rows = read_embeddings(tmp_path / "out.npz")
     assert keys == [file.relative_to(root).as_posix() for file in files]
     np.testing.assert_allclose(rows, load(run, "cpu").embed(files), rtol=1e-5, atol=1e-6)
-    assert "left out  2 broken files" in said.out and "passed over  1 entries" in said.out
+    assert "left out  2 broken files" in said.out and "skipped  1 entries" in said.out
     listed = dict(line.split("\t") for line in (tmp_path / "out.npz.broken.txt").read_text().splitlines())
     assert "cut short" in listed["cut.png"] and "64 high, 64 wide" in listed["large.png"]
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.npz", "out.npz.broken.txt"]
@@ -89,6 +89,36 @@ def test_an_interrupted_embed_goes_on_and_embeds_nothing_twice(
     keys, rows = read_embeddings(tmp_path / "out.npz")
     assert len(set(keys)) == len(keys) == 25 and not (tmp_path / "out.npz.parts").exists()
     np.testing.assert_allclose(rows, recogniser.embed(root), rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_of_embeddings_follows_the_images_of_its_folder(kdface: Kdface, run: Path, tmp_path: Path) -> None:
+    root = write_faces(tmp_path / "A" / "crops")
+    files = sorted(root.rglob("*.png"))
+    assert kdface("embed", str(root), f"run={run}").code == 0
+    files[0].write_bytes(files[1].read_bytes())  # replaced under the same name
+    files[2].unlink()
+    files[3].write_bytes(b"")  # embedded before, now broken
+    said = kdface("embed", str(root), f"run={run}")
+    assert said.code == 0 and "10 embeddings, 9 of them" in said.out, said.err
+    assert "replaced  1 embeddings" in said.out and "dropped  1 embeddings" in said.out
+    keys, rows = read_embeddings(tmp_path / "embeddings_crops.npz")
+    there = [file for file in files if file not in files[2:4]]
+    assert keys == [file.relative_to(root).as_posix() for file in there]
+    np.testing.assert_allclose(rows, load(run, "cpu").embed(there), rtol=1e-5, atol=1e-6)
+    # another folder of the same name has the same default file
+    before = (tmp_path / "embeddings_crops.npz").read_bytes()
+    other = write_faces(tmp_path / "B" / "crops")
+    for file in other.rglob("*.png"):
+        cv2.imwrite(str(file), 255 - cv2.imread(str(file)))
+    said = kdface("embed", str(other), f"run={run}")
+    assert said.code == 2 and "embeddings of 10 images, and none of them is in" in said.err
+    assert (tmp_path / "embeddings_crops.npz").read_bytes() == before
+    said = kdface("embed", str(root), f"run={run}", "-o", "written/earlier.npz")
+    with np.load(tmp_path / "written" / "earlier.npz") as made:
+        kept = {key: made[key] for key in made.files if key != "digests"}
+    np.savez(tmp_path / "written" / "earlier.npz", **kept)
+    said = kdface("embed", str(root), f"run={run}", "-o", "written/earlier.npz")
+    assert said.code == 2 and "written by an earlier version" in said.err
 
 
 @pytest.mark.slow
