@@ -49,6 +49,11 @@ def check_callbacks(tree: Mapping[str, Any]) -> None:
                 f"callbacks.{name}.save_last: a run always saves its last checkpoint to checkpoints/last.ckpt.",
                 fix=f"callbacks.{name}.save_last=false",
             )
+        if node.get("filename") == "last":
+            raise UserError(
+                f"callbacks.{name}.filename=last is the name of the run's own last checkpoint.",
+                fix=f"callbacks.{name}.filename=best",
+            )
         if node.get("monitor") == "auto" and not tree.get("validation"):
             raise UserError(
                 f"callbacks.{name} monitors a validation metric, but validation is none.",
@@ -104,28 +109,43 @@ def build_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_checkpoint(run: Path, name: str) -> Path:
-    """A checkpoint of a run: last, best (of its first ModelCheckpoint), or a name in checkpoints/.
+    """A checkpoint of a run: last, best (of its first ModelCheckpoint), or a name in checkpoints/ or in a folder below.
 
     Raises `UserError` if there is none.
     """
+    from kdface.lightning.resume import HERE
     from kdface.runs.checkpoint import read_checkpoint
     from kdface.runs.folder import find_run
 
     folder = find_run(run)
-    there = sorted(path.stem for path in folder.last.parent.glob("*.ckpt"))
+    home = folder.last.parent
+    there = sorted(_named(path.relative_to(home)) for path in home.rglob("*.ckpt"))
     if name == "best":
         states = read_checkpoint(folder.last).get("callbacks", {}).values()
-        found = [Path(str(state["best_model_path"])).stem for state in states if state.get("best_model_path")]
+        found = [Path(str(state["best_model_path"])) for state in states if state.get("best_model_path")]
         if not found:
             raise UserError(f"{folder.root} has no best checkpoint.", fix="kdface train ... callbacks=best")
-        name = found[0]
-    if name.removesuffix(".ckpt") not in there:
+        best, own = found[0], Path(HERE) / home.name
+        inside = best.is_relative_to(own)
+        name = _named(best.relative_to(own)) if inside else best.stem
+        if name not in there and not inside and best.is_file():
+            raise UserError(
+                f"the best checkpoint of {folder.root} lies outside it: {best}.",
+                fix=f"copy it into {home}",
+            )
+    name = name.removesuffix(".ckpt")
+    if name not in there:
         raise UserError(
             f"{folder.root} has no checkpoint {name!r}.",
             expected=f"one of {', '.join(there)}, or best",
             nearest=nearest(name, there),
         )
-    return folder.last.parent / f"{name.removesuffix('.ckpt')}.ckpt"
+    return home / f"{name}.ckpt"
+
+
+def _named(path: Path) -> str:
+    """What a checkpoint below checkpoints/ is called."""
+    return path.as_posix().removesuffix(".ckpt")
 
 
 def _is_checkpoint(target: str) -> bool:

@@ -13,7 +13,7 @@ from kdface.errors import DataError
 from kdface.runs.interruption import Interruption
 
 _LOOK_EVERY = 10  # steps between checks with several ranks, each of which costs a message
-_HERE = "<run>"  # placeholder for the run folder, so that it can be moved
+HERE = "<run>"  # placeholder for the run folder, so that it can be moved
 
 
 class Resume(Checkpoint):
@@ -67,14 +67,14 @@ class Resume(Checkpoint):
         """Add the state needed to resume in addition to Lightning's, with paths relative to the run folder."""
         about = self.about(trainer) if self.about is not None else {}
         checkpoint["kdface"] = {**about, "step": trainer.global_step, "stopped": self._stops(trainer)}
-        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), str(self._folder), _HERE)
+        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), str(self._folder), HERE)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore that state."""
         self._stopped = bool(checkpoint.get("kdface", {}).get("stopped", False))
-        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), _HERE, str(self._folder))
+        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), HERE, str(self._folder))
 
     def _stops(self, trainer: pl.Trainer) -> bool:
         """Whether a callback has stopped training before its last step."""

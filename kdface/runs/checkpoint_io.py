@@ -13,16 +13,23 @@ from kdface.runs.folder import RunFolder, flush
 
 
 class RunCheckpoints(CheckpointIO):
-    """Writes checkpoints to the run folder only, without temporary files elsewhere."""
+    """Writes checkpoints in place, without temporary files elsewhere.
+
+    Args:
+        folder: of the run. Callbacks may save checkpoints anywhere.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.folder = folder
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         """Save a checkpoint after flushing all earlier records to disk."""
-        folder = RunFolder(Path(path).parent.parent)
-        folder.require_there()
-        if folder.metrics.is_file():
-            flush(folder.metrics)
+        self.folder.require_there()
+        if self.folder.metrics.is_file():
+            flush(self.folder.metrics)
         write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(

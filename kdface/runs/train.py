@@ -79,6 +79,7 @@ def train(
         loggers,
         math.ceil(total / method.steps_per_epoch),
         bool(job.data.validation),
+        folder,
     )
     start = _start(job, folder)
     _begin(job, folder, records, loggers, start, rank)
@@ -267,7 +268,7 @@ def validated_at(folder: RunFolder, step: int) -> set[str]:
 
 def forget_later(folder: RunFolder, step: int) -> None:
     """Remove checkpoints after the step that a killed run resumes from, since it writes them again."""
-    for path in folder.last.parent.glob("*.ckpt"):
+    for path in folder.last.parent.rglob("*.ckpt"):
         if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
             path.unlink()
 

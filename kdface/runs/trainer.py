@@ -17,6 +17,7 @@ from kdface.heads import PartialFC
 from kdface.lightning import LocalDDP
 from kdface.methods import Method
 from kdface.runs.checkpoint_io import RunCheckpoints
+from kdface.runs.folder import RunFolder
 from kdface.runs.job import Job
 from kdface.runs.settings import Settings
 
@@ -31,8 +32,9 @@ def make_trainer(
     loggers: list[Logger],
     max_epochs: int,
     validates: bool,
+    folder: RunFolder | None = None,
 ) -> pl.Trainer:
-    """Build Lightning's Trainer with the run's arguments.
+    """Build Lightning's Trainer with the run's arguments; without a folder it writes no checkpoints.
 
     `max_steps` is not passed on: with it Lightning mistakes a checkpoint at the end of an epoch for one in the middle
     and resumes with too few steps. `Resume` stops training at the last step.
@@ -45,7 +47,7 @@ def make_trainer(
         "precision": profile.precision,
         "max_epochs": max_epochs,
         "callbacks": callbacks,
-        "plugins": [RunCheckpoints(), *given.pop("plugins", [])],
+        "plugins": [*([RunCheckpoints(folder)] if folder is not None else []), *given.pop("plugins", [])],
         "logger": loggers or False,
         "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         "use_distributed_sampler": False,  # the loader already splits each batch over the ranks

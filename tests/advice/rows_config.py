@@ -78,6 +78,7 @@ ROWS = [
     tiny(
         "callbacks=best", "validation=people", "callbacks.best.save_last=true", told="always saves its last checkpoint"
     ),
+    tiny("callbacks=best", "validation=people", "callbacks.best.filename=last", told="the run's own last checkpoint"),
     tiny("head.margin=???", told="has no value yet"),
     tiny("method=maskinv", "teacher=none", told="requires a teacher", fill={"FOLDER_OF_A_RUN": "runs/teacher"}),
     tiny("logger.csv.flush_logs_every_n_steps=5", told="it is not chosen"),

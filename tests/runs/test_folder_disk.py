@@ -101,7 +101,7 @@ def test_a_folder_that_was_removed_in_training_is_not_made_again(tmp_path: Path)
     with pytest.raises(UserError, match="was removed during its run"):
         Records(folder.metrics).write("train", 1)
     with pytest.raises(UserError, match="was removed during its run"):
-        RunCheckpoints().save_checkpoint({}, folder.last)
+        RunCheckpoints(folder).save_checkpoint({}, folder.last)
     assert not folder.root.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,25 @@ def test_a_run_that_stopped_early_stays_stopped_and_its_best_checkpoint_is_evalu
     (validated,) = (row["metrics"] for row in rows if row["kind"] == "evaluation" and row["step"] == step)
     assert found["step"] == step and found["metrics"]["toy_pairs/eer"] == validated["toy_pairs/eer"]
     assert kdface("evaluate", f"run={moved}", "checkpoint=better").code == 2
+
+
+def test_the_best_checkpoint_may_lie_in_any_folder(kdface: Kdface, tmp_path: Path) -> None:
+    words = [*TINY, "trainer.max_epochs=1", "validation=evaluation", "callbacks=best"]
+    nested = r"callbacks.best.filename='{epoch}-{toy_pairs/eer:.3f}'"  # the metric's name makes a folder
+    said = kdface("train", *words, nested, "callbacks.best.auto_insert_metric_name=true", f"paths.runs={tmp_path}/in")
+    assert said.code == 0, said.err
+    run = only_run(tmp_path / "in")
+    (kept,) = run.glob("checkpoints/epoch=0-toy_pairs/eer=*.ckpt")
+    name = f"epoch=0-toy_pairs/{kept.stem}"
+    assert kdface("evaluate", f"run={run}", "checkpoint=best").code == 0
+    assert kdface("evaluate", f"run={run}", f"checkpoint={name}").code == 0
+    said = kdface("train", *words, f"callbacks.best.dirpath={tmp_path}/kept", f"paths.runs={tmp_path}/out")
+    assert said.code == 0, said.err
+    run, best = only_run(tmp_path / "out"), next((tmp_path / "kept").glob("best-*.ckpt"))
+    said = kdface("evaluate", f"run={run}", "checkpoint=best")
+    assert said.code == 2 and f"lies outside it: {best}" in said.err
+    shutil.copy(best, run / "checkpoints")
+    assert kdface("evaluate", f"run={run}", "checkpoint=best").code == 0
 
 
 def test_accumulated_batches_resume_exactly(tmp_path: Path) -> None:
