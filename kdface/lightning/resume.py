@@ -60,6 +60,8 @@ class Resume(Checkpoint):
         self.interruption.listen()
         if self._stopped:
             trainer.should_stop = True
+        if self._ended(trainer):  # a kill between the last step and the end of its epoch
+            _end(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -78,7 +80,10 @@ class Resume(Checkpoint):
 
     def _stops(self, trainer: pl.Trainer) -> bool:
         """Whether a callback has stopped training before its last step."""
-        return bool(trainer.should_stop) and (self.total is None or trainer.global_step < self.total)
+        return bool(trainer.should_stop) and not self._ended(trainer)
+
+    def _ended(self, trainer: pl.Trainer) -> bool:
+        return self.total is not None and trainer.global_step >= self.total
 
     @property
     def _folder(self) -> Path:
@@ -90,9 +95,8 @@ class Resume(Checkpoint):
         """Save if a checkpoint is due or a signal requested one; stop at the last step."""
         step = trainer.global_step
         stepped, self._last_step = step != self._last_step, step
-        ended = self.total is not None and step >= self.total
-        if ended:
-            trainer.should_stop = True
+        if ended := self._ended(trainer):
+            _end(trainer)
         if not stepped or ended or batch_idx + 1 >= trainer.num_training_batches or _validates(trainer):
             return  # saved at the end of the epoch, or after the validation that follows
         self._save_if_due(trainer)
@@ -133,6 +137,13 @@ class Resume(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         """Save; all ranks take part (to gather sharded state), rank 0 writes."""
         trainer.save_checkpoint(str(self.path))
+
+
+def _end(trainer: pl.Trainer) -> None:
+    """End training as Lightning's `max_steps` does: whatever the least number of epochs and steps."""
+    trainer.should_stop = True
+    trainer.fit_loop.min_epochs = 0
+    trainer.fit_loop.epoch_loop.min_steps = None
 
 
 def _validates(trainer: pl.Trainer) -> bool:

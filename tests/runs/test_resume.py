@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import TINY, Kdface, command, only_run
+from kdface.lightning import Resume
+from tests.conftest import TINY, UNTESTED, Kdface, command, only_run
 
 # Four steps an epoch, two epochs and three steps; a checkpoint after every third step and each epoch: kills fall
 # everywhere.
@@ -189,6 +190,24 @@ def test_a_run_that_stopped_early_stays_stopped_and_its_best_checkpoint_is_evalu
     (validated,) = (row["metrics"] for row in rows if row["kind"] == "evaluation" and row["step"] == step)
     assert found["step"] == step and found["metrics"]["toy_pairs/eer"] == validated["toy_pairs/eer"]
     assert kdface("evaluate", f"run={moved}", "checkpoint=better").code == 2
+
+
+@pytest.mark.parametrize("least", ["trainer.min_epochs=1", "trainer.min_steps=4"])
+def test_the_last_step_is_the_last_whatever_the_least_is(
+    kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: str
+) -> None:
+    def killed(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    words = ["train", *UNTESTED, "trainer.max_steps=3", "validation=people", least]
+    with monkeypatch.context() as patched:
+        patched.setattr(Resume, "on_train_epoch_end", killed)  # after the last step and its checkpoint
+        assert kdface(*words).code == 130
+    run = only_run(tmp_path / "runs")
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"] == 3
+    assert kdface(*words).code == 0
+    assert [row["step"] for row in records(run) if row["kind"] == "train"] == [1, 2, 3]
+    assert json.loads((run / "results.json").read_text())["step"] == 3
 
 
 def test_the_best_checkpoint_may_lie_in_any_folder(kdface: Kdface, tmp_path: Path) -> None:
