@@ -51,6 +51,7 @@ class Resume(Checkpoint):
         self.interruption = interruption or Interruption()
         self._last_step = 0
         self._stopped = False
+        self._validated = -1
         self.began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,14 +69,20 @@ class Resume(Checkpoint):
     ) -> None:
         """Add the state needed to resume in addition to Lightning's, with paths relative to the run folder."""
         about = self.about(trainer) if self.about is not None else {}
-        checkpoint["kdface"] = {**about, "step": trainer.global_step, "stopped": self._stops(trainer)}
+        checkpoint["kdface"] = {
+            **about,
+            "step": trainer.global_step,
+            "stopped": self._stops(trainer),
+            "validated": self._validated,
+        }
         checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), str(self._folder), HERE)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore that state."""
-        self._stopped = bool(checkpoint.get("kdface", {}).get("stopped", False))
+        saved = checkpoint.get("kdface", {})
+        self._stopped, self._validated = bool(saved.get("stopped", False)), int(saved.get("validated", -1))
         checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), HERE, str(self._folder))
 
     def _stops(self, trainer: pl.Trainer) -> bool:
@@ -104,7 +111,10 @@ class Resume(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after a validation in mid-epoch."""
         loop = trainer.fit_loop.epoch_loop
-        if trainer.sanity_checking or trainer.state.fn != "fit" or loop._num_ready_batches_reached():
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._validated = trainer.global_step
+        if loop._num_ready_batches_reached():
             return
         if trainer.should_stop:
             self._save(trainer)

@@ -39,7 +39,9 @@ def extend(folder: RunFolder, job: Job) -> None:
     for name in ("data.json", "environment.json", "images.jsonl.gz", "metrics.jsonl"):
         if (shorter.root / name).is_file():
             shutil.copyfile(shorter.root / name, folder.root / name)
-    Records(folder.metrics).rewind(step, step)
+    validated = content["kdface"].get("validated", step) == step  # earlier checkpoints do not say when
+    tests = job.protocols.keys() - (job.data.validation.keys() if validated else ())
+    Records(folder.metrics).rewind(step, step, tests)
     write_checkpoint(content, folder.last)
     log.warning("%s ends at step %d: this run continues from there to step %d", shorter.root, step, total)
 

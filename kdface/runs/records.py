@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ class Records:
         with open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             file.write(json.dumps(record, sort_keys=False, allow_nan=False) + "\n")
 
-    def rewind(self, step: int, total: int | None = None) -> None:
-        """Drop records after a checkpoint's step, the evaluation after the last of `total` steps, and a partial last
-        line, since the resumed run writes them again."""
+    def rewind(self, step: int, total: int | None = None, again: Collection[str] = ()) -> None:
+        """Drop records after a checkpoint's step, those of the tests `again` after the last of `total` steps, and a
+        partial last line, since the resumed run writes them again."""
         if not self.path.is_file():
             if step >= 0:  # the file was lost: start over here
                 write_text(self.path, "")
@@ -42,7 +42,8 @@ class Records:
         kept = [
             record
             for record in read(self.path)
-            if int(record["step"]) <= step and not (record["kind"] == "evaluation" and record["step"] == total)
+            if int(record["step"]) <= step
+            and not (record["kind"] == "evaluation" and record["step"] == total and record.get("test") in again)
         ]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 

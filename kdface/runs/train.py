@@ -190,7 +190,7 @@ def _start(job: Job, folder: RunFolder) -> _Start:
 def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], start: _Start, rank: int) -> None:
     """Drop records after the step that a killed run resumes from, and report the start of the run to loggers."""
     if rank == 0:
-        records.rewind(start.step, job.method.total_steps)
+        records.rewind(start.step, job.method.total_steps, job.protocols.keys() - job.data.validation.keys())
         if start.checkpoint is not None:
             log.info("resuming at step %d of %d", start.step, job.method.total_steps)
             forget_later(folder, start.step)

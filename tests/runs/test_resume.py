@@ -192,6 +192,30 @@ def test_a_run_that_stopped_early_stays_stopped_and_its_best_checkpoint_is_evalu
     assert kdface("evaluate", f"run={moved}", "checkpoint=better").code == 2
 
 
+def test_no_validation_of_the_last_step_is_lost(kdface: Kdface, tmp_path: Path) -> None:
+    words = ["train", *TINY, "trainer.max_epochs=1", "validation=people"]
+    assert kdface(*words).code == 0
+    run = only_run(tmp_path / "runs")
+    before = records(run)
+    assert [row["test"] for row in before if row["kind"] == "evaluation"] == ["people", "toy_pairs"]
+    for name in ("DONE", "results.json"):  # as if killed while it was evaluated
+        (run / name).unlink()
+    assert kdface(*words).code == 0
+    assert records(run) == before
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_extended_run_has_what_one_of_that_length_has(kdface: Kdface, tmp_path: Path, every: int) -> None:
+    words = ["train", *TINY, "scheduler=constant", "validation=evaluation", f"trainer.check_val_every_n_epoch={every}"]
+    assert kdface(*words, "trainer.max_epochs=1", "paths.runs=runs").code == 0
+    shorter = only_run(tmp_path / "runs")
+    assert kdface(*words, "paths.runs=runs").code == 0
+    assert kdface(*words, "paths.runs=straight").code == 0
+    (longer,) = {file.parent for file in (tmp_path / "runs").rglob("DONE")} - {shorter}
+    assert json.loads((longer / "results.json").read_text())["resumed_at"] == 4
+    assert records(longer) == records(only_run(tmp_path / "straight"))
+
+
 @pytest.mark.parametrize("least", ["trainer.min_epochs=1", "trainer.min_steps=4"])
 def test_the_last_step_is_the_last_whatever_the_least_is(
     kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: str
