@@ -15,6 +15,7 @@ import fcntl
 import itertools
 import json
 import os
+import platform
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,9 +31,10 @@ from kdface.config.renamed import upgraded
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
 from kdface.runs.schemas import Card, Config, Environment, LaterResults, Origin, Results
-from kdface.stored import read_json, read_yaml
+from kdface.stored import printable, read_bytes, read_json, read_yaml
 
 _LOOKED_THROUGH = 2_000  # most folders searched for a run
+_LOCK = 512  # most bytes of a machine's name and a process's number
 # Contents of a run folder; loggers add their own folders.
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # of a failed start
@@ -299,17 +301,36 @@ class RunFolder:
                     break
                 except BlockingIOError:
                     if last_try:
-                        lock.seek(0)
+                        by = holder(self) or "another process"
                         raise HeldError(
-                            f"{self.root} is being written by process {lock.read().strip() or '?'}.",
-                            fix="wait for it, or stop it",
+                            f"{self.root} is being written by {by}.", fix="wait for it, or stop it"
                         ) from None
                 time.sleep(0.03)
             lock.seek(0)
             lock.truncate(0)
-            lock.write(str(os.getpid()))
+            lock.write(f"{platform.node()} {os.getpid()}")
             lock.flush()
             yield
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a run folder, or held it. An earlier version did not write on which machine."""
+
+    pid: int
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid}{f' on {self.host}' if self.host else ''}"
+
+
+def holder(folder: RunFolder) -> Holder | None:
+    """Who locked a run folder last; None if its lock does not say."""
+    try:
+        host, _, pid = read_bytes(folder.root / ".lock", _LOCK).decode().strip().rpartition(" ")
+        return Holder(int(pid), printable(host))
+    except (OSError, ValueError):
+        return None
 
 
 def held(folder: RunFolder) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import shutil
 import signal
 import time
 from pathlib import Path
 
-from kdface.stored import read_bytes
+from kdface.runs.folder import RunFolder, holder
 from kdface.sweeps.ledger import Entry, Ledger, State
 
 log = logging.getLogger("kdface")
@@ -31,7 +32,7 @@ def stop(ledger: Ledger) -> str:
     while (left := _running(ledger)) and time.monotonic() < deadline:
         if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
             for entry in left:
-                pid = _holder(ledger.folder(entry).root / ".lock")
+                pid = _process(ledger.folder(entry))
                 if pid is not None and pid not in alone:
                     alone.add(pid)
                     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -39,7 +40,9 @@ def stop(ledger: Ledger) -> str:
         time.sleep(0.2)
     lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
     lines += [f"not stopped, running on another machine: {job}" for job in elsewhere]
-    lines += [f"still running: {job.title}, {job.run}" for job in left]
+    for job in left:
+        by = holder(ledger.folder(job))
+        lines.append(f"still running: {job.title}, {job.run}{f' ({by})' if by is not None else ''}")
     return "\n".join(lines)
 
 
@@ -57,11 +60,13 @@ def _queued(ledger: Ledger) -> list[str]:
     return sorted(tickets & queued(ledger.root.name).keys())
 
 
-def _holder(lock: Path) -> int | None:
-    """The process named by a lock, if it is a kdface process on this machine."""
-    try:
-        pid = int(read_bytes(lock, 64))
-        called = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
+def _process(folder: RunFolder) -> int | None:
+    """The process that holds a run folder, if it is a kdface process on this machine."""
+    by = holder(folder)
+    if by is None or by.host != platform.node():
         return None
-    return pid if b"kdface" in called else None
+    try:
+        called = Path(f"/proc/{by.pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return by.pid if b"kdface" in called else None
