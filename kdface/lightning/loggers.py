@@ -31,7 +31,6 @@ def placed(
     Each run folder has one logger run: resumed runs continue it, and records sent twice are not duplicated.
     """
     identity = hashlib.sha256(run_name.encode()).hexdigest()[:12]
-    known = folder / "mlflow.run"
     values: dict[str, dict[str, Any]] = {
         "WandbLogger": {"save_dir": str(folder), "name": run_name, "id": identity, "resume": "allow"},
         "TensorBoardLogger": {"save_dir": str(folder), "name": "", "version": "tensorboard"},
@@ -39,7 +38,7 @@ def placed(
         "MLFlowLogger": {
             "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
             "run_name": run_name,
-            "run_id": next(iter(tail(known, 1)), None),
+            "run_id": _mlflow_run(folder),
             "tags": {"tags": ", ".join(tags)} if tags else None,
         },
     }
@@ -52,9 +51,17 @@ def placed(
 
 
 def started(logger: Logger, folder: Path) -> None:
-    """Store the run id assigned by MLflow."""
-    if type(logger).__name__ == "MLFlowLogger" and not (folder / "mlflow.run").is_file():
-        write_text(folder / "mlflow.run", f"{logger.run_id}\n")  # type: ignore[attr-defined]
+    """Store the run id assigned by MLflow; ranks other than 0 have none."""
+    if type(logger).__name__ != "MLFlowLogger" or _mlflow_run(folder) is not None:
+        return
+    if (number := logger.run_id) is not None:  # type: ignore[attr-defined]
+        write_text(folder / "mlflow.run", f"{number}\n")
+
+
+def _mlflow_run(folder: Path) -> str | None:
+    """The stored run id, if there is one. In earlier versions, further ranks stored None."""
+    found = next(iter(tail(folder / "mlflow.run", 1)), None)
+    return None if found == "None" else found
 
 
 def with_allowed_names(logger: Logger) -> Logger:

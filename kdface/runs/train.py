@@ -195,9 +195,10 @@ def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger],
             log.info("resuming at step %d of %d", start.step, job.method.total_steps)
             forget_later(folder, start.step)
     for logger in loggers:
-        attempt(partial(started, folder=folder.root), logger)
-        if start.step > 0 and rank == 0:
-            attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
+        if rank == 0:
+            attempt(partial(started, folder=folder.root), logger)
+            if start.step > 0:
+                attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
         logger.log_hyperparams(job.config)
 
 

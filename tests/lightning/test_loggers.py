@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from kdface.lightning.loggers import goes_on
+from kdface.lightning.loggers import goes_on, placed, started
 from kdface.runs.records import scalars
 from tests.conftest import TINY, command, only_run
 
@@ -42,6 +42,25 @@ SHORT = [*TINY, "trainer.max_steps=2"]
 )
 def test_a_record_has_the_names_that_were_logged(record: dict[str, Any], found: dict[str, float]) -> None:
     assert scalars(record) == found
+
+
+def test_only_a_number_is_kept_as_that_of_an_mlflow_run(tmp_path: Path) -> None:
+    class MLFlowLogger:
+        """MLflow's, which has a number on rank 0 alone."""
+
+        def __init__(self, run_id: str | None) -> None:
+            self.run_id = run_id
+
+    def known() -> Any:
+        return placed("x.MLFlowLogger", {}, tmp_path, "name").get("run_id")
+
+    started(MLFlowLogger(None), tmp_path)  # type: ignore[arg-type]
+    assert not (tmp_path / "mlflow.run").exists() and known() is None
+    (tmp_path / "mlflow.run").write_text("None\n")  # as a rank of an earlier version left it
+    assert known() is None
+    for number in ("1a2b", "3c4d"):  # the first one stays
+        started(MLFlowLogger(number), tmp_path)  # type: ignore[arg-type]
+        assert known() == "1a2b"
 
 
 @pytest.fixture(scope="module")
