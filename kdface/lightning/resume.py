@@ -22,7 +22,8 @@ class Resume(Checkpoint):
 
     If a validation is due after a step, the checkpoint is written after it, so that a resumed run neither skips nor
     repeats it; as a Checkpoint, it runs after all other callbacks and saves their final state. Training stopped by a
-    callback stays stopped on resume. Paths below the run folder in callback states are stored relative to it.
+    callback stays stopped on resume. Paths below the run folder in callback states are stored relative to it, and
+    restored with symbolic links resolved, as in ModelCheckpoint.
 
     Args:
         path: the checkpoint.
@@ -75,7 +76,10 @@ class Resume(Checkpoint):
             "stopped": self._stops(trainer),
             "validated": self._validated,
         }
-        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), str(self._folder), HERE)
+        state = checkpoint.get("callbacks", {})
+        for folder in (self._folder.resolve(), self._folder):
+            state = _replaced(state, str(folder), HERE)
+        checkpoint["callbacks"] = state
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -83,7 +87,7 @@ class Resume(Checkpoint):
         """Restore that state."""
         saved = checkpoint.get("kdface", {})
         self._stopped, self._validated = bool(saved.get("stopped", False)), int(saved.get("validated", -1))
-        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), HERE, str(self._folder))
+        checkpoint["callbacks"] = _replaced(checkpoint.get("callbacks", {}), HERE, str(self._folder.resolve()))
 
     def _stops(self, trainer: pl.Trainer) -> bool:
         """Whether a callback has stopped training before its last step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,16 +35,25 @@ def extend(folder: RunFolder, job: Job) -> None:
     if reason := _obstacle(job, step):
         log.warning("%s ends at step %d, this run at %d: it starts over, since %s", shorter.root, step, total, reason)
         return
-    content = read_checkpoint(shorter.last)
-    content["kdface"]["config"] = job.config
+    content = _of_longer(shorter.last, job)
     for name in ("data.json", "environment.json", "images.jsonl.gz", "metrics.jsonl"):
         if (shorter.root / name).is_file():
             shutil.copyfile(shorter.root / name, folder.root / name)
     validated = content["kdface"].get("validated", step) == step  # earlier checkpoints do not say when
     tests = job.protocols.keys() - (job.data.validation.keys() if validated else ())
     Records(folder.metrics).rewind(step, step, tests)
+    for path in shorter.last.parent.rglob("*.ckpt"):  # that callbacks keep
+        if path != shorter.last:
+            write_checkpoint(_of_longer(path, job), folder.last.parent / path.relative_to(shorter.last.parent))
     write_checkpoint(content, folder.last)
     log.warning("%s ends at step %d: this run continues from there to step %d", shorter.root, step, total)
+
+
+def _of_longer(path: Path, job: Job) -> dict[str, Any]:
+    """A checkpoint of the shorter run as one of the longer one."""
+    content = read_checkpoint(path)
+    content["kdface"]["config"] = job.config
+    return content
 
 
 def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:

@@ -191,9 +191,9 @@ def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger],
     """Drop records after the step that a killed run resumes from, and report the start of the run to loggers."""
     if rank == 0:
         records.rewind(start.step, job.method.total_steps, job.protocols.keys() - job.data.validation.keys())
+        forget_later(folder, start.step)
         if start.checkpoint is not None:
             log.info("resuming at step %d of %d", start.step, job.method.total_steps)
-            forget_later(folder, start.step)
     for logger in loggers:
         if rank == 0:
             attempt(partial(started, folder=folder.root), logger)
@@ -268,7 +268,7 @@ def validated_at(folder: RunFolder, step: int) -> set[str]:
 
 
 def forget_later(folder: RunFolder, step: int) -> None:
-    """Remove checkpoints after the step that a killed run resumes from, since it writes them again."""
+    """Remove checkpoints after the step that a killed run resumes from, or -1, since it writes them again."""
     for path in folder.last.parent.rglob("*.ckpt"):
         if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
             path.unlink()

@@ -207,13 +207,23 @@ def test_no_validation_of_the_last_step_is_lost(kdface: Kdface, tmp_path: Path) 
 @pytest.mark.parametrize("every", [1, 2])
 def test_an_extended_run_has_what_one_of_that_length_has(kdface: Kdface, tmp_path: Path, every: int) -> None:
     words = ["train", *TINY, "scheduler=constant", "validation=evaluation", f"trainer.check_val_every_n_epoch={every}"]
+    words += ["callbacks=best", "callbacks.best.save_top_k=-1"]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to("disk")
     assert kdface(*words, "trainer.max_epochs=1", "paths.runs=runs").code == 0
-    shorter = only_run(tmp_path / "runs")
+    shorter = only_run(tmp_path / "disk")
     assert kdface(*words, "paths.runs=runs").code == 0
     assert kdface(*words, "paths.runs=straight").code == 0
-    (longer,) = {file.parent for file in (tmp_path / "runs").rglob("DONE")} - {shorter}
+    (longer,) = {file.parent for file in (tmp_path / "disk").rglob("DONE")} - {shorter}
     assert json.loads((longer / "results.json").read_text())["resumed_at"] == 4
-    assert records(longer) == records(only_run(tmp_path / "straight"))
+    straight = only_run(tmp_path / "straight")
+    assert records(longer) == records(straight)
+    kept = [{path.name: path for path in (run / "checkpoints").iterdir()} for run in (longer, straight)]
+    assert kept[0].keys() == kept[1].keys() and len(kept[0]) == 1 + 2 // every
+    states = [torch.load(each["last.ckpt"], weights_only=True)["callbacks"] for each in kept]
+    assert str(states[0]) == str(states[1]) and str(tmp_path) not in str(states[0])
+    for name in kept[0]:
+        assert kdface("evaluate", f"run={longer}", f"checkpoint={name}").code == 0
 
 
 @pytest.mark.parametrize("least", ["trainer.min_epochs=1", "trainer.min_steps=4"])
