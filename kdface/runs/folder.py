@@ -36,7 +36,7 @@ from kdface.stored import printable, read_bytes, read_json, read_yaml
 _LOOKED_THROUGH = 2_000  # most folders searched for a run
 _LOCK = 512  # most bytes of a machine's name and a process's number
 # Contents of a run folder; loggers add their own folders.
-_FOLDERS = ("checkpoints", "scores", "figures", "evaluations")
+_FOLDERS = ("checkpoints", "scores", "figures", "evaluations", "profile")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # of a failed start
 _FILES = (
     *("config.yaml", "data.json", "images.jsonl.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
@@ -167,6 +167,11 @@ class RunFolder:
     def scores(self) -> Path:
         """The folder of scores, one .npz per test set."""
         return self.root / "scores"
+
+    @property
+    def profile(self) -> Path:
+        """The folder of a profiler's reports."""
+        return self.root / "profile"
 
     @property
     def evaluations(self) -> Path:

@@ -36,7 +36,7 @@ from kdface.runs.outcomes import evaluate, results_of, write_scores
 from kdface.runs.rank_watch import watched
 from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Records, read
-from kdface.runs.trainer import machine, make_trainer, quiet_libraries, require_whole_gradients
+from kdface.runs.trainer import machine, make_trainer, profiles, quiet_libraries, require_whole_gradients
 
 log = logging.getLogger("kdface")
 # Errors that Lightning raises for an inconsistent checkpoint state.
@@ -90,6 +90,9 @@ def train(
         with interruption.restored(), watch():
             _fit(job, trainer, start, resume, interruption)
         spent = time.monotonic() - began
+        if rank == 0:
+            for report in profiles(trainer):
+                log.info("profile: %s", report)
         method.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after training
         with watch():
             outcomes = run_protocols(trainer)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import PassThroughProfiler
 
 from kdface.errors import UserError
 from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
@@ -55,12 +58,32 @@ def make_trainer(
     if not validates:
         fixed["limit_val_batches"] = 0
     try:
-        return pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
+        trainer = pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
     except (MisconfigurationException, ValueError, ImportError) as error:
         raise UserError(
             f"Lightning's Trainer rejected its arguments: {error}",
             expected="compatible arguments, supported by this machine",
         ) from None
+    if folder is not None:
+        _place_profile(trainer, folder)
+    return trainer
+
+
+def _place_profile(trainer: pl.Trainer, folder: RunFolder) -> None:
+    """A profiler writes its report into the run's folder, unless its node says where: Lightning would log it, and is
+    quiet."""
+    profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+    if not isinstance(profiler, PassThroughProfiler):
+        profiler.dirpath = profiler.dirpath or str(folder.profile)
+        profiler.filename = profiler.filename or "profile"
+
+
+def profiles(trainer: pl.Trainer) -> list[Path]:
+    """The reports of a run's profiler, a file for each rank."""
+    profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+    if isinstance(profiler, PassThroughProfiler):
+        return []
+    return sorted(Path(profiler.dirpath).glob(f"fit-{glob.escape(profiler.filename)}*.txt"))
 
 
 def _strategy(name: Any, world: int) -> Any:
@@ -124,6 +147,7 @@ def quiet_libraries() -> None:
     """Silence Lightning's messages that duplicate kdface's records or advertise; problems raise errors instead."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)  # what their `verbose` asks for
     for message in (
         "does not have many workers",
         "`ckpt_path` .* you might lose ",

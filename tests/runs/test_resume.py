@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -31,6 +32,8 @@ LONG = [
     "backbone.dropout=0.3",
     "augmentation.geometric=0.5",
 ]
+# Two of the six people are held out, which leaves three steps an epoch.
+PEOPLE = ["validation=people", "validation.people.pairs_per_fold=8", "validation.people.fars=[0.25]"]
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -192,8 +195,21 @@ def test_a_run_that_stopped_early_stays_stopped_and_its_best_checkpoint_is_evalu
     assert kdface("evaluate", f"run={moved}", "checkpoint=better").code == 2
 
 
+def test_what_lightning_is_asked_to_tell_is_told(
+    kdface: Kdface, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pytorch_lightning"), "propagate", True)
+    words = [*TINY, "trainer.max_epochs=1", "trainer.profiler=simple", "validation=evaluation"]
+    words += ["callbacks=early_stopping", "callbacks.early_stopping.verbose=true"]
+    assert kdface("train", *words).code == 0
+    assert "Metric toy_pairs/eer improved." in caplog.text
+    report = only_run(tmp_path / "runs") / "profile" / "fit-profile.txt"
+    assert "run_training_batch" in report.read_text()
+    assert f"profile: {report}" in caplog.text
+
+
 def test_no_validation_of_the_last_step_is_lost(kdface: Kdface, tmp_path: Path) -> None:
-    words = ["train", *TINY, "trainer.max_epochs=1", "validation=people"]
+    words = ["train", *TINY, "trainer.max_epochs=1", *PEOPLE]
     assert kdface(*words).code == 0
     run = only_run(tmp_path / "runs")
     before = records(run)
@@ -226,22 +242,22 @@ def test_an_extended_run_has_what_one_of_that_length_has(kdface: Kdface, tmp_pat
         assert kdface("evaluate", f"run={longer}", f"checkpoint={name}").code == 0
 
 
-@pytest.mark.parametrize("least", ["trainer.min_epochs=1", "trainer.min_steps=4"])
+@pytest.mark.parametrize("least", ["trainer.min_epochs=1", "trainer.min_steps=3"])
 def test_the_last_step_is_the_last_whatever_the_least_is(
     kdface: Kdface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: str
 ) -> None:
     def killed(*given: Any) -> None:
         raise KeyboardInterrupt
 
-    words = ["train", *UNTESTED, "trainer.max_steps=3", "validation=people", least]
+    words = ["train", *UNTESTED, "trainer.max_steps=2", *PEOPLE, least]
     with monkeypatch.context() as patched:
         patched.setattr(Resume, "on_train_epoch_end", killed)  # after the last step and its checkpoint
         assert kdface(*words).code == 130
     run = only_run(tmp_path / "runs")
-    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"] == 3
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"] == 2
     assert kdface(*words).code == 0
-    assert [row["step"] for row in records(run) if row["kind"] == "train"] == [1, 2, 3]
-    assert json.loads((run / "results.json").read_text())["step"] == 3
+    assert [row["step"] for row in records(run) if row["kind"] == "train"] == [1, 2]
+    assert json.loads((run / "results.json").read_text())["step"] == 2
 
 
 def test_the_best_checkpoint_may_lie_in_any_folder(kdface: Kdface, tmp_path: Path) -> None:
