@@ -43,7 +43,7 @@ def test_weights(tmp_path: Path, value: float) -> None:
 
 def test_weights_of_its_head() -> None:
     head = spoilt(CosFace(8, 3), "weight", torch.nan)
-    with pytest.raises(UserError, match="its head's weight has values"):
+    with pytest.raises(UserError, match="its head's weight has non-finite values"):
         Teacher(small_network(), SMALL, head=head).require_finite()
 
 
