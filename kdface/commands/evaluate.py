@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdface.commands.arguments import Arguments, parse, require_only
 from kdface.commands.embeddings import evaluate_file, evaluate_stored
-from kdface.config.fingerprint import difference, portable
+from kdface.config.fingerprint import difference, moved, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
@@ -199,5 +199,5 @@ def _laid_over(config: dict[str, Any], composed: dict[str, Any], overrides: list
     elif "paths.data" in keys:
         tree["paths"] = composed["paths"]
         before, after = str(config["paths"]["data"]), str(composed["paths"]["data"])
-        tree["evaluation"] = json.loads(json.dumps(config["evaluation"]).replace(before, after))
+        tree["evaluation"] = moved(config["evaluation"], {before: after})
     return tree

@@ -11,7 +11,7 @@ from typing import Any
 from kdface.commands.arguments import Arguments
 from kdface.config.compose import Composed
 from kdface.config.files import paths_in
-from kdface.config.fingerprint import fingerprint, fingerprint_of_before, same_but_paths
+from kdface.config.fingerprint import fingerprint, fingerprint_by_text, fingerprint_of_before, same_but_paths
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.identity import same_files
 from kdface.runs.named import is_edited
@@ -32,9 +32,10 @@ def run_folder(composed: Composed) -> RunFolder:
     if folder.root.exists() or not beside.is_dir():
         return folder
     skipping = {**tree, "dataset": {**tree["dataset"], "on_error": "skip"}}
-    of_before = RunFolder(beside / f"seed{tree['seed']}-{fingerprint_of_before(skipping)[:8]}")
-    if of_before.config.is_file():
-        return of_before
+    for name in (fingerprint_of_before(skipping), fingerprint_by_text(tree)):
+        of_before = RunFolder(beside / f"seed{tree['seed']}-{name[:8]}")
+        if of_before.config.is_file():
+            return of_before
     roots = tuple(f"{tree['paths'][key]}/" for key in ("data", "runs"))
     if all(f"{path}/".startswith(roots) for _, path in paths_in(tree)):
         return folder

@@ -177,11 +177,10 @@ def _measured(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
 
 def moved(tree: Mapping[str, Any], runs: Path, data: str | None) -> dict[str, Any]:
     """The configuration with another folder of runs, no logger, and the current data folder."""
-    text = json.dumps(tree)
-    if data is not None:
-        now = str(Path(data).expanduser().absolute())
-        text = text.replace(json.dumps(str(tree["paths"]["data"]))[1:-1], json.dumps(now)[1:-1])
-    found: dict[str, Any] = json.loads(text)
+    from kdface.config import fingerprint
+
+    now = str(tree["paths"]["data"]) if data is None else str(Path(data).expanduser().absolute())
+    found: dict[str, Any] = fingerprint.moved(tree, {str(tree["paths"]["data"]): now})
     found["paths"]["runs"] = str(runs)
     found["logger"] = None
     return found

@@ -44,7 +44,12 @@ def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
     """The old fingerprint, which included dataset.on_error and names runs with `skip`."""
     kept = relevant(tree)
     dataset = {**(kept.get("dataset") or {}), "on_error": (tree.get("dataset") or {}).get("on_error")}
-    return _hash({**kept, "dataset": dataset}, tree["paths"])
+    return _hash({**kept, "dataset": dataset}, tree["paths"], escaped=False)
+
+
+def fingerprint_by_text(tree: Mapping[str, Any]) -> str:
+    """An old fingerprint, which named the data and runs folders in full if JSON escapes their names (`josé`)."""
+    return _hash(relevant(tree), tree["paths"], escaped=False)
 
 
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,10 +81,11 @@ def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _hash(kept: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
+def _hash(kept: Mapping[str, Any], paths: Mapping[str, Any], escaped: bool = True) -> str:
     text = json.dumps(kept, sort_keys=True, ensure_ascii=True)
     for root in ("data", "runs"):
-        text = text.replace(str(paths[root]), f"<{root}>")
+        path = str(paths[root])
+        text = text.replace(json.dumps(path)[1:-1] if escaped else path, f"<{root}>")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -110,16 +116,21 @@ def portable(tree: Any, paths: Mapping[str, Any]) -> Any:
 
     Applies to values, and to values of overrides such as teacher.run=FOLDER, that equal or start with such a folder.
     """
-    roots = sorted(((str(paths[name]), name) for name in ("data", "runs")), key=lambda root: -len(root[0]))
+    return moved(tree, {str(paths[name]): f"<{name}>" for name in ("runs", "data")})
+
+
+def moved(tree: Any, folders: Mapping[str, str]) -> Any:
+    """Replace folders (before -> now) in plain values; see `portable` for the values that it applies to."""
     if isinstance(tree, Mapping):
-        return {key: portable(value, paths) for key, value in tree.items()}
+        return {key: moved(value, folders) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [portable(item, paths) for item in tree]
+        return [moved(item, folders) for item in tree]
     if isinstance(tree, str):
-        key, equals, value = tree.rpartition("=")
-        for root, name in roots:  # longest first, since they may be nested
-            if f"{value}/".startswith(f"{root}/"):
-                return f"{key}{equals}<{name}>{value[len(root) :]}"
+        starts = [0, *(place + 1 for place, letter in enumerate(tree) if letter == "=")]
+        for before, now in sorted(folders.items(), key=lambda pair: -len(pair[0])):  # they may be nested
+            for start in starts:
+                if f"{tree}/".startswith(f"{before}/", start):
+                    return f"{tree[:start]}{now}{tree[start + len(before) :]}"
     return tree
 
 

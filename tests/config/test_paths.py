@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from kdface.commands.evaluate import _laid_over
+from kdface.commands.prepare import run_folder
+from kdface.commands.reproduce import moved
 from kdface.config.compose import compose
 from kdface.config.files import paths_in
-from kdface.config.fingerprint import fingerprint
+from kdface.config.fingerprint import fingerprint, fingerprint_by_text, portable
 from kdface.errors import UserError
+from kdface.runs.folder import RunFolder, prepare
+from kdface.runs.named import is_edited
 from tests.conftest import TINY, Kdface
 
 FOLDER = ["dataset=image_folder", "dataset.size=[32,32]", "evaluation=none"]
@@ -51,13 +56,37 @@ def test_two_projects_with_the_same_words_are_two_runs(tmp_path: Path, monkeypat
     assert len(names) == 2
 
 
-def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folders", [("a", "b"), ("josé", "顔"), ("josé", "a")])
+def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path, folders: tuple[str, str]) -> None:
     trees = [
         compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/{folder}"]).tree
-        for folder in "ab"
+        for folder in folders
     ]
     assert fingerprint(trees[0]) == fingerprint(trees[1])
-    assert [path for key, path in paths_in(trees[0]) if key == "dataset.root"] == [f"{tmp_path}/a/faces"]
+    assert [path for key, path in paths_in(trees[0]) if key == "dataset.root"] == [f"{tmp_path}/{folders[0]}/faces"]
+
+
+def test_a_run_named_with_its_escaped_data_folder_is_found(tmp_path: Path) -> None:
+    """As earlier versions named it: JSON writes `é` as an escape, so paths.data was not found in it."""
+    words = ["dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/josé", f"paths.runs={tmp_path}/runs"]
+    composed = compose([*FOLDER, *words])
+    now = run_folder(composed)
+    before = RunFolder(now.root.with_name(f"seed0-{fingerprint_by_text(composed.tree)[:8]}"))
+    assert before.root != now.root
+    prepare(before.root, composed.tree, {})
+    assert run_folder(composed) == before and not is_edited(before, before.read_config())
+
+
+def test_a_test_set_moves_with_the_data_folder(tmp_path: Path) -> None:
+    """The folder alone, not another one whose name begins with its own; in overrides too, which may hold more `=`."""
+    data, now = f"{tmp_path}/josé/lr=1", f"{tmp_path}/顔"
+    tree = {"root": f"{data}/lfw", "beside": f"{data}2/lfw", "words": [f"teacher.run={data}/run", "a=b"]}
+    expected = {"root": f"{now}/lfw", "beside": f"{data}2/lfw", "words": [f"teacher.run={now}/run", "a=b"]}
+    config = {"paths": {"data": data, "runs": "runs"}, "evaluation": tree, "dataset": {}}
+    composed = {"paths": {"data": now, "runs": "runs"}, "evaluation": {}}
+    assert _laid_over(config, composed, [f"paths.data={now}"])["evaluation"] == expected
+    assert moved(config, Path("elsewhere"), now)["evaluation"] == expected
+    assert portable(tree, config["paths"])["words"][0] == "teacher.run=<data>/run"
 
 
 @pytest.mark.parametrize("name", ["/abs", "../..", "a/../../b", "''"])
