@@ -300,8 +300,9 @@ def _joining(folder: RunFolder, job: Job, images: list[Image], about: str) -> li
     used = {images[row][0] for row in np.flatnonzero(_used(folder, job))} & changed
     if used:
         told.append(f"{len(used)} used images have changed ({_some(used)})")
-    if told or not changed:  # no image explains the difference: data.json is not from this run
+    if told:
         raise _refused(folder, "; ".join([about, *told]))
+    # Without a changed image, a kill came between the writes of the list and of data.json: the list was checked.
     return sorted(changed)
 
 
@@ -374,8 +375,8 @@ def _write(folder: RunFolder, data: Data) -> None:
             for image in data.images:
                 packed.write(json.dumps(image).encode() + b"\n")
 
+    write_json(folder.root / "data.json", data.cards)  # first: it notes the changes, and a list left behind is redone
     write_atomic(folder.images, write)
-    write_json(folder.root / "data.json", data.cards)
 
 
 def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:

@@ -183,6 +183,28 @@ def test_a_repaired_image_joins_the_run_and_leaves_no_trace_in_the_weights(
     assert [(record["step"], record["images"]) for record in noted] == [(1, [f"{broken.parent.name}/{broken.name}"])]
 
 
+@pytest.mark.parametrize("stopped", ["write_json", "write_atomic"])
+def test_a_kill_while_a_change_is_noted_does_not_end_the_run(
+    kdface: Kdface, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    whole = {file: file.read_bytes() for file in faces.rglob("*.png")}
+    broken = break_one(faces)
+    assert kdface("train", *WORDS).code == 2
+    broken.write_bytes(whole[broken])
+
+    def killed(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"kdface.runs.identity.{stopped}", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            kdface("train", *WORDS)
+    said = kdface("train", *WORDS)
+    assert said.code == 0, said.err
+    noted = json.loads((only_run(tmp_path / "runs") / "data.json").read_text())["train"]["changes"]
+    assert [(record["step"], record["images"]) for record in noted] == [(1, [f"{broken.parent.name}/{broken.name}"])]
+
+
 def test_a_run_goes_on_without_broken_images_and_with_them_when_repaired(
     kdface: Kdface, faces: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
