@@ -59,7 +59,7 @@ def test_two_projects_with_the_same_words_are_two_runs(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("folders", [("a", "b"), ("josé", "顔"), ("josé", "a")])
 def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path, folders: tuple[str, str]) -> None:
     trees = [
-        compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/{folder}"]).tree
+        compose([*FOLDER, "dataset.root=${paths.data}/faces", f"paths.data='{tmp_path}/{folder}'"]).tree
         for folder in folders
     ]
     assert fingerprint(trees[0]) == fingerprint(trees[1])
@@ -68,7 +68,7 @@ def test_data_below_paths_data_names_a_run_wherever_it_lies(tmp_path: Path, fold
 
 def test_a_run_named_with_its_escaped_data_folder_is_found(tmp_path: Path) -> None:
     """As earlier versions named it: JSON writes `é` as an escape, so paths.data was not found in it."""
-    words = ["dataset.root=${paths.data}/faces", f"paths.data={tmp_path}/josé", f"paths.runs={tmp_path}/runs"]
+    words = ["dataset.root=${paths.data}/faces", f"paths.data='{tmp_path}/josé'", f"paths.runs={tmp_path}/runs"]
     composed = compose([*FOLDER, *words])
     now = run_folder(composed)
     before = RunFolder(now.root.with_name(f"seed0-{fingerprint_by_text(composed.tree)[:8]}"))
