@@ -54,6 +54,16 @@ def parse(command: str, words: list[str], description: str) -> Arguments:
     )
 
 
+def is_hydras(word: str) -> bool:
+    """Whether an override configures Hydra's launcher or sweeper. hydra.searchpath is one of the jobs' own."""
+    return word.lstrip("+~").startswith(("hydra.", "hydra/")) and not is_search_path(word)
+
+
+def is_search_path(word: str) -> bool:
+    """Whether an override is `hydra.searchpath=[...]`."""
+    return word.lstrip("+~").partition("=")[0] == "hydra.searchpath"
+
+
 def require_only(overrides: Sequence[str], allowed: Sequence[str], what: str, fix: str) -> None:
     """Raise `UserError` for an override whose group and key are not in `allowed`: the word, then `what`."""
     for word in overrides:

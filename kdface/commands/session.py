@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from kdface.commands.arguments import Arguments
+from kdface.commands.arguments import Arguments, is_hydras, is_search_path
 from kdface.commands.prepare import prepare_run, run_folder
 from kdface.commands.taught import require_same_teachers
 from kdface.config.check import convert
@@ -94,12 +94,7 @@ class Session:
             assert self.grid is not None
             self.run_listed(self.launcher, self.grid, 0)
         else:
-            own = [
-                override
-                for override in self.arguments.overrides
-                if not override.lstrip("+~").startswith(("hydra.", "hydra/"))
-            ]
-            self.sweeper.sweep(own)
+            self.sweeper.sweep([override for override in self.arguments.overrides if not is_hydras(override)])
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The configuration of a job, composed once per command, so that a drawn seed is kept."""
@@ -142,7 +137,7 @@ class Session:
             elif not self.swept:  # nothing is swept: named after the run folder
                 names = [run_folder(composed).root.relative_to(runs).as_posix() for composed in self._composed.values()]
             self.ledger = Ledger.of(runs, names, self.swept)
-            self.ledger.note_launcher(launcher_words(self.arguments.overrides))
+            self.ledger.note_launcher(launcher_words(self.arguments.overrides), self.arguments.config_dirs)
         return self.ledger
 
     def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
@@ -222,8 +217,14 @@ def _texts(tree: Any) -> Iterator[str]:
 
 
 def launcher_words(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a command line that select and configure the launcher."""
-    return [override for override in overrides if override.startswith(("hydra/launcher=", "hydra.launcher."))]
+    """The overrides of a command line that select and configure the launcher, and hydra.searchpath, to find it."""
+    keys = ("hydra/launcher", "hydra.launcher")
+    return [
+        word
+        for word in overrides
+        if is_search_path(word)
+        or f"{word.lstrip('+~').partition('=')[0]}.".startswith(tuple(f"{key}." for key in keys))
+    ]
 
 
 def is_swept(override: str) -> bool:

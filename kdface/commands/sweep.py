@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdface.commands.arguments import Arguments
+from kdface.commands.arguments import Arguments, is_search_path
 from kdface.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -78,16 +78,18 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     print(f"retrying {len(failed)} failed jobs" if failed else "no job of this sweep failed", flush=True)
     if not failed:
         return 0
-    elsewhere = any(override.startswith("hydra/launcher=") for override in overrides)
-    where = [*([] if elsewhere else ledger.launcher), *launcher_words(overrides)]
+    elsewhere = any(override.lstrip("+").startswith("hydra/launcher=") for override in overrides)
+    known = [word for word in ledger.launcher if not elsewhere or is_search_path(word)]
+    where = [*known, *launcher_words(overrides)]
     if len(launcher_words(overrides)) != len(overrides):
         raise UserError(
             f"kdface sweep retry: {' '.join(overrides)}: failed jobs are retried unchanged.",
             expected="overrides of hydra/launcher and hydra.launcher only",
         )
-    with hydra_context([]) as hydra:
+    folders = [folder for folder in ledger.config_dirs if folder.is_dir()]
+    with hydra_context(folders) as hydra:
         launcher = plugin(load(hydra, where), "launcher")
-    ledger.note_launcher(where)
+    ledger.note_launcher(where, folders)
     jobs, trees = [], []
     for number, entry in enumerate(failed):
         folder = ledger.folder(entry)

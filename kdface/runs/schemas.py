@@ -143,6 +143,7 @@ class Sweep(TypedDict, total=False):
     name: str
     swept: list[str]
     launcher: list[str]
+    config_dirs: list[str]
 
 
 class Job(TypedDict, total=False):

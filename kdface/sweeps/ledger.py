@@ -21,7 +21,7 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -121,16 +121,24 @@ class Ledger:
             ledger._describe({"name": name, "swept": sorted(swept)})
         return ledger
 
-    def note_launcher(self, overrides: list[str]) -> None:
-        """Store the launcher overrides of the last command, for retries."""
+    def note_launcher(self, overrides: list[str], config_dirs: Sequence[Path] = ()) -> None:
+        """Record the last command's launcher overrides and --config-dir folders, for retried jobs."""
         about = _about(self.root)
-        if about.get("launcher", []) != overrides:
-            self._describe({**about, "launcher": overrides})
+        now = {key: value for key, value in about.items() if key != "config_dirs"} | {"launcher": overrides}
+        if config_dirs:
+            now["config_dirs"] = [str(folder.expanduser().absolute()) for folder in config_dirs]
+        if {"launcher": [], **about} != now:
+            self._describe(now)
 
     @property
     def launcher(self) -> list[str]:
-        """The hydra.launcher overrides of the last command."""
+        """The last command's hydra.launcher overrides."""
         return [str(word) for word in _about(self.root).get("launcher", [])]
+
+    @property
+    def config_dirs(self) -> list[Path]:
+        """The last command's --config-dir folders, which may hold its launcher."""
+        return [Path(folder) for folder in _about(self.root).get("config_dirs", [])]
 
     def _describe(self, about: dict[str, Any]) -> None:
         try:

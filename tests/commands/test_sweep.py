@@ -62,6 +62,42 @@ def test_failed_jobs_may_run_again_elsewhere(failed: Ledger, monkeypatch: pytest
     assert failed.launcher == ["hydra/launcher=process"]
 
 
+def test_failed_jobs_run_again_on_a_launcher_of_the_users_own_folder(
+    failed: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own" / "hydra" / "launcher"
+    own.mkdir(parents=True)
+    (own / "ours.yaml").write_text("_target_: hydra_plugins.kdface.ProcessLauncher\nn_jobs: 3\n")
+    monkeypatch.chdir(tmp_path)
+    failed.note_launcher(["hydra/launcher=ours"], [Path("own")])
+    monkeypatch.chdir("/")
+    asked: list[int] = []
+
+    def processes(n_jobs: int, _: int) -> Pretended:
+        asked.append(n_jobs)
+        return Pretended(capacity=4)
+
+    monkeypatch.setattr("kdface.sweeps.process.Processes", processes)
+    assert sweep.run(["retry", str(failed.root)]) == 0
+    assert asked == [3] and failed.config_dirs == [tmp_path / "own"]
+
+
+def test_jobs_of_a_search_are_composed_with_hydras_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own" / "head"
+    own.mkdir(parents=True)
+    (own / "ours.yaml").write_text("_target_: kdface.heads.CosFace\nscale: 16.0\nmargin: 0.1\n")
+    monkeypatch.setattr("kdface.sweeps.process.Processes", lambda *_: Pretended(capacity=4))
+    words = ["head=ours", "optimizer.lr=interval(0.01,0.1)", "hydra/sweeper=random", "hydra.sweeper.n_trials=2"]
+    where = [f"hydra.searchpath=[file://{tmp_path}/own]", "+hydra.launcher.n_jobs=2"]
+    with hydra_context([]) as hydra:
+        session = Session(hydra, Arguments([*TINY, f"paths.runs={tmp_path}/runs", *words, *where]))
+        session.check()
+        session.run()
+    assert session.ledger is not None and session.ledger.launcher == where
+    entries = session.ledger.entries()
+    assert [session.ledger.folder(entry).read_config()["head"]["scale"] for entry in entries] == [16.0, 16.0]
+
+
 def test_a_ledger_from_before_launchers_were_kept_is_read(failed: Ledger) -> None:
     (failed.root / "sweep.json").write_text(json.dumps({"name": "m", "swept": ["seed"]}))
     assert failed.launcher == []
