@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kdface.hardware import Profile
     from kdface.methods import Method
 
-_ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error")
+_ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error", "hydra.searchpath")
 
 
 def run(words: list[str]) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdface.commands.arguments import is_hydras
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import said
 
@@ -95,7 +96,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     path = Path(f"{stem}.yaml")
     definition = single(read_definition(path), name, path)
     (row,), (column,) = definition.rows, definition.columns
-    launcher = [word for word in overrides if word.startswith("hydra")]
+    launcher = [word for word in overrides if is_hydras(word)]
     table = tabulated(definition, path.parent, [word for word in overrides if word not in launcher], [])
     runs = table.cells[0][0].runs
     csv = path.with_suffix(".csv")

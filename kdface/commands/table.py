@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdface.commands.arguments import Parser
+from kdface.commands.arguments import Parser, is_hydras, is_search_path
 from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import said
@@ -40,9 +40,10 @@ def run(words: list[str]) -> int:
     given = parser.parse_intermixed_args(words)
     from kdface.reports.tables import read_definition
 
-    paths = [Path(word) for word in given.words if "=" not in word]
-    overrides = [word for word in given.words if "=" in word and not word.startswith("hydra")]
-    launcher = [word for word in given.words if "=" in word and word.startswith("hydra")]
+    words = [word for word in given.words if "=" in word or word.startswith("~")]
+    paths = [Path(word) for word in given.words if word not in words]
+    overrides = [word for word in words if not is_hydras(word)]
+    launcher = [word for word in words if is_hydras(word)]
     if not paths:
         raise UserError("kdface table needs a table.", fix="kdface table --help")
     definitions = [(read_definition(path), path) for path in paths]
@@ -77,11 +78,13 @@ def filled(
     def now() -> list[Table]:
         return [tabulated(definition, path.parent, overrides, config_dirs) for definition, path in definitions]
 
+    launcher = [*(word for word in overrides if is_search_path(word)), *launcher]
+    count = at_once(launcher, config_dirs)  # first: a mistake is reported before training
     tables = now()
     _require_same_teachers(tables)
     failed = _train(_missing("train", tables), launcher, config_dirs, [path for _, path in definitions])
     tables = now()  # evaluations are known only after training
-    failed |= _evaluate(_missing("evaluate", tables), launcher)
+    failed |= _evaluate(_missing("evaluate", tables), count)
     tables = now()
     _require_same_teachers(tables)
     return tables, failed
@@ -191,21 +194,32 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
     return session.tell() != 0
 
 
-def _evaluate(missing: Sequence[Missing], launcher: Sequence[str]) -> bool:
-    """Evaluate finished runs as the columns require, hydra.launcher.n_jobs at a time. Returns whether one failed."""
+def at_once(launcher: Sequence[str], config_dirs: list[Path]) -> int | None:
+    """How many evaluations run at a time on this machine: n_jobs of the process launcher. None with another launcher,
+    whose n_jobs counts the jobs of a cluster."""
+    from hydra_plugins.kdface import ProcessLauncher
+    from kdface.commands.session import plugin
+    from kdface.config.compose import hydra_context, load
+
+    with hydra_context(config_dirs) as hydra:
+        made = plugin(load(hydra, list(launcher)), "launcher")
+    return made.n_jobs if isinstance(made, ProcessLauncher) else None
+
+
+def _evaluate(missing: Sequence[Missing], count: int | None) -> bool:
+    """Evaluate finished runs as the columns require, `count` at a time (see `divide`). Returns whether one failed."""
     from kdface.sweeps.slots import divide
     from kdface.sweeps.warm import Call, called
 
     if not missing:
         return False
-    asked = [word.partition("=")[2] for word in launcher if word.startswith("hydra.launcher.n_jobs=")]
     of_run: dict[str, list[Call]] = {}  # evaluations of one run are sequential
     failed = False
     with tempfile.TemporaryDirectory(prefix="kdface-table-") as logs:
         for place, evaluation in enumerate(missing):
             run_word = next(word for word in evaluation.words if word.startswith("run="))
             of_run.setdefault(run_word, []).append(Call(tuple(evaluation.arguments), Path(logs) / str(place)))
-        for call, code in called(list(of_run.values()), divide(int(asked[-1]) if asked else None, 1)):
+        for call, code in called(list(of_run.values()), divide(count, 1)):
             failed |= bool(code)
             text = call.log.read_text(errors="replace") if call.log.is_file() else ""
             print(text, end="", flush=True, file=sys.stderr if code else sys.stdout)

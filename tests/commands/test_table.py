@@ -141,6 +141,26 @@ def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.Ca
     assert "evaluation=of_this_row" in text and "evaluation=larger" not in text
 
 
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ([], None),
+        (["hydra.launcher.n_jobs=null"], None),
+        (["++hydra.launcher.n_jobs=3"], 3),
+        (["hydra/launcher=slurm", "hydra.launcher.n_jobs=64"], None),  # jobs of the cluster, not of this machine
+    ],
+)
+def test_evaluations_at_a_time_are_those_of_this_machine(words: list[str], count: int | None) -> None:
+    assert table.at_once(words, []) == count
+
+
+def test_a_launcher_that_is_not_valid_is_refused_before_training(tmp_path: Path) -> None:
+    for word in ("hydra.launcher.n_jobs=0", "+hydra.launcher.n_job=3"):  # and is no override of a row
+        with pytest.raises(UserError, match=r"hydra\.launcher"):
+            table.run([str(_definition(tmp_path)), "--run", word])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_several_tables_are_made_at_once(tmp_path: Path) -> None:
     path = _definition(tmp_path)
     other = tmp_path / "other.yaml"

@@ -265,6 +265,9 @@ def test_a_later_evaluation_fills_a_column_and_its_command_is_told(tmp_path: Pat
     )
     definition = _definition(tmp_path, text)
     assert "evaluation=cfp" in markdown(_table(tmp_path, runs, definition))
+    found, given = _found({0: root}), ["paths.data=/d", "paths.runs=/r", "hydra.searchpath=[file:///c]", "head=x"]
+    (missing,) = collect(definition, found, given).missing
+    assert missing.words[1:] == ("evaluation=cfp", *given[:3])
     results = {
         "metrics": {"cfp/accuracy": {"value": 0.75}},
         "evaluation": {"cfp": {"_target_": "x"}},

@@ -99,7 +99,8 @@ def collect(
     """
     found = Collected()
     folders = tuple(config_dirs)
-    elsewhere = [key for key in extra if key.startswith("paths.data=")]  # the only ones an evaluation accepts
+    passed = ("paths.data", "paths.runs", "hydra.searchpath")  # an evaluation refuses overrides of training
+    elsewhere = [word for word in extra if word.lstrip("+").partition("=")[0] in passed]
 
     def require(overrides: Sequence[str], what: str) -> RunFolder | None:
         """The finished run of these overrides; if there is none, record it as missing."""
