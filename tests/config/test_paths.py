@@ -86,7 +86,7 @@ def test_a_test_set_moves_with_the_data_folder(tmp_path: Path) -> None:
     composed = {"paths": {"data": now, "runs": "runs"}, "evaluation": {}}
     assert _laid_over(config, composed, [f"paths.data={now}"])["evaluation"] == expected
     assert moved(config, Path("elsewhere"), now)["evaluation"] == expected
-    assert portable(tree, config["paths"])["words"][0] == "teacher.run=<data>/run"
+    assert portable(tree, {"data": data, "runs": "runs"})["words"][0] == "teacher.run=<data>/run"
 
 
 @pytest.mark.parametrize("name", ["/abs", "../..", "a/../../b", "''"])
