@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.hardware import cores
 from kdface.progress import Meter
 
 _FEW = 200  # rows that are computed faster than processes start
@@ -87,7 +88,7 @@ def _draw_all(what: str, rows: int, dtype: np.dtype[Any], draw: Callable[[int], 
     filled = whole[: rows * dtype.itemsize].view(dtype)
     done = whole[rows * dtype.itemsize : rows * (dtype.itemsize + 1)]
     alone = rows < _FEW or current_process().daemon  # a loader's worker may not start processes
-    workers = 1 if alone else len(os.sched_getaffinity(0))
+    workers = 1 if alone else cores()
 
     def fill(first: int) -> None:
         for row in range(first, rows, workers):

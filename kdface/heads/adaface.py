@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt, Le
@@ -21,13 +21,14 @@ from kdface.heads.frame import (
     over_ranks,
     polar,
 )
+from kdface.precision import KeptTypes, wide
 from kdface.signature import checked
 
 _SHORTEST, _LONGEST = 1e-3, 100.0  # norms are clipped to this range in the released code
 _EPS = 1e-3  # added to the standard deviation in the released code
 
 
-class AdaFace(Classifier):
+class AdaFace(KeptTypes, Classifier):
     """Margin by norm: psi = cos(theta + g_angle) - g_add, with the norm's z-score in the batch,
 
         z = clip(h (|f| - mu) / (sigma + 1e-3), -1, 1),   g_angle = -m z,   g_add = m + m z.
@@ -53,6 +54,7 @@ class AdaFace(Classifier):
     """
 
     projected = False
+    kept: ClassVar[tuple[str, ...]] = ("mean", "std")
     mean: Tensor
     std: Tensor
 
@@ -97,7 +99,7 @@ class AdaFace(Classifier):
 
     def _move(self, length: Tensor) -> None:
         """Update the moving averages with a batch's norms (N, 1), unless it has one image: no standard deviation."""
-        values = length.double()
+        values = wide(length)
         count, total, squares = over_ranks(torch.stack([torch.ones_like(values), values, values**2]).sum((1, 2)))
         mean = total / count
         variance = (squares - count * mean**2) / (count - 1).clamp_min(1)

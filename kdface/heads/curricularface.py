@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt, Le
@@ -21,10 +21,11 @@ from kdface.heads.frame import (
     over_ranks,
     polar,
 )
+from kdface.precision import KeptTypes, wide
 from kdface.signature import checked
 
 
-class CurricularFace(Classifier):
+class CurricularFace(KeptTypes, Classifier):
     """ArcFace's margin; negatives harder than the target gain weight as training progresses:
 
         psi   = cos(theta + m) if theta + m <= pi, else cos(theta) - m sin(m)
@@ -48,6 +49,7 @@ class CurricularFace(Classifier):
     """
 
     projected = False
+    kept: ClassVar[tuple[str, ...]] = ("t",)
     t: Tensor
 
     @checked
@@ -77,7 +79,7 @@ class CurricularFace(Classifier):
         target = label[:, None]
         own = cosine.gather(1, target)
         if self.training:
-            values = own.detach().double()
+            values = wide(own.detach())
             total, count = over_ranks(torch.stack([values, torch.ones_like(values)]).sum((1, 2)))
             # Not in place: a compiled backward pass may read it again (pytorch/pytorch#197039).
             self.t = self.t + self.momentum * ((total / count).to(self.t) - self.t)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdface.losses.ranking import positive_pairs, same_person
 from kdface.losses.triplet import Margin, Triplets
+from kdface.precision import has_float64
 
 
 def one_per_anchor(
@@ -86,6 +87,12 @@ class DistanceWeighted:
 
     def __call__(self, distances: Tensor, labels: Tensor, margin: Margin, generator: torch.Generator) -> Triplets:
         del margin
+        device = distances.device
+        if has_float64(device):
+            return self._mined(distances, labels, generator)
+        return Triplets(*(rows.to(device) for rows in self._mined(distances.cpu(), labels.cpu(), generator)))
+
+    def _mined(self, distances: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
         weight = self.weights(distances, labels)
         pairs = positive_pairs(distances, labels)
         pairs = pairs.where(weight.any(dim=1)[pairs.anchor])

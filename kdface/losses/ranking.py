@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kdface.losses.triplet import Margin, Triplets
+from kdface.precision import has_float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,5 +187,7 @@ def one_of(count: Tensor, generator: torch.Generator) -> Tensor:
 
     Drawn on the CPU, so that every device mines the same triplets.
     """
-    share = torch.rand(len(count), dtype=torch.float64, generator=generator).to(count.device)
-    return (share * count).long()
+    share = torch.rand(len(count), dtype=torch.float64, generator=generator)
+    if has_float64(count.device):
+        return (share.to(count.device) * count).long()
+    return (share * count.cpu()).long().to(count.device)

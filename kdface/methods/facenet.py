@@ -171,6 +171,8 @@ class FaceNet(Method):
                 "the embeddings hold NaN or infinity: training has diverged.",
                 fix="a smaller optimizer.lr, a longer warm-up, or clipped gradients (trainer.gradient_clip_val)",
             )
+        if not self.training:
+            return
         other = ~same_person(label)
         near = ((distances < _ONE_POINT) & other).sum() / other.sum()
         self.batches_near.copy_(torch.where(near >= _COLLAPSED, self.batches_near + 1, 0))
@@ -187,6 +189,8 @@ class FaceNet(Method):
 
     def _tell_of_idleness(self, triplets: Triplets, found: Kinds) -> None:
         """Warn once if many consecutive batches yield no triplet: a loss of 0 looks like success."""
+        if not self.training:
+            return
         self._idle = 0 if len(triplets.anchor) else self._idle + 1
         if self._idle < _PATIENCE or self._told_of_idleness:
             return

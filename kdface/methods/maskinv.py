@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -16,10 +16,11 @@ from kdface.methods.base import Term, untouched
 from kdface.methods.distillation import Distillation
 from kdface.methods.networks import Views
 from kdface.methods.optimization import Optimization
+from kdface.precision import KeptTypes
 from kdface.teachers import Teacher
 
 
-class MaskInv(Distillation):
+class MaskInv(KeptTypes, Distillation):
     """MaskInv (Huber, Boutros, Kirchbuchner, Damer, "Mask-invariant Face Recognition through Template-level Knowledge
     Distillation", FG 2021): L = ElasticFace-Arc + lambda * L_KD over all samples of the batch, masked and unmasked.
 
@@ -36,6 +37,8 @@ class MaskInv(Distillation):
         raise_when_stable: steps per window; null: raise at `raise_epoch`.
         stable_change: see above.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ("watched",)
 
     def __init__(
         self,
@@ -123,11 +126,14 @@ class MaskInv(Distillation):
         return self.scaled(self.raised_guidance if raised else self.guidance)
 
     def _stable(self, loss: Tensor) -> bool:
-        """Record this micro-batch's loss over all ranks; true once the rule held in an earlier step."""
+        """Record this micro-batch's loss over all ranks; true once the rule held in an earlier step. Outside training
+        nothing is recorded."""
         assert self.window is not None
+        if not self.training:
+            return bool(self.watched[3])
         parts = self.trainer.accumulate_grad_batches if self.attached else 1
-        loss = loss.double()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            loss = loss.double()
             torch.distributed.all_reduce(loss)
             loss = loss / torch.distributed.get_world_size()
         count, total, before, raised = self.watched.tolist()

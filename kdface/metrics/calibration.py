@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from kdface.evaluation.calibration import Bins, binned
+from kdface.metrics.gathered import narrow_states
+from kdface.precision import widest
 
 
 class CalibrationError(Metric):
@@ -35,10 +38,15 @@ class CalibrationError(Metric):
         for name, dtype in (("samples", torch.int64), ("confidence", torch.float64), ("right", torch.int64)):
             self.add_state(name, default=torch.zeros(bins, dtype=dtype), dist_reduce_fx="sum")
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Any:
+        narrow_states(self, fn)
+        return super()._apply(fn, exclude_state)
+
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Add samples: (samples, classes) rows that sum to 1, and (samples,) true classes."""
         for name, found in binned(probabilities, labels, self.bins)._asdict().items():
-            setattr(self, name, getattr(self, name) + torch.from_numpy(found).to(self.device))
+            state = getattr(self, name)
+            setattr(self, name, state + torch.from_numpy(found).to(state.dtype).to(state.device))
 
     def compute(self) -> Tensor:
         """ECE or MCE over all updates, a float64 scalar. Raises `ValueError` before any update."""
@@ -46,4 +54,4 @@ class CalibrationError(Metric):
         if not found.samples.any():
             raise ValueError("CalibrationError: nothing to compute: update() was not called.")
         value = found.expected_error() if self.kind == "ece" else found.maximum_error()
-        return torch.tensor(value, dtype=torch.float64, device=self.device)
+        return torch.tensor(value, dtype=widest(self.device), device=self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+from kdface.precision import has_float64, moved_to, on_device, widest
 
 _NO_KEY = -1
 
@@ -50,11 +52,14 @@ class Gathered(Metric):
             sizes = {name: tuple(column.shape) for name, column in given.items()}
             raise ValueError(f"{type(self).__name__}: expected columns of one length, got {sizes}")
         for name, column in given.items():  # flat: a process without rows does not know their width
-            getattr(self, name).append(column.detach().flatten().to(self.device, self._types[name]))
+            getattr(self, name).append(
+                column.detach().flatten().to(self.device, on_device(self._types[name], self.device))
+            )
 
     def rows(self) -> dict[str, NDArray[Any]]:
         """The columns without `key`, each row once."""
-        found = {name: _column(getattr(self, name)) for name in self._types}
+        types = {name: np.dtype(str(kind).removeprefix("torch.")) for name, kind in self._types.items()}
+        found = {name: _column(getattr(self, name)).astype(types[name], copy=False) for name in self._types}
         key = found.pop("key")
         found |= {name: found[name].reshape(len(key), -1) for name in self.wide if len(key)}
         if not len(key):
@@ -66,16 +71,42 @@ class Gathered(Metric):
         first = np.unique(key, return_index=True)[1]
         return {name: column[first] for name, column in found.items()}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Any:
+        narrow_states(self, fn)
+        return super()._apply(fn, exclude_state)
+
     def value(self, computed: float | None) -> Tensor:
-        """The value as a float64 scalar; NaN if None."""
-        return torch.tensor(torch.nan if computed is None else computed, dtype=torch.float64, device=self.device)
+        """The value as a float64 scalar (float32 on a device without it); NaN if None."""
+        value = torch.nan if computed is None else computed
+        return torch.tensor(value, dtype=widest(self.device), device=self.device)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """As in torchmetrics, but a process without rows contributes empty columns of the right type."""
         for name, kind in self._types.items():
             if isinstance(held := getattr(self, name), list) and not held:
-                setattr(self, name, [torch.zeros(0, dtype=kind, device=self.device)])
+                setattr(self, name, [torch.zeros(0, dtype=on_device(kind, self.device), device=self.device)])
         super().sync(*args, **kwargs)
+
+
+def lacks_a_kind(scores: NDArray[Any], same: NDArray[Any]) -> bool:
+    """Whether finite scores are all of one kind of pair, as in the few batches of Lightning's sanity check: their rates
+    are NaN. Scores that are not finite are an error."""
+    return bool(np.isfinite(scores).all() and (same.all() or not same.any()))
+
+
+def narrow_states(metric: Metric, fn: Callable[[Tensor], Tensor]) -> None:
+    """Before a metric is moved to a device without float64: its state as float32."""
+    device = moved_to(fn, metric.device)
+    if has_float64(device):
+        return
+    for states in (metric._defaults, metric.__dict__):
+        for name in metric._defaults:
+            held = states[name]
+            states[name] = [_narrow(part) for part in held] if isinstance(held, list) else _narrow(held)
+
+
+def _narrow(state: Tensor) -> Tensor:
+    return state.float() if state.dtype == torch.float64 else state
 
 
 def _column(state: list[Tensor] | Tensor) -> NDArray[Any]:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from kdface.evaluation.identification import cmc, mate_ranks
 from kdface.metrics.gathered import Gathered
+from kdface.precision import widest
 
 
 class CMC(Gathered):
     """Cumulative match characteristic of probe images against a gallery: (max_rank,) rates, the first is rank-1.
 
-    Closed set: every probe's person is in the gallery. Ranks are by cosine, see `mate_ranks`.
+    Closed set: every probe's person is in the gallery. Ranks are by cosine, see `mate_ranks`. NaN
+    without a gallery image, or without a probe.
 
     Args:
         max_rank: length of the curve.
@@ -42,6 +44,8 @@ class CMC(Gathered):
         """(max_rank,) float64: the share of probes whose mate is among the first k."""
         rows = self.rows()
         names, listed = rows["people"].astype(str), rows["gallery"]
+        if listed.all() or not listed.any():
+            return torch.full((self.max_rank,), torch.nan, dtype=widest(self.device), device=self.device)
         sides = [(rows["embeddings"][which], names[which].tolist()) for which in (listed, ~listed)]
         curve = cmc(mate_ranks(*sides[0], *sides[1]), self.max_rank)
-        return torch.tensor(curve, dtype=torch.float64, device=self.device)
+        return torch.tensor(curve, dtype=widest(self.device), device=self.device)

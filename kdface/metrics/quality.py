@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, error_discard
-from kdface.metrics.gathered import Gathered
+from kdface.metrics.gathered import Gathered, lacks_a_kind
 
 
 class ErrorDiscard(Gathered):
     """Normalised area under the error versus discard characteristic up to a discard limit; 1: uninformative quality.
 
-    NaN if no mated pair is missed without discarding, or E ends before the limit.
+    NaN if no mated pair is missed without discarding, E ends before the limit, a kind of pair is missing, or there are
+    fewer than 1 / `policy.fmr` impostor pairs. Scores or qualities that are not finite are an error.
 
     Args:
         limit: the share of pairs to drop, above 0 and at most 1.
@@ -40,4 +42,9 @@ class ErrorDiscard(Gathered):
 
     def compute(self) -> Tensor:
         """The partial area under the error-versus-discard curve up to `limit`, float64."""
-        return self.value(error_discard(**self.rows(), policy=self.policy).pauc(self.limit))
+        rows = self.rows()
+        scores, same = rows["scores"], rows["same"]
+        few = np.isfinite(scores).all() and not self.policy.resolved_by(int((~same).sum()))
+        if np.isfinite(rows["quality"]).all() and (few or lacks_a_kind(scores, same)):
+            return self.value(None)
+        return self.value(error_discard(**rows, policy=self.policy).pauc(self.limit))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdface.evaluation.curves import RocCurve, auc, eer, fnmr_at_fmr, roc, tar_at_far
 from kdface.evaluation.validation import val_at_far
 from kdface.evaluation.verification import tenfold_accuracy, tenfold_accuracy_exact
-from kdface.metrics.gathered import Gathered
+from kdface.metrics.gathered import Gathered, lacks_a_kind
 
 _NO_FOLD = -1
+_FOLDS = 10  # without given ones
 
 
 class Pairs(Gathered):
@@ -21,6 +23,8 @@ class Pairs(Gathered):
 
     `update(scores, same, fold=None, key=None)`: (pairs,) cosines or other similarities, higher is more similar; bool or
     0 and 1, whether both images show one person; the number of each pair's fold; for `key` see `Gathered`.
+
+    NaN if all pairs are of one kind. Scores that are not finite are an error.
     """
 
     columns: ClassVar[Mapping[str, torch.dtype]] = {"scores": torch.float64, "same": torch.bool, "fold": torch.int64}
@@ -34,16 +38,23 @@ class Pairs(Gathered):
             fold=torch.full_like(same, _NO_FOLD, dtype=torch.int64) if fold is None else fold,
         )
 
-    def curve(self) -> RocCurve:
-        """The exact ROC of all pairs."""
+    def of_curve(self, rate: Callable[[RocCurve], float | None]) -> Tensor:
+        """A rate of the exact ROC of all pairs; NaN if a kind of pair is missing."""
         rows = self.rows()
-        return roc(rows["scores"], rows["same"])
+        if lacks_a_kind(rows["scores"], rows["same"]):
+            return self.value(None)
+        return self.value(rate(roc(rows["scores"], rows["same"])))
 
-    def folds(self) -> dict[str, Any]:
-        """Squared distances 2 - 2 cos, labels, and folds if all updates had some."""
+    def of_folds(self, rate: Callable[..., float | None]) -> Tensor:
+        """A rate of squared distances 2 - 2 cos, labels, and folds if all updates had some; NaN if a kind of pair is
+        missing, or there are too few pairs or folds."""
         rows = self.rows()
-        given = (rows["fold"] != _NO_FOLD).all()
-        return {"distances": 2 - 2 * rows["scores"], "same": rows["same"], "fold": rows["fold"] if given else None}
+        scores, fold = rows["scores"], rows["fold"]
+        given = bool((fold != _NO_FOLD).all())
+        few = len(np.unique(fold)) < 2 if given else len(fold) < _FOLDS
+        if lacks_a_kind(scores, rows["same"]) or (few and np.isfinite(scores).all()):
+            return self.value(None)
+        return self.value(rate(distances=2 - 2 * scores, same=rows["same"], fold=fold if given else None))
 
 
 class EqualErrorRate(Pairs):
@@ -53,7 +64,7 @@ class EqualErrorRate(Pairs):
 
     def compute(self) -> Tensor:
         """The rate at which false accept and false reject rates are equal, float64."""
-        return self.value(eer(self.curve()))
+        return self.of_curve(eer)
 
 
 class ROCArea(Pairs):
@@ -63,7 +74,7 @@ class ROCArea(Pairs):
 
     def compute(self) -> Tensor:
         """The area under the ROC curve, float64."""
-        return self.value(auc(self.curve()))
+        return self.of_curve(auc)
 
 
 class TARAtFAR(Pairs):
@@ -80,7 +91,7 @@ class TARAtFAR(Pairs):
 
     def compute(self) -> Tensor:
         """The true accept rate at the largest false accept rate not above `far`, float64."""
-        return self.value(tar_at_far(self.curve(), self.far))
+        return self.of_curve(lambda curve: tar_at_far(curve, self.far))
 
 
 class FNMRAtFMR(Pairs):
@@ -97,13 +108,13 @@ class FNMRAtFMR(Pairs):
 
     def compute(self) -> Tensor:
         """The false non-match rate at the largest false match rate not above `fmr`, float64."""
-        return self.value(fnmr_at_fmr(self.curve(), self.fmr))
+        return self.of_curve(lambda curve: fnmr_at_fmr(curve, self.fmr))
 
 
 class TenFoldAccuracy(Pairs):
     """LFW accuracy of cosines, with the threshold selected on the other folds (`kdface.evaluation.verification`).
 
-    Folds are those given, or ten consecutive blocks in key order.
+    Folds are those given, or ten consecutive blocks in key order. NaN with one fold, or fewer than ten pairs.
 
     Args:
         exact: select among all thresholds instead of InsightFace's 0, 0.01, ..., 3.99 on the squared distance.
@@ -118,7 +129,7 @@ class TenFoldAccuracy(Pairs):
     def compute(self) -> Tensor:
         """The mean accuracy over the folds, each at the best threshold of the others, float64."""
         accuracy = tenfold_accuracy_exact if self.exact else tenfold_accuracy
-        return self.value(accuracy(**self.folds()).mean)
+        return self.of_folds(lambda **pairs: accuracy(**pairs).mean)
 
 
 class VALAtFAR(Pairs):
@@ -136,5 +147,9 @@ class VALAtFAR(Pairs):
 
     def compute(self) -> Tensor:
         """The mean validation rate over the folds at FAR = `far`, float64; NaN if the impostors cannot resolve it."""
-        found = val_at_far(far=self.far, **self.folds())
-        return self.value(None if found is None else found.val.mean)
+
+        def rate(**pairs: Any) -> float | None:
+            found = val_at_far(far=self.far, **pairs)
+            return None if found is None else found.val.mean
+
+        return self.of_folds(rate)

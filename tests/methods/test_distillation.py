@@ -41,6 +41,17 @@ def _batch() -> Batch:
     return Batch(views, torch.tensor([0, 1, 2, 1, 0]), list("abcde"), [])
 
 
+def test_a_validation_is_no_part_of_the_window() -> None:
+    options = {"raised_guidance": 3000.0, "raise_when_stable": 2}
+    method = MaskInv(small_network(), CosFace(8, 3), SMALL, VIEWS, Teacher(small_network(seed=7), SMALL), **options)  # type: ignore[arg-type]
+    method.train().terms(_batch())
+    before = method.watched.tolist()
+    method.eval().terms(_batch())
+    assert method.watched.tolist() == before and before[0] == 1
+    method.train().terms(_batch())
+    assert method.watched[2] < float("inf")  # the window has ended
+
+
 def _pixels(images: torch.Tensor) -> torch.Tensor:
     return (images.permute(0, 3, 1, 2).float() - 127.5) / 127.5
 

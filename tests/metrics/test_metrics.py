@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from multiprocessing.pool import Pool
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryEER, BinaryROC, MulticlassAccuracy
 from torchmetrics.clustering import DaviesBouldinScore
 
+from kdface.errors import UserError
 from kdface.evaluation.ckd import davies_bouldin
 from kdface.evaluation.curves import eer, roc
 from kdface.evaluation.scores import unit
-from kdface.metrics import CMC, EqualErrorRate, FNMRAtFMR, ROCArea, TARAtFAR, TenFoldAccuracy, VALAtFAR
+from kdface.metrics import CMC, EqualErrorRate, ErrorDiscard, FNMRAtFMR, ROCArea, TARAtFAR, TenFoldAccuracy, VALAtFAR
 from tests.metrics.cases import (
     CASES,
     CHANCES,
@@ -59,6 +61,31 @@ def test_one_process_finds_what_the_reference_does(name: str, batch: int) -> Non
     metric.reset()
     with pytest.raises(ValueError, match="nothing to compute"), pytest.warns(UserWarning, match="before"):
         metric.compute()
+
+
+RATES = [EqualErrorRate, ROCArea, TARAtFAR, FNMRAtFMR, TenFoldAccuracy, VALAtFAR, ErrorDiscard]
+
+
+@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("same", [[True] * 20, [False] * 2000, [False] * 3 + [True] * 5], ids=["one", "other", "few"])
+def test_pairs_that_cannot_resolve_a_rate_are_nan(kind: Any, same: list[bool]) -> None:
+    scores, mated = torch.linspace(-0.9, 0.9, len(same)), torch.tensor(same)
+    more = {"quality": scores} if kind is ErrorDiscard else {}
+    metric = kind()
+    metric.update(scores, mated, **more)
+    resolved = len(set(same)) == 2 and kind in (EqualErrorRate, ROCArea)
+    assert bool(metric.compute().isnan()) is not resolved
+    broken = kind()
+    broken.update(scores.where(scores < 0.8, torch.nan), mated, **more)
+    with pytest.raises(UserError, match="not finite"):
+        broken.compute()
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_an_identification_without_a_side_is_nan(side: bool) -> None:
+    metric = CMC(3)
+    metric.update(torch.eye(4), torch.arange(4), torch.full((4,), side))
+    assert metric.compute().isnan().tolist() == [True] * 3
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.keyed])
