@@ -38,7 +38,8 @@ def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConf
 def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
     """Build the LightningModule and LightningDataModule of a configuration, for any `pytorch_lightning.Trainer`.
 
-    The module includes its optimiser and schedule; the schedule's length is `trainer.max_epochs` of the configuration.
+    The module includes its optimiser, its schedule and, with `ema.decay`, the average of its weights. The schedule's
+    length is `trainer.max_epochs` of the configuration.
 
     Args:
         config: returned by `compose`, or a resolved mapping such as a run's config.yaml, possibly modified.
@@ -52,13 +53,16 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
     from kdface.config.check import check_tree
     from kdface.config.origin import Origins
     from kdface.config.schema import Configuration
+    from kdface.lightning import WeightAverage
 
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     tree = dict(cast(Mapping[str, Any], plain))
     check_tree(tree, Configuration, Origins())
     if tree["seed"] is None:
         raise UserError("seed is null: a module built from Python needs one, such as seed=0.")
-    job = assemble(tree)
+    job = assemble(tree, sharded=False)
+    if job.settings.ema.decay is not None:
+        job.method.callbacks = [WeightAverage(job.settings.ema.decay)]
     return job.method, job.data
 
 

@@ -36,6 +36,24 @@ def test_a_composed_configuration_trains_in_a_trainer_of_the_user(
     assert not list(tmp_path.iterdir())  # no run folder is made
 
 
+def test_the_average_of_the_weights_comes_with_the_module() -> None:
+    module, data = kdface.build(kdface.compose(*UNTESTED, "seed=1", "ema.decay=0.5", "scheduler=constant"))
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, barebones=True)
+    trainer.fit(module, datamodule=data)
+    average, last = module.embedder.state_dict(), module.backbone.state_dict()
+    assert module.embedder is module.averaged
+    assert any(not torch.equal(average[name], last[name]) for name in last)
+
+
+def test_class_weights_are_whole_for_any_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Trainer of the user divides nothing over its ranks."""
+    words = [*UNTESTED, "seed=1", "head=partial_fc"]
+    alone = kdface.build(kdface.compose(*words))[0].state_dict()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    divided = kdface.build(kdface.compose(*words, "trainer.devices=2"))[0].state_dict()
+    assert all(torch.equal(alone[name], divided[name]) for name in alone)
+
+
 def test_mistakes_are_told_as_on_the_command_line() -> None:
     with pytest.raises(UserError, match="backbone") as raised:
         kdface.compose("backbone=iresnt50")

@@ -39,16 +39,23 @@ from kdface.runs.settings import (
 Tree = dict[str, Any]
 
 
-def assemble(tree: Tree) -> Job:
-    """Build everything a run needs. Raises `UserError` if parts do not fit together or data is missing."""
+def assemble(tree: Tree, sharded: bool = True) -> Job:
+    """Build everything a run needs. Raises `UserError` if parts do not fit together or data is missing.
+
+    Args:
+        tree: the configuration.
+        sharded: draw only this rank's rows of class weights that a run divides over its ranks; false: all of them.
+    """
     whole: FaceSet = build(tree["dataset"], "dataset")
     dataset = _without_held_out(whole, tree)
     augmentation = build_augmentation(tree, dataset.preprocessing)
     settings = settings_of(tree)
     seed = int(tree["seed"])
     people = len(dataset.people)
-    method = build_method(tree, dataset.preprocessing, people, load_network, launched_rank(), settings.world)
+    rank, world = (launched_rank(), settings.world) if sharded else (0, 1)
+    method = build_method(tree, dataset.preprocessing, people, load_network, rank, world)
     method.people = tuple(dataset.people)
+    method.require_people()
     if method.teacher is not None:
         method.teacher.require_knows(dataset)
     protocols = build_protocols(tree, method)

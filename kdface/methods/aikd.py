@@ -135,8 +135,22 @@ class AIKD(Method):
             labels.compared,
         )
 
+    def on_fit_start(self) -> None:
+        """As in `Method`. Raises `UserError` if there are no quality labels, as the training set is unknown."""
+        super().on_fit_start()
+        if self.quality_weight > 0 and not self.labels:
+            data = getattr(self.trainer, "datamodule", None)
+            raise UserError(
+                "method=aikd needs a quality label of every training image, but the training set of "
+                f"{'a bare loader' if data is None else type(data).__name__} is unknown.",
+                expected="the datamodule of kdface.build, or one whose attribute `training` is a "
+                "kdface.datasets.loading.TrainingSet",
+                fix="call module.prepare(training_set) before the Trainer's fit",
+            )
+
     def terms(self, batch: Batch) -> dict[str, Term]:
-        """representation: mean 1 - cosine of both embeddings; quality: distance of predicted quality and label."""
+        """representation: mean 1 - cosine of both embeddings; quality: distance of predicted quality and label, in
+        training only, as only training images have labels."""
         assert self.teacher is not None and self.views.teacher is not None
         student = self.backbone
         assert isinstance(student, Graded)
@@ -147,7 +161,7 @@ class AIKD(Method):
             target = self.teacher.embed_view(batch.views[self.views.teacher], batch.keys)
             terms["representation"] = Term(cosine_consistency(embedding, target), self.representation_weight)
             metrics["agreement"] = cosine_similarity(embedding.detach().float(), target.float()).mean()
-        if self.quality_weight > 0:
+        if self.quality_weight > 0 and self.training:
             score = student.grade(embedding).float()
             label = torch.tensor([self.labels[key] for key in batch.keys], dtype=torch.float32, device=score.device)
             loss = (
@@ -210,6 +224,15 @@ def _copy(teacher: Teacher, student: nn.Module, seen: Preprocessing) -> None:
             expected="the backbone (and its options) of the teacher's run",
             fix="backbone=..., or method.start=scratch",
         ) from None
+    theirs = teacher.preprocessing
+    if (theirs.color, theirs.mean, theirs.std) != (seen.color, seen.mean, seen.std):
+        raise UserError(
+            "the student starts as a copy of its teacher, but its images have other colours or another scale: "
+            f"{seen.color}, mean {seen.mean:g}, std {seen.std:g}; the teacher's {theirs.color}, mean {theirs.mean:g}, "
+            f"std {theirs.std:g}.",
+            expected="a teacher with the colour order, mean and std of the training images",
+            fix="method.start=scratch",
+        )
 
 
 def _freeze_all_but(names: tuple[str, ...], backbone: nn.Module) -> list[nn.Module]:

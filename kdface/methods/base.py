@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
@@ -44,10 +44,13 @@ class Method(Optimized, ABC):
 
     Attributes:
         needs_head, needs_teacher: whether the method requires one (checked before training).
+        callbacks: those that a Trainer takes over from it (`kdface.build`).
     """
 
     needs_head: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
+    callbacks: Sequence[pl.Callback] = ()
+    _prepared_for: TrainingSet | None = None
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -65,10 +68,27 @@ class Method(Optimized, ABC):
         """Called once the networks are on the training device; `training.faces` are not augmented."""
         del training
 
+    def require_people(self) -> None:
+        """Raise `UserError` if the method needs a teacher of the same people, and `people` are others."""
+
+    def prepare(self, training: TrainingSet) -> None:
+        """Call `before_training` unless it was called with this training set."""
+        if training is not self._prepared_for:
+            self.before_training(training)
+            self._prepared_for = training
+
+    def configure_callbacks(self) -> Sequence[pl.Callback]:
+        """`callbacks`; one of the same class in the Trainer gives way."""
+        return self.callbacks
+
     def on_fit_start(self) -> None:
-        """Move the teacher to the device and check its next output."""
+        """Move the teacher to the device and check its next output; `prepare` with the datamodule's training set."""
         if self.teacher is not None:
             self.teacher.to(self.device)
+        training = getattr(getattr(self.trainer, "datamodule", None), "training", None)
+        if isinstance(training, TrainingSet):
+            self.prepare(training)
+        if self.teacher is not None:
             self.teacher.check_next()  # in this precision, on these images
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -142,8 +162,9 @@ class Method(Optimized, ABC):
             self._embedder.add(sets[dataloader_idx][0], batch.keys, batch.views["image"])
         else:
             terms = self.terms(batch).values()
-            loss = torch.stack([term.value * term.weight for term in terms]).sum()
-            self.log("val/loss", loss, batch_size=len(batch.label), sync_dist=True)
+            if terms:
+                loss = torch.stack([term.value * term.weight for term in terms]).sum()
+                self.log("val/loss", loss, batch_size=len(batch.label), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Run the protocols and log their metrics under the names in results.json, identical on all ranks."""

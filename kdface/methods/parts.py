@@ -63,14 +63,15 @@ def scales(module: nn.Module, scale: Mapping[str, float], key: str = "lr_scale")
 
 
 def in_groups(groups: Iterable[Any], scale: Mapping[int, float]) -> list[Any]:
-    """Split parameter groups by the scale of their parameters, stored in each as `lr_scale`."""
+    """Split parameter groups by the scale of their parameters, stored in each as `lr_scale`; parameters without one
+    are not trained, and keep that of 1."""
     divided: list[Any] = []
     bare = {"params": [group for group in groups if not isinstance(group, dict)]}
     for group in (
         entry for entry in (bare, *(group for group in groups if isinstance(group, dict))) if entry["params"]
     ):
-        for factor in dict.fromkeys(scale[id(parameter)] for parameter in group["params"]):
-            chosen = [parameter for parameter in group["params"] if scale[id(parameter)] == factor]
+        for factor in dict.fromkeys(scale.get(id(parameter), 1.0) for parameter in group["params"]):
+            chosen = [parameter for parameter in group["params"] if scale.get(id(parameter), 1.0) == factor]
             divided.append({**group, "params": chosen, "lr_scale": group.get("lr_scale", 1.0) * factor})
     return divided
 

@@ -128,7 +128,7 @@ def _prepare(job: Job, profile: Profile, rank: int) -> None:
     if method.teacher is not None:
         local = os.environ.get("LOCAL_RANK", "0")
         method.teacher.to(f"cuda:{local}" if profile.accelerator == "gpu" else "cpu")
-    method.before_training(job.data.training)
+    method.prepare(job.data.training)
     if rank == 0:
         _tell_parts(job)
 

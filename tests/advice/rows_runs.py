@@ -38,6 +38,14 @@ def _teachers(folder: Path) -> None:
     torch.save(network.state_dict(), folder / "broken.pt")
 
 
+def _published(folder: Path) -> None:
+    """Weights of a published network of the student's architecture."""
+    from kdface.backbones import iresnet_nano
+
+    network = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+    torch.save(network.state_dict(), folder / "good.pt")
+
+
 def _finished(folder: Path) -> Path:
     faces(folder)
     assert main(FOLDER) == 0
@@ -144,6 +152,16 @@ ROWS = [
         set_up=_teachers,
         fill={"FILE": "good.pt"},
         run=True,
+    ),
+    Row(
+        (
+            *("train", *UNTESTED, "method=aikd", "method.quality_weight=0", "teacher=weights", "teacher.bgr=true"),
+            *(*PUBLISHED, "+teacher.backbone.channels=[8,8,8,8]", "+teacher.backbone.blocks=[1,1,1,1]"),
+            "teacher.weights=good.pt",
+        ),
+        "other colours or another scale",
+        set_up=_published,
+        build=True,
     ),
     # where runs and data lie
     Row(tuple(FOLDER), "is not a kdface run", set_up=_without_configuration, run=True, fill={"ANOTHER_FOLDER": "b"}),

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import DataLoader
 
+import kdface
 from kdface.backbones import iresnet_nano
 from kdface.backbones.graded import Graded
 from kdface.config.load import load_network
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
-from kdface.faces import Preprocessing
+from kdface.faces import FaceSet, Preprocessing
+from kdface.lightning import FaceData
 from kdface.methods import AIKD, Views
 from kdface.methods.aikd import BackboneGroup
 from kdface.runs.folder import RunFolder
@@ -25,7 +31,7 @@ from kdface.runs.job import Job
 from kdface.runs.train import train
 from kdface.teachers import Teacher
 from kdface.teachers.frozen import fingerprint_of
-from tests.conftest import TINY, Kdface, command, only_run
+from tests.conftest import TINY, UNTESTED, Kdface, command, only_run
 from tests.runs.test_resume import weights
 
 SMALL = Preprocessing(size=(32, 32))
@@ -137,6 +143,92 @@ def test_a_student_of_another_shape_than_its_teacher() -> None:
     with pytest.raises(UserError, match="sees images of 32x64, its teacher of 32x32") as error:
         AIKD(student, eyes, VIEWS, Teacher(_network(), SMALL))
     assert error.value.fix == "method.start=scratch"
+
+
+@pytest.mark.parametrize(
+    ("sees", "told"), [({"color": "bgr"}, "bgr"), ({"std": 128.0}, "std 128"), ({"mean": 0.0}, "mean 0")]
+)
+def test_a_teacher_of_other_colours_or_scale_is_not_copied(sees: dict[str, Any], told: str) -> None:
+    teacher = Teacher(_network(seed=7), replace(SMALL, **sees))
+    with pytest.raises(UserError, match="other colours or another scale") as raised:
+        AIKD(_network(), SMALL, VIEWS, teacher)
+    assert told in str(raised.value) and raised.value.fix == "method.start=scratch"
+    AIKD(_network(), SMALL, VIEWS, teacher, start="scratch")
+
+
+class _ByBrightness:
+    """Labels that are the mean of each image."""
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
+        return np.array([float(faces[row].image.mean()) for row in range(len(faces))])
+
+
+def _built() -> tuple[AIKD, FaceData]:
+    """A module and its data, with a teacher made here."""
+    module, data = kdface.build(kdface.compose(*UNTESTED, "seed=0"))
+    own = AIKD(
+        *(_network(), module.preprocessing, Views("image", "image")),
+        Teacher(_network(seed=7), module.preprocessing, _ByBrightness()),
+        check_direction=False,
+        hidden=4,
+    )
+    own.optimize_with(module.optimization)
+    return own, data
+
+
+def _trainer() -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class _Loaders(pl.LightningDataModule):
+    """A datamodule of someone else."""
+
+    def __init__(self, data: FaceData) -> None:
+        super().__init__()
+        self.data = data
+
+    def train_dataloader(self) -> Any:
+        return self.data.train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        first = next(iter(self.data.train_dataloader()))
+        strange: Any = [replace(first, keys=[f"new/{key}" for key in first.keys])]
+        return DataLoader(strange, batch_size=None)
+
+
+def test_a_trainer_of_the_user_has_labels() -> None:
+    module, data = _built()
+    _trainer().fit(module, datamodule=data)
+    assert set(module.labels) == set(data.training.faces.keys)
+
+
+def test_a_datamodule_of_the_user_is_told_how_to_get_labels() -> None:
+    module, data = _built()
+    with pytest.raises(UserError, match="training set of _Loaders is unknown"):
+        _trainer().fit(module, datamodule=_Loaders(data))
+    module, data = _built()
+    module.prepare(data.training)  # as the message says
+    trainer = _trainer()
+    trainer.fit(module, datamodule=_Loaders(data))
+    assert trainer.callback_metrics["val/loss"] > 0  # of the embeddings: these images have no labels
+
+
+def test_a_quality_head_that_is_not_trained_and_learning_rates_by_part() -> None:
+    module, data = _built()
+    module.quality_weight = 0
+    module.backbone.regression.requires_grad_(False)  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in module.backbone.state_dict().items()}
+    module.optimize_with(replace(module.optimization, lr_scale={"backbone.backbone.layer1": 0.5}))
+    _trainer().fit(module, datamodule=data)
+    moved = {name for name, value in module.backbone.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and not any(name.startswith("regression") for name in moved)
 
 
 def test_a_name_that_the_backbone_lacks() -> None:
