@@ -76,4 +76,4 @@ def load_network(run: Path) -> Teacher:
             fix=f"finish it (kdface run {loaded.folder.root}), or name a checkpoint in it",
         )
     method = loaded.method
-    return Teacher(method.embedder, method.preprocessing, head=method.head)
+    return Teacher(method.embedder, method.preprocessing, head=method.head, people=method.people)

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.heads import Classifier
+from kdface.heads import Classifier, PartialFC
 from kdface.losses import embedding_mse
 from kdface.losses.transfer import Computed, Transfer
 from kdface.methods.base import Method, Term
@@ -107,6 +107,22 @@ class Distillation(Method):
                 if module is not None:
                     module.requires_grad_(False)
 
+    def require_people(self) -> None:
+        """Raise `UserError` if logits are compared and class k of the teacher, where its people are known, is another
+        person."""
+        if self.transfer is None or not self.transfer.needs_logits or self.teacher is None:
+            return
+        own, its = self.people, self.teacher.people
+        if not own or not its or own == its:
+            return
+        first = next(k for k, pair in enumerate(zip(own, its, strict=False)) if pair[0] != pair[1])
+        raise UserError(
+            f"{type(self.transfer).__name__} compares logits, but class {first} is {own[first]!r} for the student and "
+            f"{its[first]!r} for the teacher.",
+            expected="a teacher trained on these people, in this order",
+            fix="teacher=run teacher.run=FOLDER of a run on this dataset, or method.transfer=null",
+        )
+
     @property
     def is_guided(self) -> bool:
         """Whether the teacher contributes to the loss at any time."""
@@ -126,6 +142,11 @@ class Distillation(Method):
 
     def _prepare(self, transfer: Transfer, teacher: Teacher) -> None:
         """Check that both networks provide what `transfer` compares, and build its trainable modules."""
+        if transfer.needs_logits and isinstance(self.head, PartialFC):
+            raise UserError(
+                f"{type(transfer).__name__} compares the logits of all classes, but head=partial_fc samples them.",
+                fix="head=softmax, or a margin softmax (kdface list head)",
+            )
         if transfer.needs_logits:
             own, its = (getattr(head, "num_classes", None) for head in (self.head, teacher.head))
             if own is None or own != its:

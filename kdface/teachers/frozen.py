@@ -45,6 +45,7 @@ class Teacher:
         quality: source of quality labels, for methods that need them.
         head: class weights of its training, if known.
         origin: where it was loaded from, KEY=PATH; empty: unknown.
+        people: names of the head's classes; empty: unknown.
         embedding_size: D.
         fingerprint: SHA-256 of its weights.
     """
@@ -56,12 +57,14 @@ class Teacher:
         quality: QualitySource | None = None,
         head: nn.Module | None = None,
         origin: str = "",
+        people: Sequence[str] = (),
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.quality = quality
         self.head = None if head is None else head.eval().requires_grad_(False)
         self.origin = origin
+        self.people = tuple(people)
         self.embedding_size = int(network.embedding_size)  # type: ignore[arg-type]
         self.fingerprint = fingerprint_of(network)
         self.memory_format = torch.contiguous_format

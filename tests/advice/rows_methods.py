@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdface.cli import main
-from tests.advice.fixtures import FOLDER, both, environment, faces, picture
+from tests.advice.fixtures import BARE, FOLDER, both, environment, faces, picture
 from tests.advice.row import Row, copied, tiny
 from tests.conftest import UNTESTED, only_run
 
@@ -20,6 +20,7 @@ HARMONIC = (
     "method.people_per_batch=2",
     "method.images_per_person=4",
 )
+OTHERS = ("dataset=image_folder", "dataset.root=six", "dataset.size=[32,32]")
 FACENET = ("method=facenet", "head=none", "method.people_per_batch=2", "method.images_per_person=4")
 
 
@@ -29,6 +30,14 @@ def _built(*words: str, told: str, fill: dict[str, str] | None = None) -> Row:
 
 def _run(*words: str, told: str) -> Row:
     return Row(("train", *UNTESTED, "trainer.max_steps=1", *words), told, set_up=copied, run=True)
+
+
+def _six(folder: Path) -> None:
+    """Six people, other ones than the run's, and a run that was trained on them."""
+    for place in range(24):
+        picture(folder / "six", f"q{place % 6}/{'x' * (place + 1)}.png")
+    assert main(["train", *BARE, "evaluation=none", *OTHERS, "trainer.max_steps=1"]) == 0
+    only_run(folder / "runs").rename(folder / "of_six")
 
 
 def _headless(folder: Path) -> None:
@@ -54,6 +63,14 @@ ROWS = [
         fill={"head=...": "head=cosface"},
     ),
     _built("method=distillation", "transfer=logits", *TAUGHT, "head=none", told="compares logits"),
+    _built("method=distillation", "transfer=logits", *TAUGHT, "head=partial_fc", told="samples them"),
+    Row(
+        ("train", *BARE, "evaluation=none", "method=distillation", "transfer=logits", *TAUGHT, *OTHERS),
+        "for the teacher",
+        set_up=both(copied, _six),
+        build=True,
+        fill={"FOLDER": "of_six"},
+    ),
     # AI-KD
     _built("method=aikd", *TAUGHT, told="has no quality source", fill={"NAME": "mated_cosine", "FOLDER": "run"}),
     _built(
