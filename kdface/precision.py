@@ -46,7 +46,7 @@ class KeptTypes(nn.Module):
         held: dict[str, Any] = {name: self._buffers[name] for name in self.kept}
         self._buffers.update(dict.fromkeys(held))  # in place: their order is that of the state_dict
         try:
-            super()._apply(fn, recurse)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         finally:
             self._buffers.update(held)
         for name, value in held.items():
