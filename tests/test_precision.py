@@ -21,7 +21,7 @@ from tests.methods.test_distillation import SMALL, VIEWS, small_network
 HEADS = [AdaFace, CurricularFace]
 
 
-class _NoFloat64(TorchDispatchMode):
+class _NoFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fails where a float64 tensor is made."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -48,7 +48,7 @@ def _step(head: Any) -> dict[str, Tensor]:
 def test_heads_on_a_device_without_float64(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = _step(kind(8, 3))
     monkeypatch.setattr(kdface.precision, "WITHOUT_FLOAT64", frozenset({"cpu"}))
-    with _NoFloat64():
+    with _NoFloat64():  # type: ignore[no-untyped-call]
         found = _step(kind(8, 3))
     for name, value in exact.items():
         assert value.dtype == torch.float32 and found[name].item() == pytest.approx(value.item(), rel=1e-5)
@@ -109,7 +109,7 @@ def test_miners_find_the_same_triplets(miner: Any, monkeypatch: pytest.MonkeyPat
 def test_metrics_on_a_device_without_float64() -> None:
     pairs = EqualErrorRate()
     calibration = CalibrationError().to("cpu")
-    with _NoFloat64():
+    with _NoFloat64():  # type: ignore[no-untyped-call]
         pairs.update(torch.tensor([0.9, 0.2, 0.4, 0.3]), torch.tensor([True, True, False, False]))
         assert pairs.compute().item() == pytest.approx(0.5)
     calibration.update(torch.tensor([[0.75, 0.25], [0.5, 0.5]]), torch.tensor([0, 0]))

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from kdface.datasets.derived import Rows
 from kdface.errors import UserError
 from kdface.evaluation.edc import DEFAULT, DiscardPolicy, bootstrap_error_discard, error_discard
 from kdface.evaluation.embed import Embedder, Recognition, Stored, Tested, embedder_of, require_sees
@@ -28,7 +29,10 @@ Limit = Annotated[float, Gt(0), Le(1)]
 
 
 # Qualities by frozen networks, shared by test sets with the same network, for its lifetime.
-_GRADES: weakref.WeakKeyDictionary[Teacher, dict[int, tuple[FaceSet, dict[str, float]]]] = weakref.WeakKeyDictionary()
+_Graded = dict[
+    tuple[int, tuple[str, ...]], tuple[FaceSet, dict[str, float]]
+]  # (set, keys) -> the set and its qualities
+_GRADES: weakref.WeakKeyDictionary[Teacher, _Graded] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -143,8 +147,19 @@ class QualityEDC:
 
     @property
     def keys_read(self) -> tuple[list[str], ...]:
-        """The keys in the pairs, for each dataset."""
-        return (self.pairs.keys(),) * len(self.datasets)
+        """The keys in the pairs, for each dataset; all keys of a set whose images are graded by their mates."""
+        graded = (self.aligned, self.dataset) if self._needs_mates else ()
+        left_out = set(self.left_out)
+        return tuple(
+            [key for key in faces.keys if key not in left_out]
+            if any(faces is one for one in graded)
+            else self.pairs.keys()
+            for faces in self.datasets
+        )
+
+    @property
+    def _needs_mates(self) -> bool:
+        return bool(self.grader is not None and getattr(self.grader.quality, "needs_mates", False))
 
     def require(self, network: Tested, where: str) -> None:
         """Raises `UserError` if neither the network nor a grader gives quality."""
@@ -211,11 +226,15 @@ class QualityEDC:
             return embed.quality(faces, keys)
         source = self.grader.quality
         assert source is not None
+        wanted = set(faces.keys) - set(self.left_out) if self._needs_mates else set(keys)
+        rows = [row for row, key in enumerate(faces.keys) if key in wanted]
+        asked = tuple(faces.keys[row] for row in rows)
         grades = _GRADES.setdefault(self.grader, {})
-        if id(faces) not in grades:
-            scores = source(self.grader.to(embed.device), faces)
-            grades[id(faces)] = (faces, dict(zip(faces.keys, scores.tolist(), strict=True)))
-        known = grades[id(faces)][1]
+        if (id(faces), asked) not in grades:
+            shown = faces if len(rows) == len(faces) else Rows(faces, np.array(rows, dtype=np.int64))
+            scores = source(self.grader.to(embed.device), shown)
+            grades[id(faces), asked] = (faces, dict(zip(asked, scores.tolist(), strict=True)))
+        known = grades[id(faces), asked][1]
         return np.array([known[key] for key in keys])
 
     def _measure(self, outcome: QualityOutcome) -> dict[str, Measured]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
-from kdface.errors import UserError
+from kdface.datasets.derived import Rows
+from kdface.errors import DataError, UserError
 from kdface.evaluation.edc import DiscardPolicy, bootstrap_error_discard, error_discard
 from kdface.evaluation.embed import Embedder
 from kdface.evaluation.people import people_of
@@ -17,6 +18,7 @@ from kdface.evaluation.protocol import Verification, random_verification
 from kdface.evaluation.quality import QualityEDC, QualityOutcome, spearman
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet, Preprocessing, Sample
+from kdface.runs.test_sets import check_test_sets
 from kdface.teachers import Teacher
 from tests.datasets.test_loading import Noise
 from tests.methods.test_distillation import small_network
@@ -188,6 +190,37 @@ def test_a_source_grades_in_place_of_the_network() -> None:
     np.testing.assert_allclose(graded.quality, expected, rtol=1e-12)
     assert graded.choices["grader"] == "function"
     np.testing.assert_array_equal(graded.scores, own.scores)
+
+
+class _Mated:
+    """A source that looks at every image of a set."""
+
+    needs_mates = True
+
+    def __call__(self, teacher: Teacher, faces: FaceSet) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        contrast = _contrast(teacher, faces)
+        return contrast - contrast.mean()
+
+
+@pytest.mark.parametrize("in_pairs", [True, False])
+@pytest.mark.parametrize("source", [_contrast, _Mated()], ids=["alone", "mated"])
+def test_broken_images_are_not_graded(source: Any, in_pairs: bool) -> None:
+    dataset = Noise()
+    test = random_verification(dataset, folds=2, pairs_per_fold=4)
+    paired = test.pairs.keys()
+    broken = next(row for row, key in enumerate(dataset.keys) if (key in paired) is in_pairs)
+    dataset.broken = (broken,)
+    grader = Teacher(small_network(), dataset.preprocessing, quality=source)
+    protocol = QualityEDC(test, grader=grader, policy=POLICY, resamples=0)
+    if in_pairs or source is not _contrast:
+        with pytest.raises(DataError, match="1 of"):
+            check_test_sets({"evaluation.edc": protocol}, "raise")
+    check_test_sets({"evaluation.edc": protocol}, "skip")
+    outcome = protocol.evaluate(_embedder())
+    assert outcome.keys and dataset.keys[broken] not in outcome.keys
+    whole = Rows(dataset, np.delete(np.arange(20), broken))
+    expected = dict(zip(whole.keys, source(grader, whole), strict=True))
+    np.testing.assert_allclose(outcome.quality, [expected[key] for key in outcome.keys], rtol=1e-12)
 
 
 def test_a_recognition_network_for_other_crops_is_refused() -> None:

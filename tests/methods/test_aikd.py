@@ -223,7 +223,7 @@ def test_a_datamodule_of_the_user_is_told_how_to_get_labels() -> None:
 def test_a_quality_head_that_is_not_trained_and_learning_rates_by_part() -> None:
     module, data = _built()
     module.quality_weight = 0
-    module.backbone.regression.requires_grad_(False)  # type: ignore[union-attr]
+    module.backbone.regression.requires_grad_(False)
     before = {name: value.clone() for name, value in module.backbone.state_dict().items()}
     module.optimize_with(replace(module.optimization, lr_scale={"backbone.backbone.layer1": 0.5}))
     _trainer().fit(module, datamodule=data)
