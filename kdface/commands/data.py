@@ -126,7 +126,7 @@ def _verify(faces: Any) -> int:
     _list([f"{image.key}: {image.reason}" for image in found.implausible])
     sizes = Counter(image.size for image in found.broken if image.size)
     if sizes:
-        raise _not_aligned(found.name, faces.preprocessing.size, sizes, found.images)
+        raise _not_aligned(faces, sizes, found.images)
     if found.broken:
         raise _broken(found.broken, found.images, found.name)
     if found.implausible:
@@ -165,13 +165,16 @@ def _broken(found: Sequence[Any], images: int, name: str) -> UserError:
     )
 
 
-def _not_aligned(name: str, size: tuple[int, int], sizes: Counter[tuple[int, int]], images: int) -> UserError:
+def _not_aligned(faces: Any, sizes: Counter[tuple[int, int]], images: int) -> UserError:
     """The error for intact images whose size differs from that of the dataset's crops."""
+    from kdface.datasets.checks import sized, stored
+
+    size = stored(faces)[0].preprocessing.size
     shown = ", ".join(f"{found[0]}x{found[1]}" for found, _ in sizes.most_common(3))
     alone = next(iter(sizes)) if len(sizes) == 1 and sizes.total() == images else None
-    crops = f"for aligned crops dataset.size=[{alone[0]},{alone[1]}]; for photographs " if alone else ""
+    crops = f"for aligned crops {sized(faces, alone)}; for photographs " if alone else ""
     return UserError(
-        f"{sizes.total()} of {images} images of {name} are not aligned crops of {size[0]}x{size[1]}: they are "
+        f"{sizes.total()} of {images} images of {faces.name} are not aligned crops of {size[0]}x{size[1]}: they are "
         f"{shown}{' and others' if len(sizes) > 3 else ''} (height x width).",
         fix=f"{crops}{ALIGN}; or dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
     )

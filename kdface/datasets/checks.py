@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets import duplicates
-from kdface.datasets.images import SizeError
+from kdface.datasets.images import SizeError, for_crops
 from kdface.datasets.plausibility import implausible
 from kdface.errors import DataError
 from kdface.faces import FaceSet
@@ -200,7 +200,7 @@ def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -
     """Raise `DataError` if a sample of images spread over the set has intact ones that are not crops of the set's size.
     With `on_error="skip"`, raise only if none of the sample is usable."""
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
-    wrong: list[DataError] = []
+    wrong: list[SizeError] = []
     usable = 0
     for row in rows.tolist():
         try:
@@ -212,11 +212,28 @@ def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -
             continue
     if wrong and (on_error == "raise" or not usable):
         first = wrong[0]
+        height, width = stored(dataset)[0].preprocessing.size
         raise DataError(
             f"{dataset.name}: {len(wrong)} of {len(rows)} sampled images are not aligned crops of "
-            f"{dataset.preprocessing.size[0]}x{dataset.preprocessing.size[1]}, the first one: {first.problem}",
-            fix=first.fix,
+            f"{height}x{width}, the first one: {first.problem}",
+            fix=for_crops(sized(dataset, first.size)) if first.size else first.fix,
         )
+
+
+def stored(dataset: FaceSet) -> tuple[FaceSet, str]:
+    """The set that reads the images, beneath those that are made of it, and its key in a configuration."""
+    inner, key = dataset, "dataset"
+    while isinstance(beneath := getattr(inner, "dataset", None), FaceSet):
+        inner, key = beneath, f"{key}.dataset"
+    return inner, key
+
+
+def sized(dataset: FaceSet, size: tuple[int, int]) -> str:
+    """What makes a size, (height, width), that of the stored crops: the option of the set that reads them, or the file
+    in which it stands."""
+    inner, key = stored(dataset)
+    file = getattr(inner, "size_file", None)
+    return f"{key}.size=[{size[0]},{size[1]}]" if file is None else f"height,width = {size[0]},{size[1]} in {file}"
 
 
 def overlap(first: FaceSet, second: FaceSet, progress: Progress | None = None) -> Overlap:

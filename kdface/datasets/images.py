@@ -79,6 +79,14 @@ def require_whole(data: bytes, source: str, size: tuple[int, int] | None = None)
 ALIGN = "kdface data align FOLDER -o CROPS detector=YUNET.onnx (or landmarks=FILE.csv)"
 
 
+def for_crops(own: str) -> str:
+    """The fix for images of another size; `own` makes it that of the set."""
+    return (
+        f"for aligned crops of this size {own}; photographs that are not aligned crops are cut by {ALIGN}; or "
+        "dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE"
+    )
+
+
 class SizeError(DataError):
     """An intact image whose size, `size` (height, width), differs from that of its set's crops."""
 
@@ -88,12 +96,8 @@ class SizeError(DataError):
 def _require_size(given: tuple[int, ...], source: str, size: tuple[int, int]) -> None:
     if given != tuple(size):
         one, other = (f"{height} high, {width} wide" for height, width in (given, size))
-        error = SizeError(
-            f"{source}: the crop is {one}.",
-            expected=other,
-            fix=f"for aligned crops of this size dataset.size=[{given[0]},{given[1]}]; photographs that are not "
-            f"aligned crops are cut by {ALIGN}; or dataset=raw_folder dataset.root=FOLDER dataset.landmarks=FILE",
-        )
+        own = f"dataset.size=[{given[0]},{given[1]}]"
+        error = SizeError(f"{source}: the crop is {one}.", expected=other, fix=for_crops(own))
         error.size = (given[0], given[1])
         raise error
 

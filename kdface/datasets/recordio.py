@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.datasets.checks import sized
 from kdface.datasets.folders import missing
-from kdface.datasets.images import decode, read_bytes, require_whole
+from kdface.datasets.images import SizeError, decode, for_crops, read_bytes, require_whole
 from kdface.datasets.record_file import RecordFile, unpack
 from kdface.errors import DataError
 from kdface.faces import Preprocessing, Sample, template_points
@@ -75,6 +77,7 @@ class RecordIO:
         self.terms = terms
         count, size = _read_property(rec.parent / "property")
         self.preprocessing = Preprocessing(size=size)
+        self.size_file = rec.parent / "property"
         self._file = RecordFile(rec, rec.with_suffix(".idx"))
         self._records, classes = _classes(self._file)
         self._classes, labels = np.unique(classes, return_inverse=True)
@@ -94,11 +97,24 @@ class RecordIO:
     def __getitem__(self, index: int) -> Sample:
         image, source = self._image(index)
         size = self.preprocessing.size
-        return Sample(decode(image, source, size), int(self.labels[index]), self.keys[index], template_points(size))
+        with self._size_told():
+            pixels = decode(image, source, size)
+        return Sample(pixels, int(self.labels[index]), self.keys[index], template_points(size))
 
     def check(self, index: int) -> None:
         """Raise `DataError` if the record is damaged, or its image truncated or of another size, without decoding."""
-        require_whole(*self._image(index), self.preprocessing.size)
+        with self._size_told():
+            require_whole(*self._image(index), self.preprocessing.size)
+
+    @contextmanager
+    def _size_told(self) -> Iterator[None]:
+        """The set has no option for its size: it stands in a file."""
+        try:
+            yield
+        except SizeError as error:
+            assert error.size is not None
+            error.fix = for_crops(sized(self, error.size))
+            raise
 
     def _image(self, index: int) -> tuple[bytes, str]:
         """The encoded image of a record, after checking its label, and its name in messages."""

@@ -348,8 +348,9 @@ def test_broken_image_and_other_size_name_the_record(tmp_path: Path) -> None:
     faces = RecordIO(build(tmp_path, {**standard(), 2: payload(0.0, png(2)[:-30]), 5: payload(2.0, png(5, 96))}))
     with pytest.raises(DataError, match=r"train\.rec, record 2: the PNG is cut short"):
         faces[1]
-    with pytest.raises(DataError, match=r"train\.rec, record 5: the crop is 96 high, 96 wide"):
+    with pytest.raises(DataError, match=r"train\.rec, record 5: the crop is 96 high, 96 wide") as error:
         faces[4]
+    assert f"height,width = 96,96 in {tmp_path / 'property'}" in error.value.fix
 
 
 @pytest.mark.skipif("KDFACE_DATA" not in os.environ, reason="needs KDFACE_DATA")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from kdface.augmentations import Periocular
-from kdface.datasets import Resized, ToyFaces
+from kdface.datasets import ImageFolder, Resized, Subset, ToyFaces
+from kdface.datasets.checks import require_aligned
+from kdface.errors import DataError
 from kdface.faces import RawSample, Sample, template_points
 from kdface.randomness import generator
 
@@ -26,6 +30,16 @@ def test_the_larger_image_is_handed_on_if_it_is_kept() -> None:
     again = Resized(kept, (28, 28), keep_raw=True)[1]  # from the largest, however often they were resized
     assert isinstance(again, RawSample) and np.array_equal(again.raw, large[1].image)
     assert again.image.shape == (28, 28, 3)
+
+
+def test_crops_of_another_size_beneath_are_told_by_their_own_key(tmp_path: Path) -> None:
+    for person in "ab":
+        (tmp_path / person).mkdir()
+        cv2.imwrite(str(tmp_path / person / "1.png"), np.zeros((96, 96, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match="2 of 2 sampled images are not aligned crops of 112x112") as error:
+        require_aligned(Resized(Subset(ImageFolder(tmp_path), 2), (56, 56)))
+    assert "dataset.dataset.dataset.size=[96,96]" in error.value.fix
+    require_aligned(Resized(Subset(ImageFolder(tmp_path, size=(96, 96)), 2), (56, 56)))
 
 
 def test_without_landmarks_the_larger_image_s_are_the_template_s() -> None:
