@@ -199,7 +199,8 @@ class _Mated:
 
     def __call__(self, teacher: Teacher, faces: FaceSet) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         contrast = _contrast(teacher, faces)
-        return contrast - contrast.mean()
+        centred: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = contrast - contrast.mean()
+        return centred
 
 
 @pytest.mark.parametrize("in_pairs", [True, False])
@@ -214,7 +215,7 @@ def test_broken_images_are_not_graded(source: Any, in_pairs: bool) -> None:
     protocol = QualityEDC(test, grader=grader, policy=POLICY, resamples=0)
     if in_pairs or source is not _contrast:
         with pytest.raises(DataError, match="1 of"):
-            check_test_sets({"evaluation.edc": protocol}, "raise")
+            check_test_sets({"evaluation.edc": protocol}, "raise", full=True)
     check_test_sets({"evaluation.edc": protocol}, "skip")
     outcome = protocol.evaluate(_embedder())
     assert outcome.keys and dataset.keys[broken] not in outcome.keys
