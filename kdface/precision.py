@@ -37,7 +37,7 @@ def moved_to(fn: Callable[[Tensor], Tensor], device: torch.device) -> torch.devi
 
 
 class KeptTypes(nn.Module):
-    """A module whose buffers in `kept` move with it but keep their type: running means and counts are too coarse in
+    """A module whose buffers in `kept` move with it but are never narrowed: running means and counts are too coarse in
     half precision (trainer.precision=bf16-true)."""
 
     kept: ClassVar[tuple[str, ...]] = ()
@@ -50,6 +50,7 @@ class KeptTypes(nn.Module):
         finally:
             self._buffers.update(held)
         for name, value in held.items():
-            device = moved_to(fn, value.device)
-            self._buffers[name] = value.to(device, on_device(value.dtype, device))
+            moved = fn(torch.zeros(1, dtype=torch.float32, device=value.device))
+            kind = torch.promote_types(value.dtype, moved.dtype)
+            self._buffers[name] = value.to(moved.device, on_device(kind, moved.device))
         return self

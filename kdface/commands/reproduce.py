@@ -149,7 +149,7 @@ def _anew(
         return True
     distance = statistics.fmean(values.values()) - statistics.fmean(written.values())
     spread = statistics.stdev(written.values()) if len(written) > 1 else 0.0
-    beside = f", {abs(distance) / spread:.2f} standard deviations of the seeds ({_decimal(spread)})" if spread else ""
+    beside = f", {abs(distance) / spread:.2f} standard deviations over seeds ({_decimal(spread)})" if spread else ""
     print(f"{name}: NOT identical; the means differ by {_decimal(distance)}{beside}")
     return False
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdface.augmentations import Augmentation
-from kdface.datasets.workers import BROKEN_OFF, cause_of, frozen_ended, lost_worker, shared
+from kdface.datasets.workers import BROKEN_OFF, frozen_ended, shared, worker_error
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
 from kdface.randomness import generator
@@ -198,7 +198,7 @@ class ResumableLoader(DataLoader[Any]):
             except StopIteration:
                 return
             except (RuntimeError, *BROKEN_OFF) as error:
-                raise lost_worker(cause_of(error), frozen, self.timeout) or error from None
+                raise worker_error(error, frozen, self.timeout) or error from None
             if isinstance(batch, UserError):
                 raise batch
             self.delivered += 1

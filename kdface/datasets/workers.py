@@ -83,6 +83,14 @@ def lost_worker(error: BaseException, frozen: Sequence[int] = (), seconds: float
     return WorkerError(f"{what}.", fix=f"{fix}; rerun the same command to resume from the last checkpoint")
 
 
+def worker_error(error: BaseException, frozen: Sequence[int], seconds: float) -> WorkerError | None:
+    """`lost_worker` of the cause; torch's signal of a process that was killed here may arrive while it is sought."""
+    try:
+        return lost_worker(cause_of(error), frozen, seconds)
+    except RuntimeError as said:
+        return lost_worker(said, frozen, seconds)
+
+
 def _late(seconds: float, frozen: Sequence[int]) -> WorkerError:
     which = f"loader process {', '.join(map(str, frozen))} is stopped" if frozen else "no loader process is stopped"
     return WorkerError(

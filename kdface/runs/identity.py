@@ -300,9 +300,8 @@ def _joining(folder: RunFolder, job: Job, images: list[Image], about: str) -> li
     used = {images[row][0] for row in np.flatnonzero(_used(folder, job))} & changed
     if used:
         told.append(f"{len(used)} used images have changed ({_some(used)})")
-    if told:
+    if told or not changed:
         raise _refused(folder, "; ".join([about, *told]))
-    # Without a changed image, a kill came between the writes of the list and of data.json: the list was checked.
     return sorted(changed)
 
 

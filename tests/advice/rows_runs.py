@@ -137,7 +137,7 @@ PUBLISHED = [
     "teacher.backbone.image_size=[32,32]",
 ]
 ROWS = [
-    tiny("method=distillation", "teacher.run=nowhere", told="there is no run there", run=True),
+    tiny("method=distillation", "teacher.run=nowhere", told="the folder contains no run", run=True),
     Row(
         (
             "train",

@@ -182,7 +182,7 @@ def test_verify_decides_at_a_tested_threshold(kdface: Kdface, run: Path, faces: 
     for wrong, told in (
         (["thresold=0.3"], "threshold"),
         (["far=2"], "less than 1"),
-        (["far=1e-2", "threshold=0.1"], "both"),
+        (["far=1e-2", "threshold=0.1"], "mutually exclusive"),
         (["more"], "--help"),
     ):
         said = kdface(*words, *wrong)
@@ -222,6 +222,6 @@ def test_cluster_puts_copies_together(kdface: Kdface, run: Path, tmp_path: Path)
         (f"{name}.png", number) for name, number in zip(("a1", "a2", "a3", "b1", "b2", "c1"), "000112", strict=True)
     ]
     assert cv2.imread(str(tmp_path / "there" / "clusters_crops.png")) is not None
-    assert "3 clusters, 1 of one image" in said.out
+    assert "3 clusters, 1 of a single image" in said.out
     said = kdface("cluster", str(root), f"run={run}")
     assert said.code == 2 and "needs a threshold" in said.err and "far=1e-2" in said.err

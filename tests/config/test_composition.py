@@ -184,7 +184,7 @@ def company(group: str, choice: str) -> list[str]:
         given.insert(0, "method=aikd" if "quality" in choice else "method=distillation")
     if (group, choice) in (("evaluation", "lfw_ytf_quality"), ("evaluation", "benchmarks_quality")):
         given += ["method=aikd", "teacher.run=runs/teacher"]
-    if (group, choice) == ("evaluation", "training_people"):
+    if group == "evaluation" and choice.startswith("training_"):
         given.append("dataset=pins90_20")
     if group == "evaluation" and choice.endswith("_harmonic"):
         given += ["method=harmonic", "teacher.run=runs/teacher", "method.start_from=runs/new"]
@@ -201,6 +201,8 @@ def company(group: str, choice: str) -> list[str]:
         "pins90_periocular",
         "eyes_and_faces",
         "training_people",
+        "training_people_few",
+        "training_faces",
     ):
         given += ["augmentation=periocular", "method.views.student=periocular"]
     if group == "transfer" and choice != "none":

@@ -119,7 +119,7 @@ def test_an_unknown_flag(kdface: Kdface) -> None:
 
 
 def test_a_run_that_is_not_there(kdface: Kdface, tmp_path: Path) -> None:
-    assert "there is no run there" in _one_message(kdface("evaluate", f"run={tmp_path}/gone"))
+    assert "the folder contains no run" in _one_message(kdface("evaluate", f"run={tmp_path}/gone"))
 
 
 def test_a_file_that_is_no_yaml(kdface: Kdface, tmp_path: Path) -> None:

@@ -82,9 +82,7 @@ def said_of_dataset(recipe: str) -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize("recipe", choices("experiment"))
 def test_a_recipe_composes_with_another_dataset(hydra: Hydra, recipe: str) -> None:
     given = [word for word in company("experiment", recipe) if not word.startswith("dataset.")]
-    if "pins90_to_the_end" in recipe or recipe.startswith(
-        "distillation/"
-    ):  # its evaluation is of the images that dataset=pins90_20 holds out
+    if "_to_the_end" in recipe or recipe.startswith("distillation/"):  # evaluated on images that its dataset holds out
         given.append("evaluation=none")
     composed = compose_in(hydra, [*given, "dataset=toy_faces"])
     own, values = said_of_dataset(recipe)

@@ -101,7 +101,7 @@ def test_a_subset_holds_its_people_with_all_their_images() -> None:
 
 
 def test_more_people_than_there_are() -> None:
-    with pytest.raises(UserError, match="number = 11, and ramp has 10 people"):
+    with pytest.raises(UserError, match="number = 11, but ramp has 10 people"):
         Subset(Crowd(), 11)
 
 

@@ -308,7 +308,7 @@ def test_bad_property(tmp_path: Path, text: str) -> None:
 
 
 def test_property_of_another_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"announces 4 classes, and train\.rec has 3"):
+    with pytest.raises(DataError, match=r"announces 4 classes, but train\.rec has 3"):
         RecordIO(build(tmp_path, standard(), classes=4))
 
 
@@ -321,9 +321,9 @@ def test_property_of_another_set(tmp_path: Path) -> None:
             "record 0: identity records 7 to 10 do not fit an index of 10 records that ends at 9",
         ),
         (0, payload([7.0], b""), "record 0: 1 values and no image"),
-        (7, payload([1.0, 4.0], b""), r"record 8: the values 3, 4 do not say"),  # overlaps the next
-        (9, payload([4.0, 9.0], b""), r"record 9: the values 4, 9 do not say"),
-        (9, payload(4.0, b""), r"record 9: the values 4 do not say"),
+        (7, payload([1.0, 4.0], b""), r"record 8: the values 3, 4 are not a range of images"),  # overlaps the next
+        (9, payload([4.0, 9.0], b""), r"record 9: the values 4, 9 are not a range of images"),
+        (9, payload(4.0, b""), r"record 9: the values 4 are not a range of images"),
         (9, payload([4.0, 6.0], b""), "record 6: no identity record includes it"),
         (3, payload(1.5, png(3)), "record 3: label 1.5"),
         (3, payload(-1.0, png(3)), "record 3: label -1"),

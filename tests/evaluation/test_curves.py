@@ -268,5 +268,5 @@ def test_labels_must_tell_two_kinds_of_the_same_length() -> None:
 
 @pytest.mark.parametrize("far", [0.0, -0.1, 1.5, float("nan")])
 def test_a_far_that_is_no_fraction_is_refused(far: float) -> None:
-    with pytest.raises(ValueError, match="fraction"):
+    with pytest.raises(ValueError, match="FAR must be above 0 and at most 1"):
         tar_at_far(roc(*_draw(0)), far)

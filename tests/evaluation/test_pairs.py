@@ -110,9 +110,9 @@ def test_malformed_lines_are_named(tmp_path: Path, line: int, text: str, told: s
 
 
 def test_files_that_are_no_lists(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds 7 pairs, its first line announces 8"):
+    with pytest.raises(DataError, match="contains 7 pairs, its first line announces 8"):
         _read(tmp_path, VIEW2.rsplit("Di", 1)[0])
-    with pytest.raises(DataError, match="holds 9 pairs, its first line announces 8"):
+    with pytest.raises(DataError, match="contains 9 pairs, its first line announces 8"):
         _read(tmp_path, VIEW2 + "Ada\t1\t2\n")
     with pytest.raises(DataError, match="line 1"):
         _read(tmp_path, "")

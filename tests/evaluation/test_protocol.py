@@ -194,7 +194,7 @@ def test_a_frozen_network_for_other_images_or_with_longer_embeddings() -> None:
     with pytest.raises(UserError, match="the recognition network and faces"):
         Verification(faces, pairs, probe_recognition=Turned(30, size=(4, 4)))
     mixed = Verification(faces, pairs, probe_recognition=Turned(30, length=3))
-    with pytest.raises(UserError, match="have 2 and 3 numbers"):
+    with pytest.raises(UserError, match="have 2 and 3 components"):
         mixed.evaluate(Embedder(_pointing))
 
 

@@ -102,7 +102,7 @@ def test_half_precision_is_raised_and_extreme_logits_stay_finite() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_a_temperature_that_is_none(temperature: float) -> None:
-    with pytest.raises(ValueError, match="over 0"):
+    with pytest.raises(ValueError, match="must be positive"):
         tempered_kl(draw(2, 3), draw(2, 3), temperature)
 
 
@@ -272,7 +272,7 @@ def test_autocast_and_half_precision_do_not_touch_the_losses(loss: Loss) -> None
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_other_batches_are_refused(loss: Loss) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="must (both )?be"):
         loss(draw(4, 3), draw(5, 3))
 
 

@@ -21,7 +21,7 @@ from tests.reports.test_tables import PUBLISHED, _definition, _table
         ("title: t\ncontrasts: [[a, c]]\nrows: [{label: a}]\ncolumns: [{label: b}]", "contrast 'c' is not", ""),
         ("title: t\nrows: [{label: a}, {label: a}]\ncolumns: [{label: b}]", "two rows", ""),
         ("title: t\nrows: [{label: a}]\ncolumns: [{label: b}, {label: b}]", "two columns", ""),
-        ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "twice", ""),
+        ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "duplicate seeds", ""),
         ("title: t\nrows: [{label: a, published: {x: y}}]\ncolumns: [{label: b}]", "no `published:`", ""),
         ("title: [", "cannot be read", ""),
         ("- a", "cannot be read: Input should be a valid dictionary", ""),

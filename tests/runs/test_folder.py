@@ -190,7 +190,7 @@ def test_a_flipped_bit_and_useless_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="broken"):
         fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.full((64,), torch.nan)}}, path)
-    with pytest.raises(UserError, match="bias has values that are not finite"):
+    with pytest.raises(UserError, match="bias has non-finite values"):
         fill(torch.nn.Linear(64, 64), read_checkpoint(path)["state_dict"], path)
     torch.save({**content, "state_dict": {**module.state_dict(), "bias": torch.zeros(1).expand(1 << 40)}}, path)
     with pytest.raises(UserError, match="size mismatch for bias"):  # 4 TiB, if anything were computed of it
@@ -239,7 +239,7 @@ def test_a_record_cut_off_by_a_kill_is_left_out_and_written_again(tmp_path: Path
     records.path.write_text("\n".join([lines[0], lines[1][:20], lines[2], ""]))
     told: list[str] = []
     assert [row["step"] for row in read(records.path, told.append)] == [1, 3]  # the rest is not dropped with it
-    assert len(told) == 1 and "line 2 is broken and left out" in told[0]
+    assert len(told) == 1 and "line 2 is broken and skipped" in told[0]
 
 
 def test_a_logger_that_fails_never_stops_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -268,7 +268,7 @@ def test_a_run_may_be_named_without_its_fingerprint(finished: Path, tmp_path: Pa
     shutil.copytree(finished, runs / "seed10-1a2b3c4d")
     assert find_run(runs / "seed0").root == first
     shutil.copytree(finished, runs / "seed0-5e6f7a8b")
-    with pytest.raises(UserError, match="there is no run there"):
+    with pytest.raises(UserError, match="the folder contains no run"):
         find_run(runs / "seed0")  # two are meant
 
 
@@ -279,5 +279,5 @@ def test_a_run_is_looked_for_in_so_many_folders(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a" / "b" / "run" / "origin.json").write_text("{}")
     assert find_run(tmp_path).root == tmp_path / "a" / "b" / "run"
     monkeypatch.setattr("kdface.runs.folder._LOOKED_THROUGH", 3)
-    with pytest.raises(UserError, match="there is no run there"):
+    with pytest.raises(UserError, match="the folder contains no run"):
         find_run(tmp_path)

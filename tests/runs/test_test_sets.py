@@ -93,12 +93,12 @@ def test_a_test_set_that_changed_is_told_of_a_finished_run(
     picture(tmp_path / "test" / "p0" / "p0_0001.png", 1000)
     said = kdface("train", *words)
     assert said.code == 0 and "this run is finished" in said.out
-    assert "evaluation.mine has changed since it was tested" in caplog.text
+    assert "evaluation.mine has changed since the evaluation" in caplog.text
     assert kdface("evaluate", f"run={run}").code == 0
     caplog.clear()
     (tmp_path / "pairs.txt").write_text((tmp_path / "pairs.txt").read_text().replace("p0\t1\t2", "p0\t1\t4"))
     assert kdface("train", *words).code == 0
-    assert "evaluation.mine has changed since it was tested" in caplog.text
+    assert "evaluation.mine has changed since the evaluation" in caplog.text
 
 
 def test_evaluations_of_one_name_lie_side_by_side(kdface: Kdface, words: list[str], tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_an_objective_that_no_run_measures_is_told_of(tmp_path: Path) -> None:
 def test_settings_that_no_search_can_have_are_told_of() -> None:
     with pytest.raises(UserError, match="needs an objective"):
         check_settings({}, "none")
-    with pytest.raises(UserError, match="2 objectives"):
+    with pytest.raises(UserError, match="one objective, but there are 2"):
         check_settings({"a": "minimize", "b": "maximize"}, "median")
     check_settings({"a": "minimize"}, "median")
 

@@ -83,7 +83,7 @@ def test_certainty_ratio_to_the_class_weights() -> None:
     with pytest.raises(UserError, match="of the 4 people of stand_ins lie no closer to their own class"):
         source(teacher, faces)
     teacher.head = Classifier(weight[:3])
-    with pytest.raises(UserError, match="trained on 3 classes of 6 numbers, and stand_ins has 4 people"):
+    with pytest.raises(UserError, match="trained on 3 classes of 6 components, but stand_ins has 4 people"):
         source(teacher, faces)
 
 
@@ -180,7 +180,7 @@ def test_one_person() -> None:
     faces, _, _ = drawn({"a": 3})
     assert MatedCosine()(flat_teacher(), faces).shape == (3,)
     for source in (CRFIQA(), SDDFIQA()):
-        with pytest.raises(DataError, match="stand_ins has one person"):
+        with pytest.raises(DataError, match="stand_ins has only one person"):
             source(flat_teacher(), faces)
 
 

@@ -51,7 +51,7 @@ def test_a_line_that_is_no_row(tmp_path: Path, row: str) -> None:
 
 
 def test_a_key_twice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 3: p0/000 was there before"):
+    with pytest.raises(DataError, match="line 3: duplicate key p0/000"):
         written(tmp_path, "p0/000,1", "p0/000,1")(flat_teacher(), FACES)
 
 
