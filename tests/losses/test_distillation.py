@@ -272,7 +272,7 @@ def test_autocast_and_half_precision_do_not_touch_the_losses(loss: Loss) -> None
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_other_batches_are_refused(loss: Loss) -> None:
-    with pytest.raises(ValueError, match="must (both )?be"):
+    with pytest.raises(ValueError, match=r"must (both )?be"):
         loss(draw(4, 3), draw(5, 3))
 
 
