@@ -64,7 +64,7 @@ def is_search_path(word: str) -> bool:
     return word.lstrip("+~").partition("=")[0] == "hydra.searchpath"
 
 
-def require_only(overrides: Sequence[str], allowed: Sequence[str], what: str, fix: str) -> None:
+def require_only(overrides: Sequence[str], allowed: Sequence[str], what: str, otherwise: str = "") -> None:
     """Raise `UserError` for an override whose group and key are not in `allowed`: the word, then `what`."""
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
@@ -73,5 +73,5 @@ def require_only(overrides: Sequence[str], allowed: Sequence[str], what: str, fi
                 f"{word}{what}.",
                 expected=f"overrides of {', '.join(allowed)}",
                 origin=f"command line: {word}",
-                fix=fix,
+                fix=f"remove {key}{otherwise}",
             )

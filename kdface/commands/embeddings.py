@@ -73,7 +73,7 @@ def evaluate_embedder(
 
     own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]
     what = "embeddings from a file" if kind == "embeddings" else "a file"
-    require_only(own, _ALLOWED, f" cannot be changed for {what}", "leave it out")
+    require_only(own, _ALLOWED, f" cannot be changed for {what}")
     tree = compose(arguments.overrides, arguments.config_dirs, trains=False).tree
     if not tree["evaluation"]:
         raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")

@@ -65,7 +65,7 @@ def evaluate_run(path: Path, arguments: Arguments) -> int:
         arguments.overrides,
         _ALLOWED,
         ": evaluation cannot change how a run was trained",
-        "leave it out, or train a run with it",
+        ", or train a run with it",
     )
     return _evaluate(path, arguments)
 

@@ -148,6 +148,9 @@ ROWS = [
     ),
     # evaluate, export, quality
     Row(("evaluate", "evaluation=toy_pairs", *SMALL.split()[1:]), "needs a run", set_up=copied, fill={"FOLDER": "run"}),
+    Row(
+        ("evaluate", "run=run", "optimizer.lr=0.5", *f"evaluation={SMALL}".split()), "cannot change how", set_up=copied
+    ),
     Row(("evaluate", "run=run"), "no evaluation is selected", set_up=copied, fill={"CHOICE": SMALL}),
     Row(("evaluate", "run=run", "checkpoint=lst", *f"evaluation={SMALL}".split()), "has no checkpoint", set_up=copied),
     Row(("evaluate", "run=run", "checkpoint=best"), "has no best checkpoint", set_up=copied),

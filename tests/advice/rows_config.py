@@ -74,6 +74,11 @@ ROWS = [
     tiny("trainer.max_epochs=-1", told="a schedule needs a limit", fill={"N": "2"}),
     tiny("callbacks=best", told="monitors a validation metric"),
     tiny("callbacks=swa", told="is not supported"),
+    tiny(
+        *("head=arcface", "callbacks=margin_warmup", "trainer.max_epochs=1"),
+        told="the margin is complete after 200 steps",
+        run=True,
+    ),
     tiny("callbacks=best", "validation=people", "callbacks.early_stopping.patience=5", told="it is not chosen"),
     tiny(
         "callbacks=best", "validation=people", "callbacks.best.save_last=true", told="always saves its last checkpoint"
