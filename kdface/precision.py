@@ -31,9 +31,9 @@ def wide(values: Tensor) -> Tensor:
     return values.to(widest(values.device))
 
 
-def moved_to(fn: Callable[[Tensor], Tensor], device: torch.device) -> torch.device:
-    """The device to which the function of `nn.Module._apply` moves a tensor."""
-    return fn(torch.zeros(1, dtype=torch.float32, device=device)).device
+def applied(fn: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+    """What the function of `nn.Module._apply` makes of a float32 tensor on a device: shows where to, and which type."""
+    return fn(torch.zeros(1, dtype=torch.float32, device=device))
 
 
 class KeptTypes(nn.Module):
@@ -50,7 +50,7 @@ class KeptTypes(nn.Module):
         finally:
             self._buffers.update(held)
         for name, value in held.items():
-            moved = fn(torch.zeros(1, dtype=torch.float32, device=value.device))
+            moved = applied(fn, value.device)
             kind = torch.promote_types(value.dtype, moved.dtype)
             self._buffers[name] = value.to(moved.device, on_device(kind, moved.device))
         return self

@@ -14,7 +14,8 @@ class MarginWarmup(pl.Callback):
     """Raise an additive margin linearly: m_t = m * min(1, t / `steps`) at optimiser step t = 1, 2, ...
 
     A margin too large for an untrained network can drive all embeddings away from their classes. The margin depends
-    only on the step, so a resumed run continues exactly. Works with any module whose `head` has the attribute.
+    only on the step, so a resumed run continues exactly. Works with any module whose `head` has the attribute, and
+    restores the full margin when training stops.
 
     Args:
         steps: optimiser steps until the full margin.
@@ -52,3 +53,12 @@ class MarginWarmup(pl.Callback):
         """Set the margin of this step."""
         assert self._full is not None
         setattr(pl_module.head, self.attribute, self._full * min(1.0, (trainer.global_step + 1) / self.steps))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the full margin, for another fit of the module too."""
+        if self._full is not None:
+            setattr(pl_module.head, self.attribute, self._full)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Restore the full margin."""
+        self.on_train_end(trainer, pl_module)

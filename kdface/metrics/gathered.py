@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from kdface.precision import has_float64, moved_to, on_device, widest
+from kdface.precision import applied, has_float64, on_device, widest
 
 _NO_KEY = -1
 
@@ -96,7 +96,7 @@ def lacks_a_kind(scores: NDArray[Any], same: NDArray[Any]) -> bool:
 
 def narrow_states(metric: Metric, fn: Callable[[Tensor], Tensor]) -> None:
     """Before a metric is moved to a device without float64: its state as float32."""
-    device = moved_to(fn, metric.device)
+    device = applied(fn, metric.device).device
     if has_float64(device):
         return
     for states in (metric._defaults, metric.__dict__):

@@ -138,3 +138,14 @@ def test_memory_that_runs_out_is_one_message(
     assert said.code == 1 and f"error: {told}" in said.err and "rerun the same command" in " ".join(said.err.split())
     assert "Traceback" not in said.err
     assert kdface(*words).code == 0 and (only_run(tmp_path / "runs") / "DONE").is_file()
+
+
+def test_a_signal_while_the_cause_is_sought_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch raises wherever the signal of a killed process happens to arrive, also in the search for the cause."""
+
+    def interrupted(error: BaseException) -> BaseException:
+        raise RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(workers, "cause_of", interrupted)
+    found = workers.worker_error(ConnectionResetError(), [4711], 2.0)
+    assert found is not None and "delivered no batch for 2 s (loader process 4711 is stopped)" in found.problem

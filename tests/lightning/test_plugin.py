@@ -169,6 +169,9 @@ def test_a_margin_warms_up_and_continues_in_a_resumed_run(tmp_path: Path) -> Non
         trainer = _trainer(MarginWarmup(5), seen, epochs=2)
         trainer.fit(job.method, datamodule=job.data, ckpt_path=resume)
         trainer.save_checkpoint(tmp_path / f"{last}.ckpt")
+        assert (
+            job.method.head is not None and job.method.head.margin == 0.4
+        )  # in full again, for another fit of the module
         return seen.seen
 
     whole = [0.08, 0.16, 0.24, 0.32, 0.4, 0.4, 0.4, 0.4]  # m t / 5, four steps an epoch
