@@ -16,7 +16,9 @@ from kdface.losses import DistanceWeighted, Random, squared_distances
 from kdface.methods import MaskInv
 from kdface.metrics import CalibrationError, EqualErrorRate
 from kdface.teachers import Teacher
+from kdface.teachers.quality import CRFIQA, FROQ, SERFIQ, EmbeddingNorm, FaceQAN, GraFIQs, MatedCosine
 from tests.methods.test_distillation import SMALL, VIEWS, small_network
+from tests.teachers.quality.stand_ins import random_faces
 
 HEADS = [AdaFace, CurricularFace]
 
@@ -116,6 +118,21 @@ def test_metrics_on_a_device_without_float64() -> None:
     found = calibration.compute()
     assert found.dtype == torch.float32 and calibration.confidence.dtype == torch.float32
     assert found.item() == pytest.approx(0.375)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [FROQ(), FaceQAN(), EmbeddingNorm(), GraFIQs(), SERFIQ(passes=4, dropout=0.4), MatedCosine(), CRFIQA()],
+    ids=lambda source: type(source).__name__,
+)
+def test_quality_sources_on_a_device_without_float64(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = random_faces(3, 3, SMALL.size)
+    teacher = Teacher(small_network(seed=7), SMALL)
+    exact = source(teacher, faces)
+    monkeypatch.setattr(kdface.precision, "WITHOUT_FLOAT64", frozenset({"cpu"}))
+    with _NoFloat64():  # type: ignore[no-untyped-call]
+        found = source(teacher, faces)
+    assert found.tolist() == pytest.approx(exact.tolist(), rel=1e-4, abs=1e-4)
 
 
 def test_the_cache_counts_processors_on_any_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.mates import require_mates, rows_of_people
 from kdface.teachers.quality.source import Options, unit_embeddings
@@ -99,7 +100,7 @@ def _class_weights(teacher: Teacher, faces: FaceSet) -> NDArray[np.float64]:
             expected="a teacher trained on this very dataset",
             fix="teacher.quality.centres=data",
         )
-    return weight.detach().double().cpu().numpy().copy()
+    return wide(weight.detach()).cpu().numpy().astype(np.float64)
 
 
 def _require_own_classes(closer: NDArray[np.float64], owner: NDArray[np.int64], faces: FaceSet) -> None:

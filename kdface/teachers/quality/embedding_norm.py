@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
 
@@ -24,5 +25,5 @@ class EmbeddingNorm(Options):
         found = np.empty(len(faces))
         for rows, images in batches(teacher, faces, "quality by norm"):
             keys = [faces.keys[row] for row in rows.tolist()]
-            found[rows] = teacher.embed_view(images, keys).double().norm(dim=1).cpu().numpy()
+            found[rows] = wide(teacher.embed_view(images, keys)).norm(dim=1).cpu().numpy()
         return found

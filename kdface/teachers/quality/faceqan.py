@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.randomness import generator
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
@@ -54,8 +55,8 @@ class FaceQAN(Options):
         for rows, images in batches(teacher, faces, "quality by FaceQAN", size):
             pixels = teacher.pixels(images)
             with torch.no_grad():
-                embedding = teacher.network(pixels).double()
-                mirrored = teacher.network(pixels.flip(3)).double()
+                embedding = wide(teacher.network(pixels))
+                mirrored = wide(teacher.network(pixels.flip(3)))
             symmetry = cosine_similarity(embedding, mirrored)
             shape = (self.copies, *pixels.shape[1:])
             draws = [generator(self.seed, "faceqan", faces.keys[row]).random(shape, np.float32) for row in rows]
@@ -79,7 +80,7 @@ class FaceQAN(Options):
         for last in [False] * (self.iterations - 1) + [True]:
             with torch.set_grad_enabled(not last):
                 attacked = attacked.detach().requires_grad_(not last)
-                cosine = cosine_similarity(teacher.network(attacked).double(), target)
+                cosine = cosine_similarity(wide(teacher.network(attacked)), target)
             cosines.append(cosine.detach().reshape(-1, self.copies))
             if not last:
                 (slope,) = torch.autograd.grad(cosine.sum(), attacked)

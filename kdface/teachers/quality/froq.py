@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.randomness import generator
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
@@ -52,11 +53,11 @@ class FROQ(Options):
         with torch.no_grad():
             for rows, images in batches(teacher, faces, "quality by FROQ"):
                 pixels = teacher.pixels(images)
-                embedding = teacher.network(pixels).double()
+                embedding = wide(teacher.network(pixels))
                 noise = noise.to(pixels)
 
                 def compared(changed: Tensor, embedding: Tensor = embedding) -> Tensor:
-                    return cosine_similarity(teacher.network(changed).double(), embedding)
+                    return cosine_similarity(wide(teacher.network(changed)), embedding)
 
                 noisy = [compared((1.0 - self.noise) * pixels + self.noise * draw) for draw in noise]
                 covered = [compared(_blackened(pixels, square, -mean / std)) for square in self._squares(height, width)]

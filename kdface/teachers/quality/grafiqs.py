@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdface.backbones import Backbone
 from kdface.errors import UserError, nearest
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
 
@@ -62,7 +63,7 @@ class GraFIQs(Options):
                 (slope,) = torch.autograd.grad(loss, about, allow_unused=True)
             if slope is None:
                 raise UserError(f"No BatchNorm2d comes after stage {self.stage!r}.", fix="use an earlier stage")
-            found[rows] = -slope.double().abs().flatten(1).sum(1).cpu().numpy()
+            found[rows] = -wide(slope).abs().flatten(1).sum(1).cpu().numpy()
         return found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
 
@@ -40,5 +41,5 @@ class HeadScore(Options):
         found = np.empty(len(faces))
         with torch.no_grad():
             for rows, images in batches(teacher, faces, "quality by the head"):
-                found[rows] = grade(teacher.embed(images)).double().cpu().numpy()
+                found[rows] = wide(grade(teacher.embed(images))).cpu().numpy()
         return found

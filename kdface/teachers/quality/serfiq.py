@@ -15,6 +15,7 @@ from torch.nn.functional import normalize, pdist
 from kdface.backbones import Backbone
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.teachers.frozen import Teacher
 from kdface.teachers.quality.source import Options, batches
 
@@ -65,7 +66,7 @@ class SERFIQ(Options):
                 if masks is None:
                     masks = self._masks(features[0], rate)
                 for row, feature in zip(rows, features, strict=True):
-                    embeddings = normalize(tail(feature * masks).double())
+                    embeddings = normalize(wide(tail(feature * masks)))
                     found[row] = 2.0 * torch.sigmoid(-pdist(embeddings).mean()).item()
         return found
 

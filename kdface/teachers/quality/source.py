@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdface.errors import UserError
 from kdface.faces import FaceSet
+from kdface.precision import wide
 from kdface.progress import track
 from kdface.signature import fitted
 from kdface.teachers.frozen import Teacher
@@ -90,10 +91,10 @@ def unit_embeddings(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
 
 def _embedded(teacher: Teacher, faces: FaceSet) -> NDArray[np.float32]:
     parts = [
-        teacher.embed_view(images, [faces.keys[row] for row in rows.tolist()]).double().cpu().numpy()
+        wide(teacher.embed_view(images, [faces.keys[row] for row in rows.tolist()])).cpu().numpy()
         for rows, images in batches(teacher, faces, "embedding")
     ]
-    found = np.concatenate(parts)
+    found = np.concatenate(parts).astype(np.float64, copy=False)
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
     if bad.any():
