@@ -77,6 +77,13 @@ def test_list_shows_the_choices_of_a_folder_of_the_user(kdface: Kdface, tmp_path
     assert kdface("list", "head", "--config-dir", str(tmp_path / "nowhere")).code == 2
 
 
+@pytest.mark.parametrize("words", [("--grup",), ("backbone", "head"), ("--config-dir",)])
+def test_list_tells_of_wrong_words_as_other_commands_do(kdface: Kdface, words: tuple[str, ...]) -> None:
+    said = kdface("list", *words)
+    assert said.code == 2 and said.err.startswith("error: kdface list: ") and "usage:" not in said.err
+    assert "fix:       kdface list --help" in said.err
+
+
 def test_a_terminal_breaks_a_message_between_words_and_leaves_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "29")
     fix = "  fix:       kdface list head, NAME"

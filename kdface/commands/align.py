@@ -40,6 +40,7 @@ def run(words: list[str]) -> int:
 
 
 def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> int:
+    from kdface.atomic import write_text
     from kdface.datasets.cut import Cut, by_detector, by_landmarks, crop_names, cut, table
     from kdface.datasets.detector import YuNet
     from kdface.datasets.folders import images_below
@@ -47,7 +48,6 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     from kdface.datasets.landmarks import read_landmarks
     from kdface.progress import track
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_text
 
     path = Path(values[source]).expanduser()
     find = by_detector(YuNet(path)) if source == "detector" else by_landmarks(read_landmarks(path))

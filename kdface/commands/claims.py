@@ -11,10 +11,10 @@ def run(words: list[str]) -> int:
     """Run `kdface claims` and return the exit code. Raises `UserError` for invalid arguments."""
     if len(words) != 1:
         raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
+    from kdface.atomic import write_text
     from kdface.reports.claims import findings, markdown
     from kdface.reports.figures import save
     from kdface.reports.forest import forest_figure
-    from kdface.runs.folder import write_text
 
     path = Path(words[0])
     found = findings(path)

@@ -25,13 +25,13 @@ def run(words: list[str]) -> int:
     )
     import numpy as np
 
+    from kdface.atomic import write_text
     from kdface.evaluation.clustering import agglomerative
     from kdface.recogniser.crops import listed, pixels
     from kdface.recogniser.points import choose
     from kdface.reports.contact_sheet import contact_sheet
     from kdface.reports.figures import save
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_text
 
     recogniser = recogniser_of(given)
     folder, output = given.things[0], given.output or Path()

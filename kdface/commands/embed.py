@@ -22,9 +22,9 @@ def run(words: list[str]) -> int:
         {"run": str, "mirror": bool},
         output="file",
     )
+    from kdface.atomic import write_text
     from kdface.recogniser.store import embed_folder, formats
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_text
 
     folder = given.things[0]
     target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")

@@ -61,6 +61,7 @@ def evaluate_embedder(
         path, digest: of the file.
         check: raises if a test set does not fit the embedder.
     """
+    from kdface.atomic import write_json
     from kdface.commands.run import sets_of
     from kdface.config.build import build
     from kdface.config.compose import compose
@@ -68,7 +69,6 @@ def evaluate_embedder(
     from kdface.datasets.checks import card
     from kdface.reports.draw import draw_scores
     from kdface.reports.summary import shown, tell
-    from kdface.runs.folder import write_json
     from kdface.runs.outcomes import results_of, write_scores
 
     own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]

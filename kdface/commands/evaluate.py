@@ -132,9 +132,9 @@ def _measure(
 ) -> dict[str, Any]:
     """Evaluate, and write scores, figures and results to `target`. Returns the results."""
     with without_collection():
+        from kdface.atomic import write_json
         from kdface.reports.draw import draw_scores
         from kdface.runs.environment import environment
-        from kdface.runs.folder import write_json
         from kdface.runs.outcomes import evaluate, results_of, write_scores
 
     method.to("cuda" if profile.accelerator == "gpu" else "cpu")

@@ -66,11 +66,11 @@ def _format(run_path: str, file: Path, asked: str | None) -> str:
 
 
 def _export(run_path: str, file: Path, kind: str) -> int:
+    from kdface.atomic import write_atomic, write_text
     from kdface.backbones.graded import Graded
     from kdface.config.shipped import shipped
     from kdface.reports.card import model_card
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_atomic, write_text
     from kdface.runs.opened import open_run
 
     opened = open_run(run_path)

@@ -23,8 +23,8 @@ def run(words: list[str]) -> int:
         {"run": str, "top": Annotated[int, Ge(1)], "far": FAR, "threshold": COSINE, "test": str},
         output="file",
     )
+    from kdface.atomic import write_text
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_text
 
     recogniser = recogniser_of(given)
     gallery, probes = given.things

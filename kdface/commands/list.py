@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from kdface.commands.arguments import Parser
 from kdface.config.paths import choices, conf_folder, groups, require_config_dir
 from kdface.errors import UserError, nearest
 from kdface.terminal import folded
@@ -13,7 +13,7 @@ from kdface.terminal import folded
 
 def run(arguments: list[str]) -> int:
     """Run `kdface list` and return the exit code. Raises `UserError` if the group or folder does not exist."""
-    parser = argparse.ArgumentParser(prog="kdface list", description=__doc__)
+    parser = Parser(prog="kdface list", description=__doc__)
     parser.add_argument("group", nargs="?", help="list its choices; default: list the groups")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
     given = parser.parse_args(arguments)

@@ -36,11 +36,12 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
 
     Raises `UserError` if the run is not finished.
     """
+    from kdface.atomic import write_atomic, write_json, write_text
     from kdface.config.files import paths_in, replace_paths
     from kdface.config.fingerprint import fingerprint, portable
     from kdface.config.shipped import shipped
     from kdface.reports.card import model_card
-    from kdface.runs.folder import config_text, write_atomic, write_json, write_text
+    from kdface.runs.folder import config_text
     from kdface.runs.opened import open_run
     from kdface.runs.pack import FINGERPRINTS, WEIGHTS, digest_of, write_weights, zipped
     from kdface.teachers.frozen import fingerprint_of

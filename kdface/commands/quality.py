@@ -44,6 +44,7 @@ def run(words: list[str]) -> int:
 def _grade(folder: Path, run_path: str, output: Path) -> int:
     import numpy as np
 
+    from kdface.atomic import write_text
     from kdface.config.load import load_run
     from kdface.config.shipped import is_resized
     from kdface.csv_files import csv_text
@@ -53,7 +54,6 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     from kdface.reports.figures import save
     from kdface.reports.quality_figures import quality_sheet, spread
     from kdface.reports.summary import shown
-    from kdface.runs.folder import write_text
 
     files, passed_over = images_below(folder)
     if not files:

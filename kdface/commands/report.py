@@ -59,10 +59,10 @@ def _watch(reader: Reader, output: Path, tables: Sequence[Path], *, images: bool
 
 
 def _write(reader: Reader, output: Path, tables: Sequence[Path], *, live: bool, images: bool) -> None:
+    from kdface.atomic import write_text
     from kdface.commands.table import tabulated
     from kdface.reports.html.page import report
     from kdface.reports.tables import read_definition
-    from kdface.runs.folder import write_text
 
     runs = reader.runs()
     title = reader.root.resolve().name

@@ -11,9 +11,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from kdface.atomic import write_json
 from kdface.commands.taught import require_same_teachers
 from kdface.errors import DataError, UserError
-from kdface.runs.folder import HeldError, RunFolder, config_text, find_run, write_json
+from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
 from kdface.runs.identity import changed_during, note_data, require_same_data, step_of
 from kdface.runs.named import require_one_run
 from kdface.runs.ranks import LAUNCHER, launched_rank

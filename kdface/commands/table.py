@@ -91,11 +91,11 @@ def filled(
 
 
 def _write(table: Table, target: Path, figures: bool) -> None:
+    from kdface.atomic import write_text
     from kdface.reports.tables.render_csv import csv_text
     from kdface.reports.tables.render_html import html
     from kdface.reports.tables.render_latex import latex
     from kdface.reports.tables.render_markdown import markdown
-    from kdface.runs.folder import write_text
 
     forms: dict[str, str] = {
         ".md": markdown(table),

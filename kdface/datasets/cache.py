@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.atomic import write_binary
 from kdface.hardware import cores
 from kdface.progress import Meter
 
@@ -57,17 +58,8 @@ def drawn_once(
     except (OSError, ValueError):
         pass  # missing or truncated: draw again
     drawn = _draw_all(about[0], rows, dtype, draw)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.save(file, drawn)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:  # read-only home or full disk: keep the rows in memory
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(OSError):  # read-only home or full disk: keep the rows in memory
+        write_binary(path, lambda file: np.save(file, drawn))
     return drawn
 
 

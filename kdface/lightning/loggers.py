@@ -14,7 +14,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from kdface.runs.folder import write_text
+from kdface.atomic import write_text
 from kdface.runs.records import scalars
 from kdface.stored import tail
 

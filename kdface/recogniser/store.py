@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.atomic import write_atomic
 from kdface.datasets.folders import images_below
 from kdface.datasets.images import SUFFIXES, read_bytes
 from kdface.errors import DataError, UserError
 from kdface.progress import Meter
 from kdface.recogniser.crops import decoded, not_aligned
 from kdface.recogniser.recogniser import Recogniser
-from kdface.runs.folder import write_atomic
 from kdface.stored import parse_json, read_arrays
 
 PART = 512  # images in a part

@@ -11,10 +11,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from kdface.atomic import write_json
 from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.lightning.records import record_evaluation
-from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import RunFolder
 from kdface.runs.records import Records, read
 
 log = logging.getLogger("kdface")

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from kdface.atomic import write_atomic
 from kdface.errors import UserError
-from kdface.runs.folder import write_atomic
 from kdface.runs.schemas import CheckpointFields
 from kdface.stored import conform, is_plain_tensor, parse_json, read_torch
 

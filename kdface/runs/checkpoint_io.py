@@ -8,8 +8,9 @@ from typing import Any
 
 from pytorch_lightning.plugins import CheckpointIO
 
+from kdface.atomic import flush
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
-from kdface.runs.folder import RunFolder, flush
+from kdface.runs.folder import RunFolder
 
 
 class RunCheckpoints(CheckpointIO):

@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from kdface.atomic import write_json
 from kdface.hardware import Profile, cores
-from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import RunFolder
 
 PACKAGES = (
     "kdface",

@@ -3,8 +3,7 @@
     config.yaml  origin.json  environment.json  data.json  metrics.jsonl  checkpoints/  scores/  figures/
     results.json  DONE
 
-Every file is written to a temporary name and renamed, so a kill leaves either the old or the new file, never a partial
-one. `DONE` is written last and alone marks a run as finished.
+Every file is written whole (`kdface.atomic`). `DONE` is written last and alone marks a run as finished.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ import contextlib
 import errno
 import fcntl
 import itertools
-import json
 import os
 import platform
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
+from kdface.atomic import write_json, write_text
 from kdface.config.files import paths_in
 from kdface.config.fingerprint import fingerprint, settings_that_differ
 from kdface.config.renamed import upgraded
@@ -46,29 +45,6 @@ _FILES = (
 
 class HeldError(UserError):
     """Another process holds the lock of a run folder."""
-
-
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary file in the same folder, flush it, rename it, and flush the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()  # raises the system's own error, whatever writer follows
-        write(temporary)
-        flush(temporary)
-        os.replace(temporary, path)
-        flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Flush a file's content, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_own(path: Path, flags: int) -> IO[str]:
@@ -105,20 +81,6 @@ def _link(path: Path) -> UserError:
         expected="a run folder without links to other places",
         fix=f"rm {path}, or copy the folder with cp -rL",
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomic(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write sorted, indented JSON; NaN and infinity raise an error, since other programs could not read them."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,15 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdface.atomic import write_binary, write_json
 from kdface.config.files import paths_in
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, write_atomic, write_json
+from kdface.runs.folder import RunFolder
 from kdface.runs.named import command_again
 
 if TYPE_CHECKING:
@@ -369,13 +370,13 @@ def step_of(folder: RunFolder) -> int:
 
 
 def _write(folder: RunFolder, data: Data) -> None:
-    def write(path: Path) -> None:
-        with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+    def write(file: BinaryIO) -> None:
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
             for image in data.images:
                 packed.write(json.dumps(image).encode() + b"\n")
 
     write_json(folder.root / "data.json", data.cards)  # first: it notes the changes, and a list left behind is redone
-    write_atomic(folder.images, write)
+    write_binary(folder.images, write)
 
 
 def _read_images(folder: RunFolder) -> dict[str, tuple[str, str]] | None:

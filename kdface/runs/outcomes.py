@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdface.atomic import write_binary
 from kdface.evaluation import EvaluationProtocol, Outcome
 from kdface.hardware import Profile, forward_context
 from kdface.methods import Method
-from kdface.runs.folder import write_atomic
 
 
 def evaluate(
@@ -62,10 +62,6 @@ def results_of(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 def write_scores(folder: Path, outcomes: dict[str, Outcome]) -> None:
     """Write NAME.npz with raw similarities and labels, to draw curves without the network."""
     for name, outcome in outcomes.items():
-        if arrays := outcome.arrays():
-            write_atomic(folder / f"{name}.npz", partial(_save_arrays, arrays))
-
-
-def _save_arrays(arrays: dict[str, Any], path: Path) -> None:
-    with open(path, "wb") as file:  # NumPy would append .npz to a name
-        np.savez(file, **arrays)
+        arrays: dict[str, Any] = outcome.arrays()
+        if arrays:
+            write_binary(folder / f"{name}.npz", partial(np.savez, **arrays))

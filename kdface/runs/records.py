@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdface.atomic import write_text
 from kdface.errors import UserError
 from kdface.metric_names import with_current_names
-from kdface.runs.folder import open_own, write_text
+from kdface.runs.folder import open_own
 from kdface.runs.schemas import Record
 from kdface.stored import parse_json, read_bytes
 

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
+from kdface.atomic import write_json
 from kdface.backbones.synchronised_norm import synchronise
 from kdface.datasets.workers import lost_worker
 from kdface.errors import UserError, of_memory
@@ -28,7 +29,7 @@ from kdface.lightning.records import record_evaluation
 from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, require_finite
 from kdface.runs.environment import environment, note_environment
-from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import RunFolder
 from kdface.runs.interruption import Interruption
 from kdface.runs.job import Job
 from kdface.runs.named import require_one_run

@@ -27,9 +27,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kdface.atomic import write_json
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError, nearest
-from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import RunFolder
 from kdface.runs.schemas import Job, Sweep
 from kdface.stored import open_file, read_json
 from kdface.sweeps import marks

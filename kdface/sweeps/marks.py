@@ -10,8 +10,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from kdface.atomic import write_json
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, write_json
+from kdface.runs.folder import RunFolder
 from kdface.runs.folder import held as held
 from kdface.runs.schemas import Failure, Plan, Record
 from kdface.stored import parse_json, printable, read_json, read_tail, tail

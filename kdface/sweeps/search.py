@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kdface.atomic import write_json
 from kdface.errors import UserError, nearest
 from kdface.metric_names import current
 from kdface.randomness import derive
-from kdface.runs.folder import write_json
 from kdface.runs.records import read
 from kdface.sweeps.engine import Job
 from kdface.sweeps.ledger import Ledger, State

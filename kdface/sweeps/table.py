@@ -14,11 +14,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kdface.atomic import write_json, write_text
 from kdface.csv_files import csv_text
 from kdface.errors import UserError
 from kdface.progress import clock
 from kdface.reports.summary import render, shown
-from kdface.runs.folder import write_json, write_text
 from kdface.stored import printable
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kdface.atomic import write_atomic
 from kdface.datasets.embedding_file import read_embeddings
 from kdface.recogniser import Recogniser, store
 from kdface.recogniser.load import load
-from kdface.runs.folder import RunFolder, write_atomic
+from kdface.runs.folder import RunFolder
 from tests.conftest import Kdface
 from tests.recogniser.conftest import faces as faces
 from tests.recogniser.conftest import run as run
@@ -113,6 +114,12 @@ def test_a_file_of_embeddings_follows_the_images_of_its_folder(kdface: Kdface, r
     said = kdface("embed", str(other), f"run={run}")
     assert said.code == 2 and "embeddings of 10 images, and none of them is in" in said.err
     assert (tmp_path / "embeddings_crops.npz").read_bytes() == before
+    # so does its own folder after every image was replaced: the message tells how to embed it again
+    fix = "if every image of the folder was replaced: rm -r embeddings_crops.npz"
+    assert fix in said.err
+    (tmp_path / "embeddings_crops.npz").unlink()
+    said = kdface("embed", str(other), f"run={run}")
+    assert said.code == 0 and "(12 embeddings)" in said.out, said.err
     said = kdface("embed", str(root), f"run={run}", "-o", "written/earlier.npz")
     with np.load(tmp_path / "written" / "earlier.npz") as made:
         kept = {key: made[key] for key in made.files if key != "digests"}

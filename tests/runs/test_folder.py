@@ -14,11 +14,12 @@ import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
+from kdface.atomic import write_json
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.lightning.loggers import guarded
 from kdface.runs.checkpoint import fill, read_checkpoint
-from kdface.runs.folder import RunFolder, find_run, prepare, write_json
+from kdface.runs.folder import RunFolder, find_run, prepare
 from kdface.runs.records import Records, read
 from tests.conftest import TINY, Kdface, command, only_run
 

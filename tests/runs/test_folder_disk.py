@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdface.atomic import write_atomic, write_json
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.checkpoint_io import RunCheckpoints
-from kdface.runs.folder import RunFolder, prepare, write_json
+from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.records import Records
 from kdface.sweeps import marks
 from tests.conftest import UNTESTED, Kdface, only_run
@@ -88,6 +89,20 @@ def test_a_file_and_its_name_are_on_the_disk_before_the_run_counts_on_them(
     did.clear()
     folder.mark_done()
     assert did[-2:] == ["name DONE", "flush run"] and did[0] == "flush tmp"
+
+
+def test_two_machines_write_to_one_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of processes are those of a machine: two that share a disk may have the same one."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    path = tmp_path / "results.json"
+
+    def slow(temporary: Path) -> None:
+        write_json(path, "of the other machine")
+        assert path.read_text() == '"of the other machine"\n'
+        temporary.write_text("ours")
+
+    write_atomic(path, slow)
+    assert path.read_text() == "ours" and os.listdir(tmp_path) == ["results.json"]
 
 
 def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_repaired_image_joins_the_run_and_leaves_no_trace_in_the_weights(
     assert [(record["step"], record["images"]) for record in noted] == [(1, [f"{broken.parent.name}/{broken.name}"])]
 
 
-@pytest.mark.parametrize("stopped", ["write_json", "write_atomic"])
+@pytest.mark.parametrize("stopped", ["write_json", "write_binary"])
 def test_a_kill_while_a_change_is_noted_does_not_end_the_run(
     kdface: Kdface, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
 ) -> None:

@@ -7,8 +7,8 @@ import hashlib
 import inspect
 import json
 import logging
-import os
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from kdface.atomic import write_binary
 from kdface.datasets.cache import cache_folder
 from kdface.datasets.checks import fingerprint
 from kdface.datasets.derived import changes
@@ -210,18 +211,8 @@ def _load(path: Path, images: int) -> _Scores | None:
 
 
 def _save(path: Path, found: _Scores) -> None:
-    """Write atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, scores=found.scores, rho=found.rho, compared=found.compared)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:  # read-only home or full disk: keep the scores in memory
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(OSError):  # read-only home or full disk: keep the scores in memory
+        write_binary(path, partial(np.savez, scores=found.scores, rho=found.rho, compared=found.compared))
 
 
 def _name(quality: QualitySource) -> str:
