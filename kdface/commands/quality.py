@@ -51,8 +51,8 @@ def _grade(folder: Path, run_path: str, output: Path) -> int:
     from kdface.datasets.folders import images_below
     from kdface.datasets.images import SUFFIXES
     from kdface.recogniser.crops import pixels
+    from kdface.reports.contact_sheet import quality_sheet, spread
     from kdface.reports.figures import save
-    from kdface.reports.quality_figures import quality_sheet, spread
     from kdface.reports.summary import shown
 
     files, passed_over = images_below(folder)

@@ -148,7 +148,7 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 def _draw(table: Table, stem: Path) -> None:
     """Draw STEM_COLUMN for each column with values; STEM_TEST_roc, _det, _cmc, _edc, STEM_METRIC_steps; PDF and PNG."""
-    from kdface.reports.figures import save
+    from kdface.reports.figures import save_both
     from kdface.reports.tables.bars import bar_figure
     from kdface.reports.tables.curves import curve_figures
     from kdface.reports.tables.learning import learning_figures
@@ -158,8 +158,7 @@ def _draw(table: Table, stem: Path) -> None:
         if any(cells[place].summary for cells in table.cells):
             figures["_".join(re.findall(r"\w+", column.heading.lower()))] = bar_figure(table, column)
     for name, figure in figures.items():
-        for suffix in (".pdf", ".png"):
-            save(figure, stem.with_name(f"{stem.name}_{name}{suffix}"))
+        save_both(figure, stem.with_name(f"{stem.name}_{name}"))
 
 
 def _require_same_teachers(tables: Sequence[Table]) -> None:

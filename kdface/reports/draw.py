@@ -13,10 +13,8 @@ from kdface.evaluation.curves import roc_corners
 from kdface.evaluation.quality import spearman
 from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
+from kdface.reports import figures as draw
 from kdface.reports.contact_sheet import contact_sheet
-from kdface.reports.figures import det_figure, learning_figure, roc_figure, save, score_figure
-from kdface.reports.identification_figures import cmc_figure
-from kdface.reports.quality_figures import consistency_figure, edc_figure
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
 from kdface.stored import read_arrays
@@ -31,23 +29,25 @@ def draw_scores(scores: Path, figures: Path) -> None:
     for file in sorted(scores.glob("*.npz")):
         found = read_arrays(file)
         name = file.stem
+        made: dict[str, Figure] = {}
         if "errors" in found:
-            interval = ("interval_at", "interval_low", "interval_high")  # missing in older runs
-            at, low, high = (found.get(key) for key in interval)
-            bands = {name: (at, low, high)} if at is not None and low is not None and high is not None else None
-            _save(edc_figure({name: (found["discarded"], found["errors"])}, bands=bands), figures / f"{name}_edc")
+            bands = {}
+            if {"interval_at", "interval_low", "interval_high"} <= found.keys():  # older runs lack them
+                bands[name] = (found["interval_at"], found["interval_low"], found["interval_high"])
+            made["edc"] = draw.edc_figure({name: (found["discarded"], found["errors"])}, bands=bands)
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
-            _save(consistency_figure(*both, spearman=spearman(*both)), figures / f"{name}_consistency")
+            made["consistency"] = draw.consistency_figure(*both, spearman=spearman(*both))
         if "cmc" in found:
-            _save(cmc_figure({name: found["cmc"]}), figures / f"{name}_cmc")
-        if "quality" in found or "scores" not in found:
-            continue
-        values, same = found["scores"], found["same"]
-        curve = roc_corners(values, same)
-        _save(roc_figure({name: (curve.far, curve.tar)}), figures / f"{name}_roc")
-        _save(det_figure({name: (curve.far, curve.fnmr)}), figures / f"{name}_det")
-        _save(score_figure(values[same], values[~same]), figures / f"{name}_scores")
+            made["cmc"] = draw.cmc_figure({name: found["cmc"]})
+        if "scores" in found and "quality" not in found:
+            values, same = found["scores"], found["same"]
+            curve = roc_corners(values, same)
+            made["roc"] = draw.roc_figure({name: (curve.far, curve.tar)})
+            made["det"] = draw.det_figure({name: (curve.far, curve.fnmr)})
+            made["scores"] = draw.score_figure(values[same], values[~same])
+        for kind, figure in made.items():
+            draw.save_both(figure, figures / f"{name}_{kind}")
 
 
 def draw_run(folder: RunFolder, training: Any) -> None:
@@ -56,11 +56,10 @@ def draw_run(folder: RunFolder, training: Any) -> None:
     `training` is the training set (`kdface.datasets.loading.TrainingSet`).
     """
     draw_scores(folder.scores, folder.figures)
-    records = list(read(folder.metrics))
-    losses = [(record["step"], record["loss"]) for record in records if record["kind"] == "train"]
+    losses = [(record["step"], record["loss"]) for record in read(folder.metrics) if record["kind"] == "train"]
     if len(losses) > 1:
-        _save(learning_figure({"loss": losses}, value="Training loss"), folder.figures / "loss")
-    _save_png(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views")
+        draw.save_both(draw.learning_figure({"loss": losses}, value="Training loss"), folder.figures / "loss")
+    draw.save(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views.png")
 
 
 def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:
@@ -90,15 +89,3 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
     if broken and not any(image is not None for row in rows for image in row):
         raise broken[0]
     return contact_sheet(rows, titles, ["original", *augmentation.views] * images)
-
-
-def _save(figure: Figure, stem: Path) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".png", ".pdf"):
-        save(figure, stem.with_name(stem.name + suffix))
-        figure.set_layout_engine("none")  # reuse the layout, which takes as long to compute as to draw
-
-
-def _save_png(figure: Figure, stem: Path) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, stem.with_name(stem.name + ".png"))

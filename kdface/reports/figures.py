@@ -1,4 +1,4 @@
-"""Figures for a paper column: ROC, DET, score histogram and learning curves.
+"""Figures for a paper column: ROC, DET, CMC, error versus discard, histograms of scores, and learning curves.
 
 Each function returns a new matplotlib `Figure`, drawn without pyplot and the user's matplotlib settings; `save` writes
 it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line style and label; the baseline is grey.
@@ -7,8 +7,8 @@ it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line s
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 from kdface.errors import UserError, nearest
 from kdface.reports.curves import probit
 
-Rates = NDArray[np.floating[Any]]
-Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
+Values = NDArray[np.floating[Any]]
+_Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
 
 COLUMN = 3.4  # inches: one column of a two-column paper
-# Okabe and Ito (2008), distinguishable with all common kinds of colour vision; their yellow is too pale on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Six hues of Okabe and Ito (2008), whose yellow is too pale on white, then indigo and dark brown. For normal vision,
+# protanopia, deuteranopia and tritanopia, any two are at least 16 apart in CIELAB.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#661100")
+DARK_PALETTE = ("#6375FF", "#E25C2D", "#1CFF8E", "#C16883", "#FFCF39", "#A9D8FC", "#8D77BF", "#FFFFF0")  # on dark pages
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 BASELINE = "#8C8C8C"
 INK = "#333333"
@@ -66,17 +68,26 @@ _STYLE: dict[str, Any] = {
 }
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
-_ROUND = [1, 2, 5, 10]  # steps between ticks
 _INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 are beyond the axes of a DET plot
 _INSIDE = 3  # number of names that fit between the curves
 _NAME = 25  # letters of a name next to another
 _LEGEND_LINE = 0.135  # inches
+_DOTTED: dict[str, Any] = {"color": BASELINE, "linewidth": 0.6, "linestyle": (0, (1, 2))}  # a reference line
+ALIKE = 0.8  # lowest / highest value above which curves or bars look alike on an axis from zero
 
 
+@contextmanager
+def style() -> Iterator[None]:
+    """A context, or decorator, in which matplotlib uses this project's style instead of the user's settings."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+@style()
 def roc_figure(
-    runs: Mapping[str, tuple[Rates, Rates]],
+    runs: Mapping[str, tuple[Values, Values]],
     *,
-    bands: Mapping[str, tuple[Rates, Rates, Rates]] | None = None,
+    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
     baseline: str | None = None,
 ) -> Figure:
     """Receiver operating characteristic: true accept rate over false accept rate, the latter logarithmic.
@@ -89,37 +100,33 @@ def roc_figure(
         bands: run -> (FAR, lowest TAR, highest TAR) for some runs, drawn pale; FAR above 0.
         baseline: the run to draw in grey.
     """
-    check_runs(runs, baseline)
-    check_bands(runs, bands or {})
     shown = {}
     for name, (far, tar) in runs.items():
-        check_rates(name, far, tar)
+        _check_rates(name, far, tar)
         first = int(np.argmax(far > 0))
         start = max(first - 1, 0)  # the last vertex without an impostor: its TAR applies up to the first one
         shown[name] = (np.maximum(far[start:], far[first]), tar[start:])
-    with style():
-        figure, axes = new_axes(2.6)
-        starts = [float(tar[0]) for _, tar in shown.values()] + [float(low[0]) for _, low, _ in (bands or {}).values()]
-        bottom = min(np.floor(min(starts) * 10) / 10, 0.9)
-        common = max(float(far[0]) for far, _ in shown.values())
-        lines = draw_lines(axes, shown, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
-        draw_bands(axes, lines, bands or {})
-        axes.set_xscale("log")
-        axes.set(xlim=(0.85 * min(float(far[0]) for far, _ in shown.values()), 1), xlabel="False accept rate")
-        axes.set(ylim=(bottom, 1 + 0.02 * (1 - bottom)), ylabel="True accept rate")
-        axes.xaxis.set_major_locator(LogLocator(numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda far, _: _power_of_ten(far)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
-        weak = min(float(np.interp(0.1, far, tar)) for far, tar in shown.values()) < 0.4
-        add_legend(axes, "upper left" if weak else "lower right")
-    return figure
+    common = max((float(far[0]) for far, _ in shown.values()), default=1)
+    axes = new_axes(2.6)
+    draw_curves(axes, shown, bands, baseline, rank=lambda far, tar: -float(tar[far <= common][-1]))
+    starts = [float(tar[0]) for _, tar in shown.values()] + [float(low[0]) for _, low, _ in (bands or {}).values()]
+    bottom = min(np.floor(min(starts) * 10) / 10, 0.9)
+    axes.set_xscale("log")
+    axes.set(xlim=(0.85 * min(float(far[0]) for far, _ in shown.values()), 1), xlabel="False accept rate")
+    axes.set(ylim=(bottom, 1 + 0.02 * (1 - bottom)), ylabel="True accept rate")
+    axes.xaxis.set_major_locator(LogLocator(numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda far, _: _power_of_ten(far)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(round_ticks())
+    weak = min(float(np.interp(0.1, far, tar)) for far, tar in shown.values()) < 0.4
+    return _with_legend(axes, "upper left" if weak else "lower right")
 
 
+@style()
 def det_figure(
-    runs: Mapping[str, tuple[Rates, Rates]],
+    runs: Mapping[str, tuple[Values, Values]],
     *,
-    bands: Mapping[str, tuple[Rates, Rates, Rates]] | None = None,
+    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
     baseline: str | None = None,
 ) -> Figure:
     """Detection error tradeoff: false non-match rate over false match rate, both as normal deviates.
@@ -132,13 +139,15 @@ def det_figure(
         bands: run -> (FMR, lowest FNMR, highest FNMR) for some runs, drawn pale.
         baseline: the run to draw in grey.
     """
-    check_runs(runs, baseline)
-    check_bands(runs, bands or {})
-    shown = {}
+    shown, areas = {}, {}
     for name, (fmr, fnmr) in runs.items():
-        check_rates(name, fmr, fnmr)
+        _check_rates(name, fmr, fnmr)
         inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
         shown[name] = (fmr[inside], fnmr[inside])
+    for name, band in (bands or {}).items():
+        inside = (band[0] > 0) & (band[0] < 1)
+        fmr, lowest, highest = (probit(np.clip(rates[inside], *_INNER)) for rates in band)
+        areas[name] = (fmr, lowest, highest)
     worst = max((float(np.maximum(fmr, fnmr).min()) for fmr, fnmr in shown.values() if len(fmr)), default=0.0)
     most = 0.5 if worst < 0.1 else 0.8 if worst < 0.3 else 0.98  # weak runs need room
     within = [rates[:, (rates <= most).all(axis=0)] for rates in map(np.array, shown.values())]
@@ -148,93 +157,185 @@ def det_figure(
     for tick in _DET_TICKS:
         if least <= tick < most and (not ticks or probit(tick) - probit(ticks[-1]) > 0.11 * (high - low)):
             ticks.append(tick)
-    with style():
-        figure, axes = new_axes(3.2)
-        axes.plot([low, high], [low, high], color=BASELINE, linewidth=0.6, linestyle=(0, (1, 2)))
-        drawn = {name: (probit(fmr), probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
-        lines = draw_lines(axes, drawn, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
-        areas = {}
-        for name, band in (bands or {}).items():
-            inside = (band[0] > 0) & (band[0] < 1)
-            fmr, lowest, highest = (probit(np.clip(rates[inside], *_INNER)) for rates in band)
-            areas[name] = (fmr, lowest, highest)
-        draw_bands(axes, lines, areas)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(FixedLocator(probit(ticks).tolist()))
-            axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
-        axes.set(xlim=(low, high), xlabel="False match rate", ylim=(low, high), ylabel="False non-match rate")
-        axes.set_aspect("equal")
-        add_legend(axes, "upper right" if most == 0.5 else "lower left")
-    return figure
+    axes = new_axes(3.2)
+    axes.plot([low, high], [low, high], **_DOTTED)
+    drawn = {name: (probit(fmr), probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
+    draw_curves(axes, drawn, areas, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(probit(ticks).tolist()))
+        axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
+    axes.set(xlim=(low, high), xlabel="False match rate", ylim=(low, high), ylabel="False non-match rate")
+    axes.set_aspect("equal")
+    return _with_legend(axes, "upper right" if most == 0.5 else "lower left")
 
 
-def score_figure(genuine: Rates, impostor: Rates, *, score: str = "Cosine similarity") -> Figure:
+@style()
+def cmc_figure(
+    runs: Mapping[str, Values],
+    *,
+    bands: Mapping[str, tuple[Values, Values]] | None = None,
+    baseline: str | None = None,
+) -> Figure:
+    """Cumulative match characteristic: identification rate over rank. Runs are listed by their rank-1 rate.
+
+    Args:
+        runs: run -> rates at rank 1, 2, ...: non-decreasing fractions.
+        bands: run -> (lowest, highest) at each rank for some runs, drawn pale.
+        baseline: the run to draw in grey.
+    """
+    for name, rates in runs.items():
+        if not len(rates) or not ((rates >= 0) & (rates <= 1)).all() or (np.diff(rates) < 0).any():
+            raise UserError(f"{name!r} is not a CMC curve.", expected="non-decreasing fractions, 0 to 1")
+    axes = new_axes(2.6)
+    shown = {name: (np.arange(1.0, len(rates) + 1), rates) for name, rates in runs.items()}
+    areas = {name: (np.arange(1.0, len(low) + 1), low, high) for name, (low, high) in (bands or {}).items()}
+    draw_curves(axes, shown, areas, baseline, rank=lambda _, rates: -float(rates[0]))
+    last = max(map(len, runs.values()))
+    axes.set(xlim=(0.85, max(last, 1.15)), xlabel="Rank", ylabel="Identification rate")
+    axes.set_ylim(top=min(1.01, axes.get_ylim()[1]))
+    ticks = round_ticks(5, integer=True).tick_values(1, last)
+    axes.set_xticks([1, *(tick for tick in ticks if 1 < tick <= last)])
+    axes.yaxis.set_major_locator(round_ticks())
+    return _with_legend(axes, "lower right")
+
+
+@style()
+def edc_figure(
+    runs: Mapping[str, tuple[Values, Values]],
+    *,
+    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
+    limit: float = 0.3,
+    baseline: str | None = None,
+) -> Figure:
+    """Error versus discard: FNMR of the remaining pairs over the fraction of discarded pairs, lowest quality first.
+
+    Curves are steps, as in `kdface.evaluation.edc.EDC`, without interpolation. Runs are listed from the highest curve
+    down, by their areas up to the limit. The axis starts at zero unless all errors are close together. If all curves
+    start at the same error, E(0), a dotted line shows it: the result of an uninformative quality.
+
+    Args:
+        runs: run -> (discard fraction from 0 up, FNMR).
+        bands: run -> (discard fraction, lower bound, upper bound) of a bootstrap interval for some runs, drawn pale.
+        limit: largest discard fraction to plot.
+        baseline: the run to draw in grey.
+    """
+    shown: dict[str, tuple[Values, Values]] = {}
+    for name, (fractions, errors) in runs.items():
+        if not len(fractions) or len(fractions) != len(errors) or fractions[0] != 0 or (np.diff(fractions) <= 0).any():
+            raise UserError(f"The curve of {name!r} does not start at a discard fraction of 0.")
+        if not ((errors >= 0) & (errors <= 1)).all():
+            raise UserError(f"The curve of {name!r} contains errors that are not rates.", expected="fractions, 0 to 1")
+        x, y = fractions[fractions <= limit], errors[fractions <= limit]
+        shown[name] = (np.append(x, limit), np.append(y, y[-1]))
+    areas = {}
+    for name, (fractions, low, high) in (bands or {}).items():
+        inside = fractions <= limit
+        areas[name] = (fractions[inside], low[inside], high[inside])
+    axes = new_axes(2.6)
+    lines = draw_curves(axes, shown, areas, baseline, rank=lambda x, y: -float(np.dot(np.diff(x), y[:-1])))
+    for line in lines.values():
+        line.set_drawstyle("steps-post")
+    starts = {float(y[0]) for _, y in shown.values()}
+    if len(starts) == 1:  # all use the same recognition network
+        start = starts.pop()
+        axes.axhline(start, zorder=1.8, **_DOTTED)
+        place: dict[str, Any] = {"xytext": (-3, 3), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(f"E(0) = {start:.3g}", (limit, start), color=INK, **place)
+    axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
+    if min(y.min() for _, y in shown.values()) < ALIKE * max(y.max() for _, y in shown.values()):
+        axes.set_ylim(bottom=0)
+    axes.set_ylim(top=max(axes.get_ylim()[1], 1e-3))
+    axes.xaxis.set_major_locator(round_ticks())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.yaxis.set_major_locator(round_ticks())
+    return _with_legend(axes, "best")
+
+
+@style()
+def score_figure(genuine: Values, impostor: Values) -> Figure:
     """Histograms of genuine and impostor scores over common bins, each with area 1.
 
     Args:
         genuine, impostor: (pairs,) finite scores.
-        score: label of the axis.
     """
     both = np.concatenate([genuine, impostor])
     if not len(genuine) or not len(impostor) or not np.isfinite(both).all():
         raise UserError(f"{len(genuine)} genuine and {len(impostor)} impostor scores: need some, all finite.")
     edges = np.histogram_bin_edges(both, bins=60)
-    with style():
-        figure, axes = new_axes(2.2)
-        kinds = ((impostor, "impostor", PALETTE[1], "right"), (genuine, "genuine", PALETTE[0], "left"))
-        for values, label, color, side in kinds:
-            height, _ = np.histogram(values, edges, density=True)
-            axes.stairs(height, edges, fill=True, color=color, alpha=0.3)
-            axes.stairs(height, edges, color=color, linewidth=0.9)
-            axes.annotate(
-                label,
-                (float(edges[np.argmax(height)] + edges[np.argmax(height) + 1]) / 2, float(height.max())),
-                xytext=(-2 if side == "right" else 2, 2),
-                textcoords="offset points",
-                ha=side,
-                color=color,
-            )
-        axes.margins(x=0)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.06)
-        axes.set(xlabel=score, ylabel="Density")
-        axes.grid(axis="x", visible=False)
-    return figure
+    axes = new_axes(2.2)
+    kinds = ((impostor, "impostor", PALETTE[1], "right", -2), (genuine, "genuine", PALETTE[0], "left", 2))
+    for values, label, color, side, shift in kinds:
+        height, _ = np.histogram(values, edges, density=True)
+        axes.stairs(height, edges, fill=True, color=color, alpha=0.3)
+        axes.stairs(height, edges, color=color, linewidth=0.9)
+        peak = (float(edges[np.argmax(height)] + edges[np.argmax(height) + 1]) / 2, float(height.max()))
+        axes.annotate(label, peak, xytext=(shift, 2), textcoords="offset points", ha=side, color=color)
+    axes.margins(x=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.06)
+    axes.set(xlabel="Cosine similarity", ylabel="Density")
+    axes.grid(axis="x", visible=False)
+    return _figure_of(axes)
 
 
-def learning_figure(
-    runs: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    value: str,
-    step: str = "Step",
-    baseline: str | None = None,
-) -> Figure:
+@style()
+def learning_figure(runs: Mapping[str, Sequence[tuple[float, float]]], *, value: str) -> Figure:
     """A value over training steps, each run labelled at its end.
 
     Args:
         runs: run -> (step, value) with increasing steps; non-finite values leave a gap.
-        value, step: labels of the axes.
-        baseline: the run to draw in grey.
+        value: label of the axis.
     """
-    check_runs(runs, baseline)
     shown = {}
     for name, points in runs.items():
         x, y = np.array(points, dtype=np.float64).reshape(-1, 2).T
         if not np.isfinite(y).any():
             raise UserError(f"The run {name!r} has no finite {value} to plot.")
         shown[name] = (x, np.where(np.isfinite(y), y, np.nan))
-    with style():
-        figure, axes = new_axes(2.2)
-        lines = draw_lines(axes, shown, baseline, rank=lambda x, y: 0)
-        for name, line in lines.items():
-            line.set_marker("." if len(shown[name][0]) < 20 else "")  # mark the points if there are few
-        axes.margins(x=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
-        if max(x[-1] for x, _ in shown.values()) >= 10_000:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 1000:g}k" if at else "0"))
-        axes.set(xlabel=step, ylabel=value)
-        _label_ends(axes, {name: (shown[name][1], line.get_color()) for name, line in lines.items()})
-    return figure
+    axes = new_axes(2.2)
+    lines = draw_curves(axes, shown)
+    for name, line in lines.items():
+        line.set_marker("." if len(shown[name][0]) < 20 else "")  # mark the points if there are few
+    axes.margins(x=0)
+    axes.xaxis.set_major_locator(round_ticks(5, integer=True))
+    axes.yaxis.set_major_locator(round_ticks())
+    if max(x[-1] for x, _ in shown.values()) >= 10_000:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 1000:g}k" if at else "0"))
+    axes.set(xlabel="Step", ylabel=value)
+    _label_ends(axes, lines)
+    return _figure_of(axes)
+
+
+@style()
+def consistency_figure(
+    aligned: Values, perturbed: Values, *, spearman: float | None, what: str = "misaligned"
+) -> Figure:
+    """Quality of the same images, misaligned over aligned; the dotted diagonal marks no change.
+
+    Args:
+        aligned, perturbed: (images,) finite qualities.
+        spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None if undefined.
+        what: perturbation of the images, for the axis.
+    """
+    both = np.concatenate([aligned, perturbed])
+    if len(aligned) != len(perturbed) or not len(aligned) or not np.isfinite(both).all():
+        raise UserError(
+            f"{len(aligned)} qualities of aligned and {len(perturbed)} of {what} images: need as many, all finite."
+        )
+    low, high = float(both.min()), float(both.max())
+    room = 0.04 * (high - low) or 0.5
+    low, high = low - room, high + room
+    axes = new_axes(3.2)
+    axes.plot([low, high], [low, high], zorder=4, **_DOTTED)
+    opacity = float(np.clip(6 / np.sqrt(len(aligned)), 0.15, 0.8))
+    # Rasterised, since thousands of points make a PDF slow to open.
+    axes.scatter(aligned, perturbed, s=5, color=PALETTE[0], alpha=opacity, linewidths=0, rasterized=True)
+    axes.set(xlim=(low, high), xlabel="Quality, aligned", ylim=(low, high), ylabel=f"Quality, {what}")
+    axes.set_aspect("equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(round_ticks())
+    said = f"{len(aligned)} images" if spearman is None else f"Spearman {spearman:.3f}\n{len(aligned)} images"
+    axes.text(0.04, 0.96, said, transform=axes.transAxes, ha="left", va="top", linespacing=1.3, color=INK)
+    return _figure_of(axes)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -251,31 +352,80 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(path, dpi="figure", metadata=without[path.suffix])
 
 
-def style() -> AbstractContextManager[None]:
-    """A context in which matplotlib uses this project's style instead of the user's settings."""
-    return matplotlib.style.context(["default", _STYLE])
+def save_both(figure: Figure, stem: Path) -> None:
+    """Write STEM.png and STEM.pdf."""
+    for suffix in (".png", ".pdf"):
+        save(figure, stem.with_name(stem.name + suffix))
+        figure.set_layout_engine("none")  # reuse the layout, which takes as long to compute as to draw
 
 
-def new_axes(height: float) -> tuple[Figure, Axes]:
-    """A figure of column width and a height in inches, and its axes, without opening a window."""
-    figure = Figure(figsize=(COLUMN, height), dpi=300, layout="constrained")
+def new_figure(width: float, height: float, dpi: int = 300) -> Figure:
+    """A figure of a size in inches, without opening a window."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure
 
 
-def check_runs(runs: Mapping[str, Any], baseline: str | None) -> None:
-    """Raise `UserError` if there are no runs, or the baseline is not one of them."""
-    if not runs:
+def new_axes(height: float) -> Axes:
+    """The axes of a new figure of column width and a height in inches."""
+    return new_figure(COLUMN, height).add_subplot()
+
+
+def round_ticks(most: int = 6, *, integer: bool = False) -> MaxNLocator:
+    """At most so many intervals between ticks at round numbers."""
+    return MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer)
+
+
+def look(place: int) -> tuple[str, Any]:
+    """The colour and line style of the curve at a place: eight hues, then the same hues with other line styles."""
+    hues = len(PALETTE)
+    return PALETTE[place % hues], DASHES[(place + place // hues) % len(DASHES)]
+
+
+def draw_curves(
+    axes: Axes,
+    curves: Mapping[str, tuple[Values, Values]],
+    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
+    baseline: str | None = None,
+    rank: Callable[[Values, Values], float] = lambda x, y: 0,
+    **line: Any,
+) -> dict[str, Line2D]:
+    """Draw curves (x, y), styled by their position in the mapping, and pale bands (x, lower, upper) in their colours.
+
+    Args:
+        axes: where to draw.
+        curves: name -> curve.
+        bands: name -> band, with gaps at non-finite bounds.
+        baseline: the curve to draw in grey.
+        rank: orders the curves in the legend.
+        line: properties of all lines.
+
+    Raises:
+        UserError: there are no curves, or none with the name of the baseline or of a band.
+    """
+    bands = bands or {}
+    if not curves:
         raise UserError("There are no runs to plot.")
-    if baseline is not None and baseline not in runs:
-        raise UserError(
-            f"The baseline {baseline!r} is not among the runs.",
-            expected=", ".join(runs),
-            nearest=nearest(baseline, runs),
-        )
+    if baseline is not None and baseline not in curves:
+        near = nearest(baseline, curves)
+        raise UserError(f"The baseline {baseline!r} is not among the runs.", expected=", ".join(curves), nearest=near)
+    for name in bands:
+        if name not in curves:
+            raise UserError(f"There is a band for {name!r}, but no such run.", expected=", ".join(curves))
+    looks = {name: look(place) for place, name in enumerate(name for name in curves if name != baseline)}
+    lines = {}
+    for name in sorted(curves, key=lambda name: rank(*curves[name])):
+        hue, dash = looks.get(name, (BASELINE, "solid"))
+        depth = 2 if name == baseline else 3
+        (lines[name],) = axes.plot(*curves[name], color=hue, linestyle=dash, zorder=depth, label=name, **line)
+    for name, (x, low, high) in bands.items():
+        shown = (np.isfinite(low) & np.isfinite(high)).tolist()
+        color = lines[name].get_color()
+        axes.fill_between(x, low, high, where=shown, color=color, alpha=0.15, linewidth=0, zorder=1.5)
+    return lines
 
 
-def check_rates(name: str, x: Rates, y: Rates) -> None:
+def _check_rates(name: str, x: Values, y: Values) -> None:
     """Raise `UserError` unless a curve consists of rates up to a false accept rate of 1."""
     values = np.concatenate([x, y])
     if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
@@ -284,82 +434,42 @@ def check_rates(name: str, x: Rates, y: Rates) -> None:
         raise UserError(f"The curve of {name!r} does not reach a false accept rate of 1.")
 
 
-def draw_lines(
-    axes: Axes,
-    curves: Mapping[str, tuple[Rates, Rates]],
-    baseline: str | None,
-    rank: Callable[[Rates, Rates], float],
-) -> dict[str, Line2D]:
-    """Draw the curves, styled by their position in the mapping and ordered in the legend by `rank`."""
-    looks = {}
-    for place, name in enumerate(name for name in curves if name != baseline):
-        looks[name] = (PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)], 3)
-    if baseline is not None:
-        looks[baseline] = (BASELINE, "solid", 2)
-    lines = {}
-    for name in sorted(curves, key=lambda name: rank(*curves[name])):
-        color, dash, depth = looks[name]
-        x, y = curves[name]
-        (lines[name],) = axes.plot(x, y, color=color, linestyle=dash, zorder=depth, label=name)
-    return lines
+def _figure_of(axes: Axes) -> Figure:
+    return axes.figure.get_figure(root=True)
 
 
-def check_bands(runs: Mapping[str, Any], bands: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a band without a run."""
-    for name in bands:
-        if name not in runs:
-            raise UserError(f"There is a band for {name!r}, but no such run.", expected=", ".join(runs))
-
-
-def draw_bands(axes: Axes, lines: Mapping[str, Line2D], bands: Mapping[str, tuple[Rates, Rates, Rates]]) -> None:
-    """Draw pale areas (x, lower bound, upper bound) in their lines' colours, with gaps at non-finite bounds."""
-    for name, (x, low, high) in bands.items():
-        shown = np.isfinite(low) & np.isfinite(high)
-        color = lines[name].get_color()
-        axes.fill_between(x, low, high, where=shown.tolist(), color=color, alpha=0.15, linewidth=0, zorder=1.5)
-
-
-def add_legend(axes: Axes, place: Place) -> None:
-    """Add a legend at a place in the axes, or for many curves in two columns above, enlarging the figure."""
+def _with_legend(axes: Axes, place: _Place) -> Figure:
+    """The figure with a legend at a place in the axes, or for many curves in two columns above, enlarging it."""
+    figure = _figure_of(axes)
     handles, names = axes.get_legend_handles_labels()
     if len(names) <= _INSIDE:
         axes.legend(loc=place)
-        return
-    figure = axes.figure.get_figure(root=True)
+        return figure
     labels = [textwrap.fill(name, _NAME, break_on_hyphens=False) for name in names]
     half = (len(labels) + 1) // 2
     lines = max(sum(1 + label.count("\n") for label in column) for column in (labels[:half], labels[half:]))
     figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * (lines + 1))
     figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.0)
+    return figure
 
 
-def _label_ends(axes: Axes, ends: Mapping[str, tuple[Rates, Any]]) -> None:
+def _label_ends(axes: Axes, lines: Mapping[str, Line2D]) -> None:
     """Label each line at its last point, shifting labels that would overlap."""
     low, high = axes.get_ylim()
-    row = 8.5 / (72 * 0.8 * float(axes.figure.get_figure(root=True).get_size_inches()[1]))  # of a line, in heights
-    last = {name: float(y[np.isfinite(y)][-1] - low) / (high - low) for name, (y, _) in ends.items()}
+    row = 8.5 / (72 * 0.8 * _figure_of(axes).get_figheight())  # of a line, in heights
+    ends = {name: np.asarray(line.get_ydata(), dtype=np.float64) for name, line in lines.items()}
+    last = {name: float(y[np.isfinite(y)][-1] - low) / (high - low) for name, y in ends.items()}
     names = sorted(last, key=lambda name: last[name])
     texts = [textwrap.fill(name, 16) for name in names]
     rows = [text.count("\n") + 1 for text in texts]
-    places = [last[name] for name in names]
-    for _ in range(4 * len(names)):
-        for k in range(len(names) - 1):
-            lacking = row * (rows[k] + rows[k + 1]) / 2 - (places[k + 1] - places[k])
-            if lacking > 0:
-                places[k] -= lacking / 2
-                places[k + 1] += lacking / 2
+    places = [last[names[0]]]
+    for k in range(1, len(names)):
+        places.append(max(last[names[k]], places[-1] + row * (rows[k - 1] + rows[k]) / 2))
+    shift = float(np.mean(places) - np.mean(list(last.values())))
+    look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "linespacing": 1.05}
     for name, text, place in zip(names, texts, places, strict=True):
-        axes.annotate(
-            text,
-            (1, place),
-            xycoords="axes fraction",
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color=ends[name][1],
-            fontsize=7,
-            linespacing=1.05,
-        )
+        color = lines[name].get_color()
+        axes.annotate(text, (1, place - shift), xycoords="axes fraction", xytext=(4, 0), color=color, **look)
 
 
 def _power_of_ten(value: float) -> str:

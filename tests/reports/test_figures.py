@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from kdface.errors import UserError
 from kdface.reports.figures import (
     BASELINE,
+    DARK_PALETTE,
     PALETTE,
     det_figure,
     learning_figure,
+    look,
     roc_figure,
     save,
     score_figure,
@@ -85,6 +89,35 @@ def test_runs_keep_apart_when_there_are_many() -> None:
     many = {f"run {k}": (FAR, TAR ** (1 + k / 10)) for k in range(12)}
     lines = _lines(roc_figure(many)).values()
     assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 12
+
+
+def test_eight_curves_have_eight_hues_and_then_other_line_styles() -> None:
+    looks = [look(place) for place in range(32)]
+    assert len({hue for hue, _ in looks[:8]}) == 8
+    assert len({(hue, str(dash)) for hue, dash in looks}) == 32
+
+
+# Linear RGB as protanopes, deuteranopes and tritanopes see it: Machado, Oliveira and Fernandes (2009), severity 1.
+VISION = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("palette", [PALETTE, DARK_PALETTE], ids=["light", "dark"])
+def test_the_hues_keep_apart_for_all_kinds_of_colour_vision(palette: Sequence[str], vision: str) -> None:
+    rgb = np.array([to_rgb(hue) for hue in palette])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(VISION[vision]).T, 0, 1)
+    xyz = seen @ np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]).T
+    ratio = xyz / [0.9505, 1, 1.089]
+    f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)[np.triu_indices(len(palette), 1)]
+    assert apart.min() > 16
 
 
 def test_histograms_have_area_one_over_common_bins() -> None:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from kdface.errors import UserError
 from kdface.faces import Image
-from kdface.reports.figures import BASELINE, PALETTE, save
-from kdface.reports.quality_figures import consistency_figure, edc_figure, quality_sheet
+from kdface.reports.contact_sheet import quality_sheet
+from kdface.reports.figures import BASELINE, PALETTE, consistency_figure, edc_figure, save
 
 D = np.array([0.0, 0.1, 0.2, 0.5])
 RUNS = {"norm": (D, np.array([0.2, 0.18, 0.17, 0.1])), "AI-KD": (D, np.array([0.2, 0.1, 0.06, 0.0]))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 
 from kdface.errors import UserError
 from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Band, Curve, band, curves_of
-from kdface.reports.figures import det_figure, roc_figure
-from kdface.reports.identification_figures import cmc_figure
-from kdface.reports.quality_figures import edc_figure
+from kdface.reports.figures import cmc_figure, det_figure, edc_figure, roc_figure
 from kdface.reports.tables.definition import Column, Row
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
@@ -32,7 +30,7 @@ def curve_figures(table: Table) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for (test, kind), rows in _collected(table).items():
         bands = {name: band(list(runs.values())) for name, runs in rows.items()}
-        seeded = {name for name, runs in rows.items() if len(runs) > 1}
+        seeded = [name for name, runs in rows.items() if len(runs) > 1]
         grey = [row.key for row in table.rows if row.label == table.definition.baseline and row.key in bands]
         baseline = grey[0] if len(grey) == 1 else None  # each group of rows may have its own
         figures |= {f"{test}_{suffix}": figure for suffix, figure in _drawn(kind, bands, seeded, baseline)}
@@ -79,25 +77,24 @@ def _curves(run: RunFolder, test: str) -> dict[str, Curve]:
 
 
 def _drawn(
-    kind: str, bands: Mapping[str, Band], seeded: set[str], baseline: str | None
+    kind: str, bands: Mapping[str, Band], seeded: Sequence[str], baseline: str | None
 ) -> Iterator[tuple[str, Figure]]:
     """The figures of a kind of curve, with bands for the rows in `seeded`."""
-    pale = {name: curve for name, curve in bands.items() if name in seeded}
     if kind == "cmc":
         means = {name: curve.mean for name, curve in bands.items()}
-        bounds = {name: (curve.low, curve.high) for name, curve in pale.items()}
+        bounds = {name: (bands[name].low, bands[name].high) for name in seeded}
         yield "cmc", cmc_figure(means, bands=bounds, baseline=baseline)
     elif kind == "edc":
         errors = {name: (DISCARD_GRID, curve.mean) for name, curve in bands.items()}
-        areas = {name: (DISCARD_GRID, curve.low, curve.high) for name, curve in pale.items()}
+        areas = {name: (DISCARD_GRID, bands[name].low, bands[name].high) for name in seeded}
         yield "edc", edc_figure(errors, bands=areas, limit=float(DISCARD_GRID[-1]), baseline=baseline)
     else:
-        reached = {name: np.isfinite(curve.mean) for name, curve in bands.items()}
-        far = {name: FAR_GRID[inside] for name, inside in reached.items()}
-        tar = {name: Band(*(rates[reached[name]] for rates in curve)) for name, curve in bands.items()}
+        inside = {name: np.isfinite(curve.mean) for name, curve in bands.items()}
+        far = {name: FAR_GRID[shown] for name, shown in inside.items()}
+        tar = {name: Band(*(rates[inside[name]] for rates in curve)) for name, curve in bands.items()}
         accepted = {name: (far[name], curve.mean) for name, curve in tar.items()}
-        areas = {name: (far[name], tar[name].low, tar[name].high) for name in pale}
+        areas = {name: (far[name], tar[name].low, tar[name].high) for name in seeded}
         yield "roc", roc_figure(accepted, bands=areas, baseline=baseline)
         rejected = {name: (far[name], 1 - curve.mean) for name, curve in tar.items()}
-        areas = {name: (far[name], 1 - tar[name].high, 1 - tar[name].low) for name in pale}
+        areas = {name: (far[name], 1 - tar[name].high, 1 - tar[name].low) for name in seeded}
         yield "det", det_figure(rejected, bands=areas, baseline=baseline)

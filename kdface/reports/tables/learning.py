@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kdface.errors import UserError
-from kdface.reports.figures import BASELINE, COLUMN, DASHES, INK, PALETTE, style
+from kdface.reports.figures import BASELINE, COLUMN, INK, draw_curves, new_figure, style
 from kdface.reports.tables.definition import Column
-from kdface.reports.tables.statistics import Comparison, compare
+from kdface.reports.tables.statistics import compare
 from kdface.reports.tables.table import Table
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read, scalars
@@ -24,6 +23,7 @@ log = logging.getLogger("kdface")
 _LINE = 26  # letters along an axis half as high as the figure
 
 Steps = Mapping[int, Mapping[int, float]]  # step -> seed -> value
+Points = Iterable[tuple[int, float, float | None, float | None]]  # step, mean, lower and upper bound
 
 
 def learning_figures(table: Table) -> dict[str, Figure]:
@@ -61,58 +61,41 @@ def _over_steps(runs: Mapping[int, RunFolder], metric: str) -> Steps:
     return dict(sorted(found.items()))
 
 
+@style()
 def _figure(rows: Mapping[str, Steps], column: Column, baseline: str) -> Figure:
-    looks = {name: (BASELINE, "solid") for name in rows if name == baseline}
-    others = [name for name in rows if name != baseline]
-    looks |= {name: (PALETTE[k % len(PALETTE)], DASHES[k % len(DASHES)]) for k, name in enumerate(others)}
-    compared = others if baseline in rows else []
-    with style():
-        figure = Figure(figsize=(COLUMN, 4.2 if compared else 2.4), dpi=300, layout="constrained")
-        FigureCanvasAgg(figure)
-        top, *below = figure.subplots(2 if compared else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for name, curve in rows.items():
-            values = [list(by_seed.values()) for by_seed in curve.values()]
-            middle = [float(np.mean(seeds)) for seeds in values]
-            _draw(top, looks[name], name, curve, middle, [min(v) for v in values], [max(v) for v in values], column)
-        top.set(ylabel=_label(f"{column.heading} (%)" if column.unit == "percent" else column.heading))
-        for axes in below:
-            axes.axhline(0, color=BASELINE, linewidth=1.2)
-            for name in compared:
-                gains = dict(_gains(rows[name], rows[baseline]))
-                middle = [gain.difference for gain in gains.values()]
-                low = [np.nan if gain.low is None else gain.low for gain in gains.values()]
-                high = [np.nan if gain.high is None else gain.high for gain in gains.values()]
-                _draw(axes, looks[name], "", gains, middle, low, high, column)
-            axes.set(ylabel=_label(f"gain over {baseline}{' (points)' if column.unit == 'percent' else ''}"))
-        last = below[-1] if below else top
-        last.set(xlabel="Training step")
-        last.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK)
+    percent = column.unit == "percent"
+    compared = [name for name in rows if name != baseline] if baseline in rows else []
+    figure = new_figure(COLUMN, 4.2 if compared else 2.4)
+    top, *below = figure.subplots(2 if compared else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _draw(top, column, {name: _means(steps) for name, steps in rows.items()}, baseline if baseline in rows else None)
+    top.set(ylabel=fill(f"{column.heading} (%)" if percent else column.heading, _LINE))
+    for axes in below:
+        axes.axhline(0, color=BASELINE, linewidth=1.2)
+        _draw(axes, column, {name: _gains(rows[name], rows[baseline]) for name in compared})
+        axes.set(ylabel=fill(f"gain over {baseline}{' (points)' if percent else ''}", _LINE))
+    last = below[-1] if below else top
+    last.set(xlabel="Training step")
+    last.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, labelcolor=INK)
     return figure
 
 
-def _draw(
-    axes: Axes,
-    look: tuple[str, object],
-    name: str,
-    steps: Mapping[int, object],
-    middle: list[float],
-    low: list[float],
-    high: list[float],
-    column: Column,
-) -> None:
-    x, scale = list(steps), column.scale
-    color, dash = look
-    axes.plot(x, np.multiply(scale, middle), color=color, linestyle=dash, marker=".", markersize=3, label=name or None)
-    axes.fill_between(x, np.multiply(scale, low), np.multiply(scale, high), color=color, alpha=0.15, linewidth=0)
+def _draw(axes: Axes, column: Column, rows: Mapping[str, Points], baseline: str | None = None) -> None:
+    curves, bands = {}, {}
+    for name, points in rows.items():
+        steps, *values = np.array(list(points), dtype=np.float64).reshape(-1, 4).T  # unknown bounds become NaN
+        mean, low, high = (column.scale * value for value in values)
+        curves[name], bands[name] = (steps, mean), (steps, low, high)
+    draw_curves(axes, curves, bands, baseline, marker=".", markersize=3)
 
 
-def _gains(row: Steps, baseline: Steps) -> Iterator[tuple[int, Comparison]]:
+def _means(steps: Steps) -> Points:
+    for step, seeds in steps.items():
+        yield step, float(np.mean(list(seeds.values()))), min(seeds.values()), max(seeds.values())
+
+
+def _gains(row: Steps, baseline: Steps) -> Points:
     """The paired comparison at each common step."""
     for step in row:
         if step in baseline and (gain := compare(row[step], baseline[step])) is not None:
-            yield step, gain
-
-
-def _label(text: str) -> str:
-    return fill(text, _LINE)
+            yield step, gain.difference, gain.low, gain.high
