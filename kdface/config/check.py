@@ -51,10 +51,10 @@ INSTRUCTIONS: dict[str, Any] = {
 FILLED_IN: dict[str, tuple[str, ...]] = {"logger": ("save_dir",)}
 # Keys of a group that the framework reads itself; they are not parameters of the part.
 FRAMEWORK: dict[str, dict[str, Parameter]] = {
-    "dataset": {"on_error": Parameter("on_error", Literal["raise", "skip"], required=True)},
+    "dataset": {"on_error": Parameter(Literal["raise", "skip"], required=True)},
     "augmentation": {
-        "before": Parameter("before", list[dict[str, Any]], required=False),
-        "after": Parameter("after", dict[str, list[dict[str, Any]]], required=False),
+        "before": Parameter(list[dict[str, Any]], required=False),
+        "after": Parameter(dict[str, list[dict[str, Any]]], required=False),
     },
 }
 _WHENCE = {
@@ -86,7 +86,6 @@ def _check_dataclass(schema: type, node: Mapping[str, Any], path: str, origins: 
     hints = typing.get_type_hints(schema, include_extras=True)
     fields = {
         field.name: Parameter(
-            field.name,
             hints[field.name],
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
         )
@@ -237,7 +236,7 @@ def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     if node.get("_partial_") or node.get("_args_"):  # other parameters may be given by position, or later
         known = {name: replace(parameter, required=False) for name, parameter in known.items()}
     if takes.any_key:
-        known |= {str(key): Parameter(str(key), Any, required=False) for key in node if key not in known}
+        known |= {str(key): Parameter(Any, required=False) for key in node if key not in known}
     for name in FILLED_IN.get(path.split(".")[0], ()):
         if name in known:
             known[name] = replace(known[name], required=False)

@@ -5,7 +5,8 @@ A configuration may come from an untrusted folder, so it may name only allowed c
 
 - the exports (`__all__`) of kdface's packages of parts (`PART_ROOMS`),
 - common classes of the ecosystem, by package and base class (`ECOSYSTEM`), and the functions of `FUNCTIONS`,
-- anything defined in the packages listed by the user in `$KDFACE_PLUGINS` (comma-separated),
+- anything defined in the packages listed by the user in `$KDFACE_PLUGINS` (comma-separated), which are installed, on
+  PYTHONPATH, or in the current folder. Nothing else is imported from there, so that data in it never runs as code,
 - under `hydra.launcher` and `hydra.sweeper`: those of kdface and of Hydra (`HYDRA_ROOMS`). Hydra's callbacks are not
   used and are rejected.
 
@@ -18,13 +19,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from kdface.config.own_parts import plugins
 from kdface.errors import UserError, nearest
 
 PART_ROOMS = (
@@ -72,11 +76,30 @@ HYDRA_ROOMS = (
 )
 
 
+def plugins() -> list[str]:
+    """The packages trusted by the user: `$KDFACE_PLUGINS`."""
+    return [name.strip() for name in os.environ.get("KDFACE_PLUGINS", "").split(",") if name.strip()]
+
+
+class CurrentFolder(MetaPathFinder):
+    """Finds the user's packages in the current folder if they are not available elsewhere."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find modules of the user's packages, and no others, in the current folder."""
+        if path is not None or fullname not in plugins():
+            return None
+        return PathFinder.find_spec(fullname, [os.getcwd()], target)
+
+
+sys.meta_path.append(CurrentFolder())
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a callable: its name, type hint, and whether it has a default."""
+    """A parameter of a callable: its type hint, and whether it has a default."""
 
-    name: str
     hint: Any
     required: bool
     default: Any = None
@@ -106,14 +129,18 @@ def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
             raise UserError(f"_target_ {target!r}: {error}.", expected=where, origin=origin) from error
         install = f"pip install {missing}" if missing and missing == module_name.partition(".")[0] else ""
         raise UserError(f"_target_ {target!r}: {error}.", origin=origin, fix=install) from error
-    exported = _exported(module)
+    require_exported(name, module_name, _exported(module), origin)
+    return typing.cast(Callable[..., Any], getattr(module, name))
+
+
+def require_exported(name: str, module: str, exported: list[str], origin: str) -> None:
+    """Raise `UserError` for a name that a module does not export."""
     if name not in exported:
         raise UserError(
-            f"_target_ {target!r}: {module_name} exports no {name!r}.",
-            nearest=f"{module_name}.{near}" if (near := nearest(name, exported)) else "",
+            f"_target_ '{module}.{name}': {module} exports no {name!r}.",
+            nearest=f"{module}.{near}" if (near := nearest(name, exported)) else "",
             origin=origin,
         )
-    return typing.cast(Callable[..., Any], getattr(module, name))
 
 
 def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
@@ -226,5 +253,5 @@ def parameters(part: Callable[..., Any]) -> Parameters:
             any_key = True
         elif given.kind is not given.VAR_POSITIONAL:
             required = given.default is given.empty
-            found[name] = Parameter(name, hints.get(name, Any), required, None if required else given.default)
+            found[name] = Parameter(hints.get(name, Any), required, None if required else given.default)
     return Parameters(found, any_key)

@@ -1,8 +1,8 @@
 """Read signatures and class attributes of parts from source, without importing them.
 
 Parts import torch, which takes seconds; typos, `--cfg job` and `config why` need only names, hints and defaults. Hints
-keep what can be checked (numbers, bounds, literals, paths, dataclasses); a class from a heavy module becomes an opaque
-type that no plain value matches. Parts that cannot be read this way are imported.
+keep what can be checked (numbers, bounds, literals, paths, dataclasses); a class from a heavy module becomes a
+stand-in that no plain value matches. Parts that cannot be read this way are imported.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdface.config.locate import PART_ROOMS, Parameter, Parameters, locate, parameters, require_target
-from kdface.errors import UserError, nearest
+from kdface.config.locate import PART_ROOMS, Parameter, Parameters, locate, parameters, require_exported, require_target
 
 # Light modules, whose objects are imported directly.
 _LIGHT = ("typing", "typing_extensions", "collections", "pathlib", "annotated_types", "os", "datetime", "types")
 _PLAIN_BASES = ("object", "ABC", "Protocol", "Generic", "NamedTuple")
-_KEEP_SIGNATURE = (
-    "_defaults_from_env_vars",
-    "no_grad",
-    "cache",
-    "lru_cache",
-    "override",
-    "final",
-    "runtime_checkable",
-    "checked",
+_KEEP_SIGNATURE = {
+    *("_defaults_from_env_vars", "no_grad", "cache", "lru_cache", "override", "final", "runtime_checkable", "checked"),
+    "dataclass",
+}
+# What a hint may contain: it is evaluated, and may call only bounds such as `Ge(1)`.
+_HINT = (
+    *(ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.BitOr, ast.Constant, ast.Tuple, ast.List),
+    *(ast.Load, ast.Call, ast.keyword, ast.UnaryOp, ast.USub),
 )
 
 
@@ -40,36 +37,76 @@ class UnreadableError(Exception):
     """The source cannot be analysed without importing it."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A definition: its node, and the module that resolves its names."""
-
-    module: str
-    node: ast.AST
+_UNREADABLE = (UnreadableError, SyntaxError, RecursionError, ValueError)
 
 
-@functools.cache
+class _Opaque(type):
+    """The type of stand-ins for classes and functions that are not imported: they support subscripts and unions, and
+    match no plain value.
+
+    Attributes:
+        source: module and node of the definition; null if it was not found.
+    """
+
+    source: tuple[str, ast.ClassDef | ast.FunctionDef] | None = None
+
+    def __getitem__(cls, item: Any) -> Any:
+        return cls
+
+
+class _Module:
+    """A module in a hint: `nn.Module`, `np.ndarray`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return _meaning(self._name, name)
+
+
+class _Namespace(dict[str, Any]):
+    """The names of a module, each resolved when it is used."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(__builtins__={})
+        self.module = module
+
+    def __missing__(self, name: str) -> Any:
+        if name not in _names(self.module) and hasattr(builtins, name):
+            return getattr(builtins, name)
+        return _meaning(self.module, name)
+
+
 def signature(target: str, origin: str = "") -> Parameters:
     """The parameters of an allowed `_target_`. Raises `UserError` like `locate`."""
     module, name = require_target(target, origin=origin)
-    if module in PART_ROOMS and name not in (exported := _exported(module)):
-        raise UserError(
-            f"_target_ {target!r}: {module} exports no {name!r}.",
-            nearest=f"{module}.{near}" if (near := nearest(name, exported)) else "",
-            origin=origin,
-        )
+    if module in PART_ROOMS:
+        require_exported(name, module, _exported(module), origin)
+    found = _signature(module, name)
+    return parameters(locate(target, origin=origin)) if found is None else found
+
+
+def trusted_signature(module: str, name: str) -> Parameters:
+    """The parameters of a callable named by kdface itself."""
+    found = _signature(module, name)
+    return parameters(getattr(importlib.import_module(module), name)) if found is None else found
+
+
+@functools.cache
+def _signature(module: str, name: str) -> Parameters | None:
+    """The parameters of a callable, null if they cannot be read."""
     try:
-        return _parameters(_definition(module, name))
-    except (UnreadableError, SyntaxError, RecursionError):
-        return parameters(locate(target, origin=origin))
+        return _parameters(_resolved(module, name))
+    except _UNREADABLE:
+        return None
 
 
 def attribute(target: str, name: str, default: Any = None, inherited: bool = True) -> Any:
     """A literal class attribute of a `_target_`, own or inherited."""
     module, part = require_target(target)
     try:
-        found = _attribute(_definition(module, part), name, inherited)
-    except (UnreadableError, SyntaxError, ValueError):
+        found = _attribute(_resolved(module, part), name, inherited)
+    except _UNREADABLE:
         made = locate(target)
         return getattr(made, name, default) if inherited else vars(made).get(name, default)
     return default if found is None else found[0]
@@ -77,17 +114,9 @@ def attribute(target: str, name: str, default: Any = None, inherited: bool = Tru
 
 def constant(module: str, name: str) -> Any:
     """A literal defined by a module."""
-    node = _definition(module, name).node
+    node = _names(module)[name]
     assert isinstance(node, ast.expr)
     return ast.literal_eval(node)
-
-
-def trusted_signature(module: str, name: str) -> Parameters:
-    """The parameters of a callable named by kdface itself."""
-    try:
-        return _parameters(_definition(module, name))
-    except (UnreadableError, SyntaxError, RecursionError):
-        return parameters(getattr(importlib.import_module(module), name))
 
 
 @functools.cache
@@ -120,11 +149,11 @@ def _names(module: str) -> Mapping[str, ast.AST]:
         match node:
             case ast.FunctionDef() | ast.ClassDef():
                 found[node.name] = node
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                found[name] = node.value
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
-                assert node.value is not None
-                found[name] = node.value
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                found[name] = value
             case ast.Import() | ast.ImportFrom():
                 for alias in node.names:
                     found[alias.asname or alias.name.partition(".")[0]] = node
@@ -147,149 +176,122 @@ def _exported(module: str) -> list[str]:
     return [name for name, node in names.items() if isinstance(node, ast.ClassDef | ast.FunctionDef) and name[0] != "_"]
 
 
+def _meaning(module: str, name: str) -> Any:
+    """What a name in a hint stands for: a type, a stand-in, or a module."""
+    try:
+        return _resolved(module, name)
+    except UnreadableError:
+        return _Opaque(name, (), {})
+
+
 @functools.cache
-def _definition(module: str, name: str) -> _Found:
-    """The definition of a module's name, following imports."""
-    node = _names(module).get(name)
-    if node is None:
-        try:  # a module of a package
+def _resolved(module: str, name: str) -> Any:
+    """What a module's name stands for, following imports. Raises `UnreadableError` if it is not found."""
+    if module.partition(".")[0] in _LIGHT:
+        return getattr(importlib.import_module(module), name)
+    match node := _names(module).get(name):
+        case None:
             _file(f"{module}.{name}")
-        except UnreadableError:
-            raise UnreadableError(f"{module}.{name}") from None
-        return _Found(f"{module}.{name}", ast.Module([], []))
-    if isinstance(node, ast.ImportFrom):
-        real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-        return _definition(_absolute(module, node), real)
-    if isinstance(node, ast.Import):
-        raise UnreadableError(f"{module}.{name}")
-    return _Found(module, node)
-
-
-def _absolute(module: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return f"{package}.{node.module}" if node.module else package
-
-
-def _parameters(found: _Found) -> Parameters:
-    node = found.node
-    if isinstance(node, ast.FunctionDef):
-        _require_plain(node)
-        return _of_function(node, found.module, skip=0)
-    if not isinstance(node, ast.ClassDef):
-        raise UnreadableError(found.module)
-    decorators = [_last_name(decorator) for decorator in node.decorator_list]
-    if "dataclass" in decorators:
-        return Parameters({field.name: field for field in _fields(found)}, any_key=False)
-    if set(decorators) - set(_KEEP_SIGNATURE):
-        raise UnreadableError(f"{found.module}.{node.name}")
-    for statement in node.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            _require_plain(statement)
-            return _of_function(statement, found.module, skip=1)
-    for base in node.bases:
-        name = _last_name(base)
-        if name not in _PLAIN_BASES:
-            return _parameters(_base(base, found.module))
-    return Parameters({}, any_key=False)
-
-
-def _require_plain(node: ast.FunctionDef) -> None:
-    if {_last_name(decorator) for decorator in node.decorator_list} - set(_KEEP_SIGNATURE):
-        raise UnreadableError(node.name)
-
-
-def _base(node: ast.expr, module: str) -> _Found:
-    node = node.value if isinstance(node, ast.Subscript) else node
-    if isinstance(node, ast.Name):
-        return _definition(module, node.id)
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):  # nn.Module
-        return _definition(_module_named(module, node.value.id), node.attr)
-    raise UnreadableError(module)
-
-
-def _module_named(module: str, name: str) -> str:
-    node = _names(module).get(name)
-    if isinstance(node, ast.Import):
-        imported = next(alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) == name)
-        return imported.name if imported.asname else name
-    if isinstance(node, ast.ImportFrom):
-        real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-        return f"{_absolute(module, node)}.{real}"
+            return _Module(f"{module}.{name}")
+        case ast.Import() | ast.ImportFrom():
+            alias = next(each for each in node.names if (each.asname or each.name.partition(".")[0]) == name)
+            if isinstance(node, ast.Import):
+                return _Module(alias.name if alias.asname else name)
+            package = _imported_from(module, node)
+            if (package, alias.name) == (module, name):  # a package imports its own module
+                return _Module(f"{module}.{name}")
+            return _resolved(package, alias.name)
+        case ast.ClassDef() if "dataclass" in _decorators(node):
+            return _dataclass(module, node)
+        case ast.ClassDef() | ast.FunctionDef():
+            return _Opaque(name, (), {"source": (module, node)})
+        case ast.expr():
+            return _hint(node, module)
     raise UnreadableError(f"{module}.{name}")
 
 
-def _of_function(node: ast.FunctionDef, module: str, skip: int) -> Parameters:
+def _imported_from(module: str, node: ast.ImportFrom) -> str:
+    """The absolute name of the module of an import."""
+    package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+
+
+def _parameters(part: Any) -> Parameters:
+    if dataclasses.is_dataclass(part) and isinstance(part, type):
+        return parameters(part)
+    if not isinstance(part, _Opaque) or part.source is None:
+        raise UnreadableError
+    module, node = part.source
+    if set(_decorators(node)) - _KEEP_SIGNATURE:
+        raise UnreadableError
+    if isinstance(node, ast.FunctionDef):
+        return _of_function(node, module)
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            if set(_decorators(statement)) - _KEEP_SIGNATURE:
+                raise UnreadableError
+            return _of_function(statement, module, skip=1)
+    base = next((base for base in node.bases if _last_name(base) not in _PLAIN_BASES), None)
+    return Parameters({}, any_key=False) if base is None else _parameters(_hint(base, module))
+
+
+def _of_function(node: ast.FunctionDef, module: str, skip: int = 0) -> Parameters:
     given = node.args
-    positional = [*given.posonlyargs, *given.args][skip:]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
-    pairs = [*zip(positional, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults]
+    pairs = [*zip(positional, defaults, strict=True)][skip:]
     found = {
         argument.arg: Parameter(
-            argument.arg,
             Any if argument.annotation is None else _hint(argument.annotation, module),
             default is None,
             None if default is None else _literal(default),
         )
-        for argument, default in pairs
+        for argument, default in [*pairs, *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
     }
     return Parameters(found, any_key=given.kwarg is not None)
 
 
-def _fields(found: _Found) -> list[Parameter]:
-    """The constructor fields of a dataclass, those of its bases first."""
-    node = found.node
-    assert isinstance(node, ast.ClassDef)
-    fields: dict[str, Parameter] = {}
-    for base in reversed(node.bases):
-        if _last_name(base) not in _PLAIN_BASES:
-            of_base = _base(base, found.module)
-            is_dataclass = isinstance(of_base.node, ast.ClassDef) and "dataclass" in map(
-                _last_name, of_base.node.decorator_list
-            )
-            fields.update({field.name: field for field in (_fields(of_base) if is_dataclass else ())})
+def _dataclass(module: str, node: ast.ClassDef) -> type:
+    """A dataclass with the same fields as one that is not imported."""
+    fields: list[tuple[str, Any, Any]] = []
     for statement in node.body:
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-            continue
-        if "ClassVar" in ast.unparse(statement.annotation):
-            continue
-        name, default = statement.target.id, statement.value
-        options = (
-            {key.arg: key.value for key in default.keywords}
-            if isinstance(default, ast.Call) and _last_name(default.func) == "field"
-            else None
-        )
-        if options is not None:
-            if isinstance(init := options.get("init"), ast.Constant) and init.value is False:
-                continue
-            default = options.get("default", options.get("default_factory"))
-        value = None if default is None or (options and "default_factory" in options) else _literal(default)
-        fields[name] = Parameter(name, _hint(statement.annotation, found.module), default is None, value)
-    return list(fields.values())
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=hint, value=value):
+                options: dict[str, Any] = {} if value is None else {"default": _literal(value)}
+                if isinstance(value, ast.Call) and _last_name(value) == "field":
+                    options = {str(word.arg): _literal(word.value) for word in value.keywords if word.arg != "metadata"}
+                if "default_factory" in options:
+                    options["default_factory"] = dict
+                if "ClassVar" not in ast.unparse(hint) and options.get("init", True):
+                    fields.append((name, _hint(hint, module), dataclasses.field(**options)))
+    bases: list[Any] = [_hint(base, module) for base in node.bases if _last_name(base) not in _PLAIN_BASES]
+    return dataclasses.make_dataclass(
+        node.name,
+        fields,
+        bases=tuple(base for base in bases if isinstance(base, type) and dataclasses.is_dataclass(base)),
+        namespace={"source": (module, node)},
+        frozen=True,
+        kw_only=True,
+    )
 
 
-def _attribute(found: _Found, name: str, inherited: bool) -> tuple[Any] | None:
-    node = found.node
+def _attribute(part: Any, name: str, inherited: bool) -> tuple[Any] | None:
+    """The value of a class attribute, in a tuple; null if there is none."""
+    module, node = getattr(part, "source", None) or ("", None)
     if not isinstance(node, ast.ClassDef):
         return None
     for statement in node.body:
         match statement:
-            case ast.AnnAssign(target=ast.Name(id=given), value=ast.expr()) if given == name:
-                assert statement.value is not None
-                return (ast.literal_eval(statement.value),)
-            case ast.Assign(targets=[ast.Name(id=given)]) if given == name:
-                return (ast.literal_eval(statement.value),)
+            case (
+                ast.AnnAssign(target=ast.Name(id=given), value=ast.expr() as value)
+                | ast.Assign(targets=[ast.Name(id=given)], value=value)
+            ) if given == name:
+                return (ast.literal_eval(value),)
             case ast.FunctionDef(name=given) if given == name:
                 raise UnreadableError(name)
     for base in node.bases if inherited else ():
-        try:
-            if (of_base := _attribute(_base(base, found.module), name, inherited)) is not None:
-                return of_base
-        except UnreadableError:
-            continue
+        if (found := _attribute(_hint(base, module), name, inherited)) is not None:
+            return found
     return None
 
 
@@ -301,122 +303,24 @@ def _literal(node: ast.expr) -> Any:
         return ast.unparse(node)
 
 
+def _decorators(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    return [_last_name(decorator) for decorator in node.decorator_list]
+
+
 def _last_name(node: ast.expr) -> str:
     node = node.func if isinstance(node, ast.Call) else node
     node = node.value if isinstance(node, ast.Subscript) else node
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-class _Opaque(type):
-    """The type of a class that is not imported: supports subscripts and unions, matches no plain value."""
-
-    def __getitem__(cls, item: Any) -> Any:
-        return cls
-
-
-@functools.cache
-def _opaque(name: str) -> type:
-    return _Opaque(name.rpartition(".")[2], (), {"__doc__": f"Stands for {name}, which is not imported."})
-
-
-@functools.cache
-def _of_name(module: str, name: str) -> Any:
-    """Resolve a name in a hint."""
-    try:
-        node = _names(module).get(name)
-        if node is None and hasattr(builtins, name):
-            return getattr(builtins, name)
-        if isinstance(node, ast.Import):
-            return _Package(_module_named(module, name))
-        if isinstance(node, ast.ImportFrom):
-            source = _absolute(module, node)
-            real = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-            return _of_attribute(source, real)
-        return _of_definition(_definition(module, name), name)
-    except UnreadableError:
-        return _opaque(f"{module}.{name}")
-
-
-def _of_attribute(module: str, name: str) -> Any:
-    if module.partition(".")[0] in _LIGHT:
-        return getattr(importlib.import_module(module), name)
-    try:
-        _file(f"{module}.{name}")
-        return _Package(f"{module}.{name}")
-    except UnreadableError:
-        pass
-    try:
-        return _of_definition(_definition(module, name), name)
-    except UnreadableError:
-        return _opaque(f"{module}.{name}")
-
-
-def _of_definition(found: _Found, name: str) -> Any:
-    node = found.node
-    if isinstance(node, ast.Module):
-        return _Package(found.module)
-    if isinstance(node, ast.ClassDef):
-        decorators = [_last_name(decorator) for decorator in node.decorator_list]
-        if "dataclass" in decorators and found.module.startswith("kdface."):
-            return _as_dataclass(found.module, name)
-        return _opaque(f"{found.module}.{name}")
-    if isinstance(node, ast.expr):
-        return _hint(node, found.module)
-    return _opaque(f"{found.module}.{name}")
-
-
-@functools.cache
-def _as_dataclass(module: str, name: str) -> type:
-    """A dataclass with the same fields as one that is not imported."""
-    fields = [
-        (field.name, field.hint)
-        if field.required
-        else (field.name, field.hint, dataclasses.field(default_factory=functools.partial(_same, field.default)))
-        for field in _fields(_definition(module, name))
-    ]
-    return dataclasses.make_dataclass(name, fields, frozen=True)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-class _Package:
-    """A module in a hint: `nn.Module`, `np.ndarray`."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return _of_attribute(self._name, name)
-
-
-class _Namespace(dict[str, Any]):
-    def __init__(self, module: str) -> None:
-        super().__init__(__builtins__={})
-        self.module = module
-
-    def __missing__(self, name: str) -> Any:
-        return _of_name(self.module, name)
-
-
 def _hint(node: ast.expr, module: str) -> Any:
     """The type of a hint's source. Unsupported hints become `Any`."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        try:
-            node = ast.parse(node.value, mode="eval").body
-        except SyntaxError:
-            return Any
-    allowed = (
-        *(ast.Name, ast.Attribute, ast.Subscript, ast.BinOp, ast.BitOr, ast.Constant, ast.Tuple, ast.List),
-        *(ast.Load, ast.Call, ast.keyword, ast.UnaryOp, ast.USub),
-    )
-    for inner in ast.walk(node):
-        if not isinstance(inner, allowed):
-            return Any
-        if isinstance(inner, ast.Call) and not _is_bound(inner, module):
-            return Any
     try:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node = ast.parse(node.value, mode="eval").body
+        for inner in ast.walk(node):
+            if not isinstance(inner, _HINT) or (isinstance(inner, ast.Call) and not _is_bound(inner, module)):
+                return Any
         return eval(compile(ast.Expression(node), "<hint>", "eval"), _Namespace(module))
     except Exception:  # unions with forward references, hints of future Python versions
         return Any
@@ -424,7 +328,5 @@ def _hint(node: ast.expr, module: str) -> Any:
 
 def _is_bound(node: ast.Call, module: str) -> bool:
     """Whether a call in a hint is a bound of annotated_types, such as `Ge(1)`."""
-    if not isinstance(node.func, ast.Name):
-        return False
-    source = _names(module).get(node.func.id)
+    source = _names(module).get(node.func.id) if isinstance(node.func, ast.Name) else None
     return isinstance(source, ast.ImportFrom) and source.module == "annotated_types"
