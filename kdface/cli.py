@@ -11,50 +11,34 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# command -> (module with `run(arguments) -> exit code`, help)
-COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("kdface.commands.train", "train, evaluate and draw one run, or a sweep with -m"),
-    "evaluate": ("kdface.commands.evaluate", "evaluate a run:  run=PATH evaluation=CHOICE"),
-    "table": ("kdface.commands.table", "a paper table from run folders:  experiments/PAPER/TABLE.yaml [--run]"),
-    "claims": ("kdface.commands.claims", "verdicts on the claims of papers, by rule, and a forest plot:  FILE.yaml"),
-    "report": ("kdface.commands.report", "every run below a folder in one HTML file:  DIR [TABLE ...] [-o FILE.html]"),
-    "reproduce": ("kdface.commands.reproduce", "run RUN, or a table's CELL, again: identical, or what differs first"),
-    "sync": ("kdface.commands.sync", "replay runs to a logger:  RUN [RUN ...] logger=wandb"),
-    "export": ("kdface.commands.export", "write the network that a run ships:  run=PATH [FILE]"),
-    "pack": ("kdface.commands.pack", "a run as one file to share:  RUN [-o FILE.zip|FOLDER]"),
-    "weights": (
-        "kdface.commands.weights",
-        "list | inspect FILE | check FILE: published weights, what they are",
-    ),
-    "quality": ("kdface.commands.quality", "grade each image of a folder:  FOLDER run=PATH"),
-    "embed": ("kdface.commands.embed", "embeddings of a folder of crops:  FOLDER run=PATH [-o FILE.npz]"),
-    "verify": ("kdface.commands.verify", "do two crops show one person?  A B run=PATH [far=1e-3]"),
-    "identify": ("kdface.commands.identify", "who is on each probe:  GALLERY PROBES run=PATH"),
-    "cluster": ("kdface.commands.cluster", "group the crops of a folder by person:  FOLDER run=PATH far=1e-3"),
-    "data": ("kdface.commands.data", "verify | card | preview a dataset; align photographs"),
-    "config": ("kdface.commands.config", "why KEY: where a value was set;  diff RUN RUN"),
-    "list": ("kdface.commands.list", "the choices of a config group, one line each"),
-    "doctor": ("kdface.commands.doctor", "what is installed, the hardware profile, where data is looked for"),
-    "sweep": ("kdface.commands.sweep", "status | retry | stop a sweep:  sweep status runs/sweeps/NAME"),
-    "run": ("kdface.commands.run", "resume a prepared run folder (used by sweeps and ranks)"),
-    "completion": ("kdface.commands.completion", "the line that switches on completion in bash or zsh"),
+# command -> help; `run(arguments) -> exit code` is in the module of its name in kdface.commands
+COMMANDS: dict[str, str] = {
+    "train": "train, evaluate and draw one run, or a sweep with -m",
+    "evaluate": "evaluate a run:  run=PATH evaluation=CHOICE",
+    "table": "a paper table from run folders:  experiments/PAPER/TABLE.yaml [--run]",
+    "claims": "verdicts on the claims of papers, by rule, and a forest plot:  FILE.yaml",
+    "report": "every run below a folder in one HTML file:  DIR [TABLE ...] [-o FILE.html]",
+    "reproduce": "run RUN, or a table's CELL, again: identical, or what differs first",
+    "sync": "replay runs to a logger:  RUN [RUN ...] logger=wandb",
+    "export": "write the network that a run ships:  run=PATH [FILE]",
+    "pack": "a run as one file to share:  RUN [-o FILE.zip|FOLDER]",
+    "weights": "list | inspect FILE | check FILE: published weights, what they are",
+    "quality": "grade each image of a folder:  FOLDER run=PATH",
+    "embed": "embeddings of a folder of crops:  FOLDER run=PATH [-o FILE.npz]",
+    "verify": "do two crops show one person?  A B run=PATH [far=1e-3]",
+    "identify": "who is on each probe:  GALLERY PROBES run=PATH",
+    "cluster": "group the crops of a folder by person:  FOLDER run=PATH far=1e-3",
+    "data": "verify | card | preview a dataset; align photographs",
+    "config": "why KEY: where a value was set;  diff RUN RUN",
+    "list": "the choices of a config group, one line each",
+    "doctor": "what is installed, the hardware profile, where data is looked for",
+    "sweep": "status | retry | stop a sweep:  sweep status runs/sweeps/NAME",
+    "run": "resume a prepared run folder (used by sweeps and ranks)",
+    "completion": "the line that switches on completion in bash or zsh",
 }
 
-# Commands with an argument parser; for the others --help prints the module docstring.
-_PARSED = (
-    "train",
-    "evaluate",
-    "table",
-    "report",
-    "quality",
-    "sync",
-    "embed",
-    "verify",
-    "identify",
-    "cluster",
-    "pack",
-    "list",
-)
+# Commands without an argument parser: --help prints the module docstring.
+_UNPARSED = ("claims", "completion", "config", "data", "doctor", "reproduce", "run", "sweep", "weights")
 
 HELP = """\
 kdface: face recognition with knowledge distillation
@@ -79,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kdface {__version__}")
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
-        rows = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
+        rows = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
         print(HELP.format(commands=rows))
         return 0
     from kdface.config.paths import expand_home
@@ -98,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 nearest=f"kdface {near}" if near else "",
                 fix="kdface --help",
             )
-        command = importlib.import_module(COMMANDS[words[0]][0])
-        if words[0] not in _PARSED and {"-h", "--help"} & set(words[1:]):
+        command = importlib.import_module(f"kdface.commands.{words[0]}")
+        if words[0] in _UNPARSED and {"-h", "--help"} & set(words[1:]):
             print((command.__doc__ or "").strip())
             return 0
         run: Callable[[list[str]], int] = command.run

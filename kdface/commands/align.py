@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
 from kdface.commands.given import read
+from kdface.csv_files import csv_text
 from kdface.datasets.images import Size
 from kdface.errors import DataError, UserError
 
@@ -65,12 +64,10 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     if not found.landmarks:
         raise DataError(f"no crop could be made: {next(iter(found.without.values()))}")
     write_text(output / "landmarks.csv", table(found.landmarks))
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(["file", "faces", "reason"])
-    rows.writerows([key, "", reason] for key, reason in found.without.items())
-    rows.writerows([key, count, "the largest was taken"] for key, count in found.several.items())
-    write_text(output / "left_out.csv", text.getvalue())
+    rows: list[list[object]] = [["file", "faces", "reason"]]
+    rows += ([key, "", reason] for key, reason in found.without.items())
+    rows += ([key, count, "the largest was taken"] for key, count in found.several.items())
+    write_text(output / "left_out.csv", csv_text(rows))
     _sheet([names[key] for key in found.landmarks], output / "contact_sheet.png", size)
     for reason in list(found.without.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)

@@ -31,26 +31,36 @@ class Arguments:
     package: str | None = None
     info: str | None = None
 
+    def take(self, key: str) -> str | None:
+        """The last value given as `KEY=VALUE`, which is not an override; None: not given."""
+        words = [word for word in self.overrides if word.lstrip("+").startswith(f"{key}=")]
+        self.overrides = [word for word in self.overrides if word not in words]
+        return words[-1].partition("=")[2] if words else None
+
 
 def parse(command: str, words: list[str], description: str) -> Arguments:
     """Parse a command line. Raises `UserError` for unknown flags."""
     parser = Parser(prog=f"kdface {command}", description=description)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=CHOICE, KEY=VALUE, +KEY=VALUE, ~KEY")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
+    add_config_dirs(parser)
     parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show the configuration and stop")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: resolve interpolations")
     parser.add_argument("--package", "-p", help="with --cfg: show only this node")
     parser.add_argument("--info", nargs="?", const="all", help="show how the configuration is composed")
-    found = parser.parse_intermixed_args(words)
-    return Arguments(
-        overrides=found.overrides,
-        config_dirs=found.config_dir,
-        multirun=found.multirun,
-        cfg=found.cfg,
-        resolve=found.resolve,
-        package=found.package,
-        info=found.info,
+    return Arguments(**vars(parser.parse_intermixed_args(words)))
+
+
+def add_config_dirs(parser: Parser) -> None:
+    """Add `--config-dir`, which may be repeated, as `config_dirs`."""
+    parser.add_argument(
+        *("--config-dir", "-cd"),
+        action="append",
+        default=[],
+        type=Path,
+        dest="config_dirs",
+        metavar="CONFIG_DIR",
+        help="your own folder of YAML",
     )
 
 

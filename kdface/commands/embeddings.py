@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdface.atomic import write_json
 from kdface.commands.arguments import Arguments, require_only
 from kdface.errors import UserError
+from kdface.reports.summary import shown, tell
 
 if TYPE_CHECKING:
+    from kdface.evaluation import Outcome
     from kdface.evaluation.embed import Embedder
 
 _ALLOWED = ("evaluation", "paths")
@@ -61,15 +64,11 @@ def evaluate_embedder(
         path, digest: of the file.
         check: raises if a test set does not fit the embedder.
     """
-    from kdface.atomic import write_json
-    from kdface.commands.run import sets_of
     from kdface.config.build import build
     from kdface.config.compose import compose
     from kdface.config.load import load_network
     from kdface.datasets.checks import card
-    from kdface.reports.draw import draw_scores
-    from kdface.reports.summary import shown, tell
-    from kdface.runs.outcomes import results_of, write_scores
+    from kdface.runs.identity import sets_of
 
     own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]
     what = "embeddings from a file" if kind == "embeddings" else "a file"
@@ -86,19 +85,32 @@ def evaluate_embedder(
         check(faces)
     outcomes = {name: protocol.evaluate(embedder) for name, protocol in protocols.items()}
     target = Path(tree["paths"]["runs"]) / kind / f"{path.stem}-{digest[:8]}" / "+".join(protocols)
-    write_scores(target / "scores", outcomes)
-    draw_scores(target / "scores", target / "figures")
-    found = {
+    about = {
         kind: {"file": str(path.absolute()), "sha256": digest},
         "evaluation": tree["evaluation"],
         "data": {name: card(faces) for name, faces in sets_of(protocols).items()},
-        **results_of(outcomes),
-        "time": round(time.time(), 3),
     }
-    write_json(target / "results.json", found)
-    print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
-    for name, outcome in outcomes.items():
-        for symptom in outcome.symptoms:
-            print(f"warning: {name}: {symptom}")
+    found = write_results(target, about, outcomes)
+    tell_results(target, found)
     print(f"written  {shown(target)}")
     return found
+
+
+def write_results(target: Path, about: Mapping[str, Any], outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """Write scores, figures and results of an evaluation to a folder. Returns the results, which begin with `about`."""
+    from kdface.reports.draw import draw_scores
+    from kdface.runs.outcomes import results_of, write_scores
+
+    write_scores(target / "scores", outcomes)
+    draw_scores(target / "scores", target / "figures")
+    found = {**about, **results_of(outcomes), "time": round(time.time(), 3)}
+    write_json(target / "results.json", found)
+    return found
+
+
+def tell_results(target: Path, found: Mapping[str, Any]) -> None:
+    """Print the results in a folder."""
+    print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
+    for name, symptoms in found["symptoms"].items():
+        for symptom in symptoms:
+            print(f"warning: {name}: {symptom}")

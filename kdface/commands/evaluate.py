@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdface.commands.arguments import Arguments, parse, require_only
-from kdface.commands.embeddings import evaluate_file, evaluate_stored
+from kdface.commands.embeddings import evaluate_file, evaluate_stored, tell_results, write_results
 from kdface.config.fingerprint import difference, moved, portable
 from kdface.errors import UserError
 from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
 from kdface.startup import without_collection
-
-if TYPE_CHECKING:
-    from kdface.evaluation import EvaluationProtocol
-    from kdface.hardware import Profile
-    from kdface.methods import Method
 
 _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error", "hydra.searchpath")
 
@@ -33,29 +27,24 @@ def run(words: list[str]) -> int:
     """Run `kdface evaluate` and return the exit code. Raises `UserError` for invalid arguments."""
     about = "Evaluate a run:  run=PATH [checkpoint=best] [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]"
     arguments = parse("evaluate", words, about)
-    stored = [word for word in arguments.overrides if word.startswith("embeddings=")]
-    given = [word for word in arguments.overrides if word.startswith("run=")]
-    if stored and not given:
-        arguments.overrides = [word for word in arguments.overrides if word not in stored]
-        return evaluate_stored(Path(stored[-1].removeprefix("embeddings=")).expanduser(), arguments)
-    if not given:
+    given = arguments.take("run")
+    if given is None:
+        if (stored := arguments.take("embeddings")) is not None:
+            return evaluate_stored(Path(stored).expanduser(), arguments)
         raise UserError(
             "kdface evaluate needs a run.",
             expected="run=PATH, or embeddings=FILE",
             fix=" ".join(["kdface evaluate run=FOLDER", *words]),
         )
-    checkpoints = [word for word in arguments.overrides if word.startswith("checkpoint=")]
-    arguments.overrides = [word for word in arguments.overrides if word not in (*given, *checkpoints)]
-    path = Path(given[-1].removeprefix("run=")).expanduser()
+    path = Path(given).expanduser()
     from kdface.config.model_file import is_model_file
+    from kdface.config.plugs import named_checkpoint
 
-    if is_model_file(path) and not checkpoints:
+    if (checkpoint := arguments.take("checkpoint")) is not None:
+        path = named_checkpoint(path, checkpoint)
+    elif is_model_file(path):
         evaluate_file(path, arguments)
         return 0
-    if checkpoints:
-        from kdface.config.plugs import named_checkpoint
-
-        path = named_checkpoint(path, checkpoints[-1].removeprefix("checkpoint="))
     return evaluate_run(path, arguments)
 
 
@@ -67,20 +56,17 @@ def evaluate_run(path: Path, arguments: Arguments) -> int:
         ": evaluation cannot change how a run was trained",
         ", or train a run with it",
     )
-    return _evaluate(path, arguments)
-
-
-def _evaluate(path: Path, arguments: Arguments) -> int:
     import logging
 
     with without_collection():
-        from kdface.commands.run import check_tests, sets_of
+        from kdface.commands.run import check_tests
         from kdface.config.assemble import build_protocols, settings_of
         from kdface.config.compose import compose
         from kdface.config.load import load_run
         from kdface.datasets.checks import card
-        from kdface.reports.summary import tell
-        from kdface.runs.identity import file_digests
+        from kdface.runs.environment import environment
+        from kdface.runs.identity import file_digests, sets_of
+        from kdface.runs.outcomes import evaluate
         from kdface.runs.trainer import machine
         from kdface.teachers.frozen import fingerprint_of
 
@@ -91,13 +77,13 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:
         raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")
-    protocols = build_protocols(tree, loaded.method)
+    method, protocols = loaded.method, build_protocols(tree, loaded.method)
     check_tests(tree, {"evaluation": protocols})
     profile, threads = machine(settings_of(tree))
     about = {
         "checkpoint": str(loaded.checkpoint),
         "step": loaded.step,
-        "weights": fingerprint_of(loaded.method.embedder),
+        "weights": fingerprint_of(method.embedder),
         "precision": profile.precision,
         "evaluation": tree["evaluation"],
         "paths": {key: str(tree["paths"][key]) for key in ("data", "runs")},
@@ -110,46 +96,16 @@ def _evaluate(path: Path, arguments: Arguments) -> int:
     target, found = _place(loaded.folder, name, about)
     written = f"written  {shown(target)}"
     if found is None:
-        found = _measure(target, about, loaded.method, protocols, profile, threads)
+        method.to("cuda" if profile.accelerator == "gpu" else "cpu")
+        method.use_memory_format(profile.channels_last)
+        outcomes = evaluate(protocols, method, profile)
+        found = write_results(target, {**about, "environment": environment(profile, threads, world=1)}, outcomes)
     else:
         written += " by an earlier command, unchanged"
-    print("\n".join(tell(found["metrics"], found["counts"], f"{shown(target)}/results.json")))
-    for name, symptoms in found["symptoms"].items():
-        for symptom in symptoms:
-            print(f"warning: {name}: {symptom}")
+    tell_results(target, found)
     print(f"weights  {shown(loaded.checkpoint)} (step {loaded.step})")
     print(written)
     return 0
-
-
-def _measure(
-    target: Path,
-    about: Mapping[str, Any],
-    method: Method,
-    protocols: dict[str, EvaluationProtocol],
-    profile: Profile,
-    threads: int,
-) -> dict[str, Any]:
-    """Evaluate, and write scores, figures and results to `target`. Returns the results."""
-    with without_collection():
-        from kdface.atomic import write_json
-        from kdface.reports.draw import draw_scores
-        from kdface.runs.environment import environment
-        from kdface.runs.outcomes import evaluate, results_of, write_scores
-
-    method.to("cuda" if profile.accelerator == "gpu" else "cpu")
-    method.use_memory_format(profile.channels_last)
-    outcomes = evaluate(protocols, method, profile)
-    write_scores(target / "scores", outcomes)
-    draw_scores(target / "scores", target / "figures")
-    found = {
-        **about,
-        **results_of(outcomes),
-        "environment": environment(profile, threads, world=1),
-        "time": round(time.time(), 3),
-    }
-    write_json(target / "results.json", found)
-    return found
 
 
 def _place(folder: RunFolder, name: str, about: dict[str, Any]) -> tuple[Path, dict[str, Any] | None]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kdface.commands.given import read
 from kdface.errors import UserError, nearest
 
 _DIFFERENCE = 1e-4  # largest difference of a unit embedding's component after reading the file back
@@ -26,18 +27,19 @@ _INSIGHTFACE = (
 
 def run(words: list[str]) -> int:
     """Run `kdface export` and return the exit code. Raises `UserError` for invalid arguments."""
-    formats = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--to"]
-    rest = [word for place, word in enumerate(words) if word != "--to" and (not place or words[place - 1] != "--to")]
-    runs = [word.removeprefix("run=") for word in rest if word.startswith("run=")]
-    files = [word for word in rest if not word.startswith(("run=", "-"))]
-    if len(runs) != 1 or len(files) > 1 or len(runs) + len(files) != len(rest) or len(formats) > 1:
-        raise UserError(
-            f"kdface export {' '.join(words)}: give one run and at most one output file.",
-            expected="run=PATH, and at most one file to write",
-            fix="kdface export run=runs/NAME/seed0-1a2b3c4d embedder.pt",
-        )
-    file = Path(files[0] if files else "embedder.pt").expanduser()
-    return _export(runs[0], file, _format(runs[0], file, formats[0] if formats else None))
+    given = read(
+        "export",
+        words,
+        "Write the network of a run to a file, by default embedder.pt, with a model card. --to or the suffix chooses "
+        f"the format: {', '.join(_FORMATS)}.",
+        ("FILE",),
+        {"run": str},
+        wants="one run and at most one output file",
+        optional=1,
+        options=("to",),
+    )
+    file = (given.things or [Path("embedder.pt")])[0]
+    return _export(given.run, file, _format(given.run, file, given.values.get("to")))
 
 
 def _format(run_path: str, file: Path, asked: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The command lines of embed, verify, identify, cluster and pack: files, run=PATH and KEY=VALUE."""
+"""The command lines of commands that take files, run=PATH and KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Given:
     """Attributes:
     things: positional files and folders.
     output: -o; null: not given.
-    values: key -> converted value.
+    values: key or --option -> converted value.
     """
 
     things: list[Path]
@@ -42,53 +42,68 @@ def read(
     keys: Mapping[str, Any],
     output: str = "",
     needs: tuple[str, ...] = ("run",),
+    wants: str = "",
+    optional: int = 0,
+    options: tuple[str, ...] = (),
 ) -> Given:
     """Parse a command line.
 
     Args:
+        command: its name.
+        words: its arguments.
         about: description of the command.
         things: names of the positional files and folders.
         keys: key -> type.
         output: name of the -o argument; empty: the command has no output.
         needs: required keys.
+        wants: what to give, in words, for the message.
+        optional: how many of the last things may be left out.
+        options: names of further flags with a value.
 
     Raises:
         UserError: a word, key or value is invalid, or an argument is missing.
     """
     parser = Parser(prog=f"kdface {command}", description=about)
-    listed = " ".join(f"{key}=..." for key in keys)
-    parser.add_argument("words", nargs="*", metavar="WORD", help=f"{' '.join(things)} {listed}")
+    names = [*things[: len(things) - optional], *(f"[{name}]" for name in things[len(things) - optional :])]
+    parser.add_argument("words", nargs="*", metavar="WORD", help=" ".join([*names, *(f"{key}=..." for key in keys)]))
     if output:
-        parser.add_argument("-o", "--output", type=Path, default=None, metavar=output.upper(), help=f"the {output}")
-    found = parser.parse_intermixed_args(words)
-    pairs = [word.partition("=") for word in found.words if "=" in word and word.partition("=")[0].isidentifier()]
-    plain = [word for word in found.words if not ("=" in word and word.partition("=")[0].isidentifier())]
-    values: dict[str, Any] = {}
-    for key, _, text in pairs:
-        if key not in keys:
-            near = nearest(key, keys)
-            raise UserError(
-                f"kdface {command} has no key {key!r}.",
-                expected=f"one of {', '.join(keys)}",
-                nearest=near,
-                origin=f"command line: {key}={text}",
-            )
-        try:
-            values[key] = TypeAdapter(keys[key]).validate_python(_plain(text))
-        except ValidationError as error:
-            raise UserError(
-                f"{key} = {text!r}: {error.errors()[0]['msg'].lower()}.", origin=f"command line: {key}={text}"
-            ) from None
-    missing = [f"{key}=PATH" for key in needs if key not in values]
-    if len(plain) != len(things) or missing:
+        parser.add_argument("-o", "--output", type=Path, metavar=output.upper(), help=f"the {output}")
+    for option in options:
+        parser.add_argument(f"--{option}")
+    found = vars(parser.parse_intermixed_args(words))
+    values: dict[str, Any] = {option: found[option] for option in options if found[option] is not None}
+    plain = []
+    for word in found["words"]:
+        key, is_pair, text = word.partition("=")
+        if is_pair and key.isidentifier():
+            values[key] = _value(command, keys, key, text)
+        else:
+            plain.append(Path(word).expanduser())
+    if not len(things) - optional <= len(plain) <= len(things) or any(key not in values for key in needs):
+        usage = " ".join([*names, *(f"{key}=PATH" for key in needs), *([f"[-o {output.upper()}]"] if output else [])])
         raise UserError(
-            f"kdface {command} {' '.join(words)}: invalid arguments.",
-            expected=f"kdface {command} {' '.join([*things, *(f'{key}=PATH' for key in needs)])}"
-            + (f" [-o {output.upper()}]" if output else ""),
+            f"kdface {command} {' '.join(words)}: {f'give {wants}' if wants else 'invalid arguments'}.",
+            expected=f"kdface {command} {usage}",
             fix=f"kdface {command} --help",
         )
-    where = found.output.expanduser() if output and found.output is not None else None
-    return Given([Path(word).expanduser() for word in plain], where, values)
+    where = found.get("output")
+    return Given(plain, where and where.expanduser(), values)
+
+
+def _value(command: str, keys: Mapping[str, Any], key: str, text: str) -> Any:
+    """The converted value of `KEY=TEXT`. Raises `UserError` for an unknown key or invalid value."""
+    origin = f"command line: {key}={text}"
+    if key not in keys:
+        raise UserError(
+            f"kdface {command} has no key {key!r}.",
+            expected=f"one of {', '.join(keys)}",
+            nearest=nearest(key, keys),
+            origin=origin,
+        )
+    try:
+        return TypeAdapter(keys[key]).validate_python(_plain(text))
+    except ValidationError as error:
+        raise UserError(f"{key} = {text!r}: {error.errors()[0]['msg'].lower()}.", origin=origin) from None
 
 
 def _plain(text: str) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Annotated
 
 from annotated_types import Ge
 
 from kdface.commands.given import read, recogniser_of
 from kdface.commands.verify import COSINE, FAR
+from kdface.csv_files import csv_text
 
 
 def run(words: list[str]) -> int:
@@ -30,17 +29,15 @@ def run(words: list[str]) -> int:
     gallery, probes = given.things
     asked = {key: value for key, value in given.values.items() if key != "run"}
     found = recogniser.identify(gallery, probes, **asked)
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(["probe", "rank", "name", "score", "known"])
+    rows: list[list[object]] = [["probe", "rank", "name", "score", "known"]]
     for probe in found:
         for rank, candidate in enumerate(probe.candidates, 1):
             known = "" if probe.known is None else str(candidate.score >= (probe.threshold or 0)).lower()
-            rows.writerow([probe.probe, rank, candidate.name, f"{candidate.score:.6f}", known])
+            rows.append([probe.probe, rank, candidate.name, f"{candidate.score:.6f}", known])
             if given.output is None:
                 mark = "  unknown" if known == "false" else ""
                 print(f"{probe.probe}  {rank}  {candidate.score:.4f}  {candidate.name}{mark}")
     if given.output is not None:
-        write_text(given.output, text.getvalue())
+        write_text(given.output, csv_text(rows))
         print(f"written  {shown(given.output)}  ({len(found)} probes)")
     return 0

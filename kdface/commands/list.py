@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from kdface.commands.arguments import Parser
+from kdface.commands.arguments import Parser, add_config_dirs
 from kdface.config.paths import choices, conf_folder, groups, require_config_dir
 from kdface.errors import UserError, nearest
 from kdface.terminal import folded
@@ -15,11 +14,11 @@ def run(arguments: list[str]) -> int:
     """Run `kdface list` and return the exit code. Raises `UserError` if the group or folder does not exist."""
     parser = Parser(prog="kdface list", description=__doc__)
     parser.add_argument("group", nargs="?", help="list its choices; default: list the groups")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
+    add_config_dirs(parser)
     given = parser.parse_args(arguments)
-    for folder in given.config_dir:
+    for folder in given.config_dirs:
         require_config_dir(folder)
-    folders = [*given.config_dir, conf_folder()]
+    folders = [*given.config_dirs, conf_folder()]
     known = groups(folders)
     if given.group is None:
         width = max(map(len, known))

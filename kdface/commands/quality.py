@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdface.commands.arguments import Parser
+from kdface.commands.given import read
 from kdface.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -20,25 +20,18 @@ _BATCH = 64  # images in one forward pass
 
 def run(words: list[str]) -> int:
     """Run `kdface quality` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = Parser(
-        prog="kdface quality",
-        description="Score the quality of each aligned crop of a folder and its subfolders. Crops of another size are "
-        "resized if the run was trained on resized crops of their shape.",
+    given = read(
+        "quality",
+        words,
+        "Score the quality of each aligned crop of a folder and its subfolders. Crops of another size are resized if "
+        "the run was trained on resized crops of their shape. The table and the contact sheet are written to the "
+        "output folder, by default the current one.",
+        ("FOLDER",),
+        {"run": str},
+        output="folder",
+        wants="one folder and one run",
     )
-    parser.add_argument("words", nargs="*", metavar="FOLDER|run=PATH", help="the images, and the run that scores them")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="output folder; default: the current folder"
-    )
-    given = parser.parse_intermixed_args(words)
-    runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
-    folders = [word for word in given.words if not word.startswith("run=")]
-    if len(folders) != 1 or len(runs) != 1:
-        raise UserError(
-            f"kdface quality {' '.join(words)}: give one folder and one run.",
-            expected="one folder of aligned face crops, and one run",
-            fix="kdface quality FOLDER run=runs/aikd/...",
-        )
-    return _grade(Path(folders[0]).expanduser(), runs[0], given.output.expanduser())
+    return _grade(given.things[0], given.run, given.output or Path())
 
 
 def _grade(folder: Path, run_path: str, output: Path) -> int:

@@ -12,10 +12,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kdface.atomic import write_json
-from kdface.commands.taught import require_same_teachers
 from kdface.errors import DataError, UserError
 from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
-from kdface.runs.identity import changed_during, note_data, require_same_data, step_of
+from kdface.runs.identity import (
+    changed_during,
+    note_data,
+    require_same_data,
+    require_same_teachers,
+    sets_of,
+    step_of,
+)
 from kdface.runs.named import require_one_run
 from kdface.runs.ranks import LAUNCHER, launched_rank
 from kdface.startup import without_collection
@@ -32,10 +38,6 @@ _OTHER: dict[str, tuple[str, ...]] = {
     "trainer.num_nodes": (),
     "dataset.on_error": ("raise", "skip"),
 }
-
-
-class BusyError(UserError):
-    """Another process holds the lock of the run folder."""
 
 
 def run(words: list[str]) -> int:
@@ -56,7 +58,7 @@ def run(words: list[str]) -> int:
         return 0 if given is None else main(given)
     try:
         return execute(find_run(words[0]), others)
-    except BusyError as error:
+    except HeldError as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY
 
@@ -106,10 +108,7 @@ def execute(
     logging.getLogger("kdface").setLevel(logging.INFO)
     with contextlib.ExitStack() as stack:
         if launched_rank() == 0:  # rank 0 holds the lock for all ranks
-            try:
-                stack.enter_context(folder.locked())
-            except HeldError as error:
-                raise BusyError(error.problem, fix=error.fix) from None
+            stack.enter_context(folder.locked())
             marks.forget_failure(folder)
         elif "LOCAL_RANK" in os.environ:
             die_with_parent(os.getppid())  # without its launcher, a rank would wait half an hour for the others
@@ -201,12 +200,3 @@ def _warn_of_shared_people(job: Any) -> None:
                 f"evaluation.{name}",
                 shared[0][0],
             )
-
-
-def sets_of(protocols: dict[str, Any]) -> dict[str, Any]:
-    """The test sets of protocols: NAME for the first, NAME.SET for any others."""
-    sets = {}
-    for name, protocol in protocols.items():
-        for place, faces in enumerate(protocol.datasets):
-            sets[f"{name}.{faces.name}" if place else name] = faces
-    return sets

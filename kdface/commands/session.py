@@ -15,14 +15,13 @@ from pydantic import ValidationError
 
 from kdface.commands.arguments import Arguments, is_hydras, is_search_path
 from kdface.commands.prepare import prepare_run, run_folder
-from kdface.commands.taught import require_same_teachers
 from kdface.config.check import convert
 from kdface.config.compose import Composed, compose_in, load
 from kdface.config.hydra_api import BASIC_SWEEPER, Hydra, grid
 from kdface.config.locate import parameters
 from kdface.errors import UserError, nearest
 from kdface.reports.summary import shown
-from kdface.runs.identity import require_same_data
+from kdface.runs.identity import require_same_data, require_same_teachers
 from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry

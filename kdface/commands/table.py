@@ -162,7 +162,7 @@ def _draw(table: Table, stem: Path) -> None:
 
 
 def _require_same_teachers(tables: Sequence[Table]) -> None:
-    from kdface.commands.taught import require_same_teachers
+    from kdface.runs.identity import require_same_teachers
 
     cells = [cell for table in tables for row in table.cells for cell in row]
     require_same_teachers({run.root: run for cell in cells for run in cell.runs.values()}.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from kdface.commands.arguments import Arguments, parse
-from kdface.commands.testing import test_alone, tests_alone
+from kdface.commands.testing import checkpoint_to_test, test_alone
 from kdface.errors import UserError
 from kdface.startup import without_collection
 
@@ -13,8 +13,8 @@ from kdface.startup import without_collection
 def run(words: list[str]) -> int:
     """Run `kdface train` and return the exit code. Raises `UserError` for invalid arguments."""
     arguments = parse("train", words, "Train, evaluate and plot one run; rerun the same command to resume it.")
-    if tests_alone(arguments):
-        return test_alone(arguments)
+    if (checkpoint := checkpoint_to_test(arguments)) is not None:
+        return test_alone(checkpoint, arguments)
     from omegaconf.errors import OmegaConfBaseException
 
     from kdface.config.choosing import CONFIG

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from kdface.commands.arguments import Arguments
 from kdface.errors import UserError, nearest
 
 _ACTIONS = ("list", "inspect", "check")
@@ -89,21 +90,19 @@ def _inspect(path: Path) -> int:
 
 
 def _check(path: Path, words: list[str]) -> int:
-    from kdface.commands.arguments import Arguments
     from kdface.commands.embeddings import evaluate_file
     from kdface.config.model_file import open_model
 
-    test, rest = "lfw", list(words)
-    if "--dataset" in rest and rest.index("--dataset") + 1 < len(rest):
-        place = rest.index("--dataset")
-        test = rest[place + 1]
-        del rest[place : place + 2]
-    own = {key: _number(key, rest) for key in ("published", "tolerance")}
-    rest = [word for word in rest if word.partition("=")[0] not in own]
+    arguments, test = Arguments(list(words)), "lfw"
+    if "--dataset" in words[:-1]:
+        place = words.index("--dataset")
+        test = words[place + 1]
+        del arguments.overrides[place : place + 2]
+    published, tolerance = (_fraction(key, arguments.take(key)) for key in ("published", "tolerance"))
     _, about = open_model(path)
     known = about.get("published") or {}
     metric = next((key for key in known if key.partition("/")[0] == test), f"{test}/accuracy")
-    published = known.get(metric) if own["published"] is None else own["published"]
+    published = known.get(metric) if published is None else published
     if published is None:
         raise UserError(
             f"{path}: no published accuracy on {test} to compare with.",
@@ -111,14 +110,14 @@ def _check(path: Path, words: list[str]) -> int:
             + (f"; it has {', '.join(known)}" if known else ""),
             fix=f"kdface weights check {shlex.join([str(path), *words])} published=FRACTION",
         )
-    found = evaluate_file(path, Arguments([f"evaluation={test}", *rest]))
+    arguments.overrides.insert(0, f"evaluation={test}")
+    found = evaluate_file(path, arguments)
     measured = (found["metrics"].get(metric) or {}).get("value")
     if measured is None:
         raise UserError(f"evaluation={test} has no {metric}.", expected=f"one of {', '.join(found['metrics'])}")
-    tolerance = _TOLERANCE if own["tolerance"] is None else own["tolerance"]
-    fits = measured >= published - tolerance
+    tolerance = _TOLERANCE if tolerance is None else tolerance
     print(f"{metric}  measured {measured:.4f}, published {published:.4f}, tolerance {tolerance:g}")
-    if fits:
+    if measured >= published - tolerance:
         print("as published: safe to distil from")
         return 0
     print(
@@ -128,12 +127,11 @@ def _check(path: Path, words: list[str]) -> int:
     return 1
 
 
-def _number(key: str, words: list[str]) -> float | None:
-    given = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+def _fraction(key: str, text: str | None) -> float | None:
     try:
-        value = float(given[-1]) if given else None
+        value = None if text is None else float(text)
     except ValueError:
         value = -1.0
     if value is not None and not 0 <= value <= 1:
-        raise UserError(f"{key}={given[-1]}: invalid arguments.", expected="a fraction, such as 0.9983")
+        raise UserError(f"{key}={text}: invalid arguments.", expected="a fraction, such as 0.9983")
     return value

@@ -83,62 +83,37 @@ def _link(path: Path) -> UserError:
     )
 
 
+class _Below:
+    """A path below a run folder."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+
+    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path:
+        return folder.root.joinpath(*self.parts)
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run."""
+    """The paths of one run, and what is in its files."""
 
     root: Path
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.root / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """The records, one JSON object per line."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def results(self) -> Path:
-        """The results of the evaluation."""
-        return self.root / "results.json"
-
-    @property
-    def images(self) -> Path:
-        """The training images: one line with key, person and digest per image."""
-        return self.root / "images.jsonl.gz"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to resume from."""
-        return self.root / "checkpoints" / "last.ckpt"
+    config = _Below("config.yaml")  # resolved
+    metrics = _Below("metrics.jsonl")  # the records, one JSON object per line
+    results = _Below("results.json")  # of the evaluation
+    images = _Below("images.jsonl.gz")  # the training images: one line with key, person and digest per image
+    last = _Below("checkpoints", "last.ckpt")  # the checkpoint to resume from
+    figures = _Below("figures")
+    scores = _Below("scores")  # one .npz per test set
+    profile = _Below("profile")  # a profiler's reports
+    evaluations = _Below("evaluations")  # the results of `kdface evaluate`
 
     @property
     def weights(self) -> Path:
         """The last checkpoint, or the weights of a pack (`kdface.runs.pack`)."""
         packed = self.root / "model.safetensors"
         return packed if packed.is_file() and not self.last.is_file() else self.last
-
-    @property
-    def figures(self) -> Path:
-        """The folder of figures."""
-        return self.root / "figures"
-
-    @property
-    def scores(self) -> Path:
-        """The folder of scores, one .npz per test set."""
-        return self.root / "scores"
-
-    @property
-    def profile(self) -> Path:
-        """The folder of a profiler's reports."""
-        return self.root / "profile"
-
-    @property
-    def evaluations(self) -> Path:
-        """The folder of the results of `kdface evaluate`."""
-        return self.root / "evaluations"
 
     def evaluated(self) -> list[Path]:
         """The results of later evaluations, newest first."""

@@ -71,24 +71,62 @@ def data_of(job: Job) -> Data:
     from kdface.datasets.checks import card, digests
     from kdface.teachers.quality.labels import identity
 
-    faces = job.data.training.faces
+    faces, nodes = job.data.training.faces, _nodes(job.config)
     found = digests(faces)
     people = [faces.people[int(label)] for label in faces.labels]
     images = [(key, person, digest[:16]) for key, person, digest in zip(faces.keys, people, found, strict=True)]
-    cards = {"train": {**card(faces, found), "state": state(job.config["dataset"])}}
+    cards = {"train": card(faces, found)}
     known: dict[int, dict[str, Any]] = {}  # protocols share test sets
-    for name, protocol in job.protocols.items():
-        node = job.config["evaluation"][name]
-        for place, dataset in enumerate(protocol.datasets):
-            own = {} if place else {"state": state(node), "files": file_digests(node)}
-            known[id(dataset)] = known.get(id(dataset)) or card(dataset)
-            key = f"evaluation.{name}.{dataset.name}" if place else f"evaluation.{name}"
-            cards[key] = {**known[id(dataset)], **own}
+    for name, dataset in sets_of({f"evaluation.{name}": protocol for name, protocol in job.protocols.items()}).items():
+        known[id(dataset)] = known.get(id(dataset)) or card(dataset)
+        cards[name] = dict(known[id(dataset)])
+        if name in nodes:
+            cards[name]["files"] = file_digests(nodes[name])
     if job.method.teacher is not None:
-        cards["teacher"] = {"fingerprint": identity(job.method.teacher), "state": state(job.config["teacher"])}
+        cards["teacher"] = {"fingerprint": identity(job.method.teacher)}
     if job.method.started_from:
-        cards["weights"] = {"fingerprint": job.method.started_from, "state": state(job.config["weights"])}
+        cards["weights"] = {"fingerprint": job.method.started_from}
+    for name in cards.keys() & nodes.keys():
+        cards[name]["state"] = state(nodes[name])
     return Data(cards, images)
+
+
+def _nodes(config: Tree) -> dict[str, Tree]:
+    """The nodes of a configuration that read data, by their names in data.json."""
+    tests = {f"evaluation.{name}": node for name, node in (config["evaluation"] or {}).items()}
+    others = {name: config[name] for name in ("teacher", "weights") if config.get(name) is not None}
+    return {"train": config["dataset"], **tests, **others}
+
+
+def sets_of(protocols: Mapping[str, Any]) -> dict[str, Any]:
+    """The test sets of protocols: NAME for the first, NAME.SET for any others."""
+    return {
+        f"{name}.{faces.name}" if place else name: faces
+        for name, protocol in protocols.items()
+        for place, faces in enumerate(protocol.datasets)
+    }
+
+
+def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
+    """The entries in data.json of the data that a node reads now; none if it cannot be read."""
+    from kdface.config.build import build
+    from kdface.config.load import load_network
+    from kdface.datasets.checks import card
+    from kdface.teachers.quality.labels import identity
+
+    try:
+        if name == "train":
+            return {name: card(build(node, "dataset"))}
+        part = build(node, "" if name.startswith("evaluation.") else name, load_network=load_network)
+        if name == "teacher":
+            return {name: {"fingerprint": identity(part)}}
+        if name == "weights":
+            return {name: {"fingerprint": str(part.fingerprint)}}
+        found = {key: card(faces) for key, faces in sets_of({name: part}).items()}
+        found[name]["files"] = file_digests(node)
+    except UserError:
+        return {}
+    return found
 
 
 def state(node: Any) -> str:
@@ -141,26 +179,21 @@ def note_data(folder: RunFolder, job: Job) -> None:
     before = folder.read_data()
     for name, card in now.cards.items():
         then = before.get(name) or {}
-        card.setdefault("changes", then.get("changes") or [])
         if name == "weights" and then:  # superseded by the checkpoint
-            card.clear()
-            card.update(then)
-        if not _differ(then, card):
+            now.cards[name] = then
             continue
-        about = f"{name}: {_counts(then)} at the start, {_counts(card)} now"
-        images: list[str] = []
-        if name == "train":
-            images = _joining(folder, job, now.images, about)
-        elif name == "teacher":
-            raise _refused(folder, "teacher: different weights or labels")
-        log.warning("%s has changed since the start of the run, which resumes with the current data", name)
-        card["changes"] = [
-            *card["changes"],
-            {"step": step_of(folder), "before": then.get("fingerprint"), "images": images},
-        ]
-    for card in now.cards.values():
-        if not card.get("changes"):
-            card.pop("changes", None)
+        changes = list(then.get("changes") or [])
+        if _differ(then, card):
+            images: list[str] = []
+            if name == "train":
+                about = f"{name}: {_counts(then)} at the start, {_counts(card)} now"
+                images = _joining(folder, job, now.images, about)
+            elif name == "teacher":
+                raise _refused(folder, "teacher: different weights or labels")
+            log.warning("%s has changed since the start of the run, which resumes with the current data", name)
+            changes.append({"step": step_of(folder), "before": then.get("fingerprint"), "images": images})
+        if changes:
+            card["changes"] = changes
     _write(folder, now)
 
 
@@ -174,107 +207,82 @@ def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
     Raises:
         UserError: the training data of a run differs from the current data. Changed test sets only cause a warning.
     """
-    seen: dict[str, Any] = {}
+    states: dict[str, str] = {}
+    cards: dict[str, Any] = {}
     for folder, config in runs:
-        if not folder.done:
+        for name, then, card in _changes(folder, config, states, cards) if folder.done else ():
+            if name == "train":
+                raise _refused(folder, f"the training set had {_counts(then)} and has {_counts(card)}", "finished")
+            log.warning(
+                "%s: %s has changed since the evaluation (%s then, %s now): the results are for the old version. "
+                "For the current one: kdface evaluate run=%s",
+                *(folder.root, name, _counts(then), _counts(card), folder.root),
+            )
+
+
+def changed_during(job: Job, folder: RunFolder) -> list[str]:
+    """The datasets that changed during a run."""
+    return [
+        f"{name}: {_counts(then)} at the start, {_counts(card)} at the end"
+        for name, then, card in _changes(folder, job.config, {}, {})
+    ]
+
+
+def _changes(
+    folder: RunFolder, config: Tree, states: dict[str, str], cards: dict[str, Any]
+) -> Iterator[tuple[str, Tree, Tree]]:
+    """The training and test sets of a run that have changed since, with their entries in data.json then and now.
+
+    Args:
+        folder: of the run.
+        config: names the current data.
+        states, cards: of nodes, by their texts: runs of a sweep share their data.
+    """
+    before = folder.read_data()
+    for name, node in _nodes(config).items():
+        then, text = before.get(name), json.dumps([name, node], sort_keys=True)
+        if name in ("teacher", "weights") or not isinstance(then, dict) or not any(paths_in({"": node})):
             continue
-        before = folder.read_data()
-        nodes = {"train": config["dataset"]}
-        nodes |= {f"evaluation.{name}": node for name, node in (config["evaluation"] or {}).items()}
-        for name, node in nodes.items():
-            then = before.get(name)
-            if not isinstance(then, dict) or not any(True for _ in paths_in({"": node})):
-                continue
-            key = json.dumps([name, node], sort_keys=True)
-            touched = seen.setdefault(f"{key} touched", {"state": None})
-            touched["state"] = touched["state"] or state(node)
-            if then.get("state") == touched["state"]:
-                continue
-            if key not in seen:
-                seen[key] = _cards(name, node)
-            for part, card in seen[key].items():
-                was = before.get(part) or {}
-                if not _differ(was, card):
-                    continue
-                if name == "train":
-                    raise _refused(folder, f"the training set had {_counts(was)} and has {_counts(card)}", "finished")
-                log.warning(
-                    "%s: %s has changed since the evaluation (%s then, %s now): the results are for the old version. "
-                    "For the current one: kdface evaluate run=%s",
-                    *(folder.root, part, _counts(was), _counts(card), folder.root),
-                )
+        if text not in states:
+            states[text] = state(node)
+        if then.get("state") == states[text]:
+            continue
+        if text not in cards:
+            cards[text] = _cards(name, node)
+        for part, card in cards[text].items():
+            was = before.get(part) or {}
+            if _differ(was, card):
+                yield part, was, card
+
+
+def require_same_teachers(runs: Iterable[RunFolder]) -> None:
+    """Raise `UserError`, listing all runs, if teachers of finished runs have changed since. Each teacher is checked
+    once; missing teachers are ignored."""
+    today: dict[str, Any] = {}
+    changed = []
+    for run in runs:
+        if not run.done or (teacher := run.read_config()["teacher"]) is None:
+            continue
+        if (then := run.read_data().get("teacher")) is None:
+            continue
+        text = json.dumps(teacher, sort_keys=True)
+        if text not in today:
+            today[text] = _cards("teacher", teacher).get("teacher")
+        if today[text] is not None and _differ(then, today[text]):
+            changed.append(str(run.root))
+    if changed:
+        names = ", ".join(changed)
+        raise UserError(
+            f"{names}: finished, but its teacher has changed since (different weights or labels).",
+            fix=f"restore the teacher, or retrain: rm -r {' '.join(changed)}",
+        )
 
 
 def same_files(folder: RunFolder, config: Tree) -> bool:
     """Whether a configuration names the same data as a run, independent of location."""
     before = folder.read_data()
-    cards = _cards("train", config["dataset"])
-    for name, node in (config["evaluation"] or {}).items():
-        cards |= _cards(f"evaluation.{name}", node)
-    if config["teacher"] is not None:
-        cards["teacher"] = {"fingerprint": teacher_identity(config["teacher"])}
-    if config.get("weights") is not None:
-        cards["weights"] = {"fingerprint": start_identity(config["weights"])}
+    cards = {key: card for name, node in _nodes(config).items() for key, card in _cards(name, node).items()}
     return before.keys() == cards.keys() and not any(_differ(before[name], card) for name, card in cards.items())
-
-
-def teacher_identity(node: Tree) -> str | None:
-    """The identity of the teacher of a node; None if it is missing."""
-    from kdface.config.build import build
-    from kdface.config.load import load_network
-    from kdface.teachers.quality.labels import identity
-
-    try:
-        return identity(build(node, "teacher", load_network=load_network))
-    except UserError:
-        return None
-
-
-def start_identity(node: Tree) -> str | None:
-    """The identity of the initial weights of a node; None if they are missing."""
-    from kdface.config.build import build
-    from kdface.config.load import load_network
-
-    try:
-        return str(build(node, "weights", load_network=load_network).fingerprint)
-    except UserError:
-        return None
-
-
-def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
-    """Name -> card of the datasets of a node; empty if they cannot be read."""
-    from kdface.config.build import build
-    from kdface.config.load import load_network
-    from kdface.datasets.checks import card
-
-    try:
-        if name == "train":
-            return {name: card(build(node, "dataset"))}
-        sets = build(node, load_network=load_network).datasets
-        found = {f"{name}.{dataset.name}" if place else name: card(dataset) for place, dataset in enumerate(sets)}
-        found[name]["files"] = file_digests(node)
-    except UserError:
-        return {}
-    return found
-
-
-def changed_during(job: Job, folder: RunFolder) -> list[str]:
-    """The datasets that changed during a run."""
-    before = folder.read_data()
-    nodes = {
-        "train": job.config["dataset"],
-        **{f"evaluation.{name}": job.config["evaluation"][name] for name in job.protocols},
-    }
-    touched = [name for name, node in nodes.items() if (before.get(name) or {}).get("state") != state(node)]
-    if not touched:
-        return []
-    now = {key: card for name in touched for key, card in _cards(name, nodes[name]).items()}
-    found = []
-    for name, card in now.items():
-        then = before.get(name) or {}
-        if _differ(then, card):
-            found.append(f"{name}: {_counts(then)} at the start, {_counts(card)} at the end")
-    return found
 
 
 def _differ(one: Tree, two: Tree) -> bool:
