@@ -9,19 +9,12 @@ from typing import Any
 import yaml
 
 from kdface.metric_names import rate
+from kdface.reports.summary import number
+from kdface.reports.templates import render
 
 _LEADING = ("accuracy", "eer", "auc", "rank1", "pauc", "tar@far=1e-3", "tar@far=1e-2")
-_LIMITS = [
-    "## Intended use and limits",
-    "",
-    "For research on face recognition with images whose subjects consented or whose terms allow it. Not for "
-    "surveillance, and not for decisions about people without a human who answers for them.",
-    "",
-    "Rates hold for people and images like those tested; they differ between groups of people, and were not "
-    "measured by group unless a table above says so. Crops must be aligned as those of the training set: "
-    "`kdface data align` makes them.",
-    "",
-]
+_PARTS = ("method", "backbone", "head", "teacher")
+_POINT = ("threshold", "low", "high", "tar")
 
 
 def model_card(
@@ -43,18 +36,6 @@ def model_card(
         file: file to load.
     """
     metrics = {key: metric for key, metric in results.get("metrics", {}).items() if metric["value"] is not None}
-    sections = [
-        _front_matter(name, metrics),
-        _what_it_is(name, config, about, file),
-        _trained_on(data.get("train") or {}),
-        _results(metrics),
-        _thresholds(results.get("operating_points") or {}),
-        _LIMITS,
-    ]
-    return "\n".join(line for section in sections for line in section)
-
-
-def _front_matter(name: str, metrics: Mapping[str, Any]) -> list[str]:
     front: dict[str, Any] = {
         "library_name": "kdface",
         "pipeline_tag": "image-feature-extraction",
@@ -64,96 +45,28 @@ def _front_matter(name: str, metrics: Mapping[str, Any]) -> list[str]:
     }
     if metrics:
         front["model-index"] = [{"name": name, "results": _index(metrics)}]
-    return ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
-
-
-def _what_it_is(name: str, config: Mapping[str, Any], about: Mapping[str, Any], file: str) -> list[str]:
-    preprocessing = about["preprocessing"]
-    height, width = preprocessing["size"]
-    return [
-        f"# {name}",
-        "",
-        f"A face-recognition network: an aligned crop of {height}x{width} pixels -> an embedding of "
-        f"{about['embedding_size']} numbers. Two crops of one person have a high cosine.",
-        "",
-        "```python",
-        "import kdface",
-        "",
-        f'recogniser = kdface.load("{file}")',
-        'embeddings = recogniser.embed("FOLDER_OF_CROPS")',
-        "```",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| method | `{_part(config, 'method')}` |",
-        f"| backbone | `{_part(config, 'backbone')}`, {about['parameters']:,} parameters |",
-        f"| head in training | `{_part(config, 'head')}` |",
-        f"| teacher | `{_part(config, 'teacher')}` |",
-        f"| steps | {about['step']}, seed {config.get('seed')} |",
-        f"| images | template {preprocessing['template']}, {preprocessing['color'].upper()}, "
-        f"(pixel - {preprocessing['mean']:g}) / {preprocessing['std']:g} |",
-        "",
+    points = [
+        {"test": test, "far": rate(point["far"]), **{key: _fixed(point.get(key)) for key in _POINT}}
+        for test, found in (results.get("operating_points") or {}).items()
+        for point in found
     ]
+    return render(
+        "card.md",
+        name=name,
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        parts={part: (config.get(part) or {}).get("_target_", "none") for part in _PARTS},
+        seed=config.get("seed"),
+        about=about,
+        preprocessing=about["preprocessing"],
+        training=data.get("train") or {},
+        metrics={key: number(metric) for key, metric in metrics.items()},
+        points=points,
+        file=file,
+    )
 
 
-def _trained_on(training: Mapping[str, Any]) -> list[str]:
-    return [
-        "## Data",
-        "",
-        f"Trained on {training.get('name', 'data that is not recorded')}: {training.get('images', '?')} images of "
-        f"{training.get('people', '?')} people. Terms: {training.get('terms') or 'not stated'}.",
-        "",
-        "The weights are derived from these images: their terms hold for the weights too.",
-        "",
-    ]
-
-
-def _results(metrics: Mapping[str, Any]) -> list[str]:
-    if not metrics:
-        return []
-    return [
-        "## Results",
-        "",
-        "| metric | value |",
-        "|---|---|",
-        *(f"| {key} | {_value(metric)} |" for key, metric in metrics.items()),
-        "",
-        "An interval in parentheses is of 95 %; ± is the standard deviation over folds.",
-        "",
-    ]
-
-
-def _thresholds(points: Mapping[str, Any]) -> list[str]:
-    if not points:
-        return []
-    lines = [
-        "## Thresholds",
-        "",
-        "Accept a pair if the cosine of its f(x) + f(mirrored x) is at least:",
-        "",
-        "| tested on | FAR | threshold | 95 % over people | TAR |",
-        "|---|---|---|---|---|",
-    ]
-    for test, found in points.items():
-        for point in found:
-            low, high = ("?" if point.get(key) is None else f"{point[key]:.4f}" for key in ("low", "high"))
-            tar = "?" if point.get("tar") is None else f"{point['tar']:.4f}"
-            lines.append(f"| {test} | {rate(point['far'])} | {point['threshold']:.4f} | {low} to {high} | {tar} |")
-    return [*lines, "", "Lower rates are left out: the impostor pairs cannot resolve them.", ""]
-
-
-def _part(config: Mapping[str, Any], group: str) -> str:
-    node = config.get(group)
-    return str(node["_target_"]) if node else "none"
-
-
-def _value(metric: Mapping[str, Any]) -> str:
-    text = f"{metric['value']:.4f}"
-    if metric.get("std") is not None:
-        text += f" ± {metric['std']:.4f}"
-    if metric.get("low") is not None and metric.get("high") is not None:
-        text += f" ({metric['low']:.4f} to {metric['high']:.4f})"
-    return text
+def _fixed(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4f}"
 
 
 def _index(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from kdface.errors import UserError, nearest
+from kdface.reports.tables.definition import validated
 from kdface.reports.tables.render_csv import Values, read_values
 from kdface.reports.tables.statistics import Comparison, compare
 from kdface.stored import read_yaml
@@ -106,36 +107,21 @@ def findings(path: Path) -> list[Finding]:
     Raises:
         UserError: a file cannot be read, a claim is incomplete, or a row or column is not in its table.
     """
-    claims = [_claim(node, place, path) for place, node in enumerate(read_yaml(path, list[dict[str, Any]]))]
+    nodes = read_yaml(path, list[dict[str, Any]])
+    claims = [validated(Claim, node, f"{path}: claim {place}") for place, node in enumerate(nodes, 1)]
     tables = {claim.results: read_values(path.parent / claim.results) for claim in claims if claim.results}
     return [_found(claim, tables[claim.results] if claim.results else {}, path) for claim in claims]
-
-
-def _claim(node: dict[str, Any], place: int, path: Path) -> Claim:
-    try:
-        return Claim.model_validate(node)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        known = Claim.model_fields if first["type"] == "extra_forbidden" else ()
-        what = f"unknown key {key!r}" if known else f"{f'{key}: ' if key else ''}{first['msg']}"
-        raise UserError(
-            f"{path}: claim {place + 1}: {what}.",
-            expected=f"keys {', '.join(known)}" if known else "",
-            nearest=nearest(key, known),
-        ) from None
 
 
 def _found(claim: Claim, values: Values, path: Path) -> Finding:
     if claim.results is None:
         return Finding(claim, None, "not testable here")
     sign = _POINTS if claim.better == "higher" else -_POINTS
-    effect = compare(
-        *(
-            {seed: sign * value for seed, value in _cell(values, row, claim, path).items()}
-            for row in (claim.row, claim.less)
-        )
+    one, other = (
+        {seed: sign * value for seed, value in _cell(values, row, claim, path).items()}
+        for row in (claim.row, claim.less)
     )
+    effect = compare(one, other)
     if effect is None:
         raise UserError(f"{path}: {claim.row!r} and {claim.less!r} have no common seed in {claim.results}.")
     return Finding(claim, effect, verdict(effect.low, effect.high, claim.states, claim.margin))
@@ -144,8 +130,8 @@ def _found(claim: Claim, values: Values, path: Path) -> Finding:
 def _cell(values: Values, row: str, claim: Claim, path: Path) -> Mapping[int, float]:
     if (row, claim.column) in values:
         return values[row, claim.column]
-    places = (("row", row, {label for label, _ in values}), ("column", claim.column, {label for _, label in values}))
-    what, given, known = next(place for place in (*places, places[1]) if place[1] not in place[2])
+    rows, columns = ({names[place] for names in values} for place in (0, 1))
+    what, given, known = ("column", claim.column, columns) if row in rows else ("row", row, rows)
     raise UserError(
         f"{path}: {claim.results} has no {what} {given!r}.",
         expected=f"one of {', '.join(sorted(known))}",
@@ -153,33 +139,34 @@ def _cell(values: Values, row: str, claim: Claim, path: Path) -> Mapping[int, fl
     )
 
 
+_PAGE = """# Claims and findings
+
+![effects with their intervals]({figure})
+
+| paper | claim | measured | effect | verdict |
+|---|---|---|---|---|
+{rows}
+
+Effects are mean differences in points (hundredths), paired by seed over n seeds, with 95 % t-intervals that are not
+corrected for the number of claims. Positive effects favour the row named first. A gain holds if its interval lies above
+0, "no loss" if it lies above minus the margin, and "no difference" if it lies within plus or minus the margin. A claim
+does not hold if the whole interval lies outside this range, and is not decided if it lies partly inside.
+
+`kdface claims {definition}` computes this page from the tables.
+"""
+
+
 def markdown(found: Sequence[Finding], definition: str, figure: str) -> str:
     """The claims as a table by paper, below the figure, with an explanation of the rule."""
-    lines = [
-        "# What was found",
-        "",
-        f"![effects with their intervals]({figure})",
-        "",
-        "| paper | claim | measured | effect | verdict |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     before = ""
     for finding in found:
         claim = finding.claim
         paper = f"[{claim.paper}]({claim.page})" if claim.page else claim.paper
         words = ("" if claim.paper == before else paper, claim.claim, measured(claim), effect_text(finding.effect))
-        lines.append(f"| {' | '.join(words)} | {finding.verdict} |")
+        rows.append(f"| {' | '.join(words)} | {finding.verdict} |")
         before = claim.paper
-    lines += [
-        "",
-        "An effect is in points (hundredths), with its 95 % t-interval over n seeds, paired by seed and not corrected",
-        "for the number of claims; positive speaks for the row named first. A gain holds if its interval lies above 0,",
-        '"no loss" and "no difference" if it lies within the margin. A claim does not hold if the interval lies wholly',
-        "on the other side, and is not decided if it lies on both.",
-        "",
-        f"`kdface claims {definition}` computes this page from the tables.",
-    ]
-    return "\n".join(lines) + "\n"
+    return _PAGE.format(figure=figure, rows="\n".join(rows), definition=definition)
 
 
 def measured(claim: Claim) -> str:
@@ -187,7 +174,7 @@ def measured(claim: Claim) -> str:
     if claim.results is None:
         return claim.not_testable
     margin = f"; margin {claim.margin:g}" if claim.margin else ""
-    return f"{claim.column} ({claim.results.with_suffix('')}), {claim.row} less {claim.less}{margin}"
+    return f"{claim.column} ({claim.results.with_suffix('')}), {claim.row} minus {claim.less}{margin}"
 
 
 def effect_text(effect: Comparison | None) -> str:

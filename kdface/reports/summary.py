@@ -145,7 +145,7 @@ def number(metric: dict[str, Any] | None) -> str:
     if metric.get("std") is not None:
         text += f" ± {metric['std']:.4f}"
     if metric.get("low") is not None and metric.get("high") is not None:
-        text += f" ({metric['low']:.3f} to {metric['high']:.3f})"
+        text += f" ({metric['low']:.4f} to {metric['high']:.4f})"
     return text
 
 

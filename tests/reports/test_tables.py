@@ -147,7 +147,7 @@ contrasts: [[cos, arc]]
     (contrast,) = table.contrasts
     # t = 34.64 as above; 0.02 and the half width t(2, 0.975) 0.001 / sqrt 3 = 4.3027 * 0.00057735 = 0.0025.
     assert (contrast.comparison.low, contrast.comparison.high) == pytest.approx((0.0175, 0.0225), abs=1e-4)
-    said = "cos less arc, LFW: +2.00 \\[+1.75, +2.25\\], p=0.000832, n=3"
+    said = "cos minus arc, LFW: +2.00 \\[+1.75, +2.25\\], p=0.000832, n=3"
     assert said in markdown(table) and said.replace("\\", "") in html(table)
 
 

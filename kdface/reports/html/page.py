@@ -18,7 +18,7 @@ from kdface.reports.html.payload import LEADING, grouped, payload
 from kdface.reports.html.runs import Run, read_run, run_folders, signature
 from kdface.reports.html.sweeps import read_sweeps
 from kdface.reports.tables import Table
-from kdface.reports.tables.render_html import fragment
+from kdface.reports.tables.render_html import html
 from kdface.sweeps.ledger import State
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def report(
             papers=papers(members, told["ranked"]),
             labels=[group["label"] for group in told["groups"]],
             counts=[len(found) for found in members],
-            tables=[fragment(table) for table in tables],
+            tables=[html(table, "table.html") for table in tables],
             sweeps=sweeps,
             states=[str(state) for state in State if any(str(state) in sweep["counts"] for sweep in sweeps)],
             open_runs=[run for run in told["runs"] if run["status"] != "done" or run["problem"]],

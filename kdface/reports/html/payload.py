@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +163,7 @@ def _run(run: Run, group: int | None) -> dict[str, Any]:
         "status": run.status,
         "step": run.step,
         "metrics": run.metrics,
-        "sources": [asdict(source) for source in run.sources],
+        "sources": run.sources,
         "symptoms": run.symptoms,
         "seconds": run.train_seconds,
         "command": " ".join(portable(run.command, run.config["paths"])) if run.command else "",

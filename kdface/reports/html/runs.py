@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.reports.curves import Curve, curves_of
-from kdface.reports.html.sources import Source, computed_with, later_sources, metrics_in
+from kdface.reports.results import cards_of, later_results
 from kdface.runs.folder import RunFolder, held
 from kdface.runs.records import read, scalars
 from kdface.stored import printable, read_arrays, tail
 
 LOG_LINES = 40
+_PACKAGES = ("kdface", "torch", "numpy")
 _YEAR_3000 = 32_503_680_000  # seconds since 1970; later times are invalid
 
 Series = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # name -> (steps, values)
@@ -31,8 +31,9 @@ class Run:
     path: path relative to the reported folder.
     group: name and configuration fingerprint, shared by its seeds; "" if the folder cannot be read.
     status: "done", "running" or "stopped" (neither finished nor locked by a process).
-    sources: the files of `metrics`, that of training first.
-    environment: environment of the training (`kdface.reports.html.sources.computed_with`).
+    sources: the files of `metrics`, that of training first: `file`, `step` of the tested network, `tests` taken from
+        it, and `environment` of the computation, empty for training's own file, and if not recorded.
+    environment: environment of the training.
     series: learning curves.
     tests: test -> its configuration node, including those of `kdface evaluate` on the last checkpoint.
     scores: test -> file of its arrays.
@@ -52,7 +53,7 @@ class Run:
     command: list[str] = field(default_factory=list)
     step: int = 0
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    sources: list[Source] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
     symptoms: list[str] = field(default_factory=list)
     train_seconds: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +127,9 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
         choices={str(k): str(v) for k, v in (origin.get("choices") or {}).items()},
         command=[str(word) for word in origin.get("command") or []],
         data=_told(folder.read_data, problems),
-        environment=computed_with(_told(folder.read_environment, problems)),
+        environment=_computed_with(_told(folder.read_environment, problems)),
+        tests=dict(config.get("evaluation") or {}),
+        scores={file.stem: file for file in sorted(folder.scores.glob("*.npz"))},
     )
     if folder.metrics.exists():
         try:
@@ -135,20 +138,18 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
             problems.append(error.problem)
     results = _told(folder.read_results, problems) if folder.results.exists() else {}
     if results:
-        run.metrics = metrics_in(results)
         run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
-        run.symptoms = [
-            f"{test}: {symptom}" for test, found in (results.get("symptoms") or {}).items() for symptom in found
-        ]
-        run.sources = [Source(folder.results.name, run.step, sorted({name.partition("/")[0] for name in run.metrics}))]
-    run.tests = dict(config.get("evaluation") or {})
-    run.scores = {file.stem: file for file in sorted(folder.scores.glob("*.npz"))}
-    found = {file: _told(partial(folder.read_evaluation, file), problems) for file in folder.evaluated()}
-    for source, later in later_sources(
-        folder, {file: values for file, values in found.items() if values}, results, run.tests
-    ):
-        _add(run, folder.root, source, later)
+        tests = sorted({name.partition("/")[0] for name in (*results["metrics"], *(results.get("symptoms") or ()))})
+        _add(run, folder.results, {"step": run.step, **results}, tests)
+    for file, later in later_results(folder, results, problems.append):
+        if tests := [test for test in later.get("evaluation") or {} if test not in run.tests]:
+            _add(run, file, later, tests)
+            run.tests |= {test: later["evaluation"][test] for test in tests}
+            for test in tests:
+                run.data |= {f"evaluation.{key}": card for key, card in cards_of(test, later.get("data") or {}).items()}
+                if (scores := file.parent / "scores" / f"{test}.npz").is_file():
+                    run.scores[test] = scores
     for test, file in run.scores.items():
         try:
             for kind, curve in curves_of(read_arrays(file)).items():
@@ -161,17 +162,34 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
     return run
 
 
-def _add(run: Run, root: Path, source: Source, later: dict[str, Any]) -> None:
-    """Add the tests from a file of `kdface evaluate`."""
-    run.sources.append(source)
-    metrics, cards = metrics_in(later), later.get("data") or {}
-    for test in source.tests:
-        run.tests[test] = later["evaluation"][test]
-        run.metrics |= {key: value for key, value in metrics.items() if key.startswith(f"{test}/")}
-        run.symptoms += [f"{test}: {symptom}" for symptom in (later.get("symptoms") or {}).get(test, [])]
-        run.data |= {f"evaluation.{k}": card for k, card in cards.items() if k == test or k.startswith(f"{test}.")}
-        if (scores := root / Path(source.file).parent / "scores" / f"{test}.npz").is_file():
-            run.scores[test] = scores
+def _add(run: Run, file: Path, found: Mapping[str, Any], tests: list[str]) -> None:
+    """Add the metrics and symptoms of some tests from a file of results."""
+    assert run.root is not None
+    run.sources.append(
+        {
+            "file": file.relative_to(run.root).as_posix(),
+            "step": int(found.get("step") or 0),
+            "tests": tests,
+            "environment": _computed_with(found.get("environment") or {}),
+        }
+    )
+    run.metrics |= {name: metric for name, metric in found["metrics"].items() if name.partition("/")[0] in tests}
+    symptoms = (found.get("symptoms") or {}).items()
+    run.symptoms += [f"{test}: {symptom}" for test, listed in symptoms if test in tests for symptom in listed]
+
+
+def _computed_with(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of an environment (`kdface.runs.environment`): commit, local changes, machine, precision, versions."""
+    if not environment:
+        return {}
+    git, packages = environment.get("git") or {}, environment.get("packages") or {}
+    return {
+        "commit": str(git.get("commit") or ""),
+        "changed": bool(git.get("diff")),
+        "machine": str(environment.get("gpu") or environment.get("processor") or ""),
+        "precision": str((environment.get("profile") or {}).get("precision", "")),
+        "packages": {name: packages.get(name) for name in _PACKAGES if packages.get(name)},
+    }
 
 
 def _told(read: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any]:
@@ -192,10 +210,6 @@ def _series(path: Path, tell: Callable[[str], object]) -> tuple[Series, int, tup
             times.append(float(time))
         for name, value in scalars(record).items():
             if name != "epoch" and not name.endswith("_weight"):
-                points.setdefault(_plain(name), []).append((float(record["step"]), value))
+                points.setdefault(name.removeprefix("train/"), []).append((float(record["step"]), value))
     series = {name: (np.array(found)[:, 0], np.array(found)[:, 1]) for name, found in points.items()}
     return series, step, (min(times), max(times)) if times else ()
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("train/")

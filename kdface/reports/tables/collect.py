@@ -6,12 +6,13 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from kdface.config.fingerprint import difference, portable
 from kdface.errors import UserError, nearest
+from kdface.reports.results import cards_of, later_results
+from kdface.reports.summary import shown
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
 from kdface.runs.named import require_one_run
@@ -98,11 +99,13 @@ def collect(
         UserError: values of a column come from different data or protocols, or a run lacks a metric.
     """
     found = Collected()
-    folders = tuple(config_dirs)
     passed = ("paths.data", "paths.runs", "hydra.searchpath")  # an evaluation refuses overrides of training
     elsewhere = [word for word in extra if word.lstrip("+").partition("=")[0] in passed]
 
-    def require(overrides: Sequence[str], what: str) -> RunFolder | None:
+    def missing(what: str, why: str, command: Literal["train", "evaluate"], words: Sequence[str]) -> None:
+        found.missing.append(Missing(what, why, command, tuple(words), tuple(config_dirs)))
+
+    def finished(overrides: Sequence[str], what: str) -> RunFolder | None:
         """The finished run of these overrides; if there is none, record it as missing."""
         run = locate(overrides)
         why = "not finished" if run.config.is_file() else "not run"
@@ -112,29 +115,28 @@ def collect(
                 return run
             except UserError as error:
                 why = error.problem
-        found.missing.append(Missing(what, why, "train", tuple(overrides), folders))
+        missing(what, why, "train", overrides)
         return None
 
     for need in definition.needs:
-        require([*need, *extra], "what rows need")
+        finished([*need, *extra], "what rows need")
     for r, row in enumerate(definition.rows):
         if row.overrides is None:
             continue
         for seed in definition.seeds:
-            overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
-            if (run := require(overrides, f"{row.name}, seed {seed}")) is None:
-                continue
             what = f"{row.name}, seed {seed}"
+            overrides = [*definition.overrides, *row.overrides, *extra, f"seed={seed}"]
+            if (run := finished(overrides, what)) is None:
+                continue
             problems: list[str] = []
             try:
                 sources = _sources(run, problems.append)
             except UserError as error:  # treat an unreadable run as missing
-                found.missing.append(Missing(what, error.problem, "train", tuple(overrides), folders))
+                missing(what, error.problem, "train", overrides)
                 continue
             for evaluation in _read_run(definition, (r, row), seed, run, sources, found):
-                words = (f"run={_shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
-                why = "; ".join(problems) or "not evaluated"
-                found.missing.append(Missing(what, why, "evaluate", words, folders))
+                words = (f"run={shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
+                missing(what, "; ".join(problems) or "not evaluated", "evaluate", words)
     for c, column in enumerate(definition.columns):
         cells = [run for (_, place), seeds in sorted(found.values.items()) if place == c for run in seeds.values()]
         check_shared(column, cells)
@@ -154,20 +156,14 @@ def _read_run(
     asked: list[str] = []
     for c, column in enumerate(definition.columns):
         metrics = column.metrics_of(row)
-        if not metrics:
-            continue
-        parts: list[Measured] = []
-        lacking = ""
-        for metric in metrics:
-            source = next((source for source in sources if metric in source.metrics and source.holds(metric)), None)
-            if source is None:
-                lacking = lacking or metric
-            else:
-                parts.append(source.measured(metric))
+        holding = {metric: next((source for source in sources if source.holds(metric)), None) for metric in metrics}
+        lacking = [metric for metric, source in holding.items() if source is None]
         if not lacking:
-            found.values.setdefault((r, c), {})[seed] = _mean(parts)
+            parts = [source.measured(metric) for metric, source in holding.items() if source is not None]
+            if parts:
+                found.values.setdefault((r, c), {})[seed] = _mean(parts)
         elif not column.evaluation:
-            raise _no_metric(run, column, lacking, sources)
+            raise _no_metric(run, column, lacking[0], sources)
         elif (evaluation := row.evaluation or column.evaluation) not in asked:
             asked.append(evaluation)
     return asked
@@ -183,46 +179,42 @@ def _mean(parts: Sequence[Measured]) -> Measured:
         parts[0],
         value=fmean(values) if len(values) == len(parts) else None,
         test="+".join(tests),
-        protocol={test: test_set.protocol for test, test_set in tests.items()},
-        test_data="; ".join(outcome.test_data for outcome in tests.values()),
-        recogniser="; ".join(outcome.recogniser for outcome in tests.values()),
+        protocol={test: part.protocol for test, part in tests.items()},
+        test_data="; ".join(part.test_data for part in tests.values()),
+        recogniser="; ".join(part.recogniser for part in tests.values()),
     )
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A results.json of a run, from training or a later `kdface evaluate`."""
+    """A results.json of a run, from training or a later `kdface evaluate`.
 
-    run: RunFolder
+    Attributes:
+        metrics, choices: as stored.
+        evaluation: test -> its configuration.
+        cards: cards of the test data by test.
+        common: attributes of every `Measured` of the run.
+    """
+
     metrics: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    cards: Mapping[str, Any]  # test -> the card of its data
-    training: Mapping[str, Any]
-    train_data: str
-    teacher: Any
-    teacher_data: str
     choices: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    cards: Mapping[str, Any]
+    common: Mapping[str, Any]
 
     def holds(self, metric: str) -> bool:
-        return metric.partition("/")[0] in self.evaluation
+        return metric in self.metrics and metric.partition("/")[0] in self.evaluation
 
     def measured(self, metric: str) -> Measured:
         test = metric.partition("/")[0]
+        cards = sorted(cards_of(test, self.cards).items())
         return Measured(
             value=self.metrics[metric]["value"],
-            run=self.run,
             test=test,
             protocol=_measured_by(self.evaluation[test]),
-            test_data=" ".join(
-                str(card.get("fingerprint", ""))
-                for key, card in sorted(self.cards.items())
-                if key == test or key.startswith(f"{test}.")
-            ),
-            training=self.training,
-            train_data=self.train_data,
-            teacher=self.teacher,
-            teacher_data=self.teacher_data,
+            test_data=" ".join(str(card.get("fingerprint", "")) for _, card in cards),
             recogniser=str(self.choices.get(test, {}).get("recognition", "")),
+            **self.common,
         )
 
 
@@ -232,39 +224,38 @@ def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
     Raises:
         UserError: the run's own files cannot be read.
     """
-    config = run.read_config()
+    config, data, results = run.read_config(), run.read_data(), run.read_results()
     paths = config["paths"]
-    data = run.read_data()
     if "train" not in data or (config.get("evaluation") and not any(key.startswith("evaluation.") for key in data)):
         raise UserError(f"{run.root}/data.json does not record the training and test data.")
-    cards = {key.removeprefix("evaluation."): card for key, card in data.items()}
-    trained = (
-        portable(config.get("dataset"), paths),
-        str(data.get("train", {}).get("fingerprint", "")),
-        portable(config.get("teacher"), paths),
-        str(data.get("teacher", {}).get("fingerprint", "")),
-    )
-    evaluation = portable(config.get("evaluation") or {}, paths)
-    results = run.read_results()
-    sources = [_Source(run, results["metrics"], evaluation, cards, *trained, results.get("choices") or {})]
-    for file in run.evaluated():
-        try:
-            later = run.read_evaluation(file)
-        except UserError as error:
-            tell(error.problem)
-            continue
-        if not run.is_of_end(later, results):
-            continue
-        evaluation = portable(later.get("evaluation") or {}, {**paths, **later.get("paths", {})})
-        choices = later.get("choices") or {}
-        sources.append(_Source(run, later["metrics"], evaluation, later.get("data", {}), *trained, choices))
-    return sources
+    common = {
+        "run": run,
+        "training": portable(config.get("dataset"), paths),
+        "train_data": str(data["train"].get("fingerprint", "")),
+        "teacher": portable(config.get("teacher"), paths),
+        "teacher_data": str(data.get("teacher", {}).get("fingerprint", "")),
+    }
+    own = {
+        **results,
+        "evaluation": config.get("evaluation"),
+        "data": {key.removeprefix("evaluation."): card for key, card in data.items()},
+    }
+    return [
+        _Source(
+            metrics=found["metrics"],
+            choices=found.get("choices") or {},
+            evaluation=portable(found.get("evaluation") or {}, {**paths, **found.get("paths", {})}),
+            cards=found.get("data", {}),
+            common=common,
+        )
+        for found in (own, *(later for _, later in later_results(run, results, tell)))
+    ]
 
 
 def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_Source]) -> UserError:
     known = sorted({key for source in sources for key in source.metrics})
     return UserError(
-        f"{_shown(run.root)} has no metric {metric!r}, which the column {column.heading} shows.",
+        f"{shown(run.root)} has no metric {metric!r}, which the column {column.heading} shows.",
         expected=f"one of {', '.join(known) or '(none)'}",
         nearest=nearest(metric, known),
         fix="correct the column's metric, or name the column's `evaluation` that measures it",
@@ -273,22 +264,20 @@ def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_S
 
 def check_shared(column: Column, cells: Sequence[Measured]) -> None:
     """Raise `UserError` if values of a column use different protocols, or different versions of the data."""
-    first_test: dict[str, Measured] = {}
-    first_training: dict[str, Measured] = {}
-    first_teacher: dict[str, Measured] = {}
+    first: dict[tuple[str, str], Measured] = {}
     for cell in cells:
-        test = first_test.setdefault(cell.test, cell)
+        test = first.setdefault(("test", cell.test), cell)
         if rows := difference(test.protocol, cell.protocol):
             key, before, after = rows[0]
             raise _refused(column, test, cell, f"different protocols ({cell.test}.{key}: {before!r} and {after!r})")
         if test.test_data != cell.test_data:
-            raise _refused(column, test, cell, _versions(f"{cell.test}", test.test_data, cell.test_data))
+            raise _refused(column, test, cell, _versions(cell.test, test.test_data, cell.test_data))
         if test.recogniser != cell.recogniser:
             raise _refused(column, test, cell, "different weights in the network that recognises")
-        training = first_training.setdefault(json.dumps(cell.training, sort_keys=True), cell)
+        training = first.setdefault(("training", json.dumps(cell.training, sort_keys=True)), cell)
         if training.train_data != cell.train_data:
             raise _refused(column, training, cell, _versions("training set", training.train_data, cell.train_data))
-        taught = first_teacher.setdefault(json.dumps(cell.teacher, sort_keys=True), cell)
+        taught = first.setdefault(("teacher", json.dumps(cell.teacher, sort_keys=True)), cell)
         if taught.teacher_data != cell.teacher_data:
             raise _refused(column, taught, cell, _versions("teacher", taught.teacher_data, cell.teacher_data))
 
@@ -299,7 +288,7 @@ def _versions(what: str, one: str, two: str) -> str:
 
 def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserError:
     return UserError(
-        f"column {column.heading!r}: {_shown(one.run.root)} and {_shown(two.run.root)} have {why}.",
+        f"column {column.heading!r}: {shown(one.run.root)} and {shown(two.run.root)} have {why}.",
         expected="numbers of one protocol on one version of the data",
         fix="rerun the older one, or put it in a separate table",
     )
@@ -316,11 +305,3 @@ def _measured_by(tree: Any) -> Any:
     if isinstance(kept.get("recognition"), dict):
         kept["recognition"].pop("quality", None)  # used only for recognition here
     return kept
-
-
-def _shown(path: Path) -> str:
-    """A path relative to the current folder where possible."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

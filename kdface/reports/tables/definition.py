@@ -20,7 +20,7 @@ select one.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Len, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,6 +29,7 @@ from kdface.errors import UserError, nearest
 from kdface.metric_names import current
 from kdface.stored import read_yaml
 
+Model = TypeVar("Model", bound=BaseModel)
 Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)]
 
 
@@ -172,12 +173,28 @@ def read_definition(path: Path) -> Definition:
             expected="a YAML file such as experiments/PAPER/TABLE.yaml",
             nearest=nearest(str(path), [str(other) for other in sorted(path.parent.glob("*.yaml"))]),
         ) from None
-    try:
-        found = Definition.model_validate(tree)
-    except ValidationError as error:
-        raise _told(error, path) from None
+    found = validated(Definition, tree, str(path))
     _check(found, path)
     return found
+
+
+def validated(model: type[Model], tree: Any, where: str) -> Model:
+    """An instance of a model from plain values. Raises `UserError` naming the invalid key."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        parts: dict[str, type[BaseModel]] = {"rows": Row, "columns": Column, "published": PublishedFile}
+        known = (parts.get(str(first["loc"][0]), model) if len(first["loc"]) > 1 else model).model_fields
+        raise UserError(
+            f"{where}: unknown key {key!r}.",
+            expected=f"one of {', '.join(known)}",
+            nearest=nearest(str(first["loc"][-1]), known),
+        )
+    given = f", got {first['input']!r:.80}" if key else ""
+    raise UserError(f"{where}: {f'{key}: ' if key else ''}{first['msg'].lower()}{given}.")
 
 
 def _check(definition: Definition, path: Path) -> None:
@@ -190,10 +207,11 @@ def _check(definition: Definition, path: Path) -> None:
             if "{test}" in "".join(column.metric) and row.overrides is not None and not row.test:
                 raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
     headings = [column.heading for column in definition.columns]
-    if double := {heading for heading in headings if headings.count(heading) > 1}:
-        raise UserError(
-            f"{path}: two columns have the heading {double.pop()!r}.", expected="a different heading for each"
-        )
+    for heading in headings:
+        if headings.count(heading) > 1:
+            raise UserError(
+                f"{path}: two columns have the heading {heading!r}.", expected="a different heading for each"
+            )
     if len(set(definition.seeds)) != len(definition.seeds):
         raise UserError(f"{path}: duplicate seeds.", expected="different seeds")
     labels = [row.label for row in definition.rows]
@@ -211,20 +229,3 @@ def _check(definition: Definition, path: Path) -> None:
         named += [column.label for column in definition.columns if column.published]
         if named:
             raise UserError(f"{path}: {named[0]!r} names published numbers, but there is no `published:`.")
-
-
-def _told(error: ValidationError, path: Path) -> UserError:
-    first: Any = error.errors()[0]
-    key = ".".join(str(place) for place in first["loc"]) or "the file"
-    owner: type[BaseModel] = Definition
-    for name, kind in (("rows", Row), ("columns", Column), ("published", PublishedFile)):
-        if first["loc"] and first["loc"][0] == name and len(first["loc"]) > 1:
-            owner = kind
-    if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        return UserError(
-            f"{path}: unknown key {key!r}.",
-            expected=f"one of {', '.join(owner.model_fields)}",
-            nearest=nearest(name, owner.model_fields),
-        )
-    return UserError(f"{path}: {key}: {first['msg'].lower()}, got {first.get('input')!r:.80}.")

@@ -12,6 +12,7 @@ from kdface.csv_files import read_rows
 from kdface.errors import DataError, UserError, nearest
 
 _REQUIRED = ("paper", "table", "value", "spread", "unit", "provenance")
+_UNITS = {"percent": 100.0, "ratio": 1.0, "fraction": 1.0}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Published:
     def primary(self) -> bool:
         """Whether it is from the paper itself."""
         return self.provenance == "paper"
+
+    @property
+    def note(self) -> str:
+        """The source, with the provenance of a number that is not from the paper itself."""
+        return self.source if self.primary else f"{self.source} ({self.provenance})"
 
 
 class PublishedNumbers:
@@ -78,21 +84,16 @@ class PublishedNumbers:
         if not found or not found[0]["value"].strip():
             return None
         row = found[0]
-        scale = self._scale(row["unit"])
+        unit = next((unit for unit in _UNITS if row["unit"].startswith(unit)), None)
+        if unit is None:
+            expected = 'one that begins with "percent", "ratio" or "fraction"'
+            raise UserError(f"{self.path}: unit {row['unit']!r}.", expected=expected)
         try:
-            value = float(row["value"]) / scale
-            spread = float(row["spread"]) / scale if row["spread"].strip() else None
+            value = float(row["value"]) / _UNITS[unit]
+            spread = float(row["spread"]) / _UNITS[unit] if row["spread"].strip() else None
             if not (math.isfinite(value) and math.isfinite(spread or 0)):
                 raise ValueError(f"{row['value']} with the spread {row['spread'] or 'none'} is not finite")
         except ValueError as error:
             raise UserError(f"{self.path}: {error}.", expected="a number") from None
         kind = "table " if re.match(r"[0-9IVX]+\b", row["table"]) else ""
         return Published(value, spread, f"{row['paper']}, {kind}{row['table']}", row["provenance"])
-
-    def _scale(self, unit: str) -> float:
-        for start, scale in (("percent", 100.0), ("ratio", 1.0), ("fraction", 1.0)):
-            if unit.startswith(start):
-                return scale
-        raise UserError(
-            f"{self.path}: unit {unit!r}.", expected='one that begins with "percent", "ratio" or "fraction"'
-        )

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from kdface.reports.tables import text
 from kdface.reports.tables.latex_text import plain, running
-from kdface.reports.tables.table import Cell, Table
+from kdface.reports.tables.table import Table
 
 _BREAKS = re.compile(r" |(?<=@)")  # line breaks in a column's heading
 _SPREAD = re.compile(r" (?=± |\()")  # before the small part: the spread or brackets
@@ -17,7 +17,6 @@ _STACKED = 7  # with more columns, the small part is set below its number
 
 def latex(table: Table) -> str:
     """A `table*` environment, shrunk to the text width if necessary; its first line lists the packages."""
-    sentences = [*text.legend(table), *([table.definition.note] if table.definition.note else [])]
     lines = [
         r"% needs \usepackage{adjustbox,amssymb,booktabs,makecell}",
         r"\begin{table*}",
@@ -34,7 +33,7 @@ def latex(table: Table) -> str:
         r"\end{tabular}",
         r"\end{adjustbox}",
         "",
-        rf"\smallskip{{\footnotesize\raggedright {' '.join(map(running, sentences))}\par}}",
+        rf"\smallskip{{\footnotesize\raggedright {' '.join(map(running, text.sentences(table)))}\par}}",
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
@@ -59,29 +58,23 @@ def _head(table: Table) -> list[str]:
 
 def _body(table: Table) -> list[str]:
     lines: list[str] = []
-    before: str | None = None
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        if row.group != (before or ""):
-            lines += [r"\addlinespace"] if before is not None else []
+    for row, starts, cells in text.rows(table):
+        if starts:
+            lines += [r"\addlinespace"] if lines else []
             if row.group:
                 lines += [rf"\multicolumn{{{1 + len(cells)}}}{{l}}{{\emph{{{plain(row.group)}}}}} \\"]
-        before = row.group
-        lines.append(_row([plain(row.label), *(_cell(table, cell, place) for place, cell in enumerate(cells))]))
+        lines.append(_row([plain(row.label), *(_cell(cell, table) for cell in cells)]))
     return lines
 
 
-def _cell(table: Table, cell: Cell, place: int) -> str:
-    column = table.columns[place]
+def _cell(cell: text.Cell, table: Table) -> str:
     stacked = len(table.columns) > _STACKED
-    lines: list[str] = []
-    if cell.expected or cell.published is None:
-        ours = _number(text.ours(cell, column, len(table.definition.seeds)), stacked)
-        lines += [rf"\textbf{{{line}}}" for line in ours] if cell.wins else ours
-    if cell.published is not None:
-        theirs = _number(text.theirs(cell, column), stacked)
-        if mark := table.mark(cell.published):
-            theirs[-1] += rf"\textsuperscript{{{mark}}}"
-        lines += [rf"{{\scriptsize {line}}}" for line in theirs] if table.measured else theirs
+    ours = _number(cell.ours, stacked) if cell.ours else []
+    theirs = _number(cell.theirs, stacked) if cell.theirs else []
+    if cell.mark:
+        theirs[-1] += rf"\textsuperscript{{{cell.mark}}}"
+    lines = [rf"\textbf{{{line}}}" for line in ours] if cell.bold else ours
+    lines += [rf"{{\scriptsize {line}}}" for line in theirs] if table.measured else theirs
     return _stacked("r", lines)
 
 

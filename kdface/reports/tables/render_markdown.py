@@ -10,47 +10,31 @@ from kdface.reports.tables.table import Table
 
 def markdown(table: Table) -> str:
     """The table with legend, tests, runs, and the commands that fill missing cells."""
-    definition = table.definition
     groups = any(row.group for row in table.rows)
     heads = [*([""] if groups else []), "", *(column.heading for column in table.columns)]
-    lines = [f"# {_plain(definition.title)}", ""]
-    lines.append(_row([_plain(head) for head in heads]))
-    lines.append(_row([*(["---"] if groups else []), "---", *("---:" for _ in table.columns)]))
-    before = ""
-    for row, cells in zip(table.rows, table.cells, strict=True):
-        words = [] if not groups else [_plain(row.group) if row.group != before else ""]
-        before = row.group
-        words.append(_plain(row.label))
-        for cell, column in zip(cells, table.columns, strict=True):
-            word = text.ours(cell, column, len(definition.seeds))
-            word = f"**{word}**" if cell.wins else word
-            if cell.published is not None:
-                mark = table.mark(cell.published)
-                small = text.theirs(cell, column)
-                small = (f"<sub>{small}</sub>" if table.measured else small) + (f"<sup>{mark}</sup>" if mark else "")
-                word = small if not cell.expected else f"{word}<br>{small}"
-            words.append(word)
-        lines.append(_row(words))
+    rules = [*(["---"] if groups else []), "---", *("---:" for _ in table.columns)]
+    lines = [f"# {_plain(table.definition.title)}", "", _row(map(_plain, heads)), _row(rules)]
+    for row, starts, cells in text.rows(table):
+        names = [row.group if starts else "", row.label] if groups else [row.label]
+        lines.append(_row([*map(_plain, names), *(_cell(cell, table.measured) for cell in cells)]))
     lines += ["", *(f"{_plain(sentence)}  " for sentence in text.legend(table))]
-    if definition.note:
-        lines += ["", _plain(definition.note)]
-    lines += _listed("Differences from the baseline, with their 95 % t-intervals", text.tests(table))
-    lines += _listed("Other differences, each on its own", text.contrasts(table))
-    lines += _listed("Runs", text.runs(table))
-    commands = list(text.commands(table))
-    if commands:
-        lines += ["", "Missing; these commands fill it:", "", "```sh"]
-        lines += [f"{command}   # {why}" for command, why in commands]
-        lines += ["```"]
+    if table.definition.note:
+        lines += ["", _plain(table.definition.note)]
+    for title, found in text.sections(table):
+        lines += ["", f"{title}:", "", *(f"- {_plain(line)}" for line in found)]
+    if commands := text.commands(table):
+        lines += ["", text.MISSING, "", "```sh", *commands, "```"]
     return "\n".join(lines) + "\n"
 
 
-def _listed(title: str, lines: Iterable[str]) -> list[str]:
-    found = [f"- {_plain(line)}" for line in lines]
-    return ["", f"{title}:", "", *found] if found else []
+def _cell(cell: text.Cell, measured: bool) -> str:
+    ours = f"**{cell.ours}**" if cell.bold else cell.ours
+    theirs = f"<sub>{cell.theirs}</sub>" if cell.theirs and measured else cell.theirs
+    theirs += f"<sup>{cell.mark}</sup>" if cell.mark else ""
+    return "<br>".join(filter(None, (ours, theirs)))
 
 
-def _row(words: list[str]) -> str:
+def _row(words: Iterable[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 

@@ -32,7 +32,7 @@ class Comparison:
         difference: mean over the common seeds.
         low, high: 95 % t-interval of the difference; None if all differences are equal or n is 1.
         p: two-sided p-value of the paired t-test; None in the same cases.
-        adjusted: p after Holm's correction over the rows of the column.
+        adjusted: p after Holm's correction over the rows of the column, if applied.
         n: number of common seeds.
     """
 
@@ -71,7 +71,7 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Compa
     error = float(differences.std(ddof=1)) / math.sqrt(n)
     half = float(stats.t.ppf(0.975, n - 1)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
-    return Comparison(mean, mean - half, mean + half, p, p, n)
+    return Comparison(mean, mean - half, mean + half, p, None, n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -79,9 +79,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
     """
-    adjusted = [0.0] * len(p_values)
-    reached = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = reached
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, np.sort(p_values) * np.arange(len(p_values), 0, -1)))
+    return adjusted.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product
 from pathlib import Path
@@ -88,29 +88,29 @@ class Table:
 
     def mark(self, published: Published) -> str:
         """The mark of a published number's source, as in `notes`."""
-        text = _note(published)
-        return next(mark for mark, note in self.notes if note == text)
+        return next(mark for mark, note in self.notes if note == published.note)
 
 
 def tabulate(definition: Definition, collected: Collected, folder: Path) -> Table:
     """Combine the values of runs with the published numbers, which are stored in `folder`."""
     numbers = PublishedNumbers(folder / definition.published.file) if definition.published else None
-    cells = [
-        [_cell(definition, collected, numbers, r, c) for c in range(len(definition.columns))]
-        for r in range(len(definition.rows))
+    columns = [
+        _compared(
+            definition, column, [_cell(definition, collected, numbers, r, c) for r in range(len(definition.rows))]
+        )
+        for c, column in enumerate(definition.columns)
     ]
-    for c, column in enumerate(definition.columns):
-        _compare_column(definition, column, [row[c] for row in cells], c, cells)
-    texts: dict[str, bool] = {}
-    for row in cells:
-        for cell in row:
-            if cell.published is not None:
-                texts.setdefault(_note(cell.published), cell.published.primary)
+    cells = tuple(zip(*columns, strict=True))
+    primary = {cell.published.note: cell.published.primary for row in cells for cell in row if cell.published}
     marks = _marks()
-    alone = sum(texts.values()) == 1
-    notes = [("" if primary and alone else next(marks), text) for text, primary in texts.items()]
-    contrasts = _contrasts(definition, cells)
-    return Table(definition, tuple(map(tuple, cells)), tuple(contrasts), tuple(collected.missing), tuple(notes))
+    alone = sum(primary.values()) == 1
+    return Table(
+        definition,
+        cells,
+        tuple(_contrasts(definition, cells)),
+        tuple(collected.missing),
+        notes=tuple(("" if own and alone else next(marks), note) for note, own in primary.items()),
+    )
 
 
 def _cell(definition: Definition, collected: Collected, numbers: PublishedNumbers | None, r: int, c: int) -> Cell:
@@ -132,25 +132,25 @@ def _cell(definition: Definition, collected: Collected, numbers: PublishedNumber
     )
 
 
-def _compare_column(
-    definition: Definition, column: Column, cells: list[Cell], place: int, into: list[list[Cell]]
-) -> None:
+def _compared(definition: Definition, column: Column, cells: list[Cell]) -> list[Cell]:
     """Test each row against its baseline, correct over the rows of the column, and mark significant improvements."""
-    found: dict[int, Comparison] = {}
-    for r, row in enumerate(definition.rows):
-        base = definition.baseline_of(row)
-        if base is not None and (comparison := compare(cells[r].values, cells[base].values)) is not None:
-            found[r] = comparison
-    tested = [r for r, comparison in found.items() if comparison.p is not None]
-    adjusted = dict(zip(tested, holm([found[r].p or 0.0 for r in tested]), strict=True))
+    baselines = {r: definition.baseline_of(row) for r, row in enumerate(definition.rows)}
+    found = {
+        r: comparison
+        for r, base in baselines.items()
+        if base is not None and (comparison := compare(cells[r].values, cells[base].values)) is not None
+    }
+    p_values = {r: comparison.p for r, comparison in found.items() if comparison.p is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    sign = 1 if column.better == "higher" else -1
     for r, comparison in found.items():
-        comparison = replace(comparison, adjusted=adjusted.get(r))
-        sign = 1 if column.better == "higher" else -1
-        significant = comparison.adjusted is not None and comparison.adjusted < definition.significance
-        into[r][place] = replace(cells[r], comparison=comparison, wins=significant and sign * comparison.difference > 0)
+        p = adjusted.get(r)
+        wins = p is not None and p < definition.significance and sign * comparison.difference > 0
+        cells[r] = replace(cells[r], comparison=replace(comparison, adjusted=p), wins=wins)
+    return cells
 
 
-def _contrasts(definition: Definition, cells: list[list[Cell]]) -> Iterator[Contrast]:
+def _contrasts(definition: Definition, cells: Sequence[Sequence[Cell]]) -> Iterator[Contrast]:
     for r, other in definition.contrasted():
         for c, column in enumerate(definition.columns):
             if (comparison := compare(cells[r][c].values, cells[other][c].values)) is not None:
@@ -161,8 +161,3 @@ def _marks() -> Iterator[str]:
     """a, b, ..., z, aa, ab, ..."""
     for length in count(1):
         yield from ("".join(letters) for letters in product(ascii_lowercase, repeat=length))
-
-
-def _note(published: Published) -> str:
-    how = "" if published.primary else f" ({published.provenance})"
-    return f"{published.source}{how}"
