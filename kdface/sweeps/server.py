@@ -51,8 +51,7 @@ def serve() -> list[str] | None:
     with without_collection():
         for module in _PRELOADED:
             importlib.import_module(module)
-    gc.collect()
-    gc.freeze()  # garbage collection would copy the memory pages shared with jobs
+    gc.freeze()  # traversing what was imported would copy the pages shared with jobs, and take a second when they exit
     _answer(answers, {"ready": os.getpid()})
     children: dict[int, int] = {}  # process id -> job id
     unread = b""
@@ -113,5 +112,4 @@ def _become(order: dict[str, Any]) -> list[str]:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # torch read it on import
-    gc.unfreeze()
     return list(order["words"])
