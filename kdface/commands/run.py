@@ -54,8 +54,7 @@ def run(words: list[str]) -> int:
         from kdface.cli import main
         from kdface.sweeps.server import serve
 
-        given = serve()  # returns in each fork, with its command
-        return 0 if given is None else main(given)
+        return serve(main)  # also returns in each fork, with the exit code of its command
     try:
         return execute(find_run(words[0]), others)
     except HeldError as error:
