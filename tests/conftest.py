@@ -7,7 +7,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from kdface.cli import main
+from tests.drawn import drawn_once
+from tests.forked import Forked
 
 # Six generated people of 32x32 pixels, a network of a few thousand weights: eight steps of eight images.
 TINY = [
@@ -74,6 +76,14 @@ def fonts_cut_once() -> None:
     _backend_pdf_ps.get_glyphs_subset = subset
 
 
+@pytest.fixture(autouse=True, scope="module")
+def figures_drawn_once(own_cache: None) -> Iterator[None]:
+    """In this process and in those forked for it; not in tests of figures."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("matplotlib.figure.Figure.savefig", drawn_once(Path(os.environ["KDFACE_CACHE"]) / "drawn"))
+        yield
+
+
 @dataclass
 class Said:
     """What a command printed and returned."""
@@ -106,14 +116,9 @@ def kdface(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 def command(*words: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Call the command line as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "kdface", *words],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    process = Forked(*words, cwd=cwd, env=env)
+    code = process.wait(300)
+    return subprocess.CompletedProcess(words, code, process.stdout, process.stderr)
 
 
 def only_run(runs: Path) -> Path:

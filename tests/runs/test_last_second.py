@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, command
+from tests.forked import Forked
 
 KILLS, WITHIN = 12, 2.5  # seconds after the last checkpoint in which results, figures and DONE are written
 
@@ -30,20 +29,14 @@ def test_a_kill_between_the_last_checkpoint_and_done(tmp_path: Path) -> None:
     draw, before_done = random.Random(7), 0
     for kill in range(KILLS):
         name = f"killed{kill}"
-        run = subprocess.Popen(
-            [sys.executable, "-m", "kdface", *words(name)],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        run = Forked(*words(name), cwd=tmp_path, start_new_session=True)
         while run.poll() is None and not list(tmp_path.glob(f"runs/{name}/*/checkpoints/last.ckpt")):
             time.sleep(0.005)
         time.sleep(draw.uniform(0, WITHIN))
         before_done += not list(tmp_path.glob(f"runs/{name}/*/DONE"))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+        run.wait(60)
         again = command(*words(name), cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         (folder,) = tmp_path.glob(f"runs/{name}/*")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, config_text, held
 from kdface.runs.ranks import LAUNCHER, await_configuration
-from tests.conftest import TINY, Kdface, only_run
+from tests.conftest import TINY, Kdface, command, only_run
 
 TREE: dict[str, Any] = {
     "name": "m",
@@ -64,8 +63,8 @@ def test_what_several_ranks_cannot_do_is_told(
 
 
 def test_a_rank_whose_launcher_has_ended_while_it_started_ends_too(tmp_path: Path) -> None:
-    environment = {**os.environ, "LOCAL_RANK": "1", LAUNCHER: "1"}  # this process has started it, and is not 1
-    said = subprocess.run([sys.executable, "-m", "kdface", "run", str(tmp_path)], env=environment, timeout=120)
+    environment = {"LOCAL_RANK": "1", LAUNCHER: "1"}  # this process has started it, and is not 1
+    said = command("run", str(tmp_path), cwd=tmp_path, env=environment)
     assert said.returncode == 128 + 9
 
 

@@ -21,6 +21,7 @@ from kdface.errors import UserError
 from kdface.lightning.local_ddp import loopback_store
 from kdface.runs.rank_watch import ended, lost, taken_over, watched
 from tests.conftest import UNTESTED, command
+from tests.forked import Forked
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ranks are watched by /proc")
 
@@ -119,19 +120,13 @@ def test_a_killed_rank_ends_the_run_with_its_name_and_the_same_command_finishes(
         f"paths.runs={tmp_path}/runs",
     ]
     words += ["resume.every_n_train_steps=20"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "kdface", *words],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as run:
-        _until(lambda: run.poll() is not None or list(tmp_path.glob("runs/killed/*/checkpoints/last.ckpt")), 120)
-        (pid,) = map(int, Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split())
-        os.kill(pid, signal.SIGKILL)
-        _, said = run.communicate(timeout=60)
-    assert f"error: rank 1 (process {pid}) was killed by a signal (SIGKILL)." in said
-    assert run.returncode == 1 and "Traceback" not in said
+    run = Forked(*words, cwd=tmp_path)
+    _until(lambda: run.poll() is not None or list(tmp_path.glob("runs/killed/*/checkpoints/last.ckpt")), 120)
+    (pid,) = map(int, Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split())
+    os.kill(pid, signal.SIGKILL)
+    code = run.wait(60)
+    assert f"error: rank 1 (process {pid}) was killed by a signal (SIGKILL)." in run.stderr
+    assert code == 1 and "Traceback" not in run.stderr
     again = command(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(list(tmp_path.glob("runs/killed/*/DONE"))) == 1

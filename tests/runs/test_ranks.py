@@ -142,11 +142,11 @@ def test_half_precision_is_refused_with_divided_class_weights() -> None:
         require_whole_gradients(job.method, job.settings, "16-mixed")
 
 
-def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(tmp_path: Path) -> None:
+def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(kdface: Kdface, tmp_path: Path) -> None:
     """Extra ranks read the job's file, so they can neither shuffle the grid again nor inherit another job's values."""
     words = ["train", "-m", *TINY, "trainer.max_steps=2", f"paths.runs={tmp_path}/runs"]
-    said = command(*words, "trainer.devices=shuffle(1,2)", "head.margin=shuffle(1.4,1.2)", cwd=tmp_path)
-    assert said.returncode == 0, said.stdout + said.stderr
+    said = kdface(*words, "trainer.devices=shuffle(1,2)", "head.margin=shuffle(1.4,1.2)")
+    assert said.code == 0, said.out + said.err
     runs = [file.parent for file in (tmp_path / "runs").rglob("config.yaml")]
     found = []
     for run in runs:

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import torch
 
+from kdface.cli import main
 from kdface.lightning import Resume
 from tests.conftest import TINY, UNTESTED, Kdface, command, only_run
+from tests.forked import Forked
 
 # Four steps an epoch, two epochs and three steps; a checkpoint after every third step and each epoch: kills fall
 # everywhere.
@@ -48,28 +50,22 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 def kill_at(step: int, runs: Path, cwd: Path, words: Sequence[str] = LONG) -> None:
     """Start the run and SIGKILL it as soon as its record holds the step."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kdface", "train", *words, f"paths.runs={runs}"],
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Forked("train", *words, f"paths.runs={runs}", cwd=cwd)
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         files = list(runs.rglob("metrics.jsonl"))
         if files and any(f'"step": {step},' in line for line in files[0].read_text().splitlines()):
-            os.kill(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.005)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert process.wait(60) == -signal.SIGKILL, "the run ended before it could be killed"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by the interpreter of the tests: strings hash otherwise here than in the processes that are killed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    said = command("train", *LONG, f"paths.runs={folder}/runs", cwd=folder)
-    assert said.returncode == 0, said.stderr
+    assert main(["train", *LONG, f"paths.runs={folder}/runs"]) == 0
     return only_run(folder / "runs")
 
 
@@ -335,18 +331,12 @@ def test_a_run_that_another_process_writes_is_left_alone(kdface: Kdface, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_asked_to_stop_saves_its_step_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kdface", "train", *TINY, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = Forked("train", *TINY, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
     while process.poll() is None and not list(tmp_path.rglob("metrics.jsonl")):
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.wait(120) == 130
+    said = process.stderr
     assert "rerun the same command" in said and "Traceback" not in said
     run = only_run(tmp_path / "runs")
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["kdface"]["step"]

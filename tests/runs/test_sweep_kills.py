@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import TINY, command
+from tests.forked import Forked
 
 KILLS = 20
 # Twelve jobs. Checkpoints are rare, so kills fall before the first one, between two, and into the writing of one.
@@ -49,12 +48,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
-    with open(cwd / "output.txt", "a") as out:
-        return subprocess.Popen([sys.executable, "-m", "kdface", *words], cwd=cwd, stdout=out, stderr=out, text=True)
-
-
-def wait_for_jobs(parent: subprocess.Popen[str], seconds: float = 120) -> list[int]:
+def wait_for_jobs(parent: Forked, seconds: float = 120) -> list[int]:
     """The job processes of a sweep, as soon as there are any; none where it ended before."""
     deadline = time.monotonic() + seconds
     while parent.poll() is None and time.monotonic() < deadline:
@@ -66,12 +60,12 @@ def wait_for_jobs(parent: subprocess.Popen[str], seconds: float = 120) -> list[i
 
 
 def test_no_job_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    parent = start([*WORDS, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs"], tmp_path)
+    parent = Forked(*WORDS, "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs", cwd=tmp_path)
     jobs = wait_for_jobs(parent)
     servers = children(parent.pid)
     assert jobs and servers
-    parent.kill()
-    parent.wait()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(60)
     deadline = time.monotonic() + 10
     while any(map(alive, [*jobs, *servers])) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -88,7 +82,7 @@ def test_a_sweep_that_is_killed_twenty_times_ends_with_the_same_table(tmp_path: 
     words, cwd = [*WORDS, f"paths.runs={tmp_path}/killed/runs"], tmp_path / "killed"
     rng = random.Random(7)
     kills: list[str] = []
-    parent = start(words, cwd)
+    parent = Forked(*words, cwd=cwd)
     while len(kills) < KILLS:
         if rng.random() < 0.15:
             time.sleep(rng.uniform(0, 6))  # while it imports and composes
@@ -96,7 +90,7 @@ def test_a_sweep_that_is_killed_twenty_times_ends_with_the_same_table(tmp_path: 
             time.sleep(rng.uniform(0, 1.5))
         if parent.poll() is not None:  # it ran all that no kill had interrupted: the same command again
             assert parent.returncode != 0, f"the sweep ended after {len(kills)} kills: its jobs are too short"
-            parent = start(words, cwd)
+            parent = Forked(*words, cwd=cwd)
             continue
         servers = children(parent.pid)
         jobs = [job for server in servers for job in children(server)]
@@ -107,9 +101,9 @@ def test_a_sweep_that_is_killed_twenty_times_ends_with_the_same_table(tmp_path: 
         kills.append(kind)
         print(f"kill {len(kills)}: {kind}, {done} jobs done")
         if kind == "parent" or parent.poll() is not None:
-            parent.wait()
-            parent = start(words, cwd)
-    parent.wait(timeout=300)
+            parent.wait(60)
+            parent = Forked(*words, cwd=cwd)
+    parent.wait(300)
     final = command(*words, cwd=cwd)
     assert final.returncode == 0, final.stdout + final.stderr
     for name in ("results.csv", "results.json"):

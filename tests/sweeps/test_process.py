@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import TINY
+from tests.forked import Forked
 
 
 def _ranks(folder: Path) -> list[int]:
@@ -28,13 +29,7 @@ def _ranks(folder: Path) -> list[int]:
 
 def test_a_rank_that_dies_takes_its_job_down_with_its_error_shown(tmp_path: Path) -> None:
     words = ["train", "-m", *TINY, "trainer.devices=2", "trainer.max_epochs=10000", f"paths.runs={tmp_path}/runs"]
-    parent = subprocess.Popen(
-        [sys.executable, "-m", "kdface", *words, "head.margin=1.4,1.2"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    parent = Forked(*words, "head.margin=1.4,1.2", cwd=tmp_path)
     try:
         while parent.poll() is None and not list(tmp_path.rglob("metrics.jsonl")):
             time.sleep(0.05)
@@ -48,16 +43,14 @@ def test_a_rank_that_dies_takes_its_job_down_with_its_error_shown(tmp_path: Path
         assert time.monotonic() < killed + 60
         lost = f"rank 1 (process {rank}) was killed by a signal (SIGKILL)"
         assert lost in json.loads(marks.read_text())["error"]
-        assert parent.stdout is not None
-        said = ""
-        for line in parent.stdout:
-            said += line
-            if line.startswith("[1]"):  # the next job, so the first one has been told of
-                break
+        while not any(line.startswith("[1]") for line in parent.stdout.splitlines()):  # the first job has been told of
+            assert parent.poll() is None
+            time.sleep(0.05)
+        said = parent.stdout + parent.stderr
         assert "failed (" in said and lost in said
     finally:
         parent.send_signal(signal.SIGTERM)
-        parent.communicate(timeout=60)
+        parent.wait(60)
 
 
 def test_a_job_in_a_sweep_imports_nothing_that_the_server_has_not(tmp_path: Path) -> None:
