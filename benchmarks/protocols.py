@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.measure import LeftOut, Row, peer, ratios, side_by_side
 from kdface.evaluation.curves import roc_corners, tar_at_far
@@ -26,6 +27,8 @@ QUALITY_PAIRS, QUALITY_SIZE, PEOPLE = 100_000, 64, 5_000
 RATES = (1e-2, 1e-3, 1e-4)
 RESAMPLES = 20
 LIMIT = 0.95
+FRACTIONS = np.arange(0, 0.98, 0.05)
+Array = NDArray[np.float64]
 
 
 def main() -> list[Row | LeftOut]:
@@ -92,7 +95,16 @@ def _discard(folder: Path) -> list[Row]:
         # Its distances are angles: of equal order as cosines.
         scores = 1 - squared_distances(left, right) / 2
         curves = [error_discard(scores, same, quality, policy) for policy in policies]
-        return [curve.pauc(LIMIT) for curve in curves], [curve.at(np.arange(0, 0.98, 0.05)) for curve in curves]
+        return [curve.pauc(LIMIT) for curve in curves], [curve.at(FRACTIONS) for curve in curves]
+
+    def once() -> Any:
+        scores = 1 - squared_distances(left, right) / 2
+        curves = [error_discard(scores, same, quality, DiscardPolicy(rate)) for rate in RATES]
+        return [curve.pauc(LIMIT) for curve in curves]
+
+    def fractions() -> Any:
+        scores = 1 - squared_distances(left, right) / 2
+        return _at_fractions(scores, same, quality)
 
     def intervals() -> Any:
         scores = 1 - squared_distances(left, right) / 2
@@ -110,14 +122,24 @@ def _discard(folder: Path) -> list[Row]:
         gap = np.abs(mine - np.array(other)).max()  # theirs takes the rate nearest to the one that is asked for
         if gap > 0.03:
             raise SystemExit(f"the errors at a false match rate of {rate} differ by {gap:.3f}")
+    if not np.allclose(_at_fractions(1 - squared_distances(left, right) / 2, same, quality), curve()[1], atol=1e-12):
+        raise SystemExit("the errors at the fractions are not those of the curve")
     mine, other = side_by_side(curve, theirs, 3)
+    fixed, other_fixed = side_by_side(once, theirs, 3)
+    alike, other_alike = side_by_side(fractions, theirs, 3)
     with_intervals = statistics.median(side_by_side(intervals, lambda: None, 1)[0])
     peers = statistics.median(other)
-    what = f"error versus discard and pAUC, {QUALITY_PAIRS:,} pairs, 3 rates"
+    what, erc = f"error versus discard and pAUC, {QUALITY_PAIRS:,} pairs, 3 rates", "CR-FIQA's ERC, 20 fractions"
+
+    def row(name: str, mine: list[float], other: list[float]) -> Row:
+        return Row(name, erc, statistics.median(mine), statistics.median(other), "s", ratios(mine, other), 100)
+
     return [
-        Row(what, "CR-FIQA's ERC, 20 fractions", statistics.median(mine), peers, "s", ratios(mine, other), 100),
+        row(f"{what}, thresholds anew at every one of {QUALITY_PAIRS:,} steps", mine, other),
+        row("the same at the peer's 20 fractions only, in NumPy and no part of kdface", alike, other_alike),
+        row("the same with the default policy, one fixed threshold, at every step", fixed, other_fixed),
         Row(
-            f"the same with intervals over {PEOPLE:,} people, a resample",
+            f"thresholds anew at every step, with intervals over {PEOPLE:,} people, a resample",
             "CR-FIQA's ERC, once a resample (it has no intervals)",
             with_intervals / RESAMPLES,
             peers,
@@ -126,6 +148,20 @@ def _discard(folder: Path) -> list[Row]:
             100,
         ),
     ]
+
+
+def _at_fractions(scores: Array, same: NDArray[np.bool_], quality: Array) -> list[Array]:
+    """E at the 20 fractions and for each rate, the threshold set anew by one selection: the peer's task and no more."""
+    order = np.argsort(quality)
+    scores, same = scores[order], same[order]
+    errors = np.empty((len(RATES), len(FRACTIONS)))
+    for column, fraction in enumerate(FRACTIONS):
+        first = int(fraction * len(scores) + 1e-9)
+        mated, other = scores[first:][same[first:]], scores[first:][~same[first:]]
+        places = [len(other) - 1 - int(rate * len(other) + 1e-9) for rate in RATES]
+        rejected = np.partition(other, places)[places]
+        errors[:, column] = [(mated <= score).mean() for score in rejected]
+    return list(errors)
 
 
 def _module(folder: Path, name: str) -> Any:

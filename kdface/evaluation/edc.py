@@ -241,7 +241,9 @@ def _by_quality(
             expected=f"at least {policy.impostors_needed} impostor pairs",
             fix="use more pairs" + (f", or policy.fmr={lowest_fmr(impostors)} or more" if impostors > 1 else ""),
         )
-    order = np.argsort(worth, kind="stable")
+    order = np.argsort(worth)
+    if (np.diff(worth[order]) == 0).any():
+        order = np.argsort(worth, kind="stable")  # several times slower
     return values[order], mated[order], worth[order], order
 
 
@@ -273,7 +275,7 @@ def _curve(
         highest_rejected = np.full(len(steps), rejected)
     else:
         highest_rejected = _highest_rejected(mated, other, mated_gone, other_gone, policy)
-        errors = _Suffixes(mated).up_to(mated_gone, highest_rejected) / (len(mated) - mated_gone)
+        errors = _up_to(mated, mated_gone, highest_rejected) / (len(mated) - mated_gone)
     return EDC(steps, errors, np.nextafter(highest_rejected, np.inf), total, end, policy)
 
 
@@ -285,10 +287,11 @@ def _highest_rejected(
     place = largest_within(policy.fmr, left)
     if policy.fmr_rule == "at_most" and len(left) == 1 and other_gone[0] == 0:
         return np.partition(other, len(other) - 1 - place)[len(other) - 1 - place]
+    if policy.fmr_rule == "at_most":
+        new = np.append(True, other_gone[1:] != other_gone[:-1])  # a mated pair's step leaves the threshold as it is
+        return np.asarray(_largest(other, other_gone[new], place[new])[np.cumsum(new) - 1])
     impostors = _Suffixes(other)
     highest = impostors.largest(other_gone, place)
-    if policy.fmr_rule == "at_most":
-        return highest
     # The two attained rates next to fmr: just above `highest`, and at it.
     fewer = left - impostors.up_to(other_gone, highest)
     more = left - impostors.up_to(other_gone, np.nextafter(highest, -np.inf))
@@ -298,27 +301,54 @@ def _highest_rejected(
     return np.where(nearer | ~lies_above, lower, highest)
 
 
+def _largest(values: Scores, start: Counts, place: Counts) -> NDArray[np.float64]:
+    """`_Suffixes(values).largest(start, place)`, from the few values that can be the answer.
+
+    A value below the (k + 1)-th largest of those after it, k being the greatest place, is below k + 1 values of every
+    suffix that holds it. Of n values in random order about k log(n / k) remain.
+    """
+    most, size = int(place.max()), len(values)
+    possible = np.ones(size, dtype=np.bool_)
+    after = size - most - 1  # values[after:] has k + 1 values, which all remain
+    while after > 0:
+        tail = values[after:]
+        bound = np.partition(tail, len(tail) - 1 - most)[len(tail) - 1 - most]
+        before, after = after, max(0, after - len(tail))
+        possible[after:before] = values[after:before] >= bound
+    gone = np.append(0, np.cumsum(~possible))
+    kept = _Suffixes(values[possible])
+    return kept.largest(start - gone[start], place)
+
+
+def _up_to(values: Scores, start: Counts, bound: NDArray[np.float64]) -> Counts:
+    """(n,) the number of values[start:] up to `bound`; of a value only the lowest bound that holds it matters."""
+    new = np.append(True, bound[1:] != bound[:-1])
+    bounds, place = np.unique(bound[new], return_inverse=True)
+    lowest = np.searchsorted(bounds, values)
+    some = lowest < len(bounds)
+    gone = np.append(0, np.cumsum(~some))
+    return _Suffixes(lowest[some]).up_to(start - gone[start], place[np.cumsum(new) - 1])
+
+
 class _Suffixes:
     """Order statistics of any suffix values[start:], many suffixes at a time, each in O(log n).
 
-    A wavelet matrix (Claude, Navarro and Ordonez 2015) over the ranks of the values: each level stably partitions the
-    ranks by one bit, highest first; the cumulative counts of zeros map an interval to the next level.
+    A wavelet matrix (Claude, Navarro and Ordonez 2015) over the ranks of the distinct values: each level stably
+    partitions the ranks by one bit, highest first; the cumulative counts of zeros map an interval to the next level.
     """
 
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        order = np.argsort(values, kind="stable")
-        self._sorted = values[order]
-        ranks = np.empty(len(values), dtype=np.int64)
-        ranks[order] = np.arange(len(values))
+    def __init__(self, values: NDArray[np.float64] | Counts) -> None:
+        self._sorted, ranks = np.unique(values, return_inverse=True)
+        self._size = len(values)
         self._levels: list[tuple[int, Counts]] = []
-        for bit in reversed(range(len(values).bit_length())):
+        for bit in reversed(range(len(self._sorted).bit_length())):
             zero = (ranks >> bit) & 1 == 0
             self._levels.append((bit, np.append(0, np.cumsum(zero))))
             ranks = np.concatenate([ranks[zero], ranks[~zero]])
 
     def largest(self, start: Counts, place: Counts) -> NDArray[np.float64]:
         """(n,) the value at index `place` of values[start:] sorted in descending order."""
-        first, last = start, np.full_like(start, len(self._sorted))
+        first, last = start, np.full_like(start, self._size)
         smaller = last - first - 1 - place  # its index in ascending order
         rank = np.zeros_like(start)
         for bit, zeros in self._levels:
@@ -330,9 +360,9 @@ class _Suffixes:
             last = np.where(one, zeros[-1] + last - high, high)
         return np.asarray(self._sorted[rank])
 
-    def up_to(self, start: Counts, bound: NDArray[np.float64]) -> Counts:
+    def up_to(self, start: Counts, bound: NDArray[np.float64] | Counts) -> Counts:
         """(n,) the number of values[start:] up to `bound`."""
-        first, last = start, np.full_like(start, len(self._sorted))
+        first, last = start, np.full_like(start, self._size)
         under = np.searchsorted(self._sorted, bound, side="right")  # ranks below this do not exceed the bound
         found = np.zeros_like(start)
         for bit, zeros in self._levels:

@@ -105,6 +105,25 @@ def test_against_a_loop(choices: Any, levels: int | None, fmr: float) -> None:
             assert curve.pauc(limit) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
+@pytest.mark.parametrize("course", ["any", "rising", "falling", "tied"])
+@pytest.mark.parametrize("fmr", [0.002, 0.01, 0.1, 0.6])
+def test_thresholds_of_many_impostors_against_sorting_at_each_step(course: str, fmr: float) -> None:
+    """Enough impostors that most cannot set a threshold, in orders in which few and in which all of them can."""
+    scores, same, quality = _draw(0, None, mated=400, impostors=900)
+    if course == "tied":
+        scores = np.round(scores * 20) / 20
+    elif course != "any":
+        scores = np.where(same, scores, quality if course == "rising" else 1 - quality)
+    curve = error_discard(scores, same, quality, DiscardPolicy(fmr, "re-estimated"))
+    order = np.argsort(quality)
+    for k, error, threshold in zip(curve.dropped, curve.errors, curve.thresholds, strict=True):
+        left, genuine = scores[order[k:]], same[order[k:]]
+        impostors = np.sort(left[~genuine])[::-1]
+        accepted = max(m for m in range(len(impostors)) if m / len(impostors) <= fmr)
+        assert threshold == np.nextafter(impostors[accepted], np.inf)
+        assert error == np.mean(left[genuine] < threshold)
+
+
 @pytest.mark.parametrize("choices", POLICIES)
 def test_the_policies_are_told_apart(choices: Any) -> None:
     """The loop above proves little where all policies agree."""
