@@ -1,15 +1,14 @@
-"""Compose and run one sweep: the callbacks for Hydra's launchers and sweepers."""
+"""Compose and run one sweep."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
@@ -25,7 +24,7 @@ from kdface.runs.identity import require_same_data, require_same_teachers
 from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
-from kdface.sweeps.search import Make, Search, check_measured, check_settings
+from kdface.sweeps.search import Search, check_measured, check_settings
 from kdface.sweeps.space import Space
 from kdface.sweeps.table import write_results
 from kdface.sweeps.view import Watcher
@@ -34,7 +33,7 @@ _PLUGINS = "hydra_plugins.kdface"
 
 
 class Session:
-    """Composes and runs one sweep. Hydra's launcher and sweeper call it back.
+    """Composes and runs one sweep.
 
     Args:
         hydra: an open context.
@@ -50,9 +49,10 @@ class Session:
         self.ledger: Ledger | None = None
         self.failed: list[str] = []
         self.unfinished: list[str] = []
-        self.grid: list[list[str]] | None = None  # the jobs of a grid; None if one of our sweepers chooses them
+        self.grid: list[list[str]] | None = None  # the jobs known in advance; None for a search
         self.launcher: Any = None
-        self.sweeper: Any = None  # one of our sweepers; None for a grid
+        self.sweeper: Any = None  # of a search
+        self.space: Space | None = None  # of a search
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def check(self) -> None:
@@ -66,7 +66,6 @@ class Session:
         ]
         fixed = load(self.hydra, [choice for choice in choosing if not is_swept(choice)])
         self.launcher = plugin(fixed, "launcher")
-        self.launcher.setup(hydra_context=None, task_function=self, config=fixed)
         sweeper = fixed.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
         if sweeper._target_ == BASIC_SWEEPER:
@@ -79,21 +78,21 @@ class Session:
         if "objectives" in sweeper:
             check_settings(sweeper.objectives or {}, sweeper.pruner)
         self.sweeper = plugin(fixed, "sweeper")
-        self.sweeper.setup(hydra_context=None, task_function=self, config=fixed)
-        space = Space.parse(given)
-        self.swept = space.keys
-        for job in space.corners():
+        self.space = Space.parse([override for override in given if not is_hydras(override)])
+        self.swept = self.space.keys
+        for job in self.space.corners():
             tree = self.compose(job).tree
             if "objectives" in sweeper:
                 check_measured(tree, sweeper.objectives, sweeper.pruner)
+        if "objectives" not in sweeper:
+            self.grid = self.sweeper.points(self.space)
 
     def run(self) -> None:
         """Run the checked sweep, without Hydra, which would compose a grid's jobs again."""
-        if self.sweeper is None:
-            assert self.grid is not None
-            self.run_listed(self.launcher, self.grid, 0)
+        if self.grid is not None:
+            self.run_listed(self.launcher, self.grid)
         else:
-            self.sweeper.sweep([override for override in self.arguments.overrides if not is_hydras(override)])
+            self._run_search()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The configuration of a job, composed once per command, so that a drawn seed is kept."""
@@ -139,11 +138,10 @@ class Session:
             self.ledger.note_launcher(launcher_words(self.arguments.overrides), self.arguments.config_dirs)
         return self.ledger
 
-    def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
-        """Run jobs known in advance. All are reported as completed, since Hydra's sweeper would stop at a failed one
-        and hide the rest."""
+    def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]]) -> None:
+        """Run jobs known in advance."""
         trees = [self.compose(override).tree for override in overrides]
-        jobs = [self.job(first + number, words) for number, words in enumerate(overrides)]
+        jobs = [self.job(number, words) for number, words in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         require_same_data((job.folder, tree) for job, tree in zip(jobs, trees, strict=True))
@@ -154,22 +152,16 @@ class Session:
             raise UserError(
                 f"these runs depend on each other, so none was started: {names}.", fix="another teacher.run"
             )
-        returns = []
-        for job, words in zip(jobs, overrides, strict=True):
-            returned = JobReturn(overrides=words, status=JobStatus.COMPLETED)
-            returned.return_value = source.states.get(job.number)
-            returns.append(returned)
-        return returns
 
-    def run_search(self, launcher: Any, space: Space, source: Callable[[Ledger, Make, str], Search]) -> None:
-        """Run jobs chosen by a search."""
-        corner = space.corners()[0]
+    def _run_search(self) -> None:
+        assert self.space is not None
+        corner = self.space.corners()[0]
         ledger = self._ledger()
         base = self._entry(ledger, self.compose(corner), corner).base
         require_same_teachers(ledger.folder(entry) for entry in ledger.entries() if entry.base == base)
-        search = source(ledger, self.job, base)
+        search: Search = self.sweeper.search(ledger, self.space, self.job, base)
         try:
-            self._drive(search, launcher, [], search.n_trials)
+            self._drive(search, self.launcher, [], search.n_trials)
         finally:
             self.failed += search.refused
             print(search.summary())

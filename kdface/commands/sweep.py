@@ -24,9 +24,17 @@ def run(words: list[str]) -> int:
 
     match words:
         case ["status", path]:
-            return _status(Ledger.at(path))
+            from kdface.sweeps.table import status, write_results
+
+            ledger = Ledger.at(path)
+            print(status(ledger))
+            write_results(ledger)
+            return 0
         case ["stop", path]:
-            return _stop(Ledger.at(path))
+            from kdface.sweeps.stop import stop
+
+            print(stop(Ledger.at(path)))
+            return 0
         case ["retry", path, *overrides]:
             return _retry(Ledger.at(path), overrides)
         case [other, *_] if other not in ("status", "retry", "stop"):
@@ -48,21 +56,6 @@ def sweep(arguments: Arguments) -> int:
         session.check()
         session.run()
     return session.tell()
-
-
-def _status(ledger: Ledger) -> int:
-    from kdface.sweeps.table import status, write_results
-
-    print(status(ledger))
-    write_results(ledger)
-    return 0
-
-
-def _stop(ledger: Ledger) -> int:
-    from kdface.sweeps.stop import stop
-
-    print(stop(ledger))
-    return 0
 
 
 def _retry(ledger: Ledger, overrides: list[str]) -> int:

@@ -189,7 +189,7 @@ def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: lis
         session = Session(hydra, Arguments(list(launcher), config_dirs), name)
         # A table may need a run that is a row of another table, given by different overrides.
         jobs = {run_folder(session.compose(list(cell.words))).root: cell.words for cell in missing}
-        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()), 0)
+        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()))
     return session.tell() != 0
 
 

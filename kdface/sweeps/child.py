@@ -21,9 +21,7 @@ def run_child(folder: str, cores: int | None = None) -> int:
         folder: the run folder.
         cores: number of processors to reserve among such jobs on this machine; None: those of the worker.
     """
-    if cores is None:
-        return _run(folder, None)
-    with claimed_cores(cores) as mine:
+    with contextlib.nullcontext() if cores is None else claimed_cores(cores) as mine:
         return _run(folder, mine)
 
 

@@ -46,7 +46,7 @@ Ended = tuple[Job, int]  # a job and its exit code
 
 
 class Backend(Protocol):
-    """Where jobs run."""
+    """Where jobs run. By default they start at once, and end with this process."""
 
     capacity: int  # number of jobs it accepts
     at_once: int  # number of jobs it runs at a time
@@ -59,9 +59,12 @@ class Backend(Protocol):
 
     def adopt(self, job: Job) -> bool:
         """Whether a job started by an earlier command still runs; if so, watch it."""
+        del job
+        return False
 
     def waiting(self) -> dict[int, str]:
         """Number of a submitted job that has not started -> reason."""
+        return {}
 
     def stop(self, job: Job) -> None:
         """Ask a job to stop."""
@@ -73,13 +76,15 @@ class Backend(Protocol):
 class Source(Protocol):
     """Chooses the next job. `adaptive`: depends on earlier results, so jobs are requested only when needed."""
 
-    adaptive: bool
+    adaptive: bool = False
 
     def next(self) -> Job | None:
         """The next job to start; None if there is none at the moment."""
 
     def give_up(self, job: Job) -> bool:
         """Whether to stop a running job early."""
+        del job
+        return False
 
     def ended(self, job: Job, state: State) -> None:
         """Receive the final state of a job."""
@@ -98,15 +103,13 @@ class SweepObserver(Protocol):
         """Called several times per second with the jobs running here, running elsewhere, and waiting (with reasons)."""
 
 
-class Listed:
+class Listed(Source):
     """A grid: all jobs are known in advance and none is stopped early.
 
     Args:
         jobs: the jobs in starting order.
         awaited: number of a job -> numbers of jobs that must end first, such as its teacher.
     """
-
-    adaptive = False
 
     def __init__(self, jobs: Sequence[Job], awaited: Mapping[int, Set[int]] | None = None) -> None:
         self.jobs = list(jobs)
@@ -119,10 +122,6 @@ class Listed:
             if not self.awaited.get(job.number, set()) - self.states.keys():
                 return self.jobs.pop(place)
         return None
-
-    def give_up(self, job: Job) -> bool:
-        """Never."""
-        return False
 
     def ended(self, job: Job, state: State) -> None:
         """Release the jobs that waited for this one."""
@@ -148,21 +147,19 @@ class _Drive:
         self.backend = backend
         self.ledger = ledger
         self.view = view
-        self.running: dict[int, tuple[Job, float]] = {}
-        self.elsewhere: list[Job] = []  # run by another process
+        self.running: dict[RunFolder, tuple[Job, float]] = {}  # with the time of its start
+        self.elsewhere: list[Job] = []  # run by another process, or the same run as a running one
         self.again: list[Job] = []  # to be checked again
         self.given_up: set[int] = set()
         self.retried: set[int] = set()
         self._looked = 0.0
 
     def run(self) -> None:
-        while True:
-            exhausted = self._fill()
-            if exhausted and not self.running and not self.elsewhere and not self.again:
-                return
+        while not self._fill() or self.running or self.elsewhere or self.again:
             for job, code in self.backend.ended(_TICK):
                 self._settle(job, code)
-            for job, _ in list(self.running.values()):
+            running = [job for job, _ in self.running.values()]
+            for job in running:
                 if job.number not in self.given_up and self.source.give_up(job):
                     self.given_up.add(job.number)
                     self.ledger.write(replace(self._entry(job), pruned=True))
@@ -171,25 +168,24 @@ class _Drive:
                 self._looked = time.monotonic()
                 waiting, self.elsewhere = self.elsewhere, []
                 for job in waiting:
-                    (self.elsewhere if self._busy(job) else self.again).append(job)
-            self.view.tick([job for job, _ in self.running.values()], self.elsewhere, self.backend.waiting)
+                    busy = job.folder in self.running or marks.held(job.folder)
+                    (self.elsewhere if busy else self.again).append(job)
+            self.view.tick(running, self.elsewhere, self.backend.waiting)
 
     def _fill(self) -> bool:
         """Start jobs on the free capacity at once. Returns whether the source is exhausted."""
-        starting: list[Job] = []
+        starting: dict[RunFolder, Job] = {}
         exhausted = False
-        most = self.backend.at_once if self.source.adaptive else self.backend.capacity
-        while len(self.running) + len(starting) + self._asked_for() < most:
+        while self._has_room(len(starting)):
             job = self.again.pop(0) if self.again else self.source.next()
             if job is None:
                 exhausted = True
                 break
             state = self.ledger.state(self._entry(job))
-            if any(job.folder == other.folder for other in (*starting, *(other for other, _ in self.running.values()))):
-                self.elsewhere.append(job)  # the same configuration twice in one sweep
+            if job.folder in self.running or job.folder in starting:
+                self.elsewhere.append(job)
             elif self.backend.adopt(job):
-                self.running[job.number] = (job, time.monotonic())
-                self.view.started(job)
+                self._watch(job)
             elif state is State.RUNNING:
                 self.elsewhere.append(job)
             elif not self._wanted(job, state):
@@ -199,21 +195,22 @@ class _Drive:
                     job.prepare()
                 except HeldError:
                     self.elsewhere.append(job)
-                else:
-                    if state is State.PRUNED:
-                        self.ledger.write(replace(self._entry(job), pruned=False))
-                    self.retried.add(job.number)
-                    starting.append(job)
+                    continue
+                if state is State.PRUNED:
+                    self.ledger.write(replace(self._entry(job), pruned=False))
+                self.retried.add(job.number)
+                starting[job.folder] = job
         if starting:
-            self.backend.start(starting)
-            for job in starting:
-                self.running[job.number] = (job, time.monotonic())
-                self.view.started(job)
+            self.backend.start(list(starting.values()))
+            for job in starting.values():
+                self._watch(job)
         return exhausted
 
-    def _asked_for(self) -> int:
-        """Number of a search's jobs that run elsewhere; counted, since the search would otherwise propose endlessly."""
-        return len(self.elsewhere) if self.source.adaptive else 0
+    def _has_room(self, starting: int) -> bool:
+        if not self.source.adaptive:
+            return len(self.running) + starting < self.backend.capacity
+        # Jobs elsewhere count, since the search would otherwise propose endlessly.
+        return len(self.running) + starting + len(self.elsewhere) < self.backend.at_once
 
     def _wanted(self, job: Job, state: State) -> bool:
         """Whether to run a job that no process runs. A grid also completes jobs pruned by a search."""
@@ -221,18 +218,19 @@ class _Drive:
             return job.retry and job.number not in self.retried
         return state is not State.DONE and (state is not State.PRUNED or not self.source.adaptive)
 
+    def _watch(self, job: Job) -> None:
+        self.running[job.folder] = (job, time.monotonic())
+        self.view.started(job)
+
     def _settle(self, job: Job, code: int) -> None:
-        _, began = self.running.pop(job.number)
+        _, began = self.running.pop(job.folder)
         entry = self._entry(job)
         if not job.folder.done and code == BUSY:
             self.elsewhere.append(job)
             return
         if not job.folder.done and not entry.pruned and not was_stopped(code):
             marks.note_failure(job.folder, said(code))  # in case the job could not do so itself
-        state = self.ledger.state(entry)
-        if state is State.RUNNING:  # our job has ended: the lock is held by its leftover loader processes
-            failed = marks.failure(job.folder) is not None
-            state = State.PRUNED if entry.pruned else State.FAILED if failed else State.INTERRUPTED
+        state = self.ledger.state_of_ended(entry)
         text = str(state) if state in (State.DONE, State.PRUNED) else f"{state} ({said(code)})"
         self._tell(job, state, text, time.monotonic() - began)
 
@@ -243,9 +241,6 @@ class _Drive:
     def _entry(self, job: Job) -> Entry:
         """The current entry, including changes written since the job was composed."""
         return self.ledger.find(job.entry.run) or job.entry
-
-    def _busy(self, job: Job) -> bool:
-        return any(job.folder == other.folder for other, _ in self.running.values()) or marks.held(job.folder)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
     RUNS/sweeps/NAME-HASH/
         sweep.json                swept keys, name, and launcher of the last command
         jobs/KEY.json             one job: its run folder under RUNS, its overrides, its point of the sweep
-        parents/HOST-PID          locked while a process runs this sweep
+        parents/HOST-PID/.lock    locked while a process runs this sweep
         results.csv results.json  results
 
 A job's key is its run folder: configuration fingerprint x seed. Jobs have separate files without absolute paths or
@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import hashlib
 import json
 import os
 import platform
-import signal
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -30,9 +29,9 @@ from typing import Any
 from kdface.atomic import write_json
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError, nearest
-from kdface.runs.folder import RunFolder
+from kdface.runs.folder import Holder, RunFolder, held, holder
 from kdface.runs.schemas import Job, Sweep
-from kdface.stored import open_file, read_json
+from kdface.stored import read_json
 from kdface.sweeps import marks
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -206,10 +205,13 @@ class Ledger:
     def state(self, entry: Entry) -> State:
         """The state of a job, from its run folder, or from its own file if pruned."""
         folder = self.folder(entry)
+        return State.RUNNING if not folder.done and held(folder) else self.state_of_ended(entry)
+
+    def state_of_ended(self, entry: Entry) -> State:
+        """The state of a job that does not run, though leftover processes may hold the lock of its folder."""
+        folder = self.folder(entry)
         if folder.done:
             return State.DONE
-        if marks.held(folder):
-            return State.RUNNING
         if entry.pruned:
             return State.PRUNED
         if marks.failure(folder) is not None:
@@ -238,34 +240,17 @@ class Ledger:
     @contextlib.contextmanager
     def attended(self) -> Iterator[None]:
         """Register this process as running the sweep, so that `stop` finds it."""
-        mark = self.root / "parents" / f"{platform.node()}-{os.getpid()}"
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        with open(mark, "w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
+        mark = RunFolder(self.root / "parents" / f"{platform.node()}-{os.getpid()}")
+        try:
+            with mark.locked():
                 yield
-            finally:
-                mark.unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(mark.root, ignore_errors=True)
 
-    def stop_parents(self) -> tuple[int, list[str]]:
-        """Ask the processes that run this sweep to stop. Returns their number, and those on other machines."""
-        asked, elsewhere = 0, []
-        for mark in sorted((self.root / "parents").glob("*")):
-            host, _, pid = mark.name.rpartition("-")
-            if not pid.isdecimal():
-                continue  # not a mark of ours
-            with contextlib.suppress(FileNotFoundError, ValueError), open_file(mark) as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    mark.unlink(missing_ok=True)  # left by a killed process
-                except BlockingIOError:
-                    if host == platform.node():
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(int(pid), signal.SIGTERM)
-                            asked += 1
-                    else:
-                        elsewhere.append(f"process {pid} on {host}")
-        return asked, elsewhere
+    def parents(self) -> list[Holder]:
+        """The processes that run this sweep, on any machine."""
+        locks = [RunFolder(folder) for folder in (self.root / "parents").glob("*")]
+        return [by for lock in locks if held(lock) and (by := holder(lock)) is not None]
 
 
 def _about(root: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from kdface.runs.folder import held as held
 from kdface.runs.schemas import Failure, Plan, Record
 from kdface.stored import parse_json, printable, read_json, read_tail, tail
 
+_FAILED_LINES = 12  # lines of a failed job's output to show
 _TAIL = 1 << 16  # bytes to read from the end of metrics.jsonl or output.log
 
 
@@ -78,9 +79,9 @@ def progress(folder: RunFolder) -> Progress:
     return Progress(step, total, max(0.0, spent / steps * (total - step)))
 
 
-def log_tail(folder: RunFolder, lines: int = 12) -> list[str]:
-    """The last lines of a job's output, without terminal control sequences."""
-    return tail(folder.root / "output.log", lines)
+def failed_lines(folder: RunFolder) -> list[str]:
+    """The last lines of a failed job's output, without terminal control sequences, or else its recorded reason."""
+    return tail(folder.root / "output.log", _FAILED_LINES) or (failure(folder) or "").splitlines()
 
 
 def _last_records(folder: RunFolder) -> list[dict[str, Any]]:

@@ -14,15 +14,15 @@ from typing import Any
 from kdface.errors import UserError
 from kdface.sweeps import marks
 from kdface.sweeps.child import run_child
-from kdface.sweeps.engine import Ended, Job
+from kdface.sweeps.engine import Backend, Ended, Job
 from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
 
 
-class Ray:
+class Ray(Backend):
     """See conf/hydra/launcher/ray.yaml for the arguments; `devices` is the largest number of ranks of a job."""
 
     def __init__(
-        self, n_jobs: int | None, address: str | None, cores: float | None, gpus: float | None, devices: int
+        self, devices: int, *, n_jobs: int | None, address: str | None, cores: float | None, gpus: float | None
     ) -> None:
         cores = share(cores, devices, 1, "hydra.launcher.cores")
         wanted = share(gpus, devices, 1, "hydra.launcher.gpus")
@@ -70,10 +70,6 @@ class Ray:
                 print(f"[{job.number}] lost by Ray: {type(error).__name__}", file=sys.stderr)
                 found.append((job, -int(signal.SIGKILL)))
         return found
-
-    def adopt(self, job: Job) -> bool:
-        """False: Ray stopped the jobs of earlier commands when they exited."""
-        return False
 
     def waiting(self) -> dict[int, str]:
         """Jobs that have not locked their run folder yet."""

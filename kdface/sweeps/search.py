@@ -70,7 +70,8 @@ class Search:
         warmup_steps: int,
         seed: int,
     ) -> None:
-        optuna = _optuna()
+        self._optuna = optuna = _optuna()
+        self._states = optuna.trial.TrialState
         self.ledger = ledger
         self.space = space
         self.make = make
@@ -99,7 +100,7 @@ class Search:
         self._distributions = {dimension.key: _distribution(optuna, dimension) for dimension in space.dimensions}
         with self._alone():
             known = self.study.get_trials(deepcopy=False)
-            self._left = [t for t in known if t.state == optuna.trial.TrialState.RUNNING]
+            self._left = [trial for trial in known if trial.state == self._states.RUNNING]
             self._take_in_retried(known)
 
     @contextlib.contextmanager
@@ -114,17 +115,13 @@ class Search:
 
         A point with an invalid configuration is reported, counts as a failed trial, and is replaced by the next one.
         """
-        fail = _optuna().trial.TrialState.FAIL
         while (trial := self._trial()) is not None:
-            values = {
-                dimension.key: _text(dimension, trial.params[dimension.key]) for dimension in self.space.dimensions
-            }
+            point = self._point(trial)
             try:
-                job = self.make(trial.number, self.space.job(values))
+                job = self.make(trial.number, self.space.job(point))
             except UserError as error:
-                self.study.tell(trial, state=fail, skip_if_finished=True)
-                point = " ".join(f"{key}={value}" for key, value in values.items())
-                self.refused.append(f"{point}: {error.problem}")
+                self.study.tell(trial, state=self._states.FAIL, skip_if_finished=True)
+                self.refused.append(f"{' '.join(f'{key}={value}' for key, value in point.items())}: {error.problem}")
                 print(f"trial {trial.number}: {error}", file=sys.stderr)
                 continue
             trial.set_user_attr("run", job.entry.run)
@@ -132,21 +129,24 @@ class Search:
             return job
         return None
 
+    def _point(self, trial: Any) -> dict[str, str]:
+        """The values of a trial, as written in overrides."""
+        return {dimension.key: dimension.text(trial.params[dimension.key]) for dimension in self.space.dimensions}
+
     def _trial(self) -> Any:
         """The next trial with its values; None if there are enough."""
-        optuna = _optuna()
         with self._alone():
             while self._left:
                 frozen = self._left.pop(0)
-                trial = optuna.trial.Trial(self.study, frozen._trial_id)
+                trial = self._optuna.trial.Trial(self.study, frozen._trial_id)
                 if self._chosen(frozen):
                     return trial
                 # interrupted while being drawn
-                self.study.tell(trial, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+                self.study.tell(trial, state=self._states.FAIL, skip_if_finished=True)
             number = sum(map(self._chosen, self.study.get_trials(deepcopy=False)))
             if number >= self.n_trials:
                 return None
-            self.study.sampler = _sampler(optuna, self.sampler, derive(self.seed, "optuna", number) % 2**32)
+            self.study.sampler = _sampler(self._optuna, self.sampler, derive(self.seed, "optuna", number) % 2**32)
             return self.study.ask(self._distributions)
 
     def _chosen(self, trial: Any) -> bool:
@@ -177,21 +177,18 @@ class Search:
 
     def ended(self, job: Job, state: State) -> None:
         """Report the result to the study. An interrupted trial stays open and resumes with the same command."""
-        trial_states = _optuna().trial.TrialState
+        if state not in (State.DONE, State.FAILED, State.PRUNED):
+            return
         trial = self.trials[job.number]
-        if self.prunes and job.folder.metrics.is_file() and state in (State.DONE, State.PRUNED):
+        if self.prunes and job.folder.metrics.is_file() and state is not State.FAILED:
             with contextlib.suppress(RuntimeError, ValueError):  # already reported by another process
                 self._report(job)  # the latest evaluations, which later trials are compared with
-        if state is State.DONE:
-            values = self._values(job)
-            if values is None:
-                self.study.tell(trial, state=trial_states.FAIL, skip_if_finished=True)
-            else:
-                self.study.tell(trial, values, skip_if_finished=True)
-        elif state is State.FAILED:
-            self.study.tell(trial, state=trial_states.FAIL, skip_if_finished=True)
-        elif state is State.PRUNED:
-            self.study.tell(trial, state=trial_states.PRUNED, skip_if_finished=True)
+        values = self._values(job) if state is State.DONE else None
+        if values is not None:
+            self.study.tell(trial, values, skip_if_finished=True)
+        else:
+            ended = self._states.PRUNED if state is State.PRUNED else self._states.FAIL
+            self.study.tell(trial, state=ended, skip_if_finished=True)
 
     def _values(self, job: Job) -> list[float] | None:
         """The objectives of a finished run; None if the data could not resolve one."""
@@ -209,21 +206,17 @@ class Search:
 
     def _take_in_retried(self, known: list[Any]) -> None:
         """Update failed trials whose jobs were retried manually since."""
-        optuna = _optuna()
-        counted = {t.user_attrs.get("run") for t in known if t.state != optuna.trial.TrialState.FAIL}
+        counted = {trial.user_attrs.get("run") for trial in known if trial.state != self._states.FAIL}
         for trial in known:
             run = trial.user_attrs.get("run")
             found = None if run is None or run in counted else self.ledger.find(run)
             if found is not None and self.ledger.state(found) is State.DONE:
-                point = {
-                    dimension.key: _text(dimension, trial.params[dimension.key]) for dimension in self.space.dimensions
-                }
-                job = self.make(trial.number, self.space.job(point))
+                job = self.make(trial.number, self.space.job(self._point(trial)))
                 values = self._values(job)
                 if values is not None and job.entry.run == run:
                     counted.add(run)
                     self.study.add_trial(
-                        optuna.trial.create_trial(
+                        self._optuna.trial.create_trial(
                             params=trial.params,
                             distributions=trial.distributions,
                             values=values,
@@ -233,8 +226,7 @@ class Search:
 
     def summary(self) -> str:
         """The best trial, or the Pareto front of two objectives; also written to best.json."""
-        optuna = _optuna()
-        if not any(t.state == optuna.trial.TrialState.COMPLETE for t in self.study.get_trials(deepcopy=False)):
+        if not any(trial.state == self._states.COMPLETE for trial in self.study.get_trials(deepcopy=False)):
             return "no trial has finished yet"
         best = sorted(self.study.best_trials, key=lambda trial: trial.values)
         found = [
@@ -316,10 +308,6 @@ def _distribution(optuna: Any, dimension: Dimension) -> Any:
     return kinds.FloatDistribution(
         dimension.low, dimension.high, log=dimension.log, step=None if dimension.log else dimension.step
     )
-
-
-def _text(dimension: Dimension, value: Any) -> str:
-    return str(value) if dimension.choices else dimension.text(value)
 
 
 def _sampler(optuna: Any, name: str, seed: int) -> Any:

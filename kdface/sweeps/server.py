@@ -1,9 +1,9 @@
 """A preloaded process that forks once per command, so that commands start without import time.
 
-The protocol is JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id,
-"signal": number} signals it and its children. The server answers {"ready": pid}, then {"id", "code"} as commands end
-(negative codes are signals). Before a fork it only imports: no CUDA context, no random numbers, and no threads except
-those of OpenBLAS, which stops them itself before a fork. The server dies with its parent, and its commands die with it.
+The protocol is JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id}
+sends it SIGTERM. The server answers {"id", "code"} as commands end (negative codes are signals). Before a fork it only
+imports: no CUDA context, no random numbers, and no threads except those of OpenBLAS, which stops them itself before a
+fork. The server dies with its parent, and its commands die with it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ def serve(main: Callable[[list[str]], int]) -> int:
         for module in _PRELOADED:
             importlib.import_module(module)
     gc.freeze()  # garbage collection would copy the memory pages shared with jobs
-    _answer(answers, {"ready": os.getpid()})
     children: dict[int, int] = {}  # process id -> job id
     unread = b""
     while True:
@@ -77,7 +76,7 @@ def serve(main: Callable[[list[str]], int]) -> int:
                 if "stop" in order:
                     for pid, number in children.items():
                         if number == order["stop"]:
-                            os.kill(pid, int(order["signal"]))  # its ranks and loader processes stop with it
+                            os.kill(pid, signal.SIGTERM)  # its ranks and loader processes stop with it
                     continue
                 pid = os.fork()
                 if pid == 0:
@@ -87,21 +86,18 @@ def serve(main: Callable[[list[str]], int]) -> int:
                     return ended[0]
                 with contextlib.suppress(OSError):  # the child does the same; either may be first
                     os.setpgid(pid, pid)
-                children[pid] = int(order["id"])
+                children[pid] = order["id"]
         while children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
             if pid in children:
                 signal_group(pid, signal.SIGKILL)  # leftover ranks and loader processes
-                _answer(answers, {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
+                answer = {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)}
+                os.write(answers, (json.dumps(answer) + "\n").encode())
     for pid in children:
         signal_group(pid, signal.SIGKILL)
     return 0
-
-
-def _answer(descriptor: int, message: dict[str, Any]) -> None:
-    os.write(descriptor, (json.dumps(message) + "\n").encode())
 
 
 def _become(order: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 from kdface.sweeps import marks
 from kdface.sweeps.child import run_child, stop_running
-from kdface.sweeps.engine import BUSY, Ended, Job
+from kdface.sweeps.engine import BUSY, Backend, Ended, Job
 from kdface.sweeps.ledger import Ledger
 from kdface.sweeps.lifeline import said, was_stopped
 from kdface.sweeps.slots import AT_ONCE, SEARCHED_AT_ONCE, share
@@ -81,21 +81,21 @@ class Task:
         return self.folder.last.stat().st_mtime_ns if self.folder.last.is_file() else None
 
 
-class Slurm:
+class Slurm(Backend):
     """See conf/hydra/launcher/slurm.yaml for the arguments; `devices` is the largest number of ranks of a job."""
 
     def __init__(
         self,
         ledger: Ledger,
-        n_jobs: int | None,
         devices: int,
         *,
+        n_jobs: int | None,
         partition: str | None,
         minutes: int,
         cores: int | None,
         gpus: int | None,
         memory_gb: float | None,
-        options: Mapping[str, Any],
+        options: Mapping[str, Any] | None,
     ) -> None:
         if shutil.which("sbatch") is None:  # check this before asking for a package that would not help
             raise UserError(
@@ -109,6 +109,7 @@ class Slurm:
             raise UserError(
                 "hydra/launcher=slurm: submitit is not installed.", fix='pip install "kdface[slurm]"'
             ) from None
+        options = options or {}
         self.ledger = ledger
         self.capacity = sys.maxsize  # the queue accepts all jobs; SLURM runs n_jobs at a time
         self.at_once = n_jobs or SEARCHED_AT_ONCE
@@ -126,18 +127,16 @@ class Slurm:
         )
         warned = min(_WARNED, minutes * 30)
         self._saving = 0.75 * warned
-        wanted: dict[str, Any] = {
-            "name": ledger.root.name,
-            "timeout_min": minutes,
-            "cpus_per_task": int(share(cores, devices, _CORES, "hydra.launcher.cores")),
-            "slurm_array_parallelism": n_jobs or AT_ONCE,
-            "slurm_signal_delay_s": warned,
-            "slurm_additional_parameters": {"requeue": True, "open_mode": "append", **options},
-        }
-        wanted |= {"slurm_partition": partition} if partition else {}
-        wanted |= {"gpus_per_node": wanted_gpus} if wanted_gpus else {}
-        wanted |= {"mem_gb": memory_gb} if memory_gb else {}
-        self._executor.update_parameters(**wanted)
+        chosen = {"slurm_partition": partition, "gpus_per_node": wanted_gpus, "mem_gb": memory_gb}
+        self._executor.update_parameters(
+            name=ledger.root.name,
+            timeout_min=minutes,
+            cpus_per_task=int(share(cores, devices, _CORES, "hydra.launcher.cores")),
+            slurm_array_parallelism=n_jobs or AT_ONCE,
+            slurm_signal_delay_s=warned,
+            slurm_additional_parameters={"requeue": True, "open_mode": "append", **options},
+            **{key: value for key, value in chosen.items() if value},
+        )
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Submit jobs as one array."""

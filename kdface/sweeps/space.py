@@ -50,8 +50,10 @@ class Dimension:
             return self.text(min(self.high, max(self.low, round(drawn))))
         return self.text(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
-    def text(self, value: float) -> str:
+    def text(self, value: Any) -> str:
         """A value as written in an override."""
+        if self.choices:
+            return str(value)
         return str(round(value)) if self.integer else repr(float(value))
 
 
@@ -106,10 +108,8 @@ class Space:
         for i in range(longest):
             values = {}
             for dimension in self.dimensions:
-                if dimension.choices:
-                    values[dimension.key] = dimension.choices[i % len(dimension.choices)]
-                else:
-                    values[dimension.key] = dimension.text(dimension.high if i % 2 else dimension.low)
+                ends = dimension.choices or (dimension.low, dimension.high)
+                values[dimension.key] = dimension.text(ends[i % len(ends)])
             points.append(self.job(values))
         return points
 

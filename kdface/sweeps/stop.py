@@ -21,29 +21,35 @@ _PATIENCE = 30.0  # seconds for the last job to release its folder
 
 def stop(ledger: Ledger) -> str:
     """Ask all processes of a sweep to stop, wait for them, and describe the outcome. Stopped jobs can be resumed."""
-    asked, elsewhere = ledger.stop_parents()
+    parents = ledger.parents()
+    here = [by for by in parents if by.host == platform.node() and by.pid > 0]
+    for by in here:
+        _terminate(by.pid)
     cancelled = _queued(ledger)
     if cancelled:
         from kdface.sweeps.slurm import cancel
 
         cancel(cancelled)
     deadline = time.monotonic() + _PATIENCE
-    alone: set[int] = set()
+    signalled: set[int] = set()
     while (left := _running(ledger)) and time.monotonic() < deadline:
         if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
-            for entry in left:
-                pid = _process(ledger.folder(entry))
-                if pid is not None and pid not in alone:
-                    alone.add(pid)
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, signal.SIGTERM)
+            jobs = {pid for entry in left if (pid := _process(ledger.folder(entry))) is not None}
+            for pid in jobs - signalled:
+                _terminate(pid)
+            signalled |= jobs
         time.sleep(0.2)
-    lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
-    lines += [f"not stopped, running on another machine: {job}" for job in elsewhere]
+    lines = [f"{len(here)} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
+    lines += [f"not stopped, running on another machine: {by}" for by in parents if by.host != platform.node()]
     for job in left:
-        by = holder(ledger.folder(job))
-        lines.append(f"still running: {job.title}, {job.run}{f' ({by})' if by is not None else ''}")
+        holds = holder(ledger.folder(job))
+        lines.append(f"still running: {job.title}, {job.run}{f' ({holds})' if holds is not None else ''}")
     return "\n".join(lines)
+
+
+def _terminate(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGTERM)
 
 
 def _running(ledger: Ledger) -> list[Entry]:

@@ -78,6 +78,6 @@ def status(ledger: Ledger) -> str:
                 tails.append(f"{title} has no results: {error.problem}")
         if state is State.FAILED:
             tails.append(f"{title} failed: {shown(folder.root)}/output.log ends with")
-            tails += [f"    {line}" for line in marks.log_tail(folder) or (marks.failure(folder) or "").splitlines()]
+            tails += [f"    {line}" for line in marks.failed_lines(folder)]
     said = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     return "\n".join([render(table), *map(printable, tails), f"{sum(counts.values())} jobs: {said or 'none'}"])

@@ -22,19 +22,18 @@ from kdface.sweeps.ledger import State
 
 _QUIET_SECONDS = 30.0  # shortest interval between progress lines in a log
 _STEP_SECONDS = 1.0  # shortest interval between updates on a terminal
-_FAILED_LINES = 12  # lines of a failed job's log to show
 
 
 class Watcher:
     """Reports started and ended jobs, and the progress of the rest.
 
     Args:
-        total: total number of jobs; None for a search.
+        total: total number of jobs.
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int) -> None:
         self.total = total
-        self.counts: dict[State, int] = {}
+        self.ended_jobs = 0
         self.failed: list[str] = []
         self.unfinished: list[str] = []
         self._seconds: list[float] = []
@@ -61,14 +60,14 @@ class Watcher:
 
     def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
         """Print how a job ended, and the end of its log if it failed."""
-        self.counts[state] = self.counts.get(state, 0) + 1
+        self.ended_jobs += 1
         spent = f" in {clock(seconds)}" if seconds else f", {shown(job.folder.root)}"
         if seconds:
             self._seconds.append(seconds)
         self._print(f"[{job.number}] {job.entry.title}: {text}{spent}")
         if state is State.FAILED:
             self.failed.append(job.entry.title)
-            for line in failed_lines(job):
+            for line in marks.failed_lines(job.folder):
                 self._print(f"    {line}")
         elif state not in (State.DONE, State.PRUNED):
             self.unfinished.append(job.entry.title)
@@ -91,10 +90,9 @@ class Watcher:
         print(f"{self._counted(len(running))}: {'; '.join(parts)}", flush=True)
 
     def _counted(self, running: int) -> str:
-        ended = sum(self.counts.values())
-        parts = [f"{ended}/{self.total} ended" if self.total is not None else f"{ended} ended", f"{running} running"]
-        if self._seconds and self.total is not None:
-            rest = (self.total - ended) * sum(self._seconds) / len(self._seconds) / max(1, running)
+        parts = [f"{self.ended_jobs}/{self.total} ended", f"{running} running"]
+        if self._seconds:
+            rest = (self.total - self.ended_jobs) * sum(self._seconds) / len(self._seconds) / max(1, running)
             parts.append(f"about {clock(rest)} left")
         return ", ".join(parts)
 
@@ -117,11 +115,6 @@ class Watcher:
             self._live.console.print(line, markup=False, highlight=False)
         else:
             print(line, flush=True)
-
-
-def failed_lines(job: Job) -> list[str]:
-    """The end of a failed job's log, or its recorded reason."""
-    return marks.log_tail(job.folder, _FAILED_LINES) or (marks.failure(job.folder) or "").splitlines()
 
 
 def _told(found: marks.Progress) -> str:

@@ -24,15 +24,11 @@ _PATIENCE = 10.0  # seconds for a server to stop
 _spare: list[Server] = []  # at most one idle server
 
 
-class LostError(Exception):
-    """The server was killed, with everything it had started."""
-
-
 class Server:
-    """A running server. Its methods raise `LostError` if it has died."""
+    """A running server. Whatever kills it kills its commands, which count as ended by SIGKILL."""
 
     def __init__(self) -> None:
-        mine = os.getpid()
+        self._owner = mine = os.getpid()
         self._process = subprocess.Popen(
             own_command("run", "-"),
             stdin=subprocess.PIPE,
@@ -41,12 +37,18 @@ class Server:
             preexec_fn=lambda: die_with_parent(mine),
         )
         self._unread = b""
-        self.owner = mine
+        self._running: set[int] = set()
+        self._lost = False
 
     @property
     def alive(self) -> bool:
         """Whether it runs and belongs to this process rather than to the process this was forked from."""
-        return self.owner == os.getpid() and self._process.poll() is None
+        return self._owner == os.getpid() and not self._lost and self._process.poll() is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is alive and all its commands have ended."""
+        return self.alive and not self._running
 
     def start(self, number: int, words: Sequence[str], log: Path, slot: Slot, devices: int = 1) -> None:
         """Fork `kdface WORDS` on a slot, with this process's current folder and environment, under an id, `number`."""
@@ -61,10 +63,11 @@ class Server:
                 "environment": {**own, **slot.environment(devices)},
             }
         )
+        self._running.add(number)
 
     def stop(self, number: int) -> None:
         """Send SIGTERM to a command."""
-        self._say({"stop": number, "signal": int(signal.SIGTERM)})
+        self._say({"stop": number})
 
     def ended(self, seconds: float) -> list[tuple[int, int]]:
         """(number, exit code; negative: a signal) of ended commands, waiting up to `seconds` for the first."""
@@ -72,11 +75,13 @@ class Server:
         if not select.select([self._process.stdout], [], [], seconds)[0]:
             return []
         given = os.read(self._process.stdout.fileno(), 1 << 16)
-        if not given:
-            raise LostError
         *lines, self._unread = (self._unread + given).split(b"\n")
-        messages: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        return [(message["id"], int(message["code"])) for message in messages if "id" in message]
+        found = [(answer["id"], answer["code"]) for answer in map(json.loads, lines)]
+        if not given:
+            self._lost = True
+            found = [(number, -int(signal.SIGKILL)) for number in sorted(self._running)]
+        self._running -= {number for number, _ in found}
+        return found
 
     def end(self) -> None:
         """Close its input, which makes it kill its commands and exit."""
@@ -92,11 +97,9 @@ class Server:
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # `ended` reports that it was killed
             self._process.stdin.write((json.dumps(message) + "\n").encode())
             self._process.stdin.flush()
-        except BrokenPipeError:
-            raise LostError from None
 
 
 def take() -> Server:
@@ -106,11 +109,11 @@ def take() -> Server:
 
 
 def give_back(server: Server) -> None:
-    """Keep an idle server for later use."""
-    if _spare:
-        server.end()
-    else:
+    """Keep an idle server for later use; end any other, with its commands."""
+    if server.idle and not _spare:
         _spare.append(server)
+    else:
+        server.end()
 
 
 @dataclass(frozen=True)
@@ -129,33 +132,18 @@ def called(groups: Sequence[Sequence[Call]], slots: Sequence[Slot]) -> Iterator[
     waiting, free = deque(deque(group) for group in groups if group), list(slots)
     running: dict[int, tuple[Call, deque[Call], Slot]] = {}
     server, number = take(), 0
-
-    def start(group: deque[Call], slot: Slot) -> None:
-        nonlocal number
-        number += 1
-        call = group.popleft()
-        running[number] = (call, group, slot)
-        server.start(number, call.words, call.log, slot)
-
     try:
         while waiting or running:
             while waiting and free:
-                start(waiting.popleft(), free.pop(0))
+                group, slot = waiting.popleft(), free.pop(0)
+                call, number = group.popleft(), number + 1
+                running[number] = (call, group, slot)
+                server.start(number, call.words, call.log, slot)
             for finished, code in server.ended(0.2):
                 call, group, slot = running.pop(finished)
-                yield call, code
+                free.append(slot)
                 if group:
-                    start(group, slot)
-                else:
-                    free.append(slot)
-    except LostError:
-        for call, group, _ in list(running.values()):
-            yield from ((lost, -signal.SIGKILL) for lost in (call, *group))
-        yield from ((lost, -signal.SIGKILL) for group in waiting for lost in group)
-        running.clear()
-        server.end()
-    except BaseException:
-        server.end()
-        raise
-    else:
+                    waiting.appendleft(group)
+                yield call, code
+    finally:
         give_back(server)
