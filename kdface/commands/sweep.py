@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kdface.commands.arguments import Arguments, is_search_path
 from kdface.errors import UserError, nearest
+from kdface.startup import without_collection
 
 if TYPE_CHECKING:
     from kdface.sweeps.ledger import Ledger
@@ -48,12 +49,14 @@ def run(words: list[str]) -> int:
 
 def sweep(arguments: Arguments) -> int:
     """Run all jobs of a sweep, even if some fail. Lists failed jobs and returns exit code 1 if there are any."""
-    from kdface.commands.session import Session
-    from kdface.config.compose import hydra_context
+    with without_collection():
+        from kdface.commands.session import Session
+        from kdface.config.compose import hydra_context
 
     with hydra_context(arguments.config_dirs) as hydra:
         session = Session(hydra, arguments)
-        session.check()
+        with without_collection():
+            session.check()
         session.run()
     return session.tell()
 
