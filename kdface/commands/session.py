@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -184,7 +185,8 @@ class Session:
 
 def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Watcher:
     """Run a sweep with progress output; its results are always written."""
-    with Watcher(total) as watcher:
+    watcher = Watcher(total)
+    with watcher.live or contextlib.nullcontext():
         try:
             drive(source, backend, ledger, watcher)
         finally:
