@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from kdface.commands.given import read, recogniser_of
@@ -26,6 +24,7 @@ def run(words: list[str]) -> int:
     import numpy as np
 
     from kdface.atomic import write_text
+    from kdface.csv_files import csv_text
     from kdface.evaluation.clustering import agglomerative
     from kdface.recogniser.crops import listed, pixels
     from kdface.recogniser.points import choose
@@ -43,14 +42,10 @@ def run(words: list[str]) -> int:
     found = agglomerative(recogniser.embed(files), 2 - 2 * threshold)
     sizes = np.bincount(found)
     order = np.lexsort((np.arange(len(sizes)), -sizes))  # largest first
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(["key", "cluster"])
     members = [[files[row] for row in np.flatnonzero(found == cluster)] for cluster in order]
-    for number, cluster in enumerate(members):
-        rows.writerows([file.relative_to(folder).as_posix(), number] for file in cluster)
+    rows = [(file.relative_to(folder).as_posix(), number) for number, cluster in enumerate(members) for file in cluster]
     table, sheet = (output / f"clusters_{folder.resolve().name}{suffix}" for suffix in (".csv", ".png"))
-    write_text(table, text.getvalue())
+    write_text(table, csv_text([("key", "cluster"), *rows]))
     together = [cluster for cluster in members if len(cluster) > 1]
     single = [cluster[0] for cluster in members if len(cluster) == 1]
     rests = [single[start : start + _COLUMNS] for start in range(0, len(single), _COLUMNS)]
