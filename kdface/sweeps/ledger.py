@@ -216,7 +216,7 @@ class Ledger:
             return State.PRUNED
         if marks.failure(folder) is not None:
             return State.FAILED
-        return State.INTERRUPTED if marks.started(folder) else State.WAITING
+        return State.INTERRUPTED if (folder.root / "environment.json").is_file() else State.WAITING
 
     def changes(self, new: Entry, tree: Mapping[str, Any], swept: list[str]) -> list[Change]:
         """Configuration changes, other than the swept values, compared with earlier jobs of the same choices.

@@ -59,11 +59,6 @@ def failure(folder: RunFolder) -> str | None:
     return printable(found["error"])
 
 
-def started(folder: RunFolder) -> bool:
-    """Whether the run has ever started to train."""
-    return (folder.root / "environment.json").is_file()
-
-
 def progress(folder: RunFolder) -> Progress:
     """Progress from the end of metrics.jsonl; the rate is measured between the last two training records."""
     plan = _read(folder, "plan.json", Plan) or {}
