@@ -26,7 +26,7 @@ def asset(name: str) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(_FOLDERS),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
@@ -34,3 +34,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.globals["asset"] = asset
+    return made

@@ -191,9 +191,9 @@ def test_a_run_tells_the_file_of_each_of_its_numbers(browser: Browser, showcase:
 def test_jobs_of_sweeps(browser: Browser, showcase: Path) -> None:
     browser.open(showcase)
     head, row = _cells(browser, "#sweeps tr")
-    assert head == ["sweep", "done", "failed", "waiting", "in all"] and row[1:] == ["1", "1", "1", "3"]
+    assert head == ["sweep", "done", "failed", "waiting", "total"] and row[1:] == ["1", "1", "1", "3"]
     text = browser.evaluate("document.getElementById('open-jobs').innerText")
-    assert "failed lr=9" in text and "diverged" in text and "never began lr=3" in text
+    assert "failed lr=9" in text and "diverged" in text and "not started lr=3" in text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

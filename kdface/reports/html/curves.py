@@ -16,23 +16,18 @@ def roc_band(seeds: Sequence[Curve]) -> dict[str, Any]:
     """TAR and the normal deviates of FNMR over the grid, without rates of 0 and 1, which a DET plot cannot show."""
     bounds = band(seeds)
     first = int(np.argmax(~np.isnan(bounds.mean)))
-    found: dict[str, Any] = {"first": first, "n": len(seeds)}
-    for name, values in zip(("tar", "low", "high"), (bound[first:] for bound in bounds), strict=True):
-        found[name] = short(values)
+    found: dict[str, Any] = {"first": first}
+    for name, values in zip(("tar", "low", "high") if len(seeds) > 1 else ("tar",), bounds, strict=False):
         inside = (values > 0) & (values < 1)
-        deviates = np.full(len(values), np.nan)
-        deviates[inside] = probit(1 - values[inside])
-        found[f"fnmr_{name}"] = short(deviates)
+        found[name] = short(values[first:])
+        found[f"fnmr_{name}"] = short(np.where(inside, probit(1 - np.where(inside, values, 0.5)), np.nan)[first:])
     return found
 
 
 def plain_band(seeds: Sequence[Curve]) -> dict[str, Any]:
-    """Mean, lowest and highest seed, up to the length of the shortest."""
-    bounds = band(seeds)
-    found: dict[str, Any] = {"y": short(bounds.mean)}
-    if len(seeds) > 1:
-        found |= {"low": short(bounds.low), "high": short(bounds.high)}
-    return found
+    """Mean, and for several seeds lowest and highest, up to the length of the shortest."""
+    names = ("y", "low", "high") if len(seeds) > 1 else ("y",)
+    return {name: short(bound) for name, bound in zip(names, band(seeds), strict=False)}
 
 
 def short(values: NDArray[np.floating[Any]]) -> list[float | None]:

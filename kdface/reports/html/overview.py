@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
 
 from kdface.reports.html.direction import lower_wins, plain
 from kdface.reports.html.runs import Run
+from kdface.reports.summary import number
 from kdface.reports.tables import Table
+from kdface.reports.tables.statistics import summarise
 
 _SHORT = 40  # characters of a fact
 COLUMNS = 5  # most metrics in a paper's table of configurations
@@ -72,9 +73,8 @@ def _paper(name: str, members: Sequence[Sequence[Run]], groups: list[int]) -> Pa
     sign = 1 if lower_wins(metrics[0]) else -1
     measured = [g for g in groups if by_seed(members[g], metrics[0])]
     best = min(measured, key=lambda g: sign * fmean(by_seed(members[g], metrics[0])))
-    values = by_seed(members[best], metrics[0])
-    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-    return Paper(name, groups, metrics, best, metrics[0], f"{fmean(values):.4f}{spread}")
+    result = summarise(by_seed(members[best], metrics[0]), "std")
+    return Paper(name, groups, metrics, best, metrics[0], number({"value": result.mean, "std": result.spread}))
 
 
 def facts(runs: Sequence[Run], members: Sequence[Sequence[Run]]) -> Iterator[tuple[str, str]]:
@@ -120,8 +120,3 @@ def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
             for folder in (run.root for cell in cells for run in cell.runs.values()):
                 names.setdefault(folder.resolve(), row.name)
     return names
-
-
-def as_json(found: Paper) -> dict[str, Any]:
-    """The JSON for the page's script."""
-    return {"name": found.name, "groups": found.groups, "metrics": found.metrics}

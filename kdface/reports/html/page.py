@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdface.errors import UserError
 from kdface.reports.html.images import contact_sheets, hardest_pairs
@@ -19,23 +19,8 @@ from kdface.reports.html.runs import Run, read_run, run_folders, signature
 from kdface.reports.html.sweeps import read_sweeps
 from kdface.reports.tables import Table
 from kdface.reports.tables.render_html import html
+from kdface.reports.templates import render
 from kdface.sweeps.ledger import State
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-_SCRIPTS = (
-    "base.js",
-    "runs.js",
-    "details.js",
-    "charts.js",
-    "sweep.js",
-    "compare.js",
-    "gains.js",
-    "maps.js",
-    "faces.js",
-    "start.js",
-)
 
 
 class Reader:
@@ -98,47 +83,25 @@ def report(
         "sheets": contact_sheets(members, images),
         "hardest": hardest_pairs(members, drawn, images),
     }
-    return (
-        _templates()
-        .get_template("page.html")
-        .render(
-            title=title,
-            facts=list(facts(runs, members)),
-            papers=papers(members, told["ranked"]),
-            labels=[group["label"] for group in told["groups"]],
-            counts=[len(found) for found in members],
-            tables=[html(table, "table.html") for table in tables],
-            sweeps=sweeps,
-            states=[str(state) for state in State if any(str(state) in sweep["counts"] for sweep in sweeps)],
-            open_runs=[run for run in told["runs"] if run["status"] != "done" or run["problem"]],
-            style=_asset("style.css"),
-            data=inert(json.dumps(data, allow_nan=False)),
-            library=_library(),
-            script="\n".join(_asset(name) for name in _SCRIPTS),
-        )
-    )
-
-
-def _templates() -> Environment:
-    """The template environment. Everything is escaped except values marked `safe`: style, script and `inert` data."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # a dependency of torch
-
-    return Environment(
-        loader=PackageLoader("kdface.reports.html", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render(
+        "page.html",
+        title=title,
+        facts=list(facts(runs, members)),
+        papers=papers(members, told["ranked"]),
+        labels=[group["label"] for group in told["groups"]],
+        counts=[len(found) for found in members],
+        tables=[html(table, "table.html") for table in tables],
+        sweeps=sweeps,
+        states=[str(state) for state in State if any(str(state) in sweep["counts"] for sweep in sweeps)],
+        open_runs=[run for run in told["runs"] if run["status"] != "done" or run["problem"]],
+        data=inert(json.dumps(data, allow_nan=False)),
+        library=_library(),
     )
 
 
 def inert(text: str) -> str:
     """JSON that cannot close its script element, whatever a run folder contains."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _asset(name: str) -> str:
-    return (resources.files("kdface.reports.html") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _library() -> str:

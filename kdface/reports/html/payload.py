@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
 from kdface.config.fingerprint import flatten, portable
-from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Curve, probit
+from kdface.reports.curves import DISCARD_GRID, FAR_GRID, probit
+from kdface.reports.figures import DARK_PALETTE, PALETTE
 from kdface.reports.html.curves import plain_band, roc_band, short
 from kdface.reports.html.direction import lower_wins
 from kdface.reports.html.gains import twins
-from kdface.reports.html.overview import as_json, by_seed, metric_names, papers
+from kdface.reports.html.overview import by_seed, metric_names, papers
 from kdface.reports.html.runs import Run
+from kdface.reports.tables.statistics import summarise
 
+T = TypeVar("T")
 POINTS = 150  # points of a learning curve, enough for the resolution of a phone
 LEADING = 12  # configurations with maps and hardest pairs; the page shows eight at once
 # Keys that do not distinguish configurations, since they do not affect results.
@@ -38,34 +42,36 @@ def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = N
     flats = [_told(found[0].config) for found in members]
     first = flats[0] if flats else {}
     base = {key: value for key, value in first.items() if all(other.get(key, ...) == value for other in flats)}
-    labels = _labels(members, flats, rows or {})
-    groups = []
-    for number, found in enumerate(members):
-        groups.append(
-            {
-                "label": labels[number],
-                "name": found[0].name,
-                "method": str((found[0].config.get("method") or {}).get("_target_", "")).rpartition(".")[2],
-                "fingerprint": found[0].group.rpartition(" ")[2],
-                "config": {key: value for key, value in flats[number].items() if key not in base},
-                "runs": [place for place, run in enumerate(runs) if run.group == names[number]],
-            }
-        )
     metrics = metric_names(runs)
+    groups = [
+        {
+            "label": label,
+            "name": found[0].name,
+            "method": str((found[0].config.get("method") or {}).get("_target_", "")).rpartition(".")[2],
+            "fingerprint": found[0].group.rpartition(" ")[2],
+            "config": {key: value for key, value in flat.items() if key not in base},
+            "runs": [place for place, run in enumerate(runs) if run.group == found[0].group],
+            "results": {name: asdict(summarise(known, "std")) for name in metrics if (known := by_seed(found, name))},
+        }
+        for label, found, flat in zip(_labels(members, flats, rows or {}), members, flats, strict=True)
+    ]
     return {
         "title": title,
+        "palette": {"light": PALETTE, "dark": DARK_PALETTE},
         "base": base,
         "groups": groups,
         "runs": [_run(run, names.index(run.group) if run.group else None) for run in runs],
         "metrics": metrics,
         "lower": [metric for metric in metrics if lower_wins(metric)],
         "ranked": (order := ranked(members)),
-        "papers": [as_json(paper) for paper in papers(members, order)],
+        "papers": [
+            {"name": paper.name, "groups": paper.groups, "metrics": paper.metrics} for paper in papers(members, order)
+        ],
         "t975": [round(float(factor), 4) for factor in t.ppf(0.975, range(1, max(map(len, members), default=1) + 1))],
-        "series": _all_series(members),
-        "curves": _all_curves(members, "roc", roc_band),
-        "cmc": _all_curves(members, "cmc", plain_band),
-        "edc": _all_curves(members, "edc", plain_band),
+        "series": _by_group(members, lambda run: run.series, bands),
+        "curves": _by_group(members, lambda run: run.curves.get("roc", {}), roc_band),
+        "cmc": _by_group(members, lambda run: run.curves.get("cmc", {}), plain_band),
+        "edc": _by_group(members, lambda run: run.curves.get("edc", {}), plain_band),
         "far": short(FAR_GRID),
         "far_probit": short(probit(np.minimum(FAR_GRID, 1 - 1e-9))),
         "discard": short(DISCARD_GRID),
@@ -121,30 +127,18 @@ def bands(seeds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], poin
     return found
 
 
-def _all_series(members: Sequence[Sequence[Run]]) -> dict[str, dict[str, Any]]:
-    names = sorted({name for found in members for run in found for name in run.series})
-    return {
-        name: {
-            str(number): bands(seeds)
-            for number, found in enumerate(members)
-            if (seeds := [run.series[name] for run in found if name in run.series])
-        }
-        for name in sorted(names, key=lambda name: (name != "loss", name))
-    }
-
-
-def _all_curves(
-    members: Sequence[Sequence[Run]], kind: str, band: Callable[[Sequence[Curve]], dict[str, Any]]
+def _by_group(
+    members: Sequence[Sequence[Run]],
+    values_of: Callable[[Run], Mapping[str, T]],
+    band: Callable[[Sequence[T]], dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    tests = sorted({test for found in members for run in found for test in run.curves.get(kind, {})})
-    return {
-        test: {
-            str(number): band(seeds)
-            for number, found in enumerate(members)
-            if (seeds := [run.curves[kind][test] for run in found if test in run.curves.get(kind, {})])
-        }
-        for test in tests
-    }
+    """Name of a curve -> configuration -> its band over seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, runs in enumerate(members):
+        curves = [values_of(run) for run in runs]
+        for name in {name: None for values in curves for name in values}:
+            found.setdefault(name, {})[str(number)] = band([values[name] for values in curves if name in values])
+    return dict(sorted(found.items()))
 
 
 def _measured(found: Sequence[Run]) -> set[tuple[int, str]]:

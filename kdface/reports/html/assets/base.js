@@ -1,19 +1,16 @@
-// What all parts share: the data, which configurations are ticked, and how numbers and elements are written.
+// What all parts share: the data, the ticked configurations, and how numbers and elements are written.
 // Text from run folders is only ever set as text, never as markup.
 const D = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const MOST = 8;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const LENGTHS = { solid: [99, 99], dash: [8, 12], dot: [3, 6], dashdot: [10, 13] }; // of a swatch: drawn, period
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
-// Okabe and Ito's colours; the dark ones of them lightened where the page is dark.
-const PALETTE = {
-  light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#9A6B00", "#56B4E9", "#333333", "#7A5195"],
-  dark: ["#56B4E9", "#FF9D57", "#3FCF9F", "#E6A3C8", "#F0C04A", "#9AD6FF", "#D8DEE6", "#BBA0E0"],
-};
+const colours = () => D.palette[dark.matches ? "dark" : "light"];
 const KEPT = "kdface:" + location.pathname;
 const keyOf = (g) => `${D.groups[g].name} ${D.groups[g].fingerprint}`;
 const ticked = new Set(restored());
-const listeners = [];
+const listeners = []; // called when the ticked configurations, a select or the colour scheme change
 
 function restored() {
   try {
@@ -29,49 +26,54 @@ function el(tag, options = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
     if (name === "text") node.textContent = value;
-    else if (name === "class") node.className = value;
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children);
   return node;
 }
-function fill(select, entries, chosen) {
-  select.replaceChildren(...entries.map(([value, text]) => el("option", { value, text, selected: value === chosen })));
+// A table; each cell is text or an element. Heads that begin with "#" are of numbers. On a phone, heads stand in the cells.
+function table(heads, rows) {
+  const titles = heads.map((head) => head.replace("#", "")), kinds = heads.map((head) => (head.startsWith("#") ? "n" : ""));
+  const head = el("tr", {}, ...titles.map((text, k) => el("th", { scope: "col", class: kinds[k] }, breakable(text))));
+  const cell = (value, k) => el("td", { class: kinds[k], "data-label": titles[k] }, value === "" || value instanceof Node ? value : breakable(value));
+  return el("table", { class: "stack" }, el("thead", {}, head), el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map(cell)))));
+}
+const show = (id, rows, none, ...made) => $(id).replaceChildren(...(rows.length ? made : [el("p", { class: "empty", text: none })]));
+const pairs = (rows) => el("table", {}, el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((text) => el("td", { text }))))));
+// Names may break behind their separators.
+function breakable(text) {
+  const parts = document.createDocumentFragment();
+  for (const part of String(text).split(/(?<=[/@._=])/)) parts.append(part, el("wbr"));
+  return parts;
+}
+function fill(id, names, chosen = $(id).value) {
+  $(id).replaceChildren(...names.map((name) => el("option", { value: name, text: name, selected: name === chosen })));
 }
 function number(value) {
   if (value === null || value === undefined) return "n/a";
   if (typeof value !== "number") return String(value);
   if (Math.abs(value) >= 1e5) return value.toExponential(2);
-  return Number.isInteger(value) ? String(value) : value.toFixed(4);
+  return (Number.isInteger(value) ? String(value) : value.toFixed(4)).replace("-", "−");
 }
+const signed = (value) => (value >= 0 ? "+" : "") + number(value);
 function shown(value) {
   return typeof value === "string" ? value : value === undefined ? "(not set)" : JSON.stringify(value);
 }
-// Mean and sample standard deviation of a metric over the seeds of a configuration.
-function over(group, metric) {
-  // A copy of a run elsewhere below the folder is no second seed.
-  const bySeed = new Map(D.groups[group].runs.map((r) => [D.runs[r].seed, D.runs[r].metrics[metric]?.value]));
-  const values = [...bySeed.values()].filter((v) => typeof v === "number");
-  if (!values.length) return null;
-  const mean = values.reduce((a, b) => a + b) / values.length;
-  const squares = values.reduce((a, b) => a + (b - mean) ** 2, 0);
-  return { mean, n: values.length, std: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null };
-}
+// Mean, sample standard deviation and number of the seeds of a configuration that have a metric.
+const over = (group, metric) => D.groups[group].results[metric] ?? null;
+const lowerWins = (metric) => D.lower.includes(metric);
 function look(group) {
   const place = [...ticked].indexOf(group);
-  const colors = PALETTE[dark.matches ? "dark" : "light"];
-  return place < 0 ? null : { color: colors[place % colors.length], dash: DASHES[place % DASHES.length] };
+  return place < 0 ? null : { color: colours()[place % MOST], dash: DASHES[place % DASHES.length] };
 }
-// The key of a section's charts: which line is which of the configurations that are drawn there.
 function swatch(group) {
-  const { color, dash } = look(group);
+  const { color, dash } = look(group), [drawn, period] = LENGTHS[dash];
   const node = el("span", { class: "swatch", "aria-hidden": "true" });
-  node.style.backgroundImage = `repeating-linear-gradient(90deg, ${color} 0 ${{ solid: 99, dash: 8, dot: 3, dashdot: 10 }[dash]}px, transparent 0 ${{ solid: 99, dash: 12, dot: 6, dashdot: 13 }[dash]}px)`;
+  node.style.backgroundImage = `repeating-linear-gradient(90deg, ${color} 0 ${drawn}px, transparent 0 ${period}px)`;
   return node;
 }
+// The legend of a section's charts.
 function legend(section, groups) {
   document.querySelector(`#${section} .key`).replaceChildren(...groups.map((group) => el("span", {}, swatch(group), D.groups[group].label)));
 }
-const lower = new Set(D.lower);
-const lowerWins = (metric) => lower.has(metric);

@@ -1,27 +1,25 @@
-// Parallel coordinates: one line a run, one axis a value that differs between the runs of a name, the last one the result.
+// Parallel coordinates: one line per run, one axis per value that differs between the runs of a name, the last one the result.
 function drawSweep() {
-  const name = $("sweep-name").value;
-  const metric = $("sweep-metric").value;
-  const runs = runsOf(name);
-  const finished = runs.filter((run) => typeof run.metrics[metric]?.value === "number");
+  const name = $("sweep-name").value, metric = $("sweep-metric").value;
+  const runs = runsOf(name), finished = runs.filter((run) => typeof run.metrics[metric]?.value === "number");
   const configs = [...new Set(runs.map((run) => run.group))].map((g) => D.groups[g].config);
   const keys = [...new Set(configs.flatMap(Object.keys))].filter((key) => new Set(configs.map((c) => shown(c[key]))).size > 1);
   if (!finished.length || !keys.length) {
-    $("sweep-told").textContent = "The runs of this name differ in their seeds only, or none is finished.";
+    $("sweep-told").textContent = "The runs of this name differ only in their seeds, or none is finished.";
     later($("parallel"), () => plot($("parallel"), "no values differ", [], {}));
     return;
   }
-  // Keys that always change together (a head and its scale) need one axis.
-  const column = (key) => shown(finished.map((run) => shown(D.groups[run.group].config[key])));
-  const apart = keys.filter((key, i) => keys.findIndex((other) => alike(column(other)) === alike(column(key))) === i).slice(0, 9);
-  const axes = apart.map((key) => axis(key, finished.map((run) => D.groups[run.group].config[key])));
-  axes.push(axis(metric, finished.map((run) => run.metrics[metric].value)));
+  // Keys that always change together (a head and its scale) need only one axis: the place of the first equal value.
+  const values = (key) => finished.map((run) => D.groups[run.group].config[key]);
+  const pattern = (key) => values(key).map(shown).map((value, _, all) => all.indexOf(value)).join();
+  const apart = keys.filter((key, i) => keys.findIndex((other) => pattern(other) === pattern(key)) === i).slice(0, 9);
+  const axes = [...apart.map((key) => sweepAxis(key, values(key))), sweepAxis(metric, finished.map((run) => run.metrics[metric].value))];
   const lines = finished.map((run, i) => ({ run, at: axes.map((a) => a.at[i]), value: run.metrics[metric].value, told: axes.map((a) => `${short(a.name)} ${a.texts[i]}`).join(", ") }));
   lines.sort((a, b) => (a.value - b.value) * (lowerWins(metric) ? 1 : -1));
   $("parallel").style.width = `${Math.max(axes.length * 150, $("parallel").parentElement.clientWidth - 4)}px`; // so that titles keep apart
   later($("parallel"), () => plot($("parallel"), `Parallel coordinates of ${name}`, lines.toReversed().map(trace), across(axes)));
-  const more = keys.length > apart.length ? ` ${keys.length - apart.length} further values change together with these.` : "";
-  $("sweep-told").textContent = `${finished.length} runs, best: ${lines[0].told}.${more}`;
+  const more = keys.length - apart.length;
+  $("sweep-told").textContent = `${finished.length} runs, best: ${lines[0].told}.${more ? ` ${more} more values change together with these.` : ""}`;
 }
 function trace({ run, at, value, told }, _, all) {
   const values = all.map((line) => line.value), low = Math.min(...values), high = Math.max(...values);
@@ -40,33 +38,26 @@ function across(axes) {
 }
 const short = (name) => name.replace("._target_", "");
 function runsOf(name) {
-  return D.groups.flatMap((group) => (group.name === name ? group.runs : [])).map((place) => D.runs[place]);
+  return D.groups.filter((group) => group.name === name).flatMap((group) => group.runs).map((place) => D.runs[place]);
 }
 // Results that the runs of the chosen name have.
 function offerMetrics() {
-  const runs = runsOf($("sweep-name").value), before = $("sweep-metric").value;
+  const runs = runsOf($("sweep-name").value);
   const names = D.metrics.filter((metric) => runs.some((run) => typeof run.metrics[metric]?.value === "number"));
-  fill($("sweep-metric"), names.map((name) => [name, name]), before);
+  fill("sweep-metric", names);
 }
-function alike(text) {
-  const numbers = new Map();
-  return JSON.parse(text).map((value) => { if (!numbers.has(value)) numbers.set(value, numbers.size); return numbers.get(value); }).join();
-}
-function axis(name, values) {
-  const texts = values.map((v) => (typeof v === "number" ? written(name, v) : brief(v)));
+// Places from 0 to 1: numbers by size, on a logarithmic axis if they span a factor of 50, other values by name.
+function sweepAxis(name, values) {
   const numeric = values.every((v) => typeof v === "number");
-  const order = [...new Set(values.map((v) => (numeric ? v : shown(v))))].sort((a, b) => (a < b ? -1 : 1));
-  const low = order[0], high = order.at(-1);
-  const logarithmic = numeric && low > 0 && high / low >= 50;
-  const scale = (v) => (logarithmic ? Math.log(v) : v);
-  const place = (v) => (numeric ? (high === low ? 0.5 : (scale(v) - scale(low)) / (scale(high) - scale(low))) : order.length < 2 ? 0.5 : order.indexOf(shown(v)) / (order.length - 1));
-  const few = order.length <= 8 ? order : numeric ? [low, high] : [order[0], order.at(-1)];
-  const ticks = few.map((v) => [numeric ? place(v) : order.length < 2 ? 0.5 : order.indexOf(v) / (order.length - 1), numeric ? written(name, v) : brief(v)]);
-  return { name, texts, ticks, at: values.map(place) };
+  const text = (v) => (numeric ? (D.metrics.includes(name) ? number(v) : String(v)) : brief(v)); // configured values as they are
+  const keyed = numeric ? values : values.map(shown);
+  const order = [...new Set(keyed)].sort((a, b) => (a < b ? -1 : 1)), low = order[0], high = order.at(-1);
+  const scale = (v) => (!numeric ? order.indexOf(v) : low > 0 && high / low >= 50 ? Math.log(v) : v);
+  const place = (v) => (low === high ? 0.5 : (scale(v) - scale(low)) / (scale(high) - scale(low)));
+  const ticks = (order.length <= 8 ? order : [low, high]).map((v) => [place(v), text(v)]);
+  return { name, texts: values.map(text), ticks, at: keyed.map(place) };
 }
 const brief = (value) => (value === null || value === undefined ? "none" : shown(value).split(/[./]/).pop());
-// Results in four digits, configured values as they are.
-const written = (name, value) => (D.metrics.includes(name) ? number(value) : String(value));
 // From blue over grey to yellow (the ends of cividis), which all common kinds of colour vision tell apart.
 function colour(share) {
   const ends = dark.matches ? [[70, 120, 200], [150, 150, 140], [253, 231, 80]] : [[0, 50, 120], [120, 122, 120], [205, 165, 0]];
