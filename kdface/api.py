@@ -51,13 +51,11 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
 
     from kdface.config.assemble import assemble
     from kdface.config.check import check_tree
-    from kdface.config.origin import Origins
-    from kdface.config.schema import Configuration
     from kdface.lightning import WeightAverage
 
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     tree = dict(cast(Mapping[str, Any], plain))
-    check_tree(tree, Configuration, Origins())
+    check_tree(tree)
     if tree["seed"] is None:
         raise UserError("seed is null: a module built from Python needs one, such as seed=0.")
     job = assemble(tree, sharded=False)

@@ -86,9 +86,9 @@ def _remade(kind: type[UserError], problem: str, expected: str, near: str, origi
     return kind(problem, expected=expected, nearest=near, origin=origin, fix=fix)
 
 
-def nearest(given: str, valid: Iterable[str]) -> str:
-    """The valid name most similar to `given`, or an empty string if none is similar."""
-    return next(iter(alike(given, valid)), "")
+def nearest(given: str, valid: Iterable[str], cutoff: float = 0.5) -> str:
+    """The valid name most similar to `given`, or an empty string if none is similar; `cutoff` as in `alike`."""
+    return next(iter(alike(given, valid, cutoff)), "")
 
 
 def alike(given: str, valid: Iterable[str], cutoff: float = 0.5, within: float = 1.0) -> list[str]:
@@ -98,11 +98,11 @@ def alike(given: str, valid: Iterable[str], cutoff: float = 0.5, within: float =
         cutoff: minimum share, in [0, 1].
         within: maximum difference to the first one's share.
     """
-    names = list(dict.fromkeys(valid))
-    close = difflib.get_close_matches(given, names, n=len(names) or 1, cutoff=cutoff)
-    share = {name: difflib.SequenceMatcher(None, name, given).ratio() for name in close}
-    begins = {
-        name: len([*takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))]) for name in close
-    }
-    close.sort(key=lambda name: (share[name], begins[name]), reverse=True)
-    return [name for name in close if share[name] >= share[close[0]] - within]
+    share = {name: difflib.SequenceMatcher(None, name, given).ratio() for name in valid}
+    least = max(cutoff, max(share.values(), default=0.0) - within)
+
+    def rank(name: str) -> tuple[float, int, str]:
+        common = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
+        return share[name], len([*common]), name
+
+    return sorted((name for name in share if share[name] >= least), key=rank, reverse=True)

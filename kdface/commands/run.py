@@ -130,8 +130,6 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
     with without_collection():
         from kdface.config.assemble import assemble
         from kdface.config.check import check_tree
-        from kdface.config.origin import Origins
-        from kdface.config.schema import Configuration
         from kdface.reports.draw import draw_run
         from kdface.reports.summary import plan, shown, summary
         from kdface.runs.train import train
@@ -140,7 +138,7 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
     for key, value in others.items():
         group, _, name = key.partition(".")
         tree[group] = {**tree[group], name: value}
-    check_tree(tree, Configuration, Origins())
+    check_tree(tree)
     if job is None or job.config != tree:
         job = assemble(tree)
     rank_zero = launched_rank() == 0

@@ -17,9 +17,8 @@ def run(words: list[str]) -> int:
         return test_alone(checkpoint, arguments)
     from omegaconf.errors import OmegaConfBaseException
 
-    from kdface.config.choosing import CONFIG
     from kdface.config.compose import hydra_context, load
-    from kdface.config.hydra_api import show
+    from kdface.config.hydra_api import CONFIG, show
 
     if arguments.cfg or arguments.info:
         with hydra_context(arguments.config_dirs) as hydra:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from kdface.config.paths import choices
 from kdface.errors import UserError, alike, nearest
@@ -56,33 +57,30 @@ _MEANT: dict[str, str] = {
     "logger": "log loggers",
     "callbacks": "callback",
 }
-ALIASES: dict[str, list[str]] = {}
-for _ours, _names in _MEANT.items():
-    for _name in _names.split():
-        ALIASES.setdefault(_name, []).append(_ours)
+
+
+def _by_other_name(table: dict[str, str]) -> dict[str, list[str]]:
+    """Other name -> our names, in order, from a table of our name -> its other names."""
+    found: dict[str, list[str]] = {}
+    for ours, names in table.items():
+        for name in names.split():
+            found.setdefault(name, []).append(ours)
+    return found
+
+
+ALIASES = _by_other_name(_MEANT)
 # The order in which groups are searched for a key of the same name.
 _GROUPS = ("trainer", "loader", "optimizer", "head", "backbone", "method", "dataset")
 CLOSE = 0.75  # similarity from which one key may be a misspelling of another, at most 1
 LIKELY = 0.1  # names less similar than the best one by more than this are not suggested
 _LISTED = 40  # with more choices, only the nearest and the folders are listed
-# Other launchers of Hydra -> ours, and their keys that ours share.
-LAUNCHERS = {
-    "joblib": "process",
-    "basic": "process",
-    "local": "process",
-    "submitit_local": "process",
-    "submitit_slurm": "slurm",
-    "submitit": "slurm",
-    "rq": "process",
-}
-LAUNCHER_KEYS = {
-    "timeout_min": "minutes",
-    "cpus_per_task": "cores",
-    "gpus_per_node": "gpus",
-    "gpus_per_task": "gpus",
-    "mem_gb": "memory_gb",
-    "array_parallelism": "n_jobs",
-}
+# Other launchers of Hydra, and their keys that ours share.
+LAUNCHERS = _by_other_name({"process": "joblib basic local submitit_local rq", "slurm": "submitit_slurm submitit"})
+LAUNCHER_KEYS = _by_other_name(
+    {"minutes": "timeout_min", "cores": "cpus_per_task", "gpus": "gpus_per_node gpus_per_task", "memory_gb": "mem_gb"}
+    | {"n_jobs": "array_parallelism"}
+)
+SWEEPERS = _by_other_name({"optuna": "ax nevergrad bayes", "basic": "grid"})
 # Other names of choices -> ours.
 _CHOICES = {
     **{"model_checkpoint": "best", "checkpoint": "best", "learning_rate_monitor": "lr_monitor"},
@@ -93,7 +91,19 @@ _CHOICES = {
 }
 # Groups that often take parts from Lightning, torch or the user.
 _FOREIGN = ("optimizer", "scheduler", "callbacks", "logger", "backbone", "head")
-SWEEPERS = {"ax": "optuna", "nevergrad": "optuna", "bayes": "optuna", "grid": "basic"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How to try a command line.
+
+    Attributes:
+        keys: returns all keys and groups that it composes to. Raises `UserError`.
+        problem: composes and checks it and returns its first error.
+    """
+
+    keys: Callable[[list[str]], list[str]]
+    problem: Callable[[list[str]], UserError | None]
 
 
 def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
@@ -126,21 +136,18 @@ def candidates(key: str, value: str, keys: Iterable[str]) -> Iterator[str]:
         yield from (f"{other}={value}" for other in sorted(known, key=_place) if other.rpartition(".")[2] == near)
 
 
-def meant(
-    given: str, keys: Iterable[str], overrides: Sequence[str], problem: Callable[[list[str]], UserError | None]
-) -> str:
-    """The override that can replace `given` and composes; empty if there is none.
+def meant(given: str, keys: Iterable[str], overrides: Sequence[str], trial: Trial) -> str:
+    """The override that can replace a rejected one and composes; empty if there is none.
 
     Args:
-        given: rejected override.
+        given: the rejected override of the command line `overrides`.
         keys: keys of the configuration without it.
-        overrides: the command line.
-        problem: composes and checks a command line and returns its first error.
+        trial: tries the command line with each candidate.
     """
     key, _, value = given.lstrip("+~").partition("=")
     place = list(overrides).index(given)
     for word in dict.fromkeys(candidates(key, value, keys)):
-        found = problem([*overrides[:place], word, *overrides[place + 1 :]])
+        found = trial.problem([*overrides[:place], word, *overrides[place + 1 :]])
         if found is None or (found.origin != f"command line: {word}" and _names_not(found, word)):
             return word
     return ""
@@ -150,11 +157,6 @@ def renamed(key: str, keys: Iterable[str]) -> str:
     """Our key for a common alias, regardless of the value; empty if it is not an alias."""
     named = [ours for name in (key, key.rpartition(".")[2]) for ours in ALIASES.get(name, ()) if "=" not in ours]
     return next((ours for ours in named if "." in ours and ours in set(keys)), "")
-
-
-def close_to(key: str, keys: Iterable[str]) -> str:
-    """The key most similar to a misspelt one, regardless of the value; empty if there is none."""
-    return next(iter(alike(key, keys, CLOSE)), "")
 
 
 def or_another(group: str) -> str:

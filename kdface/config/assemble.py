@@ -47,7 +47,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
         sharded: draw only this rank's rows of class weights that a run divides over its ranks; false: all of them.
     """
     whole: FaceSet = build(tree["dataset"], "dataset")
-    dataset = _without_held_out(whole, tree)
+    dataset = _without_held_out(whole, tree.get("validation") or {})
     augmentation = build_augmentation(tree, dataset.preprocessing)
     settings = settings_of(tree)
     seed = int(tree["seed"])
@@ -59,7 +59,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     if method.teacher is not None:
         method.teacher.require_knows(dataset)
     protocols = build_protocols(tree, method)
-    _require_known_keys(_optimizer(tree, [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
+    _require_known_keys(_optimizer(tree["optimizer"], [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
 
     def fused() -> bool:
         given = settings.trainer
@@ -77,8 +77,8 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     total = min([*ends, steps] if steps != -1 else ends)
     method.optimize_with(
         Optimization(
-            optimizer=lambda params: _optimizer(tree, params, fused()),
-            schedule=lambda optimizer, steps, epoch: _schedule(tree, optimizer, steps, epoch),
+            optimizer=lambda params: _optimizer(tree["optimizer"], params, fused()),
+            schedule=lambda optimizer, steps, epoch: _schedule(tree["scheduler"], optimizer, steps, epoch),
             seed=seed,
             total_steps=total,
             steps_per_epoch=steps_per_epoch,
@@ -108,9 +108,9 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     )
 
 
-def _without_held_out(dataset: FaceSet, tree: Tree) -> FaceSet:
+def _without_held_out(dataset: FaceSet, validation: Tree) -> FaceSet:
     """The training set without the images held out for validation."""
-    for node in (tree.get("validation") or {}).values():
+    for node in validation.values():
         part = node.get("dataset") or {}
         if part.get("_target_") == "kdface.datasets.HeldOut":
             dataset = build({**part, "rest": True}, training_faces=dataset)
@@ -145,10 +145,9 @@ def build_protocols(
     return protocols
 
 
-def _optimizer(tree: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
-    node = dict(tree["optimizer"])
+def _optimizer(node: Tree, params: Iterable[Any], fused: bool) -> Optimizer:
     if fused and "fused" in parameters(locate(node["_target_"])):
-        node.setdefault("fused", True)
+        node = {"fused": True, **node}
     made = build(node, "optimizer", params=params)
     assert isinstance(made, Optimizer)
     return made
@@ -180,9 +179,7 @@ def _require_known_keys(optimizer: Optimizer, method: Method) -> None:
             )
 
 
-def _schedule(tree: Tree, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    made = build(
-        tree["scheduler"], "scheduler", optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
-    )
+def _schedule(node: Tree, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    made = build(node, "scheduler", optimizer=optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     assert isinstance(made, LRScheduler)
     return made

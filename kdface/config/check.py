@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from kdface.config.locate import Parameter, require_targets
 from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
 from kdface.config.renamed import WITHOUT_EFFECT, old_name
+from kdface.config.schema import Configuration, Part, TrainerArguments
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, alike, nearest
@@ -65,90 +66,27 @@ _WHENCE = {
 
 
 class UnknownKeyError(UserError):
-    """An unknown key. `key` is the dotted key."""
+    """An unknown key; `key` is the dotted one."""
 
-    def __init__(self, key: str, problem: str, **more: str) -> None:
-        super().__init__(problem, **more)
-        self.key = key
-
-    def __reduce__(self) -> tuple[object, ...]:
-        plain = UserError(self.problem, expected=self.expected, nearest=self.nearest, origin=self.origin, fix=self.fix)
-        return plain.__reduce__()
+    key = ""
 
 
-def check_tree(tree: Mapping[str, Any], schema: type, origins: Origins) -> None:
+def check_tree(tree: Mapping[str, Any], origins: Origins | None = None) -> None:
     """Check every node of a resolved tree. Raises `UserError` naming the first key that does not fit."""
-    require_targets(tree, origins.of)
-    _check_dataclass(schema, tree, "", origins)
+    checker = _Checker(origins)
+    require_targets(tree, checker.origins.of)
+    checker.settings(Configuration, tree, "")
 
 
-def _check_dataclass(schema: type, node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    hints = typing.get_type_hints(schema, include_extras=True)
-    fields = {
-        field.name: Parameter(
-            hints[field.name],
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-        )
-        for field in dataclasses.fields(schema)
-    }
-    check_parameters(fields, node, path, origins, injected=())
-
-
-def check_parameters(
-    known: Mapping[str, Parameter],
-    node: Mapping[str, Any],
-    path: str,
-    origins: Origins,
-    injected: tuple[str, ...],
-) -> None:
-    """Check a node's keys and values against named parameters."""
-    for key, value in node.items():
-        if key in INSTRUCTIONS:
-            continue
-        full = f"{path}.{key}" if path else str(key)
-        if key in injected:
-            raise given_by_framework(full, value, origins.of(full))
-        if key not in known:
-            if renamed := old_name(full, value, origins.of(full)):
-                raise renamed
-            valid = {name: known[name] for name in sorted(set(known) - set(injected))}
-            near = _meant(str(key), value, path, valid)
-            unfit = "" if near else next(iter(alike(str(key), valid, CLOSE)), "")  # of the wrong kind for the value
-            raise UnknownKeyError(
-                full,
-                f"unknown key {full!r}, and {_join(path, unfit)} = {value!r} cannot be used."
-                if unfit
-                else f"unknown key {full!r} (value {value!r}).",
-                expected=f"one of {', '.join(valid)}" if valid else "no keys here",
-                nearest=near,
-                origin=origins.of(full),
-                fix=_rename(full, near, origins.of(full), value),
-            )
-        _check_value(known[str(key)].hint, value, full, origins)
-    missing = [
-        name for name, parameter in known.items() if parameter.required and name not in node and name not in injected
-    ]
-    if missing:
-        raise UserError(
-            f"{_join(path, missing[0])} is required by {path or 'the configuration'} and has no value.",
-            expected=_describe(known[missing[0]].hint),
-            fix=f"add +{_join(path, missing[0])}=...",
-        )
-
-
-def _meant(key: str, value: Any, path: str, valid: Mapping[str, Parameter]) -> str:
-    """The most similar sibling key that accepts the value; empty if there is none."""
-    ours = [alias for alias in ALIASES.get(key, ()) if alias.rpartition(".")[0] == path and "=" not in alias]
-    for near in (*(name.rpartition(".")[2] for name in ours), *alike(key, valid, 0.6, LIKELY)[:3]):
-        if near in valid and fits(valid[near].hint, value):
-            return _join(path, near)
-    return next((alias for alias in ALIASES.get(key, ()) if not path and "=" not in alias), "")
+def check_part(node: Mapping[str, Any], path: str, origins: Origins | None = None) -> None:
+    """Check a `_target_` node and its nested nodes against their signatures."""
+    _Checker(origins).part(node, path)
 
 
 def fits(hint: Any, value: Any) -> bool:
     """Whether a plain value matches a parameter's type."""
     try:
-        _check_value(hint, value, "", Origins())
+        _Checker().value(hint, value, "")
     except UserError:
         return False
     return True
@@ -162,102 +100,181 @@ def given_by_framework(path: str, value: object, origin: str) -> UserError:
     )
 
 
-def _check_value(hint: Any, value: Any, path: str, origins: Origins) -> None:
-    if isinstance(value, str) and value == "???":
-        meaning = comment(origins.of(path))
-        raise UserError(
-            f"{path} has no value yet.",
-            expected=f"{_describe(hint)}{f': {meaning}' if meaning else ''}",
-            origin=origins.of(path),
-            fix=f"add {path}=...",
+class _Checker:
+    """Checks nodes, each with its dotted path. Every method raises `UserError`."""
+
+    def __init__(self, origins: Origins | None = None) -> None:
+        self.origins = origins or Origins()
+
+    def settings(self, schema: type, node: Mapping[str, Any], path: str) -> None:
+        """Check the fields of a dataclass."""
+        hints = typing.get_type_hints(schema, include_extras=True)
+        missing = dataclasses.MISSING
+        self.keys(
+            {
+                field.name: Parameter(hints[field.name], field.default is missing and field.default_factory is missing)
+                for field in dataclasses.fields(schema)
+            },
+            node,
+            path,
         )
-    if isinstance(value, Mapping) and "_target_" in value:
-        check_part(value, path, origins)
-        return
-    if value == {} and type(None) in _members(hint):  # an interpolation of a group whose choice is `none`
-        raise UserError(
-            f"{path} refers to a group whose choice is none.",
-            origin=origins.of(path),
-            fix="method=distillation teacher.run=FOLDER, or another test (kdface list evaluation)",
-        )
-    if hint is TrainerArguments:
-        check_parameters(arguments(), usable(value, path, origins), path, origins, injected=())
-        require_sense(value, path, origins)
-        return
-    nested = _dataclass_in(hint)
-    if nested is not None and isinstance(value, Mapping):
-        _check_dataclass(nested, value, path, origins)
-        return
-    if _is_part(hint):
-        if isinstance(value, Mapping) and not value:
-            return  # an empty group: the choice `none`
-        if isinstance(value, Mapping) and any(typing.get_origin(member) is dict for member in _members(hint)):
-            for name, child in value.items():
-                if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
-                    raise UserError(
-                        f"{path}: {name!r} is not a valid name for a test set, since files are named after it.",
-                        expected="letters, digits and . _ - @",
-                        origin=origins.of(path),
-                    )
-                if isinstance(child, Mapping) and "_target_" not in child:
-                    raise _without_target(str(name), path, list(value), origins)
-                _check_value(Part, child, f"{path}.{name}", origins)
-            return
-        if value is None and type(None) in typing.get_args(_plain(hint)):
-            return
-        raise UserError(
-            f"{path} = {value!r} is not a part.",
-            expected=f"a choice of its group (kdface list {path.split('.')[0]})",
-            origin=origins.of(path),
-        )
-    _validate(hint, value, path, origins)
 
+    def keys(
+        self, known: Mapping[str, Parameter], node: Mapping[str, Any], path: str, injected: tuple[str, ...] = ()
+    ) -> None:
+        """Check a node's keys and values against named parameters, of which the framework sets the injected ones."""
+        for key, value in node.items():
+            if key in INSTRUCTIONS:
+                continue
+            full = _join(path, str(key))
+            origin = self.origins.of(full)
+            if key in injected:
+                raise given_by_framework(full, value, origin)
+            if key not in known:
+                valid = {name: known[name] for name in sorted(set(known) - set(injected))}
+                raise old_name(full, value, origin) or _unknown(full, value, path, valid, origin)
+            self.value(known[key].hint, value, full)
+        for name, parameter in known.items():
+            if parameter.required and name not in node and name not in injected:
+                raise UserError(
+                    f"{_join(path, name)} is required by {path or 'the configuration'} and has no value.",
+                    expected=_describe(parameter.hint),
+                    fix=f"add +{_join(path, name)}=...",
+                )
 
-def _without_target(name: str, path: str, names: list[str], origins: Origins) -> UserError:
-    """`logger.wandb.group=x` without logger=wandb: values of a part that was not chosen."""
-    known = choices(path)
-    chosen = [name for name in names if name in known]
-    near = among(name, list(known))[0]
-    own = f"{path}.{name}._target_=package.Class"
-    return UserError(
-        f"{path}.{name} has values but no _target_: it is not chosen.",
-        expected="" if name in known else f"{own}, or {path}={near} with {path}.{near}.*" if near else own,
-        origin=next((origins.of(key) for key in origins.under(f"{path}.{name}")), ""),
-        fix="" if name not in known else f"{path}={name}" if len(chosen) == 1 else f"{path}=[{','.join(chosen)}]",
-    )
+    def part(self, node: Mapping[str, Any], path: str) -> None:
+        """Check a `_target_` node and its nested nodes."""
+        group, _, nested = path.partition(".")
+        target = node["_target_"]
+        takes = signature(target, origin=self.origins.of(f"{path}._target_"))
+        for key, hint in INSTRUCTIONS.items():
+            if key in node:
+                self._type(hint, node[key], f"{path}.{key}")
+        known = {**takes, **({} if nested else FRAMEWORK.get(group, {}))}
+        positional = bool(node.get("_partial_") or node.get("_args_"))  # others may be given by position, or later
+        for name in known if positional else FILLED_IN.get(group, ()):
+            if name in known:
+                known[name] = replace(known[name], required=False)
+        if takes.any_key:
+            known |= {str(key): Parameter(Any, required=False) for key in node if key not in known}
+        idle = WITHOUT_EFFECT.get(target, {})
+        for key in idle.keys() & node.keys():
+            full = f"{path}.{key}"
+            if origin := self.origins.of(full):  # no origin in the folder of an earlier run: ignore it
+                raise UserError(
+                    f"{full} = {node[key]!r} has no effect on {target}: {idle[key]}.",
+                    origin=origin,
+                    fix=_rename(full, "", origin, node[key]),
+                )
+        injected = (INHERITED if nested else INJECTED).get(group, ())
+        self.keys(known, {key: node[key] for key in node if key not in idle}, path, (*EVERYWHERE, *injected))
 
-
-def check_part(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Check a `_target_` node and its nested nodes against their signatures."""
-    group = path.split(".")[0] if path.count(".") == 0 else ""
-    takes = signature(node["_target_"], origin=origins.of(f"{path}._target_"))
-    _check_instructions(node, path, origins)
-    known = {**takes, **FRAMEWORK.get(group, {})}
-    if node.get("_partial_") or node.get("_args_"):  # other parameters may be given by position, or later
-        known = {name: replace(parameter, required=False) for name, parameter in known.items()}
-    if takes.any_key:
-        known |= {str(key): Parameter(Any, required=False) for key in node if key not in known}
-    for name in FILLED_IN.get(path.split(".")[0], ()):
-        if name in known:
-            known[name] = replace(known[name], required=False)
-    given = INJECTED.get(group, ()) if group else INHERITED.get(path.split(".")[0], ())
-    idle = WITHOUT_EFFECT.get(node["_target_"], {})
-    for key in idle.keys() & node.keys():
-        full = f"{path}.{key}"
-        if origin := origins.of(full):  # no origin in the folder of an earlier run: ignore it
+    def value(self, hint: Any, value: Any, path: str) -> None:
+        """Check a value of any kind against its type."""
+        origin = self.origins.of(path)
+        if isinstance(value, str) and value == "???":
+            meaning = comment(origin)
             raise UserError(
-                f"{full} = {node[key]!r} has no effect on {node['_target_']}: {idle[key]}.",
+                f"{path} has no value yet.",
+                expected=f"{_describe(hint)}{f': {meaning}' if meaning else ''}",
                 origin=origin,
-                fix=_rename(full, "", origin, node[key]),
+                fix=f"add {path}=...",
             )
-    check_parameters(known, {key: node[key] for key in node if key not in idle}, path, origins, (*EVERYWHERE, *given))
+        optional = type(None) in _members(hint)
+        nested = _dataclass_in(hint)
+        if isinstance(value, Mapping) and "_target_" in value:
+            self.part(value, path)
+        elif value == {} and optional:  # an interpolation of a group whose choice is `none`
+            raise UserError(
+                f"{path} refers to a group whose choice is none.",
+                origin=origin,
+                fix="method=distillation teacher.run=FOLDER, or another test (kdface list evaluation)",
+            )
+        elif hint is TrainerArguments:
+            self.keys(arguments(), usable(value, path, self.origins), path)
+            require_sense(value, path, self.origins)
+        elif nested is not None and isinstance(value, Mapping):
+            self.settings(nested, value, path)
+        elif any(member is Part or Part in typing.get_args(member) for member in _members(hint)):
+            if value == {} or (value is None and optional):  # the choice `none`
+                return
+            if not isinstance(value, Mapping) or hint in (Part, Part | None):
+                raise UserError(
+                    f"{path} = {value!r} is not a part.",
+                    expected=f"a choice of its group (kdface list {path.split('.')[0]})",
+                    origin=origin,
+                )
+            self._parts(value, path)
+        else:
+            self._type(hint, value, path)
+
+    def _parts(self, parts: Mapping[str, Any], path: str) -> None:
+        """Check the parts of a group by their names."""
+        for name, child in parts.items():
+            if not re.fullmatch(r"[A-Za-z0-9][\w.@-]*", str(name)):
+                raise UserError(
+                    f"{path}: {name!r} is not a valid name for a test set, since files are named after it.",
+                    expected="letters, digits and . _ - @",
+                    origin=self.origins.of(path),
+                )
+            if isinstance(child, Mapping) and "_target_" not in child:
+                raise self._without_target(str(name), path, list(parts))
+            self.value(Part, child, f"{path}.{name}")
+
+    def _without_target(self, name: str, path: str, names: list[str]) -> UserError:
+        """`logger.wandb.group=x` without logger=wandb: values of a part that was not chosen."""
+        known = choices(path)
+        chosen = [name for name in names if name in known]
+        near = among(name, list(known))[0]
+        own = f"{path}.{name}._target_=package.Class"
+        return UserError(
+            f"{path}.{name} has values but no _target_: it is not chosen.",
+            expected="" if name in known else f"{own}, or {path}={near} with {path}.{near}.*" if near else own,
+            origin=next((self.origins.of(key) for key in self.origins.under(f"{path}.{name}")), ""),
+            fix="" if name not in known else f"{path}={name}" if len(chosen) == 1 else f"{path}=[{','.join(chosen)}]",
+        )
+
+    def _type(self, hint: Any, value: Any, path: str) -> None:
+        """Check a value without parts against its type."""
+        try:
+            adapter(hint).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            said = str(first["msg"]).removeprefix("Input should be ")
+            valid = [str(arg) for arg in typing.get_args(_plain(hint)) if isinstance(arg, str)]
+            near = nearest(str(value), valid) if valid else ""
+            inner = ".".join(str(place) for place in first["loc"] if isinstance(place, int))
+            other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
+            key = path if near else other
+            raise UserError(
+                f"{path} = {value!r} is invalid{f' (item {inner})' if inner else ''}.",
+                expected=said if len(error.errors()) == 1 else _describe(hint),
+                nearest=f"{key}={near or value}" if key else "",  # `data` is a node here but a dataset elsewhere
+                origin=self.origins.of(path),
+                fix=f"{other}={value}" if other and not near else "",
+            ) from None
 
 
-def _check_instructions(node: Mapping[str, Any], path: str, origins: Origins) -> None:
-    """Check the keys that Hydra's `instantiate` reads in addition to `_target_`."""
-    for key, hint in INSTRUCTIONS.items():
-        if key in node:
-            _validate(hint, node[key], f"{path}.{key}", origins)
+def _unknown(full: str, value: Any, path: str, valid: Mapping[str, Parameter], origin: str) -> UnknownKeyError:
+    """The error for an unknown key, with the most similar sibling that accepts its value."""
+    key = full.removeprefix(f"{path}.")
+    ours = [alias for alias in ALIASES.get(key, ()) if "=" not in alias]
+    siblings = [alias.rpartition(".")[2] for alias in ours if alias.rpartition(".")[0] == path]
+    fitting = (near for near in (*siblings, *alike(key, valid, 0.6, LIKELY)[:3]) if near in valid)
+    near = next((_join(path, near) for near in fitting if fits(valid[near].hint, value)), "")
+    near = near or next(iter(ours), "") * (not path)
+    unfit = "" if near else nearest(key, valid, CLOSE)  # of the wrong kind for the value
+    error = UnknownKeyError(
+        f"unknown key {full!r}, and {_join(path, unfit)} = {value!r} cannot be used."
+        if unfit
+        else f"unknown key {full!r} (value {value!r}).",
+        expected=f"one of {', '.join(valid)}" if valid else "no keys here",
+        nearest=near,
+        origin=origin,
+        fix=_rename(full, near, origin, value),
+    )
+    error.key = full
+    return error
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -267,34 +284,6 @@ def convert(hint: Any, value: Any) -> Any:
         hints = typing.get_type_hints(nested, include_extras=True)
         return nested(**{key: convert(hints[key], item) for key, item in value.items()})
     return adapter(hint).validate_json(json.dumps(value), strict=True)
-
-
-class Part:
-    """Marks a schema field whose value is a node with a `_target_`."""
-
-
-class TrainerArguments:
-    """Marks the schema field whose keys are arguments of `pl.Trainer`."""
-
-
-def _validate(hint: Any, value: Any, path: str, origins: Origins) -> None:
-    try:
-        adapter(hint).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said = str(first["msg"]).removeprefix("Input should be ")
-        valid = [str(arg) for arg in typing.get_args(_plain(hint)) if isinstance(arg, str)]
-        near = nearest(str(value), valid) if valid else ""
-        inner = ".".join(str(place) for place in first["loc"] if isinstance(place, int))
-        other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
-        key = path if near else other
-        raise UserError(
-            f"{path} = {value!r} is invalid{f' (item {inner})' if inner else ''}.",
-            expected=said if len(error.errors()) == 1 else _describe(hint),
-            nearest=f"{key}={near or value}" if key else "",  # `data` is a node here but means a dataset elsewhere
-            origin=origins.of(path),
-            fix=f"{other}={value}" if other and not near else "",
-        ) from None
 
 
 def _plain(hint: Any) -> Any:
@@ -309,14 +298,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    for member in _members(hint):
-        if dataclasses.is_dataclass(member) and isinstance(member, type):
-            return member
-    return None
-
-
-def _is_part(hint: Any) -> bool:
-    return any(member is Part or Part in typing.get_args(member) for member in _members(hint))
+    return next((member for member in _members(hint) if isinstance(member, type) and is_dataclass(member)), None)
 
 
 _SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))  # attributes of the bounds of annotated_types
@@ -340,9 +322,7 @@ def _describe(hint: Any) -> str:
 
 
 def _join(path: str, key: str) -> str:
-    if not key:
-        return ""
-    return f"{path}.{key}" if path else key
+    return f"{path}.{key}" if path and key else key
 
 
 def _rename(given: str, near: str, origin: str, value: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
@@ -15,17 +17,14 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdface.config import views
-from kdface.config.bounded import require_bounded
+from kdface.config.advice import Trial
 from kdface.config.check import UnknownKeyError, check_tree
-from kdface.config.choosing import choose, split, with_values
-from kdface.config.files import absolute, absolute_paths, require_name
-from kdface.config.fit import check_parts, require_tags, require_transfer
-from kdface.config.hydra_api import Hydra, folders, hydra_over
+from kdface.config.files import absolute, absolute_paths, require_bounded, require_name
+from kdface.config.fit import check_parts, register_views, require_tags, require_transfer
+from kdface.config.hydra_api import Chosen, Hydra, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, expand_home, groups, require_config_dir, root_groups
-from kdface.config.recipe import left_out, overrides_of_dataset, tell
 from kdface.config.refused import (
     bad_override,
     missing_choice,
@@ -39,7 +38,8 @@ from kdface.config.schema import Configuration
 from kdface.config.trainer import arguments
 from kdface.errors import UserError
 
-views.register()
+log = logging.getLogger("kdface")
+register_views()
 # Groups that the evaluation of a finished run may set.
 _OWN_OF_AN_EVALUATION = ("evaluation", "paths", "trainer", "hardware", "loader", "logger")
 
@@ -90,8 +90,8 @@ def compose_in(
     hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None, trains: bool = True
 ) -> Composed:
     """`compose` within an open Hydra context."""
-    overrides = _choices(overrides, hydra.config_loader)
-    config, origins = _load(hydra, overrides)
+    loaded = _load(hydra, overrides)
+    config, origins = loaded.config, loaded.origins
     chosen = {
         str(group): str(choice)
         for group, choice in OmegaConf.to_container(config.hydra.runtime.choices).items()  # type: ignore[union-attr]
@@ -99,15 +99,14 @@ def compose_in(
     }
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    if any(override.lstrip("+").startswith("dataset=") for override in overrides) and chosen.get("experiment"):
-        _use_own_dataset(hydra, config, overrides, chosen, origins)
+    if "dataset" in chosen and any(override.lstrip("+").startswith("dataset=") for override in overrides):
+        _use_own_dataset(hydra, loaded, overrides, chosen["dataset"])
     for key, value in (around or {}).items():
         if key not in _OWN_OF_AN_EVALUATION:
             config[key] = {} if value is None and key in groups() else value
     if not trains:
         config["teacher"] = {}
-    _absolute_folders(config, origins)
-    tree = absolute_paths(_resolve(config, origins))
+    tree = _resolve(config, origins)
     for group, value in tree.items():
         if value == {} and group != "evaluation":
             tree[group] = None
@@ -116,12 +115,12 @@ def compose_in(
         require_package_line(key, origins.of(below[0]) if below else "", [*Configuration.__dataclass_fields__])
     require_transfer(tree, chosen, origins)
     try:
-        check_tree(tree, Configuration, origins)
+        check_tree(tree, origins)
     except UnknownKeyError as error:
-        added = [override for override in overrides if not override.startswith("~") and _key_of(override, error.key)]
-        if not added:
-            raise
-        raise unknown_key(added[0], overrides, partial(_keys_of, hydra), partial(_problem, hydra)) from None
+        for word in overrides:
+            if not word.startswith("~") and f"{word.lstrip('+').partition('=')[0]}.".startswith(f"{error.key}."):
+                raise unknown_key(word, overrides, _trial(hydra)) from None
+        raise
     if trains:
         check_parts(tree)
         require_tags(tree, origins)
@@ -132,61 +131,59 @@ def compose_in(
     return Composed(tree, chosen, origins)
 
 
-def _use_own_dataset(
-    hydra: Hydra, config: DictConfig, overrides: list[str], chosen: dict[str, str], origins: Origins
-) -> None:
-    """If the command line and the experiment name different datasets, use the values and origins of the former."""
-    loader = hydra.config_loader
-    without = left_out(loader, choose(loader, split(loader, overrides)[0]).defaults, chosen["dataset"])
-    if not without:
+def _use_own_dataset(hydra: Hydra, loaded: Chosen, overrides: list[str], chosen: str) -> None:
+    """If the command line and the experiment name different datasets, use the values and origins of the former: what
+    the experiment sets under `dataset` applies only to the dataset that it names."""
+    named = chosen
+    without: dict[str, Any] = {}
+    for default in loaded.defaults:
+        if str(default.config_path).startswith("experiment/"):
+            file = hydra.config_loader.file(default.config_path)
+            for entry in file.defaults_list or ():
+                if entry.is_override() and str(entry.group).lstrip("/") == "dataset":
+                    named = str(entry.value)
+            if isinstance(node := file.config.get("dataset"), DictConfig):
+                values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
+                without |= {f"dataset.{key}": value for key, value in values.items()}
+    if named == chosen or not without:
         return
-    own, origins_of_own = _load(hydra, overrides_of_dataset(overrides, without))
-    config["dataset"] = OmegaConf.to_container(own["dataset"], resolve=False)
-    origins.take("dataset", origins_of_own)
-    tell(chosen["dataset"], ", ".join(f"{key}={value}" for key, value in without.items()))
+    of_dataset = []  # without removals of keys that are left out
+    for word in overrides:
+        key = word.lstrip("+~").split("=")[0]
+        if re.match(r"dataset\b", key) and not (word.startswith("~") and key in without):
+            of_dataset.append(word)
+    own = _load(hydra, of_dataset)
+    loaded.config["dataset"] = OmegaConf.to_container(own.config["dataset"], resolve=False)
+    loaded.origins.take("dataset", own.origins)
+    _tell(chosen, ", ".join(f"{key}={value}" for key, value in without.items()))
 
 
-def _absolute_folders(config: DictConfig, origins: Origins) -> None:
-    """Make the two folders absolute before they are interpolated."""
-    for key in ("data", "runs"):
-        try:
-            value = config.paths[key]
-        except OmegaConfBaseException as error:
-            raise _unresolved(error, f"paths.{key}", origins) from None
-        if isinstance(value, str):
-            config.paths[key] = absolute(value)
+@functools.cache
+def _tell(chosen: str, values: str) -> None:
+    """Warn once per process, even for a sweep of many jobs."""
+    log.warning("dataset=%s is not the experiment's dataset: it uses its own values, without %s", chosen, values)
 
 
 def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
     """Compose with Hydra and translate its errors."""
-    return _load(hydra, overrides)[0]
+    return _load(hydra, overrides).config
 
 
-def _validation(word: str) -> str:
-    """Rewrite `validation=lfw`: choices of the group `evaluation` may also be used during training."""
-    group, _, choice = word.partition("=")
-    if group == "validation" and choice not in choices("validation") and choice in choices("evaluation"):
-        return f"+evaluation@validation={choice}"
-    return word
-
-
-def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
+def _load(hydra: Hydra, overrides: list[str]) -> Chosen:
     refuse_old_names(overrides)
     require_used(overrides)
     loader = hydra.config_loader
-    overrides = [_validation(word) for word in _choices(overrides, loader)]
+    overrides = _normalised(overrides, loader.folders)
     try:
-        choosing, values = split(loader, overrides)
-        made = choose(loader, choosing)
-        config = with_values(loader, made.config, values)
+        choosing, values = loader.split(overrides)
+        made = loader.choose(choosing)
+        config = loader.with_values(made.config, values)
     except OverrideParseException as error:
         raise not_parsed(error) from None
     except MissingConfigException as error:
-        raise missing_choice(error, overrides, folders(loader)) from None
+        raise missing_choice(error, overrides, loader.folders) from None
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError, TypeError) as error:
-        raise bad_override(
-            error, overrides, folders(loader), partial(_keys_of, hydra), partial(_problem, hydra)
-        ) from None
+        raise bad_override(error, overrides, loader.folders, _trial(hydra)) from None
     except (yaml.YAMLError, OSError) as error:
         raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
     origins = made.origins.copy()
@@ -196,7 +193,28 @@ def _load(hydra: Hydra, overrides: list[str]) -> tuple[DictConfig, Origins]:
         if word.lstrip("+").startswith("hydra."):
             origins.set(word.lstrip("+").partition("=")[0], f"command line: {word}")
     _require_unused(config, origins)
-    return config, origins
+    return Chosen(config, made.defaults, origins)
+
+
+def _normalised(overrides: list[str], folders: list[Path]) -> list[str]:
+    """Normalise choices for Hydra: `+experiment=demo` to `experiment=demo`, since every group is in the root's
+    defaults list; `logger=null` to `logger=none`; `validation=lfw` to `+evaluation@validation=lfw`, since choices of
+    the group `evaluation` may also be used during training; drop `experiment=null`, whose group has no `none`."""
+    found: list[str] = []
+    known = root_groups(folders)
+    for word in overrides:
+        key, _, value = word.removeprefix("+").partition("=")
+        if key not in known:
+            found.append(word)
+        elif key == "validation" and value not in choices(key) and value in choices("evaluation"):
+            found.append(f"+evaluation@validation={value}")
+        elif value != "null":
+            found.append(word.removeprefix("+"))
+        elif "none" in choices(key, folders):
+            found.append(f"{key}=none")
+        else:
+            found = [earlier for earlier in found if not earlier.startswith(f"{key}=")]
+    return found
 
 
 def _require_unused(config: DictConfig, origins: Origins) -> None:
@@ -214,52 +232,31 @@ def _require_unused(config: DictConfig, origins: Origins) -> None:
     require_targets(own, origins.of, "hydra")
 
 
-def _choices(overrides: list[str], loader: Any) -> list[str]:
-    """Normalise choices for Hydra: `+experiment=demo` to `experiment=demo`, since every group is in the root's
-    defaults list; `logger=null` to `logger=none`; drop `experiment=null`, whose group has no `none`."""
-    found: list[str] = []
-    known = root_groups(folders(loader))
-    for word in overrides:
-        key, _, value = word.removeprefix("+").partition("=")
-        if key not in known:
-            found.append(word)
-        elif value != "null":
-            found.append(word.removeprefix("+"))
-        elif "none" in choices(key, folders(loader)):
-            found.append(f"{key}=none")
-        else:
-            found = [earlier for earlier in found if not earlier.startswith(f"{key}=")]
-    return found
-
-
-def _key_of(word: str, key: str) -> bool:
-    """Whether an override sets this key or one below it."""
-    given = word.lstrip("+").partition("=")[0]
-    return given == key or given.startswith(f"{key}.")
-
-
-def _keys_of(hydra: Hydra, overrides: list[str]) -> list[str]:
-    config = load(hydra, overrides)
-    more = [f"trainer.{name}" for name in arguments()]
-    return [*root_groups(folders(hydra.config_loader)), *more, *_keys(OmegaConf.to_container(config, resolve=False))]
-
-
 _advising = False
 
 
-def _problem(hydra: Hydra, overrides: list[str]) -> UserError | None:
-    """The first error of a command line, if any, without suggestions."""
-    global _advising
-    if _advising:
-        return UserError("no suggestions requested")
-    _advising = True
-    try:
-        compose_in(hydra, overrides)
-    except UserError as error:
-        return error
-    finally:
-        _advising = False
-    return None
+def _trial(hydra: Hydra) -> Trial:
+    """Tries command lines, to suggest only what works; within a trial nothing is suggested."""
+
+    def keys(overrides: list[str]) -> list[str]:
+        tree = OmegaConf.to_container(load(hydra, overrides), resolve=False)
+        more = [f"trainer.{name}" for name in arguments()]
+        return [*root_groups(hydra.config_loader.folders), *more, *_keys(tree)]
+
+    def problem(overrides: list[str]) -> UserError | None:
+        global _advising
+        if _advising:
+            return UserError("no suggestions requested")
+        _advising = True
+        try:
+            compose_in(hydra, overrides)
+        except UserError as error:
+            return error
+        finally:
+            _advising = False
+        return None
+
+    return Trial(keys, problem)
 
 
 def _keys(tree: Any, prefix: str = "") -> Iterator[str]:
@@ -270,14 +267,14 @@ def _keys(tree: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
+    """The plain tree, with absolute paths."""
+    key = ""
     try:
+        for key in ("paths.data", "paths.runs"):  # absolute before they are interpolated
+            if isinstance(value := OmegaConf.select(config, key), str):
+                OmegaConf.update(config, key, absolute(value))
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise _unresolved(error, "", origins) from None
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items()}
-
-
-def _unresolved(error: Exception, key: str, origins: Origins) -> UserError:
-    key = str(getattr(error, "full_key", "") or key)
-    return UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key))
+        key = str(getattr(error, "full_key", "") or key)
+        raise UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)) from None
+    return absolute_paths(cast(dict[str, Any], tree))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from kdface.config.origin import Origins
 from kdface.config.plugs import check_callbacks
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
+
+_PLACES = {"first": 0, "last": -1}
 
 
 def check_parts(tree: dict[str, Any]) -> None:
@@ -48,8 +52,8 @@ def check_parts(tree: dict[str, Any]) -> None:
 
 def require_transfer(tree: Mapping[str, Any], chosen: Mapping[str, str], origins: Origins) -> None:
     """Raise `UserError` for a distillation loss that the method does not support."""
-    method, choice = tree["method"]["_target_"], chosen.get("transfer", "none")
-    if choice != "none" and "transfer" not in signature(method, origin=origins.of("method._target_")):
+    choice, method = chosen.get("transfer", "none"), (tree.get("method") or {}).get("_target_")
+    if choice != "none" and method and "transfer" not in signature(method, origin=origins.of("method._target_")):
         raise UserError(
             f"transfer = {choice} is not supported by {method}.",
             expected="a method with the parameter transfer",
@@ -66,3 +70,28 @@ def require_tags(tree: Mapping[str, Any], origins: Origins) -> None:
             origin=origins.of("extras.enforce_tags"),
             fix="tags=[dev]",
         )
+
+
+def register_views() -> None:
+    """Register the interpolations `${view:first}` and `${view:last}`, views of the chosen augmentation by position, and
+    `${if_any:teacher}`, the part of a group, null if its choice is none.
+
+    An augmentation lists its views from the unchanged face to the hardest one, so a method whose student sees the hard
+    view works with any augmentation.
+    """
+    OmegaConf.register_new_resolver("view", _view, replace=True)
+    OmegaConf.register_new_resolver("if_any", _if_any, replace=True)
+
+
+def _view(place: str, *, _root_: Any) -> str:
+    if place not in _PLACES:
+        raise UserError(f"${{view:{place}}} is not a view.", expected="${view:first} or ${view:last}")
+    target = _root_.augmentation._target_
+    views: tuple[str, ...] = attribute(target, "views", ())
+    if not views:
+        raise UserError(f"{target} declares no views.")
+    return views[_PLACES[place]]
+
+
+def _if_any(group: str, *, _root_: Any) -> Any:
+    return _root_[group] or None

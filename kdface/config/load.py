@@ -9,8 +9,6 @@ from typing import Any
 from kdface.config.check import check_tree
 from kdface.config.method import build_method
 from kdface.config.model_file import is_model_file, open_model
-from kdface.config.origin import Origins
-from kdface.config.schema import Configuration
 from kdface.errors import UserError
 from kdface.hardware import weights_dtype
 from kdface.methods import Method
@@ -49,7 +47,7 @@ def load_run(path: str | Path) -> LoadedRun:
 def method_of(run: OpenedRun) -> Method:
     """The method of an opened run in eval mode, with weights and without its teacher."""
     config, about = run.config, run.about
-    check_tree(config, Configuration, Origins())
+    check_tree(config)
     method = build_method(config, run.source, int(about["num_classes"]), load_network=None)
     method.people = tuple(about.get("people", ()))
     if config["ema"]["decay"] is not None:

@@ -49,8 +49,8 @@ def build_method(
     inputs = {role: augmentation.preprocessing(view, source) for role, view in views.named().items()}
     known: dict[str, Any] = {"preprocessing": inputs["student"], "inputs": inputs}
     roles = list(inputs) if "networks" in takes else ["student"]
-    networks = {role: build_backbone(tree, inputs[role].size) for role in roles}
-    heads = {role: build_head(tree, network, num_classes, rank, world) for role, network in networks.items()}
+    networks = {role: build_backbone(tree["backbone"], inputs[role].size) for role in roles}
+    heads = {role: build_head(tree["head"], each, num_classes, rank, world) for role, each in networks.items()}
     start: Start | None = None
     if tree.get("weights") is not None and load_network is not None:
         start = _start(tree, networks, inputs, load_network)

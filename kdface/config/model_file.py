@@ -24,7 +24,6 @@ from kdface.backbones.weights import digest_of, load_weights, read_file, read_sa
 from kdface.config.build import build
 from kdface.config.catalogue import entry
 from kdface.config.check import check_part
-from kdface.config.origin import Origins
 from kdface.config.shipped import Shipped, build_exported
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
@@ -147,7 +146,7 @@ def backbone_of(weights: Mapping[str, Any], about: Mapping[str, Any], path: Path
 def _published(about: Mapping[str, Any], weights: Mapping[str, Any], path: Path) -> nn.Module:
     node = backbone_of(weights, about, path)
     try:
-        check_part(node, "backbone", Origins())
+        check_part(node, "backbone")
     except UserError as error:
         raise UserError(
             f"{path}: {error.problem}", expected=error.expected, nearest=error.nearest, origin=str(card_of(path))

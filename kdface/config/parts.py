@@ -26,28 +26,30 @@ def build_augmentation(tree: Tree, preprocessing: Preprocessing) -> Augmentation
     return cast(Augmentation, Piped(made, before, after)) if before or any(after.values()) else made
 
 
-def build_backbone(tree: Tree, size: tuple[int, int]) -> torch.nn.Module:
+def build_backbone(node: Tree, size: tuple[int, int]) -> torch.nn.Module:
     """The backbone for images of (height, width) pixels."""
-    network: torch.nn.Module = build(tree["backbone"], "backbone", image_size=size)
+    network: torch.nn.Module = build(node, "backbone", image_size=size)
     _require_backbone(network, size)
     return network
 
 
-def build_head(tree: Tree, network: Any, num_classes: int, rank: int = 0, world: int = 1) -> torch.nn.Module | None:
-    """The head, null if the configuration has none. A sharded head initialises only the rows of this rank.
+def build_head(
+    node: Tree | None, network: Any, num_classes: int, rank: int = 0, world: int = 1
+) -> torch.nn.Module | None:
+    """The head, null if there is none. A sharded head initialises only the rows of this rank.
 
     Raises `UserError` for fewer than two classes.
     """
-    if tree["head"] is None:
+    if node is None:
         return None
     if num_classes < 2:
         raise UserError(
             f"the head needs at least two classes, but the dataset has {num_classes} person.",
             fix="use a dataset with at least two people",
         )
-    divided = world > 1 and tree["head"]["_target_"].endswith(".PartialFC")
+    divided = world > 1 and node["_target_"].endswith(".PartialFC")
     with OwnRows(num_classes, rank, world) if divided else nullcontext():
-        head = build(tree["head"], "head", embedding_size=network.embedding_size, num_classes=num_classes)
+        head = build(node, "head", embedding_size=network.embedding_size, num_classes=num_classes)
     assert isinstance(head, torch.nn.Module)
     _require_head(head, network.embedding_size)
     return head
@@ -59,22 +61,14 @@ def _require_backbone(network: Any, size: tuple[int, int]) -> None:
     if hasattr(network, "embedding_size"):
         return
     contract = "a torch.nn.Module: images (N, 3, H, W) -> embeddings (N, D), with the attribute embedding_size = D"
-    name = type(network).__name__
+    name = f"backbone {type(network).__name__}"
     if not isinstance(network, torch.nn.Module):
-        raise UserError(f"backbone {name} is not a module.", expected=contract)
-    mode = network.training
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = network.eval()(torch.zeros(1, 3, *size))
-    except Exception as error:
-        raise UserError(
-            f"backbone {name} has no embedding_size and fails on an image of {size[0]}x{size[1]}: {error}",
-            expected=contract,
-        ) from None
-    network.train(mode)
+        raise UserError(f"{name} is not a module.", expected=contract)
+    failure = f"{name} has no embedding_size and fails on an image of {size[0]}x{size[1]}"
+    found = _output(network, failure, contract, torch.zeros(1, 3, *size))
     if not isinstance(found, torch.Tensor) or found.ndim != 2 or len(found) != 1:
         made = f"a tensor {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise UserError(f"backbone {name} returns {made} for an image.", expected=contract)
+        raise UserError(f"{name} returns {made} for an image.", expected=contract)
     network.embedding_size = found.shape[1]  # type: ignore[assignment]
 
 
@@ -83,12 +77,20 @@ def _require_head(head: torch.nn.Module, embedding_size: int) -> None:
     if isinstance(head, Head | PartialFC):
         return
     contract = "(embeddings (N, D), labels (N,)) -> kdface.heads.HeadOutput(loss, logits (N, C), cosine (N, C))"
-    mode = head.training
+    name = f"head {type(head).__name__}"
+    embeddings, labels = torch.eye(2, embedding_size), torch.tensor([0, 1])
+    found = _output(head, f"{name} fails on two embeddings", contract, embeddings, labels)
+    if not isinstance(found, HeadOutput):
+        raise UserError(f"{name} returns a {type(found).__name__}.", expected=contract)
+
+
+def _output(module: torch.nn.Module, failure: str, contract: str, *inputs: torch.Tensor) -> Any:
+    """The output of a module in eval mode, leaving its mode and the generator as they were. Raises `UserError`."""
+    mode = module.training
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = head.eval()(torch.eye(2, embedding_size), torch.tensor([0, 1]))
+            return module.eval()(*inputs)
     except Exception as error:
-        raise UserError(f"head {type(head).__name__} fails on two embeddings: {error}", expected=contract) from None
-    head.train(mode)
-    if not isinstance(found, HeadOutput):
-        raise UserError(f"head {type(head).__name__} returns a {type(found).__name__}.", expected=contract)
+        raise UserError(f"{failure}: {error}", expected=contract) from None
+    finally:
+        module.train(mode)

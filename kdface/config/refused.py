@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from kdface.config.advice import (
     ALIASES,
+    CLOSE,
     LAUNCHER_KEYS,
     LAUNCHERS,
     SWEEPERS,
+    Trial,
     among,
-    close_to,
     meant,
     or_another,
     renamed,
@@ -47,11 +48,6 @@ _NOT_USED = {
     "hydra.sweeper.sampler.seed": ("the sampler is chosen by name", "hydra.sweeper.seed="),
     "hydra/sweeper/sampler": ("the sampler is chosen by name", "hydra.sweeper.sampler="),
 }
-
-
-_NAMED = re.compile(
-    r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=|item is already at '([\w./@]+)'|'([\w.]+)' does not"
-)
 
 
 def require_used(overrides: Sequence[str]) -> None:
@@ -86,12 +82,8 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
     if missing.startswith("hydra/"):
         return _missing_plugin(missing, overrides, list(error.options or ()))
     group, _, choice = missing.partition("/")
-    written = re.compile(rf"\+?{re.escape(group)}(@[^=]*)?={re.escape(choice)}")
-    word = next((override for override in overrides if written.fullmatch(override)), "")
-    if not word:  # in a list: callbacks=[a,b]
-        word = next(
-            (override for override in overrides if re.match(rf"\+?{re.escape(group)}=\[.*\b{choice}\b", override)), ""
-        )
+    written = rf"\+?{re.escape(group)}((@[^=]*)?={re.escape(choice)}$|=\[.*\b{re.escape(choice)}\b)"  # or in a list
+    word = next((override for override in overrides if re.match(written, override)), "")
     near, listed = among(choice, list(choices(group, folders)))
     if group not in groups(folders):
         return UserError(
@@ -101,12 +93,14 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
             fix="kdface list",
         )
     plain = word if "@" in word else word.lstrip("+")
-    whole = near.join(plain.rsplit(choice, 1)) if word else f"{group}={near}"
+    whole = near.join(plain.rsplit(choice, 1)) if word and choice else f"{group}={near}"
     return UserError(
         f"there is no {group} named {choice!r}.",
         expected=f"one of {', '.join(listed)}{or_another(group)}",
         nearest=whole if near else "",
-        origin=f"command line: {word}" if word else _defaults_entry(choice, folders) or "a defaults list",
+        origin=f"command line: {word}"
+        if word
+        else _line(_files(folders), rf"\s*-\s[^#]*:\s*{re.escape(choice)}\s*(#|$)") or "a defaults list",
         fix=f"kdface list {group}",
     )
 
@@ -116,14 +110,14 @@ def _missing_plugin(missing: str, overrides: Sequence[str], options: list[str]) 
     group, _, choice = missing.rpartition("/")
     known = LAUNCHERS if group == "hydra/launcher" else SWEEPERS
     options = [option for option in options if option != "basic" or group != "hydra/launcher"]
-    ours = known.get(choice) or nearest(choice, options)
+    ours = next(iter(known.get(choice, ())), "") or nearest(choice, options)
     kind = group.partition("/")[2]
     old, new = [f"{group}={choice}"], [f"{group}={ours}"]
     for word in overrides:
         prefix, _, key = word.lstrip("+").partition("=")[0].rpartition(".")
         if prefix == f"hydra.{kind}" and key in LAUNCHER_KEYS:
             old.append(word)
-            new.append(f"{prefix}.{LAUNCHER_KEYS[key]}={word.partition('=')[2]}")
+            new.append(f"{prefix}.{LAUNCHER_KEYS[key][0]}={word.partition('=')[2]}")
     return UserError(
         f"there is no {group} named {choice!r}.",
         expected=f"one of {', '.join(options)}",
@@ -133,22 +127,8 @@ def _missing_plugin(missing: str, overrides: Sequence[str], options: list[str]) 
     )
 
 
-def bad_override(
-    error: Exception,
-    overrides: Sequence[str],
-    folders: list[Path],
-    keys_without: Callable[[list[str]], list[str]],
-    problem: Callable[[list[str]], UserError | None],
-) -> UserError:
-    """The error for a rejected composition, with the offending override or file and a suggestion.
-
-    Args:
-        error: Hydra's error.
-        overrides: the command line.
-        folders: the configuration folders.
-        keys_without: returns all keys and groups that a command line composes to. Raises `UserError`.
-        problem: returns the first error of a command line, if any.
-    """
+def bad_override(error: Exception, overrides: Sequence[str], folders: list[Path], trial: Trial) -> UserError:
+    """The error for a composition that Hydra rejected, with the offending override or file and a suggestion."""
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     if isinstance(error, UnicodeDecodeError):
         return not_utf8(folders, error)
@@ -176,19 +156,14 @@ def bad_override(
                 )
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
         return UserError(f"the configuration cannot be composed: {' '.join(first)}")
-    return unknown_key(given, overrides, keys_without, problem)
+    return unknown_key(given, overrides, trial)
 
 
-def unknown_key(
-    given: str,
-    overrides: Sequence[str],
-    keys_without: Callable[[list[str]], list[str]],
-    problem: Callable[[list[str]], UserError | None],
-) -> UserError:
+def unknown_key(given: str, overrides: Sequence[str], trial: Trial) -> UserError:
     """The error for an override of an unknown key, with the right name if there is one."""
     key, _, value = given.lstrip("+~").partition("=")
     try:
-        keys = keys_without([override for override in overrides if override != given])
+        keys = trial.keys([override for override in overrides if override != given])
     except UserError as earlier:
         return earlier
     group, _, name = key.partition(".")
@@ -216,10 +191,10 @@ def unknown_key(
             fix=f"remove {key}",
         )
     there = key in keys
-    near = meant(given, keys, overrides, problem)
+    near = meant(given, keys, overrides, trial)
     alias = renamed(key, keys)
-    if not near and value and "." in (ours := alias or close_to(key, keys)):
-        refused = problem([*(word for word in overrides if word != given), f"{ours}={value}"])
+    if not near and value and "." in (ours := alias or nearest(key, keys, CLOSE)):
+        refused = trial.problem([*(word for word in overrides if word != given), f"{ours}={value}"])
         return UserError(
             f"{key} is named {ours} here, and {ours}={value} cannot be used."
             if alias
@@ -243,14 +218,8 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
     name = group.lstrip("/").partition("@")[0]
     known = groups(folders)
     ours = next((alias for alias in ALIASES.get(name, ()) if alias in known), "") or nearest(name, known)
-    origin = config
-    for folder in folders:
-        file = folder / f"{config}.yaml"
-        if file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
-            found = [number for number, line in enumerate(lines, 1) if re.search(rf"override\s+/?{name}\b", line)]
-            origin = f"{file}:{found[0]}" if found else str(file)
-            break
+    file = next((folder / f"{config}.yaml" for folder in folders if (folder / f"{config}.yaml").is_file()), None)
+    origin = config if file is None else _line([file], rf".*override\s+/?{name}\b") or str(file)
     return UserError(
         f"{config}.yaml overrides /{name}, which is not a group.",
         expected=f"one of {', '.join(known)}",
@@ -260,29 +229,32 @@ def _bad_defaults(config: str, group: str, folders: list[Path]) -> UserError:
     )
 
 
-def _defaults_entry(choice: str, folders: list[Path]) -> str:
-    """The file and line of a defaults list that names a choice; empty if not found."""
-    for folder in folders:
-        for file in sorted(folder.rglob("*.yaml")):
-            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-                if re.match(rf"\s*-\s[^#]*:\s*{re.escape(choice)}\s*(#|$)", line):
-                    return f"{file}:{number}"
+def _files(folders: list[Path]) -> list[Path]:
+    return [file for folder in folders for file in sorted(folder.rglob("*.yaml"))]
+
+
+def _line(files: Iterable[Path], pattern: str) -> str:
+    """FILE:LINE of the first line that begins with a pattern; empty if there is none."""
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if re.match(pattern, line):
+                return f"{file}:{number}"
     return ""
 
 
 def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
     """The error for a configuration file in another encoding."""
-    for folder in folders:
-        for file in sorted(folder.rglob("*.yaml")):
-            try:
-                file.read_text(encoding="utf-8")
-            except UnicodeDecodeError as found:
-                line = file.read_bytes()[: found.start].count(b"\n") + 1
-                return UserError(
-                    f"{file} is not UTF-8 (byte 0x{file.read_bytes()[found.start]:02x}).",
-                    origin=f"{file}:{line}",
-                    fix=f"save {file} as UTF-8",
-                )
+    for file in _files(folders):
+        content = file.read_bytes()
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as found:
+            line = content[: found.start].count(b"\n") + 1
+            return UserError(
+                f"{file} is not UTF-8 (byte 0x{content[found.start]:02x}).",
+                origin=f"{file}:{line}",
+                fix=f"save {file} as UTF-8",
+            )
     return UserError(f"a configuration file is not UTF-8: {error.reason}.")
 
 

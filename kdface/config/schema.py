@@ -8,8 +8,15 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kdface.config.check import Part, TrainerArguments
 from kdface.runs.settings import EMASettings, HardwareSettings, LoaderSettings, ResumeSettings
+
+
+class Part:
+    """Marks a field whose value is a node with a `_target_`."""
+
+
+class TrainerArguments:
+    """Marks the field whose keys are arguments of `pl.Trainer`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from kdface.backbones.graded import Graded
 from kdface.config.build import build
 from kdface.config.check import check_part
 from kdface.config.locate import locate
-from kdface.config.origin import Origins
 from kdface.config.parts import build_augmentation, build_backbone, build_head
 from kdface.config.source import signature
 from kdface.errors import UserError
@@ -59,7 +58,7 @@ def shipped(run: OpenedRun) -> Shipped:
     preprocessing = augmentation.preprocessing(run.config["method"]["views"]["student"], run.source)
     grade = None
     with torch.random.fork_rng(devices=[]):  # the random initialisation is overwritten
-        network = build_backbone(run.config, preprocessing.size)
+        network = build_backbone(run.config["backbone"], preprocessing.size)
         if target == f"{OURS}AIKD":
             network = Graded(network, int(run.config["method"]["hidden"]))
             grade = network.grade if run.config["method"]["quality_weight"] > 0 else None
@@ -74,7 +73,7 @@ def shipped(run: OpenedRun) -> Shipped:
 
 def _grading_head(run: OpenedRun, network: nn.Module, dtype: torch.dtype | None) -> Any:
     with torch.random.fork_rng(devices=[]):
-        head = build_head(run.config, network, int(run.about["num_classes"]))
+        head = build_head(run.config["head"], network, int(run.about["num_classes"]))
     assert head is not None
     if dtype is not None:
         head.to(dtype)
@@ -111,7 +110,7 @@ def build_exported(
     if "backbone" not in about:
         raise UserError(f"{origin} does not state its backbone.", expected="a file that kdface export wrote")
     try:
-        check_part(about["backbone"], "backbone", Origins())
+        check_part(about["backbone"], "backbone")
     except UserError as error:
         raise UserError(f"{origin}: {error.problem}", expected=error.expected) from None
     size = Preprocessing.from_dict(dict(about["preprocessing"])).size

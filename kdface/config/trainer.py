@@ -83,9 +83,8 @@ def require_sense(node: Mapping[str, Any], path: str, origins: Origins) -> None:
     try:
         num_devices(node)
     except UserError as error:
-        raise UserError(
-            error.problem, expected=error.expected, origin=origins.of(f"{path}.devices"), fix=error.fix
-        ) from None
+        error.origin = origins.of(f"{path}.devices")
+        raise
     if all(node.get(end, -1) in (-1, None) for end in _ENDS):
         raise UserError(
             f"{path}.max_epochs = {node.get('max_epochs', -1)}: a schedule needs a limit.",

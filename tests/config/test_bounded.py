@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kdface.config.bounded import require_bounded
 from kdface.config.compose import hydra_context
+from kdface.config.files import require_bounded
 from kdface.errors import UserError
 
 BOMB = "a: &a [1]\n" + "".join(f"{c}: &{c} [{','.join([f'*{b}'] * 10)}]\n" for b, c in pairwise("abcdefghij"))

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from kdface.config import choosing, hydra_api
+from kdface.config import hydra_api
 from kdface.config.compose import compose, compose_in, hydra_context, load
 from kdface.config.fingerprint import difference, fingerprint
 from kdface.config.locate import locate
@@ -108,10 +108,10 @@ def test_jobs_of_one_command_share_choices_and_no_values() -> None:
     assert (first.tree["seed"], first.tree["trainer"]["max_epochs"]) == (7, 9)
     assert first.origins.of("seed") == "command line: seed=7"
     with hydra_context([]) as hydra:
-        choosing._choose.cache_clear()
+        hydra_api._choose.cache_clear()
         for seed in range(3):
             compose_in(hydra, [*TINY, f"seed={seed}"])
-    assert choosing._choose.cache_info().misses == 1
+    assert hydra_api._choose.cache_info().misses == 1
     alone = compose(TINY)
     assert (second.tree, second.choices, second.origins) == (alone.tree, alone.choices, alone.origins)
 
@@ -137,7 +137,7 @@ def test_a_file_that_changes_between_two_commands_is_read_again(tmp_path: Path) 
     def value(*words: str) -> object:
         hydra = hydra_api.hydra_over(shipped, [])
         try:
-            return choosing.choose(hydra.config_loader, words).config["value"]
+            return hydra.config_loader.choose(words).config["value"]
         finally:
             GlobalHydra.instance().clear()
 

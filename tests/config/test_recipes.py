@@ -16,9 +16,7 @@ from kdface.config.check import check_tree
 from kdface.config.compose import compose, compose_in, hydra_context
 from kdface.config.fingerprint import fingerprint
 from kdface.config.hydra_api import Hydra
-from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder
-from kdface.config.schema import Configuration
 from kdface.errors import UserError
 from tests.config.test_composition import company
 
@@ -125,7 +123,7 @@ def test_a_gradient_rule_without_effect_is_an_error_and_earlier_runs_keep_their_
     now = compose_in(hydra, [f"head={head}"]).tree
     rule = "detached" if head == "cosface" else "exact"  # what its file said
     before = {**now, "head": {**now["head"], "gradient": rule}}
-    check_tree(before, Configuration, Origins())
+    check_tree(before)
     assert fingerprint(before) == fingerprint(now)
     build(before["head"], "head", embedding_size=8, num_classes=5)
 

@@ -10,9 +10,7 @@ import pytest
 from kdface.config.check import check_tree
 from kdface.config.compose import compose
 from kdface.config.fingerprint import fingerprint
-from kdface.config.origin import Origins
 from kdface.config.renamed import RENAMED, upgraded
-from kdface.config.schema import Configuration
 from kdface.errors import UserError
 
 # overrides -> the fingerprint that the same run had under the old names
@@ -60,7 +58,7 @@ def test_the_configuration_of_an_earlier_run_is_read_under_the_new_names(every: 
     now = compose([*words, f"trainer.check_val_every_n_epoch={every or 1}", "trainer.max_steps=-1"]).tree
     before = _written_before(now, evaluate_epochs=every)
     read = upgraded(before)
-    check_tree(read, Configuration, Origins())
+    check_tree(read)
     assert "batch_size" in before["trainer"] and fingerprint(before) == fingerprint(read) == fingerprint(now)
     later = {"timeout": now["loader"]["timeout"]}  # earlier runs did not have it
     assert {**read["loader"], **later} == now["loader"] and read["trainer"]["max_steps"] == -1
