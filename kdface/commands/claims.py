@@ -12,9 +12,8 @@ def run(words: list[str]) -> int:
     if len(words) != 1:
         raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
     from kdface.atomic import write_text
-    from kdface.reports.claims import findings, markdown
+    from kdface.reports.claims import findings, forest_figure, markdown
     from kdface.reports.figures import save
-    from kdface.reports.forest import forest_figure
 
     path = Path(words[0])
     found = findings(path)

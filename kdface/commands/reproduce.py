@@ -89,7 +89,7 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     in paths.runs, they are trained there and compared with the numbers in the table's CSV."""
     from kdface.commands.table import tabulated
     from kdface.reports.tables import read_definition
-    from kdface.reports.tables.cell import single
+    from kdface.reports.tables.definition import single
     from kdface.reports.tables.render_csv import read_values
 
     stem, _, name = word.partition(".yaml:")

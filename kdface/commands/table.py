@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 import sys
 import tempfile
@@ -114,7 +113,11 @@ def _write(table: Table, target: Path, figures: bool) -> None:
     for file, text in files.items():
         write_text(file, text)
     if figures:
-        _draw(table, target)
+        from kdface.reports.figures import save_both
+        from kdface.reports.tables.figures import table_figures
+
+        for name, figure in table_figures(table).items():
+            save_both(figure, target.with_name(f"{target.name}_{name}"))
     print(f"\nwritten  {target}{{{','.join(forms)}}}")
 
 
@@ -144,21 +147,6 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
         collected = collect(definition, locate, extra, [str(config_dir) for config_dir in config_dirs])
     return tabulate(definition, collected, beside)
-
-
-def _draw(table: Table, stem: Path) -> None:
-    """Draw STEM_COLUMN for each column with values; STEM_TEST_roc, _det, _cmc, _edc, STEM_METRIC_steps; PDF and PNG."""
-    from kdface.reports.figures import save_both
-    from kdface.reports.tables.bars import bar_figure
-    from kdface.reports.tables.curves import curve_figures
-    from kdface.reports.tables.learning import learning_figures
-
-    figures = curve_figures(table) | learning_figures(table)
-    for place, column in enumerate(table.columns):
-        if any(cells[place].summary for cells in table.cells):
-            figures["_".join(re.findall(r"\w+", column.heading.lower()))] = bar_figure(table, column)
-    for name, figure in figures.items():
-        save_both(figure, stem.with_name(f"{stem.name}_{name}"))
 
 
 def _require_same_teachers(tables: Sequence[Table]) -> None:

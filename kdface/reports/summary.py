@@ -82,7 +82,7 @@ def tell(
         untrained: name -> value for the untrained network, if evaluated.
     """
     leading = _leading(metrics)
-    lines = [render(table_of({name: metrics[name] for name in leading}, counts, untrained))] if leading else []
+    lines = [_table({name: metrics[name] for name in leading}, counts, untrained or {})] if leading else []
     unresolved = [name for name, found in metrics.items() if found["value"] is None]
     if unresolved:
         few = ", ".join(unresolved[:3]) + (", ..." if len(unresolved) > 3 else "")
@@ -114,25 +114,20 @@ def _leading(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name in metrics if name in chosen]
 
 
-def table_of(
-    metrics: Mapping[str, Any], counts: Mapping[str, Any], untrained: Mapping[str, Any] | None = None
-) -> Table:
-    """A table with one row per metric, and a column for the untrained network if it was evaluated."""
+def _table(metrics: Mapping[str, Any], counts: Mapping[str, Any], untrained: Mapping[str, Any]) -> str:
+    """One row per metric, with a column for the untrained network if it was evaluated."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("test set", overflow="fold")
-    table.add_column("metric", overflow="fold")  # never truncated: metrics may differ only at the end
-    if untrained:
-        table.add_column("untrained", justify="right")
-    table.add_column("trained", justify="right")
+    for name in ("test set", "metric"):
+        table.add_column(name, overflow="fold")  # never truncated: metrics may differ only at the end
+    for name in ("untrained", "trained") if untrained else ("trained",):
+        table.add_column(name, justify="right")
     for key, found in metrics.items():
         test, _, metric = key.partition("/")
         folds = counts.get(test, {}).get("folds")
         label = f"accuracy ({folds} folds)" if metric == "accuracy" and folds else _CALLED.get(metric, metric)
-        row: list[str | Text] = [Text(test), Text(label)]  # do not interpret names as markup
-        if untrained:
-            row.append(number(untrained.get(key)))
-        table.add_row(*row, number(found))
-    return table
+        values = [number(untrained.get(key)), number(found)] if untrained else [number(found)]
+        table.add_row(Text(test), Text(label), *values)  # do not interpret names as markup
+    return render(table)
 
 
 def number(metric: dict[str, Any] | None) -> str:

@@ -23,7 +23,7 @@ from kdface.evaluation import (
 )
 from kdface.evaluation.edc import DiscardPolicy
 from kdface.faces import FaceSet
-from kdface.reports.html.direction import lower_wins
+from kdface.reports.html.overview import lower_wins
 from kdface.reports.html.payload import payload
 from kdface.reports.html.runs import read_run, run_folders
 from kdface.reports.tables.definition import read_definition

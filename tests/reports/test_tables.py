@@ -14,7 +14,7 @@ import pytest
 
 from kdface.errors import UserError
 from kdface.reports.tables import Definition, Table, collect, read_definition, tabulate
-from kdface.reports.tables.curves import curve_figures
+from kdface.reports.tables.figures import curve_figures
 from kdface.reports.tables.render_csv import csv_text
 from kdface.reports.tables.render_html import html
 from kdface.reports.tables.render_latex import latex

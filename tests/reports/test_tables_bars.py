@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 
 from kdface.errors import UserError
 from kdface.reports.figures import BASELINE, save
-from kdface.reports.tables.bars import bar_figure
 from kdface.reports.tables.definition import Column, Definition, Row
+from kdface.reports.tables.figures import bar_figure
 from kdface.reports.tables.statistics import Summary
 from kdface.reports.tables.table import Cell, Table
 

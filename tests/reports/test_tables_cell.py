@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdface.errors import UserError
-from kdface.reports.tables.cell import single
-from kdface.reports.tables.definition import Definition
+from kdface.reports.tables.definition import Definition, single
 
 PATH = Path("some.yaml")
 TABLE = Definition.model_validate(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from kdface.reports.figures import BASELINE
 from kdface.reports.tables import Table, collect, tabulate
-from kdface.reports.tables.curves import curve_figures
 from kdface.reports.tables.definition import Definition
+from kdface.reports.tables.figures import curve_figures
 from kdface.runs.folder import RunFolder
 from tests.reports.folders import config, make_run
 

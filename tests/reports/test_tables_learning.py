@@ -12,7 +12,7 @@ from scipy import stats
 
 from kdface.reports.tables import collect, tabulate
 from kdface.reports.tables.definition import Definition
-from kdface.reports.tables.learning import learning_figures
+from kdface.reports.tables.figures import learning_figures
 from kdface.runs.folder import RunFolder
 from tests.reports.folders import config, make_run
 

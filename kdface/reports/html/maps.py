@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.errors import UserError
-from kdface.reports.html.curves import short
+from kdface.reports.curves import short
 from kdface.reports.html.runs import Run
 from kdface.stored import read_arrays
 

@@ -9,12 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
-from kdface.reports.html.direction import lower_wins, plain
 from kdface.reports.html.runs import Run
 from kdface.reports.summary import number
 from kdface.reports.tables import Table
 from kdface.reports.tables.statistics import summarise
 
+# Metrics by the last part of the key, without the part after @. All others are accuracies, hit rates and correlations.
+_LOWER = frozenset(
+    (
+        *("eer", "eer_official", "fmr100", "fmr1000", "fnmr", "reached_far", "impostor_mean"),  # of comparisons
+        *("ece", "mce"),  # of calibration
+        "davies_bouldin",  # of clusters
+        *("pauc", "mad_aligned"),  # of quality
+    )
+)
 _SHORT = 40  # characters of a fact
 COLUMNS = 5  # most metrics in a paper's table of configurations
 _FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # leading metrics, by the end of their names
@@ -120,3 +128,14 @@ def row_names(tables: Sequence[Table]) -> Mapping[Path, str]:
             for folder in (run.root for cell in cells for run in cell.runs.values()):
                 names.setdefault(folder.resolve(), row.name)
     return names
+
+
+def plain(metric: str) -> str:
+    """A key without its threshold or rank: `lfw/tar@far=1e-2` -> `lfw/tar`."""
+    test, slash, last = metric.rpartition("/")
+    return test + slash + last.partition("@")[0]
+
+
+def lower_wins(metric: str) -> bool:
+    """Whether lower values of a metric are better."""
+    return plain(metric).rpartition("/")[2] in _LOWER

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from kdface.config.fingerprint import flatten, portable
-from kdface.reports.curves import DISCARD_GRID, FAR_GRID, probit
+from kdface.reports.curves import DISCARD_GRID, FAR_GRID, plain_band, probit, roc_band, short
 from kdface.reports.figures import DARK_PALETTE, PALETTE
-from kdface.reports.html.curves import plain_band, roc_band, short
-from kdface.reports.html.direction import lower_wins
 from kdface.reports.html.gains import twins
-from kdface.reports.html.overview import by_seed, metric_names, papers
+from kdface.reports.html.overview import by_seed, lower_wins, metric_names, papers
 from kdface.reports.html.runs import Run
 from kdface.reports.tables.statistics import summarise
 
@@ -186,44 +184,34 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], r
     Group choices come first, then values. Tests are named only if nothing else differs.
     """
     labels = []
-    for found in members:
-        name = found[0].name
+    for mine, found in enumerate(members):
+        name, choices = found[0].name, found[0].choices
         if row := next((rows[run.root.resolve()] for run in found if run.root and run.root.resolve() in rows), ""):
             labels.append(row)
             continue
         same = [k for k, member in enumerate(members) if member[0].name == name]
-        mine = next(k for k in same if members[k] is found)
-        choices = members[mine][0].choices
         apart = [key for key in choices if len({members[k][0].choices.get(key) for k in same}) > 1]
-        differs = {
-            k: v
-            for k, v in flats[mine].items()
-            if not k.startswith(_UNNAMED) and any(flats[other].get(k, ...) != v for other in same)
-        }
         told = [f"{key}={choices[key]}" for key in apart if key not in ("experiment", "evaluation")]
         tested = [f"evaluation={choices[key]}" for key in apart if key == "evaluation"]
-        for key, value in differs.items():
+        for key, value in flats[mine].items():
             group, _, leaf = key.partition(".")
-            if leaf and group not in apart and not key.endswith("_target_"):
+            named = group in apart or not leaf or key.startswith(_UNNAMED) or key.endswith("_target_")
+            if not named and any(flats[other].get(key, ...) != value for other in same):
                 parts = tested if group == "evaluation" else told
                 parts.append(f"{key if group == 'teacher' else leaf}={str(value).rpartition('/')[2]}")
         parts = told or tested
         more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
         labels.append(name + (" · " + ", ".join(parts[:4]) + more if parts else ""))
-    papers = [found[0].name.partition("/")[0] for found in members]
-    labels = [
-        label if alone or label.startswith(paper) else f"{paper} {label}"
-        for paper, label, alone in zip(papers, labels, _alone(labels), strict=True)
-    ]
-    return [
-        label if alone else f"{label} ({found[0].group.rpartition(' ')[2][:8]})"
-        for label, found, alone in zip(labels, members, _alone(labels), strict=True)
-    ]
-
-
-def _alone(labels: Sequence[str]) -> list[bool]:
     counts = Counter(labels)
-    return [counts[label] == 1 for label in labels]
+    for k, found in enumerate(members):
+        paper = found[0].name.partition("/")[0]
+        if counts[labels[k]] > 1 and not labels[k].startswith(paper):
+            labels[k] = f"{paper} {labels[k]}"
+    counts = Counter(labels)
+    return [
+        label if counts[label] == 1 else f"{label} ({found[0].group.rpartition(' ')[2][:8]})"
+        for label, found in zip(labels, members, strict=True)
+    ]
 
 
 def _told(config: dict[str, Any]) -> dict[str, Any]:
