@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,16 @@ class Forked:
     """A `python -m kdface WORDS` without its start; the rest as `subprocess.Popen` has it. Its output is kept."""
 
     def __init__(
-        self, *words: str, cwd: Path, env: dict[str, str] | None = None, start_new_session: bool = False
+        self,
+        *words: str,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        start_new_session: bool = False,
+        module: str = "kdface",
     ) -> None:
         self.args = words
         order = {
+            "module": module,
             "words": words,
             "cwd": str(cwd),
             "environment": {**os.environ, **(env or {})},
@@ -134,6 +141,17 @@ class Forked:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+
+def on_two_ranks(function: Callable[[int, str], None], folder: Path) -> None:
+    """Call a function of a module in two processes, with their rank and a folder where they can meet."""
+    words = (function.__module__, function.__name__)
+    ranks = [Forked(*words, str(rank), str(folder), cwd=folder, module="tests.rank") for rank in range(2)]
+    while None in (codes := [rank.poll() for rank in ranks]) and not any(codes):
+        time.sleep(0.01)
+    for rank in ranks:
+        rank.send_signal(signal.SIGKILL)
+    assert codes == [0, 0], "\n".join(rank.stderr for rank in ranks)
 
 
 def _serve() -> dict[str, Any] | None:
@@ -190,10 +208,10 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.path[:0] = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv = ["kdface", *order["words"]]
+    sys.argv = [order["module"], *order["words"]]
     gc.unfreeze()
 
 
 if __name__ == "__main__" and (given := _serve()) is not None:
     _become(given)
-    runpy.run_module("kdface", run_name="__main__", alter_sys=True)
+    runpy.run_module(given["module"], run_name="__main__", alter_sys=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdface.backbones import inception_resnet_v1, iresnet_nano, mobilefacenet, sfnet20
@@ -18,6 +17,7 @@ from kdface.backbones.ckd_resnet import ckd_resnet18
 from kdface.backbones.paired import Norm, Paired
 from kdface.backbones.synchronised_norm import SynchronisedBatchNorm, synchronise
 from kdface.errors import UserError
+from tests.forked import on_two_ranks
 
 SIZES = {"teacher": (32, 32), "student": (32, 64)}
 Make = Callable[[tuple[int, int]], Backbone]
@@ -309,7 +309,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_are_one_batch_with_every_norm(tmp_path: Path) -> None:
-    spawn(_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    on_two_ranks(_rank, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for norm in NORMS:
         pair = paired(norm=norm).double()

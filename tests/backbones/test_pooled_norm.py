@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdface.backbones.pooled_norm import PooledBatchNorm, pooled_statistics
+from tests.forked import on_two_ranks
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "face and eyes": [(3, 6, 8, 8), (3, 6, 3, 8)],
@@ -210,7 +210,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_are_one_batch(tmp_path: Path) -> None:
-    spawn(_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    on_two_ranks(_rank, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     whole = [torch.cat([part[k] for part in halves(0)]).requires_grad_() for k in (0, 1)]
     norm = batch_norm(6, (1, 1, 1, 1))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 
 from kdface.backbones.pooled_norm import PooledBatchNorm
 from kdface.backbones.synchronised_norm import SynchronisedBatchNorm, synchronise
+from tests.forked import on_two_ranks
 
 
 def _network() -> nn.Sequential:
@@ -86,7 +86,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_are_one_batch(tmp_path: Path) -> None:
-    spawn(_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    on_two_ranks(_rank, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     network = _network()
     out = network(_images())

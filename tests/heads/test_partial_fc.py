@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from kdface.config.compose import compose
 from kdface.config.method import build_method
@@ -31,6 +30,7 @@ from kdface.heads import (
 )
 from kdface.heads.partial_fc import shard_heads
 from kdface.runs.checkpoint import require_finite
+from tests.forked import on_two_ranks
 
 SIZE, CLASSES, ROWS = 6, 11, (3, 5)  # an odd number of classes, and unequal parts of the batch
 HEADS: dict[str, Callable[[], MarginSoftmax]] = {
@@ -116,7 +116,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_come_to_the_loss_and_gradients_of_the_head_on_the_whole_batch(tmp_path: Path) -> None:
-    spawn(_rank, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    on_two_ranks(_rank, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for name in HEADS:
         one, two, expected = ranks[0][name], ranks[1][name], _plain(name)

@@ -42,7 +42,9 @@ ALL = np.arange(COUNT)
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """Two processes that gather by gloo."""
     file = str(tmp_path_factory.mktemp("gloo") / "store")
-    with torch.multiprocessing.get_context("spawn").Pool(2) as pool:
+    context = torch.multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.metrics.cases"])  # imported once
+    with context.Pool(2) as pool:
         pool.starmap(join, [(rank, 2, file) for rank in range(2)], chunksize=1)
         yield pool
 
