@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kdface.commands.given import read
+from kdface.atomic import write_text
+from kdface.commands.given import read, tell_passed_over
 from kdface.csv_files import csv_text
 from kdface.datasets.images import Size
 from kdface.errors import DataError, UserError
@@ -39,11 +40,9 @@ def run(words: list[str]) -> int:
 
 
 def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> int:
-    from kdface.atomic import write_text
     from kdface.datasets.cut import Cut, by_detector, by_landmarks, crop_names, cut, table
     from kdface.datasets.detector import YuNet
     from kdface.datasets.folders import images_below
-    from kdface.datasets.images import SUFFIXES
     from kdface.datasets.landmarks import read_landmarks
     from kdface.progress import track
     from kdface.reports.summary import shown
@@ -53,8 +52,6 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty, and its files are not overwritten.", fix="another folder after -o")
     photographs, passed_over = images_below(folder)
-    if not photographs:
-        raise DataError(f"{folder} holds no images.", expected=", ".join(sorted(SUFFIXES)))
     files = {file.relative_to(folder).as_posix(): file for file in photographs}
     names = crop_names(list(files), output)
     size = values.get("size", (112, 112))
@@ -77,8 +74,7 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
             f"{len(found.without)} photographs without a crop, {len(found.several)} with several faces (the largest "
             f"is used): {shown(output)}/left_out.csv"
         )
-    if passed_over:
-        print(f"skipped  {len(passed_over)} entries that are not images: {', '.join(passed_over[:3])}")
+    tell_passed_over(passed_over)
     print(f"look at  {shown(output)}/contact_sheet.png")
     return 0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kdface.commands.given import read, recogniser_of
+from kdface.atomic import write_text
+from kdface.commands.given import read, recogniser_of, tell_passed_over
 
 _LISTED = 10  # most broken files listed one by one
 
@@ -22,7 +23,6 @@ def run(words: list[str]) -> int:
         {"run": str, "mirror": bool},
         output="file",
     )
-    from kdface.atomic import write_text
     from kdface.recogniser.store import embed_folder, formats
     from kdface.reports.summary import shown
 
@@ -41,8 +41,7 @@ def run(words: list[str]) -> int:
         print(f"replaced  {found.replaced} embeddings of images that have changed since an earlier command")
     if found.dropped:
         print(f"dropped  {found.dropped} embeddings of images that are no longer in {shown(folder)}")
-    if found.passed_over:
-        print(f"skipped  {len(found.passed_over)} entries that are not images: {', '.join(found.passed_over[:3])}")
+    tell_passed_over(found.passed_over)
     more = f", {found.before} of them by an earlier command" if found.before else ""
     print(f"written  {shown(target)}  ({found.embedded} embeddings{more})")
     return 0

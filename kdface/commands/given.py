@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,13 @@ def _value(command: str, keys: Mapping[str, Any], key: str, text: str) -> Any:
 def _plain(text: str) -> Any:
     """Parse lists written [112,112]; anything else is text for the key's type to convert."""
     return [part.strip() for part in text[1:-1].split(",")] if text[:1] == "[" and text[-1:] == "]" else text
+
+
+def tell_passed_over(entries: Sequence[str]) -> None:
+    """Print the entries of a folder that are not images."""
+    if entries:
+        more = ", ..." if len(entries) > 3 else ""
+        print(f"skipped  {len(entries)} entries that are not images: {', '.join(entries[:3])}{more}")
 
 
 def recogniser_of(given: Given) -> Recogniser:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from kdface.atomic import write_text
 from kdface.commands.given import read, recogniser_of
 from kdface.commands.verify import COSINE, FAR
 from kdface.csv_files import csv_text
@@ -22,7 +23,6 @@ def run(words: list[str]) -> int:
         {"run": str, "top": Annotated[int, Ge(1)], "far": FAR, "threshold": COSINE, "test": str},
         output="file",
     )
-    from kdface.atomic import write_text
     from kdface.reports.summary import shown
 
     recogniser = recogniser_of(given)

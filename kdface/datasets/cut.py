@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import cv2
 
+from kdface.csv_files import csv_text
 from kdface.datasets.detector import Detector
 from kdface.datasets.images import decode, read_bytes
 from kdface.datasets.landmarks import HEADER, Landmarks
@@ -94,8 +93,5 @@ def crop_names(keys: list[str], root: Path) -> dict[str, Path]:
 
 def table(landmarks: dict[str, Points]) -> str:
     """Landmarks as the CSV text that `kdface.datasets.landmarks.read_landmarks` reads."""
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(HEADER)
-    rows.writerows([key, *(f"{value:.3f}" for value in points.ravel())] for key, points in sorted(landmarks.items()))
-    return text.getvalue()
+    rows = [[key, *(f"{value:.3f}" for value in points.ravel())] for key, points in sorted(landmarks.items())]
+    return csv_text([HEADER, *rows])

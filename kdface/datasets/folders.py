@@ -80,7 +80,7 @@ def images_below(root: Path) -> tuple[list[Path], list[str]]:
 
     Raises:
         UserError: `root` does not exist or is not a folder.
-        DataError: a folder cannot be read.
+        DataError: a folder cannot be read, or there are no images.
     """
     if not root.is_dir():
         raise missing(root, f"a folder of {', '.join(sorted(SUFFIXES))} files")
@@ -90,6 +90,8 @@ def images_below(root: Path) -> tuple[list[Path], list[str]]:
         files += [folder / name for name in names]
         prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
         passed_over += [prefix + other for other in others]
+    if not files:
+        raise DataError(f"{root} holds no images.", expected=", ".join(sorted(SUFFIXES)))
     return sorted(files), sorted(passed_over)
 
 

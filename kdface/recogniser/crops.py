@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdface.datasets.folders import images_below
-from kdface.datasets.images import SUFFIXES, decode, read_bytes
+from kdface.datasets.images import decode, read_bytes
 from kdface.datasets.resized import resize
 from kdface.errors import DataError, UserError
 from kdface.faces import Image
@@ -32,10 +32,7 @@ def listed(given: Crops) -> list[Any]:
         path = Path(given).expanduser()
         if path.is_file():
             return [path]
-        files, _ = images_below(path)
-        if not files:
-            raise DataError(f"{path} holds no images.", expected=", ".join(sorted(SUFFIXES)))
-        return list(files)
+        return list(images_below(path)[0])
     if isinstance(given, Tensor):
         given = given.detach().cpu().numpy()
     if isinstance(given, np.ndarray):

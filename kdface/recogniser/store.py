@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from kdface.atomic import write_atomic
 from kdface.datasets.folders import images_below
-from kdface.datasets.images import SUFFIXES, read_bytes
+from kdface.datasets.images import read_bytes
 from kdface.errors import DataError, UserError
 from kdface.progress import Meter
 from kdface.recogniser.crops import decoded, not_aligned
@@ -79,8 +79,6 @@ def embed_folder(recogniser: Recogniser, root: Path, target: Path, mirror: bool 
     """
     read, write = formats(target)
     files, passed_over = images_below(root)
-    if not files:
-        raise DataError(f"{root} holds no images.", expected=", ".join(sorted(SUFFIXES)))
     keys = {file.relative_to(root).as_posix(): file for file in files}
     about = {"weights": fingerprint_of(recogniser), "mirror": mirror}
     parts = target.with_name(f"{target.name}.parts")

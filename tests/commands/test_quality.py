@@ -81,6 +81,17 @@ def test_crops_are_resized_as_in_training_and_broken_files_are_left_out(
     assert "wide.png: the crop is 32 high, 64 wide. (expected: 32 high, 32 wide)" in said.err
 
 
+def test_a_pack_grades_as_its_run_does(kdface: Kdface, resized_run: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        _drawn(tmp_path / "faces", name, 32, 32, 100 + ord(name[0]))
+    assert kdface("pack", str(resized_run), "-o", "run.zip").code == 0
+    for place, graded in (("of_run", resized_run), ("of_pack", "run.zip")):
+        said = kdface("quality", "faces", f"run={graded}", "-o", place)
+        assert said.code == 0, said.err
+    tables = [_table(tmp_path / place / "quality_faces.csv") for place in ("of_run", "of_pack")]
+    assert tables[0] == tables[1] and len(set(tables[0].values())) == 2
+
+
 def test_a_folder_of_broken_files_is_an_error(kdface: Kdface, resized_run: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "a.jpg").write_bytes(b"")
