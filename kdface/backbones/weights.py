@@ -73,7 +73,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"There is no weight file {path}.", fix="check the path, or download the weights first")
     if path.suffix.lower() == ".safetensors":
-        return read_safetensors(path)
+        return read_safetensors(path)[0]
     try:
         loaded = read_torch(path)
     except (UnpicklingError, ValueError) as error:
@@ -98,14 +98,15 @@ def digest_of(weights: Mapping[str, Tensor], about: str = "") -> str:
     return digest.hexdigest()
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. Raises `UserError` for other files."""
-    from safetensors import SafetensorError
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of a .safetensors file. Raises `UserError` for other files."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
         open_file(path).close()  # a pipe would block
-        return dict(load_file(path))
+        with safe_open(path, "pt") as file:
+            return load_file(path), file.metadata() or {}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read as safetensors: {error}.", fix="download the file again, or export it again"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
+from kdface.atomic import write_atomic, write_json, write_text
 from kdface.commands.given import read
 from kdface.errors import UserError
 
@@ -36,14 +38,14 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
 
     Raises `UserError` if the run is not finished.
     """
-    from kdface.atomic import write_atomic, write_json, write_text
     from kdface.config.files import paths_in, replace_paths
     from kdface.config.fingerprint import fingerprint, portable
     from kdface.config.shipped import shipped
     from kdface.reports.card import model_card
+    from kdface.runs.checkpoint import save_safetensors
     from kdface.runs.folder import config_text
     from kdface.runs.opened import open_run
-    from kdface.runs.pack import FINGERPRINTS, WEIGHTS, digest_of, write_weights, zipped
+    from kdface.runs.pack import FINGERPRINTS, WEIGHTS, digest_of, zipped
     from kdface.teachers.frozen import fingerprint_of
 
     opened = open_run(path)
@@ -70,7 +72,8 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".pack-") as temporary:
         root = Path(temporary) / "pack"
         root.mkdir()
-        write_weights(root / WEIGHTS, opened.weights, {**opened.about, "config": config})
+        saved = json.dumps({**opened.about, "config": config})  # as a single entry, since their order is not fixed
+        save_safetensors(opened.weights, root / WEIGHTS, {"kdface": saved})
         write_text(root / "config.yaml", config_text(config))
         origin = folder.read_origin()
         command = portable(list(origin.get("command") or []), paths)

@@ -83,14 +83,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], Any]:
         if not isinstance(weights, dict) or not all(map(is_plain_tensor, weights.values())):
             raise UserError(f"{path} contains no weights.", expected="dense tensors by name under state_dict")
         return weights, content["kdface"]
-    from safetensors import SafetensorError, safe_open
-
-    weights = read_safetensors(path)
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+    weights, metadata = read_safetensors(path)
     text = metadata.get("kdface")
     if metadata.get("sha256", digest := digest_of(weights, text or "")) != digest:
         raise UserError(f"{path} is damaged: its checksum does not match.")

@@ -43,15 +43,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _read_packed(path: Path) -> dict[str, Any]:
     """Read the weights of a pack as a checkpoint."""
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
+    from kdface.backbones.weights import read_safetensors
 
+    weights, metadata = read_safetensors(path)
     try:
-        with safe_open(path, "pt") as file:
-            about = parse_json((file.metadata() or {}).get("kdface", "{}"))
-        return _checked({"state_dict": load_file(path), "kdface": about}, path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+        about = parse_json(metadata.get("kdface", "{}"))
+    except ValueError as error:
+        raise UserError(f"{path} is not a pack of kdface: {error}.") from None
+    return _checked({"state_dict": weights, "kdface": about}, path)
 
 
 def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:

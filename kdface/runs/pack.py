@@ -11,13 +11,11 @@ cache, under the SHA-256 of its bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import stat
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from kdface.errors import UserError
 
@@ -38,9 +36,7 @@ def unpacked(path: Path) -> Path:
     """
     from kdface.datasets.cache import cache_folder
 
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_folder() / "packs" / f"{path.stem}-{digest[:16]}"
+    folder = cache_folder() / "packs" / f"{path.stem}-{digest_of(path)[:16]}"
     if (folder / FINGERPRINTS).is_file():
         return folder
     try:
@@ -106,10 +102,3 @@ def zipped(folder: Path, path: Path) -> None:
         for name in FILES:
             if (folder / name).is_file():
                 content.write(folder / name, name)
-
-
-def write_weights(path: Path, weights: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write the tensors of a checkpoint, with its metadata as JSON under `kdface`."""
-    from kdface.runs.checkpoint import save_safetensors
-
-    save_safetensors(weights, path, {"kdface": json.dumps(about)})  # a single entry, since their order is not fixed
