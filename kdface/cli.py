@@ -113,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def tell_of_env_file(folder: Path = Path()) -> None:
+def tell_of_env_file() -> None:
     """Warn that .env is not read if it sets variables used by kdface or a logger: it could allow plug-ins."""
-    file = folder / ".env"
+    file = Path(".env")
     if not file.is_file():
         return
     text = file.read_text(encoding="utf-8", errors="replace")

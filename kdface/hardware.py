@@ -9,7 +9,7 @@ import ctypes
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,10 +48,6 @@ class Profile:
     channels_last: bool
     fused: bool
     reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As stored in environment.json."""
-        return asdict(self)
 
 
 def cpu_has_amx() -> bool:

@@ -29,30 +29,25 @@ class Meter:
         self.what = what
         self.total = total
         self.done = self.began_with = done
-        self.note = ""
+        self.note = ""  # shown after the rate
         self._start = self._said = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._shown = False
 
-    def advance(self, items: int, note: str = "") -> None:
-        """Count `items` more; `note` is shown after the rate."""
+    def advance(self, items: int) -> None:
+        """Count `items` more."""
         self.done = min(self.done + items, self.total)
-        self.note = note or self.note
         now = time.monotonic()
         wait = 0.2 if self._terminal else _QUIET_SECONDS
         if now - self._said >= wait and now - self._start >= _SHOWN_AFTER:
             self._said = now
             self._show()
 
-    def interrupt(self) -> None:
-        """Clear the line, so that something else can be printed."""
+    def close(self) -> None:
+        """Clear the line."""
         if self._terminal and self._shown:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
-
-    def close(self) -> None:
-        """End the line."""
-        self.interrupt()
 
     def _show(self) -> None:
         self._shown = True

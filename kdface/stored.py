@@ -111,7 +111,7 @@ def parse_json(text: str, schema: Any = dict[str, Any]) -> Any:
     return conform(value, schema)
 
 
-def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any:
+def read_yaml(path: Path, schema: Any = dict[str, Any]) -> Any:
     """The checked content of a YAML file: plain values only, as in JSON; numbers may be infinite or NaN.
 
     Raises:
@@ -128,7 +128,7 @@ def read_yaml(path: Path, schema: Any = dict[str, Any], *, fix: str = "") -> Any
         _require_plain(value, finite=False)
         return conform(value, schema)
 
-    return read_parsed(path, parse, fix)
+    return read_parsed(path, parse)
 
 
 def whole_number(text: str | bytes, most: int = (1 << 31) - 1) -> int | None:

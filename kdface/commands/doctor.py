@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
     from kdface.config.paths import conf_folder
     from kdface.hardware import cores, detect_by_system
-    from kdface.runs.environment import versions
+    from kdface.runs.environment import version_of, versions
 
     wrong: list[str] = []
     print("packages")
@@ -25,9 +24,9 @@ def run(arguments: list[str]) -> int:
         print(f"  {name:<24} {version or 'not installed'}")
         if version is None:
             wrong.append(f"{name} is not installed: pip install {name}")
-    if _installed("pytorch-lightning") in _MALICIOUS_LIGHTNING:
+    if version_of("pytorch-lightning") in _MALICIOUS_LIGHTNING:
         wrong.append("this release of pytorch-lightning is malicious: uninstall it now, install 2.6.6 or later")
-    if _installed("albumentationsx"):
+    if version_of("albumentationsx"):
         wrong.append("albumentationsx (AGPL) shadows albumentations: pip uninstall albumentationsx")
     profile = detect_by_system()
     print("hardware")
@@ -50,10 +49,3 @@ def run(arguments: list[str]) -> int:
             wrong.append(f"$KDFACE_DATA names {data}, which does not exist")
     print("\n".join(["", "fix:", *(f"  {line}" for line in wrong)]) if wrong else "\nno problems found")
     return 2 if wrong else 0
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kdface.atomic import write_atomic, write_text
 from kdface.commands.given import read
 from kdface.errors import UserError, nearest
 
@@ -68,7 +69,6 @@ def _format(run_path: str, file: Path, asked: str | None) -> str:
 
 
 def _export(run_path: str, file: Path, kind: str) -> int:
-    from kdface.atomic import write_atomic, write_text
     from kdface.backbones.graded import Graded
     from kdface.config.shipped import shipped
     from kdface.reports.card import model_card

@@ -20,7 +20,6 @@ from kdface.sweeps.lifeline import said
 
 if TYPE_CHECKING:
     from kdface.reports.tables.definition import Definition
-    from kdface.reports.tables.render_csv import Values
     from kdface.runs.folder import RunFolder
 
 # Depend on the clock, disk or an interruption, not on the computation; operating points follow from the scores.
@@ -97,11 +96,13 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
     definition = single(read_definition(path), name, path)
     (row,), (column,) = definition.rows, definition.columns
     launcher = [word for word in overrides if is_hydras(word)]
-    table = tabulated(definition, path.parent, [word for word in overrides if word not in launcher], [])
+    overrides = [word for word in overrides if word not in launcher]
+    table = tabulated(definition, path.parent, overrides, [])
     runs = table.cells[0][0].runs
     csv = path.with_suffix(".csv")
-    if not runs and csv.is_file() and (written := _written(read_values(csv), definition)):
-        return _anew((definition, path), name, [word for word in overrides if word not in launcher], launcher, written)
+    written = read_values(csv) if csv.is_file() and not runs else {}
+    if values := written.get((f"{row.group} {row.label}".strip(), column.heading), {}):
+        return _anew((definition, path), name, overrides, launcher, values)
     for cell in table.missing:
         print(f"{cell.what} is {cell.why}: {cell}", file=sys.stderr)
     if not runs:
@@ -114,12 +115,6 @@ def _cell(word: str, overrides: list[str], data: str | None) -> bool:
         same.append(again(folder, data, column.evaluation if later else "", later))
     print(f"{name}: {sum(same)} of {len(same)} runs are identical")
     return all(same)
-
-
-def _written(values: Values, definition: Definition) -> Mapping[int, float]:
-    """The values of the single cell of `definition` in a table's CSV: seed -> value."""
-    (row,), (column,) = definition.rows, definition.columns
-    return values.get((f"{row.group} {row.label}".strip(), column.heading), {})
 
 
 def _anew(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from kdface.datasets.loading import BatchOrder, Order, ResumableLoader, TrainingSet, collate
 from kdface.errors import DataError, UserError
@@ -35,19 +35,11 @@ class FaceImages(Dataset[Any]):
         return {"image": np.asarray(sample.image)}, sample.label, sample.key
 
 
-class WholeBatches(Sampler[list[int]]):
+def whole_batches(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
     """The batches of this rank. Batches are not split, so that every row is bit-identical to a single rank's; if they
     cannot be distributed evenly, the first one is repeated, since ranks must take equally many steps."""
-
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        chunks = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
-        self.batches = [*chunks, *chunks[:1] * (-len(chunks) % world)][rank::world]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+    chunks = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    return [*chunks, *chunks[:1] * (-len(chunks) % world)][rank::world]
 
 
 class FaceData(pl.LightningDataModule):
@@ -118,12 +110,14 @@ class FaceData(pl.LightningDataModule):
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         loaders = []
         for faces, keys in datasets_of(protocols):
-            images = FaceImages(faces, keys)
-            batches = WholeBatches(len(keys), self.batch_size, rank, world)
-            workers, timeout = self.num_workers, self.timeout if self.num_workers else 0
-            loaders.append(
-                DataLoader(images, batch_sampler=batches, collate_fn=_whole, num_workers=workers, timeout=timeout)
+            loader: DataLoader[Any] = DataLoader(
+                FaceImages(faces, keys),
+                batch_sampler=whole_batches(len(keys), self.batch_size, rank, world),
+                collate_fn=_whole,
+                num_workers=self.num_workers,
+                timeout=self.timeout if self.num_workers else 0,
             )
+            loaders.append(loader)
         return loaders
 
     @property

@@ -58,31 +58,18 @@ class WeightAverage(pl.Callback):
             else:
                 mean.copy_(value)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the average."""
-        self._swap(pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with the trained weights."""
-        self._swap(pl_module)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Test the average."""
-        self._swap(pl_module)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with the trained weights."""
-        self._swap(pl_module)
-
     @torch.no_grad()
-    def _swap(self, module: pl.LightningModule) -> None:
-        if hasattr(module, "embedder"):  # it evaluates the average itself
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Swap the average and the trained weights: the average is validated and tested."""
+        if hasattr(pl_module, "embedder"):  # it evaluates the average itself
             return
-        averaged, trained = self._averaged(module).state_dict(), self._trained(module).state_dict()
+        averaged, trained = self._averaged(pl_module).state_dict(), self._trained(pl_module).state_dict()
         for one, other in zip(averaged.values(), trained.values(), strict=True):
             kept = one.clone()
             one.copy_(other)
             other.copy_(kept)
+
+    on_validation_end = on_test_start = on_test_end = on_validation_start
 
     def _trained(self, module: pl.LightningModule) -> nn.Module:
         return module.get_submodule(self.submodule)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning.loggers import Logger
 
@@ -110,12 +110,6 @@ def replay(logger: Logger, records: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def starts_anew(logger: Logger) -> bool:
-    """Whether a resumed run must resend earlier records: CSVLogger truncates its file, and wandb keeps only the last of
-    several offline runs with one id."""
-    return type(logger).__name__ in ("CSVLogger", "WandbLogger")
-
-
 def goes_on(logger: Logger, records: Iterable[Mapping[str, Any]], step: int) -> None:
     """Make a logger show each step of a resumed run once, even if a killed process already logged some of them.
 
@@ -124,64 +118,13 @@ def goes_on(logger: Logger, records: Iterable[Mapping[str, Any]], step: int) -> 
         records: of the run, up to the step it resumes from.
         step: that step.
     """
-    if starts_anew(logger):
-        replay(logger, records)
+    if type(logger).__name__ in ("CSVLogger", "WandbLogger"):  # CSVLogger truncates its file; wandb keeps only the last
+        replay(logger, records)  # of several offline runs with one id
     elif type(logger).__name__ == "TensorBoardLogger":  # which drops what came before the new start
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 
         start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
         logger.experiment.file_writer.add_event(start)  # type: ignore[attr-defined]
-
-
-def show(logger: Logger, figures: Iterable[Path]) -> None:
-    """Send figures to a logger, in its way."""
-    kind = type(logger).__name__
-    for file in figures:
-        if kind == "WandbLogger":
-            logger.log_image(f"figures/{file.stem}", [str(file)])  # type: ignore[attr-defined]
-        elif kind == "MLFlowLogger":
-            logger.experiment.log_artifact(logger.run_id, str(file), "figures")  # type: ignore[attr-defined]
-        elif kind == "TensorBoardLogger":
-            import cv2
-
-            image = cv2.imread(str(file))
-            assert image is not None
-            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            logger.experiment.add_image(f"figures/{file.stem}", image, dataformats="HWC")  # type: ignore[attr-defined]
-
-
-def tabulate(logger: Logger, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Send the results to a logger as a table of test set, metric, value and standard deviation, in its way."""
-    columns = ["test set", "metric", "value", "std"]
-    rows = [[*key.split("/", 1), metric.get("value"), metric.get("std")] for key, metric in metrics.items()]
-    kind = type(logger).__name__
-    if kind == "WandbLogger":
-        logger.log_table("results", columns=columns, data=rows)  # type: ignore[attr-defined]
-    elif kind == "MLFlowLogger":
-        data = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
-        logger.experiment.log_table(logger.run_id, data, "results.json")  # type: ignore[attr-defined]
-    elif kind == "TensorBoardLogger":
-        lines = ["| " + " | ".join("" if word is None else str(word) for word in row) + " |" for row in rows]
-        text = "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines])
-        logger.experiment.add_text("results", text)  # type: ignore[attr-defined]
-
-
-def keep(logger: Logger, folder: Path) -> None:
-    """Upload the run folder to W&B or MLflow as an artifact, without files written by loggers."""
-    kind = type(logger).__name__
-    files = {
-        path: path.relative_to(folder)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.relative_to(folder).parts[0] not in _LOGGED
-    }
-    if kind == "WandbLogger":
-        artifact = importlib.import_module("wandb").Artifact(re.sub(r"[^\w.-]", "_", folder.name), type="run")
-        for path, name in files.items():
-            artifact.add_file(str(path), name=str(name))
-        logger.experiment.log_artifact(artifact)  # type: ignore[attr-defined]
-    elif kind == "MLFlowLogger":
-        for path, name in files.items():
-            logger.experiment.log_artifact(logger.run_id, str(path), str("run" / name.parent))  # type: ignore[attr-defined]
 
 
 def finish(
@@ -191,12 +134,57 @@ def finish(
     metrics: Mapping[str, Mapping[str, float | None]],
     nodes: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Send a finished run to a logger: figures, the table of results, and with `log_model` its folder."""
-    show(logger, figures)
-    tabulate(logger, metrics)
-    kind = type(logger).__name__
-    if any(node.get("log_model") and str(node["_target_"]).endswith(f".{kind}") for node in nodes.values()):
-        keep(logger, folder)
+    """Send a finished run to a logger: figures, a table of the results, and with `log_model` the run folder.
+
+    Args:
+        logger: others than W&B, MLflow and TensorBoard receive nothing.
+        folder: of the run.
+        figures: files of images.
+        metrics: TEST/METRIC -> value and standard deviation.
+        nodes: of the configured loggers.
+    """
+    kind, sink = type(logger).__name__, cast(Any, logger)
+    columns = ["test set", "metric", "value", "std"]
+    rows = [[*key.split("/", 1), metric.get("value"), metric.get("std")] for key, metric in metrics.items()]
+    keeps = any(node.get("log_model") and str(node["_target_"]).endswith(f".{kind}") for node in nodes.values())
+    files = _files(folder) if keeps else {}
+    if kind == "WandbLogger":
+        for file in figures:
+            sink.log_image(f"figures/{file.stem}", [str(file)])
+        sink.log_table("results", columns=columns, data=rows)
+        if files:
+            artifact = importlib.import_module("wandb").Artifact(re.sub(r"[^\w.-]", "_", folder.name), type="run")
+            for path, name in files.items():
+                artifact.add_file(str(path), name=str(name))
+            sink.experiment.log_artifact(artifact)
+    elif kind == "MLFlowLogger":
+        run = sink.run_id
+        for file in figures:
+            sink.experiment.log_artifact(run, str(file), "figures")
+        sink.experiment.log_table(
+            run, {name: [row[place] for row in rows] for place, name in enumerate(columns)}, "results.json"
+        )
+        for path, name in files.items():
+            sink.experiment.log_artifact(run, str(path), str("run" / name.parent))
+    elif kind == "TensorBoardLogger":
+        import cv2
+
+        writer = sink.experiment
+        for file in figures:
+            image = cv2.imread(str(file))
+            assert image is not None
+            writer.add_image(f"figures/{file.stem}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dataformats="HWC")
+        lines = ["| " + " | ".join("" if word is None else str(word) for word in row) + " |" for row in rows]
+        writer.add_text("results", "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines]))
+
+
+def _files(folder: Path) -> dict[Path, Path]:
+    """The files of a run folder that no logger wrote -> their places in it."""
+    return {
+        path: path.relative_to(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path.relative_to(folder).parts[0] not in _LOGGED
+    }
 
 
 def close(logger: Logger, status: str) -> None:

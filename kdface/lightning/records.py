@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -89,9 +89,9 @@ class MetricRecords(pl.Callback):
             self.records.write("validation", trainer.global_step, epoch=trainer.current_epoch, **values)
 
 
-def record_evaluation(records: Records, step: int, outcomes: Mapping[str, Outcome], but: Collection[str] = ()) -> None:
+def record_evaluation(records: Records, step: int, outcomes: Mapping[str, Outcome]) -> None:
     """Write one record per test set: metrics with their spread, and counts."""
-    for name, outcome in ((name, outcome) for name, outcome in outcomes.items() if name not in but):
+    for name, outcome in outcomes.items():
         records.write(
             "evaluation",
             step,

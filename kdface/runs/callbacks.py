@@ -16,7 +16,7 @@ from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.lightning.records import record_evaluation
 from kdface.runs.folder import RunFolder
-from kdface.runs.records import Records, read
+from kdface.runs.records import Records
 
 log = logging.getLogger("kdface")
 
@@ -65,22 +65,6 @@ def headline(outcome: Outcome) -> dict[str, Any]:
     if "eer" in outcome.metrics:
         chosen["eer"] = outcome.metrics["eer"]
     return {key: metric for key, metric in chosen.items() if metric.value is not None}
-
-
-def untrained_metrics(folder: RunFolder) -> dict[str, Any]:
-    """The recorded metrics of the untrained network; empty if it was not evaluated."""
-    found: dict[str, Any] = {}
-    for record in read(folder.metrics):
-        if record["kind"] == "evaluation" and record["step"] == 0:
-            found.update(record["metrics"])
-    return found
-
-
-def skipped_images(folder: RunFolder) -> list[str]:
-    """The distinct broken images skipped in training, as "key: reason"."""
-    return sorted(
-        {image for record in read(folder.metrics) if record["kind"] == "skipped" for image in record["images"]}
-    )
 
 
 class SameConfiguration(pl.Callback):

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Package -> installed version, or None if it is not installed."""
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: version_of(name) for name in PACKAGES}
+
+
+def version_of(package: str) -> str | None:
+    """The installed version; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "profile": profile.to_dict(),
+        "profile": asdict(profile),
         "threads": threads,
         "world_size": world,
         "git": _git(),
@@ -69,11 +72,8 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
         write_json(path, now)
         return
     before = folder.read_environment()
-    differ = [
-        key
-        for key in ("packages", "processor", "gpu", "profile", "threads", "world_size")
-        if before.get(key) != now[key]
-    ]
+    compared = ("packages", "processor", "gpu", "profile", "threads", "world_size")
+    differ = [key for key in compared if before.get(key) != now[key]]
     if differ:
         logging.getLogger("kdface").warning(
             "this run started with different %s: it resumes, but not bit-identically", ", ".join(differ)

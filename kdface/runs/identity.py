@@ -33,7 +33,6 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -45,6 +44,7 @@ from kdface.config.files import paths_in
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 from kdface.runs.named import command_again
+from kdface.runs.pack import digest_of
 
 if TYPE_CHECKING:
     from kdface.runs.job import Job
@@ -55,19 +55,8 @@ Tree = Mapping[str, Any]
 Image = tuple[str, str, str]  # key, person, first 16 hex digits of the SHA-256 of its bytes
 
 
-@dataclass
-class Data:
-    """Attributes:
-    cards: name of the set -> its entry in data.json.
-    images: images of the training set, in order.
-    """
-
-    cards: dict[str, dict[str, Any]]
-    images: list[Image]
-
-
-def data_of(job: Job) -> Data:
-    """The current data of a job."""
+def data_of(job: Job) -> tuple[dict[str, Any], list[Image]]:
+    """The current data of a job: the content of data.json, and the images of the training set, in order."""
     from kdface.datasets.checks import card, digests
     from kdface.teachers.quality.labels import identity
 
@@ -75,7 +64,7 @@ def data_of(job: Job) -> Data:
     found = digests(faces)
     people = [faces.people[int(label)] for label in faces.labels]
     images = [(key, person, digest[:16]) for key, person, digest in zip(faces.keys, people, found, strict=True)]
-    cards = {"train": card(faces, found)}
+    cards: dict[str, Any] = {"train": card(faces, found)}
     known: dict[int, dict[str, Any]] = {}  # protocols share test sets
     for name, dataset in sets_of({f"evaluation.{name}": protocol for name, protocol in job.protocols.items()}).items():
         known[id(dataset)] = known.get(id(dataset)) or card(dataset)
@@ -88,7 +77,7 @@ def data_of(job: Job) -> Data:
         cards["weights"] = {"fingerprint": job.method.started_from}
     for name in cards.keys() & nodes.keys():
         cards[name]["state"] = state(nodes[name])
-    return Data(cards, images)
+    return cards, images
 
 
 def _nodes(config: Tree) -> dict[str, Tree]:
@@ -142,12 +131,8 @@ def state(node: Any) -> str:
 
 def file_digests(node: Any) -> dict[str, str]:
     """SHA-256 of each file named by a test set, such as a list of pairs; folders are covered by its datasets."""
-    found = {}
-    for key, path in paths_in({"": node}):
-        if Path(path).is_file():
-            with open(path, "rb") as file:
-                found[key.removeprefix(".")] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    files = {key.removeprefix("."): Path(path) for key, path in paths_in({"": node})}
+    return {key: digest_of(file) for key, file in files.items() if file.is_file()}
 
 
 def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -172,29 +157,27 @@ def note_data(folder: RunFolder, job: Job) -> None:
     Raises:
         UserError: data used by the run has changed.
     """
-    now, path = data_of(job), folder.root / "data.json"
-    if not path.is_file() or not folder.last.is_file():
-        _write(folder, now)
-        return
-    before = folder.read_data()
-    for name, card in now.cards.items():
+    cards, images = data_of(job)
+    resumes = (folder.root / "data.json").is_file() and folder.last.is_file()
+    before = folder.read_data() if resumes else {}
+    for name, card in cards.items() if resumes else ():
         then = before.get(name) or {}
         if name == "weights" and then:  # superseded by the checkpoint
-            now.cards[name] = then
+            cards[name] = then
             continue
         changes = list(then.get("changes") or [])
         if _differ(then, card):
-            images: list[str] = []
+            joining: list[str] = []
             if name == "train":
                 about = f"{name}: {_counts(then)} at the start, {_counts(card)} now"
-                images = _joining(folder, job, now.images, about)
+                joining = _joining(folder, job, images, about)
             elif name == "teacher":
                 raise _refused(folder, "teacher: different weights or labels")
             log.warning("%s has changed since the start of the run, which resumes with the current data", name)
-            changes.append({"step": step_of(folder), "before": then.get("fingerprint"), "images": images})
+            changes.append({"step": step_of(folder), "before": then.get("fingerprint"), "images": joining})
         if changes:
             card["changes"] = changes
-    _write(folder, now)
+    _write(folder, cards, images)
 
 
 def require_same_data(runs: Iterable[tuple[RunFolder, Tree]]) -> None:
@@ -377,13 +360,13 @@ def step_of(folder: RunFolder) -> int:
     return int(read_checkpoint(folder.last)["kdface"]["step"]) if folder.last.is_file() else 0
 
 
-def _write(folder: RunFolder, data: Data) -> None:
+def _write(folder: RunFolder, cards: dict[str, Any], images: list[Image]) -> None:
     def write(file: BinaryIO) -> None:
         with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            for image in data.images:
+            for image in images:
                 packed.write(json.dumps(image).encode() + b"\n")
 
-    write_json(folder.root / "data.json", data.cards)  # first: it notes the changes, and a list left behind is redone
+    write_json(folder.root / "data.json", cards)  # first: it notes the changes, and a list left behind is redone
     write_binary(folder.images, write)
 
 

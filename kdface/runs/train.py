@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from kdface.heads.partial_fc import shard_heads
 from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
 from kdface.lightning.loggers import attempt, close, finish, goes_on, started
 from kdface.lightning.records import record_evaluation
-from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained, skipped_images, untrained_metrics
+from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, require_finite
 from kdface.runs.environment import environment, note_environment
 from kdface.runs.folder import RunFolder
@@ -71,7 +70,7 @@ def train(
     def run_protocols(trainer: pl.Trainer) -> dict[str, Outcome]:
         return evaluate(job.protocols, method, profile, trainer.global_rank, trainer.world_size)
 
-    resume = Resume(folder.last, job.settings.resume.every_n_train_steps, total, partial(_about, job), interruption)
+    resume = Resume(folder.last, job.settings.resume.every_n_train_steps, total, lambda _: _about(job), interruption)
     loggers = job.make_loggers(folder)
     trainer = make_trainer(
         job.settings,
@@ -82,14 +81,15 @@ def train(
         bool(job.data.validation),
         folder,
     )
-    start = _start(job, folder)
-    _begin(job, folder, records, loggers, start, rank)
+    checkpoint, step = _resumed(job, folder)
+    _begin(job, folder, records, loggers, step, rank)
     status = "failed"
     try:
         began = time.monotonic()
-        watch = partial(watched, rank, world, lambda: _started(trainer), lambda: interruption.asked, note)
+        launched = partial(getattr, trainer.strategy.launcher, "procs", [])  # Lightning adds further ranks' processes
+        watch = partial(watched, rank, world, launched, lambda: interruption.asked, note)
         with interruption.restored(), watch():
-            _fit(job, trainer, start, resume, interruption)
+            _fit(job, trainer, checkpoint, resume, interruption)
         spent = time.monotonic() - began
         if rank == 0:
             for report in profiles(trainer):
@@ -103,11 +103,10 @@ def train(
             "seed": job.seed,
             "skipped": [],
             "train_seconds": round(spent, 1),
-            "resumed_at": start.step if start.checkpoint is not None else None,
+            "resumed_at": None if checkpoint is None else step,
         }
         if rank == 0:
-            record_evaluation(records, trainer.global_step, outcomes, but=validated_at(folder, trainer.global_step))
-            _conclude(job, folder, loggers, outcomes, results, draw)
+            _conclude(job, folder, records, loggers, outcomes, results, draw)
         status = "success"
     finally:
         for logger in loggers:
@@ -153,9 +152,8 @@ def _callbacks(job: Job, folder: RunFolder, records: Records, run_protocols: Pro
     return callbacks
 
 
-def _about(job: Job, trainer: pl.Trainer) -> dict[str, Any]:
+def _about(job: Job) -> dict[str, Any]:
     """The metadata of a checkpoint."""
-    del trainer
     faces = job.data.training.faces
     return {
         "format": CHECKPOINT_FORMAT,
@@ -170,52 +168,41 @@ def _about(job: Job, trainer: pl.Trainer) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The start of training: a checkpoint and its step, or neither."""
-
-    checkpoint: Path | None = None
-    step: int = -1
-
-
-def _start(job: Job, folder: RunFolder) -> _Start:
-    """The last checkpoint, verified to be from this run, with the loader at its position."""
+def _resumed(job: Job, folder: RunFolder) -> tuple[Path | None, int]:
+    """The last checkpoint, verified to be from this run, and its step, with the loader at its position; None and -1 at
+    the start of a run."""
     if not folder.last.is_file():
-        return _Start()
+        return None, -1
     content = read_checkpoint(folder.last)
     require_finite(job.method, content["state_dict"], folder.last)
     saved = content["kdface"]
     require_one_run(folder, job.config, saved, folder.last)
     # Lightning restores the position of the loader only in the middle of an epoch.
     job.data.load_state_dict({"delivered": int(saved["batches"])})
-    return _Start(folder.last, int(saved["step"]))
+    return folder.last, int(saved["step"])
 
 
-def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], start: _Start, rank: int) -> None:
-    """Drop records after the step that a killed run resumes from, and report the start of the run to loggers."""
+def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], step: int, rank: int) -> None:
+    """Drop records after the step that a killed run resumes from, or -1, and report the start of the run to loggers."""
     if rank == 0:
-        records.rewind(start.step, job.method.total_steps, job.protocols.keys() - job.data.validation.keys())
-        forget_later(folder, start.step)
-        if start.checkpoint is not None:
-            log.info("resuming at step %d of %d", start.step, job.method.total_steps)
+        records.rewind(step, job.method.total_steps, job.protocols.keys() - job.data.validation.keys())
+        for path in folder.last.parent.rglob("*.ckpt"):  # later ones are written again
+            if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
+                path.unlink()
+        if step >= 0:
+            log.info("resuming at step %d of %d", step, job.method.total_steps)
     for logger in loggers:
         if rank == 0:
             attempt(partial(started, folder=folder.root), logger)
-            if start.step > 0:
-                attempt(partial(goes_on, records=read(folder.metrics), step=start.step), logger)
+            if step > 0:
+                attempt(partial(goes_on, records=read(folder.metrics), step=step), logger)
         logger.log_hyperparams(job.config)
 
 
-def _started(trainer: pl.Trainer) -> list[Any]:
-    """The processes of further ranks that Lightning's launcher has started so far."""
-    processes: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
-    return processes
-
-
-def _fit(job: Job, trainer: pl.Trainer, start: _Start, resume: Resume, interruption: Interruption) -> None:
+def _fit(job: Job, trainer: pl.Trainer, checkpoint: Path | None, resume: Resume, interruption: Interruption) -> None:
     """Train; raise the actual cause of an early end: an interruption, a lost worker, a bad checkpoint."""
     try:
-        trainer.fit(job.method, datamodule=job.data, ckpt_path=start.checkpoint, weights_only=True)
+        trainer.fit(job.method, datamodule=job.data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as leave:
         if trainer.interrupted:  # Lightning would turn Ctrl-C into exit code 1
             raise KeyboardInterrupt from leave
@@ -227,9 +214,9 @@ def _fit(job: Job, trainer: pl.Trainer, start: _Start, resume: Resume, interrupt
             raise lost from None
         if of_memory(error) is not None:
             raise
-        if start.checkpoint is not None and not resume.began and isinstance(error, _OF_A_BAD_STATE):
+        if checkpoint is not None and not resume.began and isinstance(error, _OF_A_BAD_STATE):
             raise UserError(
-                f"resuming from {start.checkpoint} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
+                f"resuming from {checkpoint} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
                 expected="the state saved by this run; without that file it starts over",
             ) from error
         raise
@@ -238,19 +225,24 @@ def _fit(job: Job, trainer: pl.Trainer, start: _Start, resume: Resume, interrupt
 def _conclude(
     job: Job,
     folder: RunFolder,
+    records: Records,
     loggers: list[Logger],
     outcomes: dict[str, Outcome],
     results: dict[str, Any],
     draw: Callable[[], None],
 ) -> None:
-    """Write results and scores, draw figures, and finish the loggers."""
+    """Record, write and draw the results, and finish the loggers."""
+    step, rows = results["step"], list(read(folder.metrics))
+    validated = {row["test"] for row in rows if row["kind"] == "evaluation" and row["step"] == step}
+    record_evaluation(records, step, {name: outcome for name, outcome in outcomes.items() if name not in validated})
     for logger in loggers:
         logger.log_metrics(
             {name: metric["value"] for name, metric in results["metrics"].items() if metric["value"] is not None},
-            step=results["step"] - 1,
+            step=step - 1,
         )
-    results["untrained"] = untrained_metrics(folder)
-    results["skipped"] = skipped_images(folder)
+    untrained = [row["metrics"] for row in rows if row["kind"] == "evaluation" and row["step"] == 0]
+    results["untrained"] = {name: metric for metrics in untrained for name, metric in metrics.items()}
+    results["skipped"] = sorted({image for row in rows if row["kind"] == "skipped" for image in row["images"]})
     folder.require_there()
     write_scores(folder.scores, outcomes)
     write_json(folder.results, results)
@@ -264,18 +256,6 @@ def _conclude(
     )
     for logger in loggers:
         attempt(shown, logger)
-
-
-def validated_at(folder: RunFolder, step: int) -> set[str]:
-    """The test sets already recorded at a step."""
-    return {row["test"] for row in read(folder.metrics) if row["kind"] == "evaluation" and row["step"] == step}
-
-
-def forget_later(folder: RunFolder, step: int) -> None:
-    """Remove checkpoints after the step that a killed run resumes from, or -1, since it writes them again."""
-    for path in folder.last.parent.rglob("*.ckpt"):
-        if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
-            path.unlink()
 
 
 def _tell_parts(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,53 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from kdface.atomic import flush
 from kdface.errors import UserError
 from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
 from kdface.heads import PartialFC
 from kdface.lightning import LocalDDP
 from kdface.methods import Method
-from kdface.runs.checkpoint_io import RunCheckpoints
+from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.folder import RunFolder
 from kdface.runs.job import Job
 from kdface.runs.settings import Settings
 
 # Arguments handled by kdface, which the Trainer must not apply again.
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")
+
+
+class RunCheckpoints(CheckpointIO):
+    """Writes checkpoints in place, without temporary files elsewhere.
+
+    Args:
+        folder: of the run. Callbacks may save checkpoints anywhere.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save a checkpoint after flushing all earlier records to disk."""
+        self.folder.require_there()
+        if self.folder.metrics.is_file():
+            flush(self.folder.metrics)
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a checkpoint, verifying its checksum and executing nothing, whatever `weights_only` is."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint if it exists."""
+        Path(path).unlink(missing_ok=True)
 
 
 def make_trainer(
@@ -121,18 +155,16 @@ def require_whole_gradients(method: Method, settings: Settings, precision: str) 
     divided = [name for name, part in parts.items() if isinstance(part, PartialFC)]
     if settings.world == 1 or not divided:
         return
+    of_all = "of all gradients, but those of class weights are sharded over the ranks"
     other_head = "or a head that is not sharded (kdface list head)"
     for name in method.optimization.gradient_clip:
         if any(f"{part}.".startswith(f"{name}.") for part in divided):
             raise UserError(
-                f"gradient_clip.{name} needs the norm of the complete gradient, but those of class weights are sharded "
-                "over the ranks.",
-                fix=f"gradient_clip={{backbone:5.0}}, {other_head}",
+                f"gradient_clip.{name} needs the norm {of_all}.", fix=f"gradient_clip={{backbone:5.0}}, {other_head}"
             )
     if settings.trainer.get("gradient_clip_val") is not None:
         raise UserError(
-            "trainer.gradient_clip_val needs the norm of all gradients, but those of class weights are sharded over "
-            "the ranks.",
+            f"trainer.gradient_clip_val needs the norm {of_all}.",
             fix=f"trainer.gradient_clip_val=null, {other_head}",
         )
     if precision == "16-mixed":

@@ -17,9 +17,9 @@ from kdface.atomic import write_atomic, write_json
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
-from kdface.runs.checkpoint_io import RunCheckpoints
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.records import Records
+from kdface.runs.trainer import RunCheckpoints
 from kdface.sweeps import marks
 from tests.conftest import UNTESTED, Kdface, only_run
 
