@@ -74,7 +74,8 @@ def test_a_run_is_fine_tuned_on_other_people(kdface: Kdface, tmp_path: Path, mon
     assert not (stopped / "DONE").exists()
     said = kdface("train", *words)
     assert said.code == 0, said.err
-    assert all(value.numpy().tobytes() == weights(stopped)[name].numpy().tobytes() for name, value in after.items())
+    found = weights(stopped)
+    assert all(value.numpy().tobytes() == found[name].numpy().tobytes() for name, value in after.items())
     assert records(stopped) == records(straight)
 
     # The same from a file that the run was exported to.
