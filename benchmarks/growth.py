@@ -30,7 +30,7 @@ Measured = tuple[float, float]
 def classes(number: int) -> Measured:
     """A margin head's forward and backward, batch 64, 128 dimensions."""
     head = CosFace(128, number)
-    head.keeps_logits = False
+    head.keeps_logits = head.keeps_cosine = False
     embedding, label = torch.randn(64, 128, requires_grad=True), torch.randint(number, (64,))
     return _spent(lambda: head(embedding, label).loss.backward())
 

@@ -2,7 +2,8 @@
 
 A textbook implementation holds half a dozen batch x classes matrices at once: cosines, their copies with margin and
 scale, the softmax, its logarithm, their gradients. Here only the cosines are kept. Everything else is computed on
-cache-sized chunks of them, once in the forward and once in the backward pass.
+cache-sized chunks of them, once in the forward and once in the backward pass. Unless the caller wants the cosines, the
+gradient of the class weights overwrites them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.linalg import vector_norm
+from torch.nn.functional import linear
 
 _NUMBERS = 2**21  # per chunk: its class weights, and its cosines with the batch
 _TINY = 1e-12  # minimum norm of class weights, as in torch.nn.functional.normalize
@@ -27,16 +29,24 @@ class Tally(NamedTuple):
     Attributes:
         others: (N,) log of the sum of exp(rho eta(cos_j)) over the non-target classes j.
         own: (N,) cosine with the target class.
-        cosine: (N, C), detached.
+        cosine: (N, C), detached, if kept.
+        predicted: (N,) the class of the greatest cosine, if these are not kept.
     """
 
     others: Tensor
     own: Tensor
-    cosine: Tensor
+    cosine: Tensor | None
+    predicted: Tensor | None
 
 
 def tally(
-    direction: Tensor, weight: Tensor, label: Tensor, rho: Tensor | float, eta: Elementwise, through_norm: bool
+    direction: Tensor,
+    weight: Tensor,
+    label: Tensor,
+    rho: Tensor | float,
+    eta: Elementwise,
+    through_norm: bool,
+    keep: bool = True,
 ) -> Tally:
     """`Tally` of directions (N, D), labels (N,) and class weights (C, D), differentiable in rho (N, 1) too.
 
@@ -47,9 +57,11 @@ def tally(
         rho: the magnitude of the logits.
         eta: elementwise; differentiated as given.
         through_norm: differentiate w / |w| through the norm; else pass its gradient to w unchanged.
+        keep: give the cosines. Else the backward pass can run only once, and keeps no matrix besides the gradient of
+            the class weights if there are no more embeddings than numbers in one.
     """
     factor = rho if isinstance(rho, Tensor) else direction.new_full((1, 1), rho)
-    return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm))  # type: ignore[no-untyped-call]
+    return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm, keep))  # type: ignore[no-untyped-call]
 
 
 def _chunks(classes: int, row: int) -> list[slice]:
@@ -67,42 +79,81 @@ def _replaced(matrix: Tensor, label: Tensor, chunk: slice, value: Tensor | float
     return matrix.scatter_(0, there, torch.where(row == there, value, matrix.gather(0, there)))
 
 
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """(A, D), (B, D) -> (A, B), left right^T.
+
+    By oneDNN in float32 on a processor: torch's own product is MKL's, which leaves AVX-512 unused on AMD and takes
+    twice as long there.
+    """
+    usable = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if usable and left.device.type == "cpu" and left.dtype == torch.float32:
+        return linear(left.to_mkldnn(), right.to_mkldnn()).to_dense()
+    return left @ right.T
+
+
+def _room(weight: Tensor, number: int, dtype: torch.dtype) -> Tensor:
+    """(C, N), at the end of memory of the size of (C, D) weights, if they suffice.
+
+    Written from its start, chunk by chunk, a gradient (C, D) there reaches only cosines of chunks before.
+    """
+    classes, size = weight.shape
+    if number > size or dtype != weight.dtype:
+        return weight.new_empty(classes, number, dtype=dtype)
+    return weight.new_empty(classes * size)[classes * (size - number) :].view(classes, number)
+
+
 class _Tally(torch.autograd.Function):
     """Matrices are (classes, N), so that chunks are contiguous."""
 
     @staticmethod
     def forward(
-        ctx: Any, direction: Tensor, weight: Tensor, label: Tensor, rho: Tensor, eta: Elementwise, through_norm: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        direction: Tensor,
+        weight: Tensor,
+        label: Tensor,
+        rho: Tensor,
+        eta: Elementwise,
+        through_norm: bool,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         number, size = direction.shape
-        columns = direction.T.contiguous()
         length = vector_norm(weight, dim=1, keepdim=True).to(direction.dtype).clamp_min(_TINY)
-        cosine = direction.new_empty(len(weight), number)
+        cosine = direction.new_empty(len(weight), number) if keep else _room(weight, number, direction.dtype)
         top, total = direction.new_full((number,), -torch.inf), direction.new_zeros(number)
+        nearest, predicted = top, label
         for chunk in _chunks(len(weight), number + size):
-            part = torch.mm(weight[chunk].to(direction.dtype) / length[chunk], columns, out=cosine[chunk])
+            part = torch.div(_product(weight[chunk].to(direction.dtype), direction), length[chunk], out=cosine[chunk])
+            if not keep:
+                best = part.max(0)
+                predicted = torch.where(best.values > nearest, best.indices + chunk.start, predicted)
+                nearest = torch.maximum(nearest, best.values)
             logits = _replaced(eta(part) * rho[:, 0], label, chunk, -torch.inf)
             before, top = top, torch.maximum(top, logits.amax(0).clamp_min(torch.finfo(top.dtype).min))
             total = total * (before - top).exp_() + logits.sub_(top).exp_().sum(0)
         others = total.log_().add_(top)
         own = cosine.gather(0, label[None])[0]
         ctx.save_for_backward(direction, weight, label, rho, length, cosine, others)
-        ctx.eta, ctx.through_norm = eta, through_norm
+        ctx.eta, ctx.through_norm, ctx.keep = eta, through_norm, keep
+        ctx.set_materialize_grads(False)  # torch would allocate a batch x classes matrix of zeros for the cosines
+        if not keep:
+            ctx.mark_non_differentiable(predicted)
+            return others, own, None, predicted
         found = cosine.T
         ctx.mark_non_differentiable(found)
-        ctx.set_materialize_grads(False)  # torch would allocate a batch x classes matrix of zeros for the cosines
-        return others, own, found
+        return others, own, found, None
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_others: Tensor | None, to_own: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, to_others: Tensor | None, to_own: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         direction, weight, label, rho, length, cosine, others = ctx.saved_tensors
         to_others, to_own = (
             torch.zeros_like(others) if gradient is None else gradient for gradient in (to_others, to_own)
         )
         number, size = direction.shape
         to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
-        to_weight = torch.empty_like(weight)
+        shared = not ctx.keep and cosine.untyped_storage().nbytes() == weight.numel() * weight.element_size()
+        to_weight = cosine.as_strided(weight.shape, (size, 1), 0) if shared else torch.empty_like(weight)
+        columns = direction.T.contiguous()
         for chunk in _chunks(len(weight), number + size):
             with torch.enable_grad():
                 inputs = cosine[chunk].detach().requires_grad_(), rho.detach().requires_grad_()
@@ -113,8 +164,8 @@ class _Tally(torch.autograd.Function):
             to_rho += to_factor
             unit = weight[chunk].to(direction.dtype) / length[chunk]
             to_direction.addmm_(to_cosine.T, unit)
-            to_unit = to_cosine @ direction
+            to_unit = _product(to_cosine, columns)
             if ctx.through_norm:
                 to_unit = (to_unit - unit * (to_unit * unit).sum(1, keepdim=True)).div_(length[chunk])
             to_weight[chunk] = to_unit
-        return to_direction, to_weight, None, to_rho, None, None
+        return to_direction, to_weight, None, to_rho, None, None, None

@@ -59,6 +59,7 @@ class CRFIQA(MarginSoftmax):
     ADDED_LATER: ClassVar[dict[str, Any]] = {"gradient": "exact"}
 
     projected = False
+    uses_cosine = True
 
     @checked
     def __init__(

@@ -18,7 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt
@@ -45,8 +45,9 @@ class HeadOutput(NamedTuple):
     Attributes:
         loss: scalar, including `loss_scale` and regularisers.
         kept: `logits`, or None if the loss was computed without them (`Classifier.keeps_logits`).
-        cosine: (N, C), between embeddings and class weights, without margin, detached: for accuracies and logs.
-        predicted: (N,), the predicted class, if it is not the argmax of `cosine`.
+        kept_cosine: `cosine`, or None if it was not kept (`Classifier.keeps_cosine`).
+        predicted: (N,), the predicted class, if it is not the argmax of `cosine` or that was not kept.
+        own: (N,), the cosines with the target class, detached, if `cosine` was not kept.
         sampled: whether `logits` and `cosine` cover only a sample of the classes.
         decided_among_some: whether `predicted` was chosen among only a sample of the classes.
         zeros: int64 scalar, number of embeddings without a direction (`polar`).
@@ -54,11 +55,12 @@ class HeadOutput(NamedTuple):
 
     loss: Tensor
     kept: Tensor | None
-    cosine: Tensor
+    kept_cosine: Tensor | None
     predicted: Tensor | None = None
     zeros: Tensor | None = None
     sampled: bool = False
     decided_among_some: bool = False
+    own: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -70,6 +72,17 @@ class HeadOutput(NamedTuple):
         if self.kept is None:
             raise RuntimeError("the loss was computed without its logits; head.keeps_logits = True keeps them")
         return self.kept
+
+    @property
+    def cosine(self) -> Tensor:
+        """(N, C), between embeddings and class weights, without margin, detached: for accuracies and logs.
+
+        Raises:
+            RuntimeError: it was not kept.
+        """
+        if self.kept_cosine is None:
+            raise RuntimeError("the loss was computed without keeping its cosines; head.keeps_cosine = True keeps them")
+        return self.kept_cosine
 
     def accuracy(self, label: Tensor) -> Tensor:
         """Share of correct predictions for labels (N,), without margin."""
@@ -84,7 +97,7 @@ class HeadOutput(NamedTuple):
         if self.zeros is not None:
             told["zero_embeddings"] = self.zeros
         if not self.sampled:
-            told["target_cosine"] = self.cosine.gather(1, label[:, None]).mean()
+            told["target_cosine"] = (self.cosine.gather(1, label[:, None]) if self.own is None else self.own).mean()
         return told
 
 
@@ -213,9 +226,14 @@ class Classifier(Head):
         keeps_logits: whether `HeadOutput` holds the logits. Set it to False if they are not needed: from 10,000
             classes on the loss is then computed without them (`kdface.heads.chunks`), in about half the time and
             memory. The values are equal up to rounding.
+        keeps_cosine: whether `HeadOutput` holds the cosines in that case. Set it to False if only its metrics are
+            needed: the gradient of the class weights then takes the memory of the cosines.
+        uses_cosine: the head's own loss reads the cosines, so they are kept.
     """
 
     keeps_logits: bool = True
+    keeps_cosine: bool = True
+    uses_cosine: ClassVar[bool] = False
 
     @abstractmethod
     def plain_logits(self, embedding: Tensor) -> Tensor:
@@ -250,10 +268,13 @@ class Classifier(Head):
         if not self.keeps_logits and self.num_classes >= MANY_CLASSES:
             if self.projected and self.training:
                 project(self.weight)
-            others, own, cosine = tally(direction, self.weight, label, rho, eta, not self.projected)
-            target = (psi(own[:, None]) * rho)[:, 0]
+            keep = self.keeps_cosine or self.uses_cosine
+            found = tally(direction, self.weight, label, rho, eta, through_norm=not self.projected, keep=keep)
+            target = (psi(found.own[:, None]) * rho)[:, 0]
             # from 40 on log(1 + e^d) is d, in float64 too; from 20 on, as is the default, it is not
-            return HeadOutput(softplus(others - target, threshold=40).mean(), None, cosine)
+            loss = softplus(found.others - target, threshold=40).mean()
+            own = None if keep else found.own.detach()
+            return HeadOutput(loss, None, found.cosine, found.predicted, own=own)
         cosine = direction @ self.unit_weight(direction.dtype).T
         place = label[:, None]
         logits = eta(cosine).scatter(1, place, psi(cosine.gather(1, place))) * rho

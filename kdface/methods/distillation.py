@@ -56,6 +56,7 @@ class Distillation(Method):
         super().__init__(backbone, head, preprocessing, views, teacher)
         if isinstance(head, Classifier):
             head.keeps_logits = transfer is not None and transfer.needs_logits
+            head.keeps_cosine = False
         self.guidance = guidance
         self.reference_size = reference_size
         self.transfer = transfer

@@ -82,7 +82,7 @@ class FaceNet(Method):
     ) -> None:
         super().__init__(backbone, head, preprocessing, views)
         if isinstance(head, Classifier):
-            head.keeps_logits = False
+            head.keeps_logits = head.keeps_cosine = False
         self.miner = miner
         self.margin = margin
         self.reduction = reduction

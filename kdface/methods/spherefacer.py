@@ -20,7 +20,7 @@ class SphereFaceR(Method):
     def __init__(self, backbone: nn.Module, head: nn.Module, preprocessing: Preprocessing, views: Views) -> None:
         super().__init__(backbone, head, preprocessing, views)
         if isinstance(head, Classifier):
-            head.keeps_logits = False
+            head.keeps_logits = head.keeps_cosine = False
 
     def terms(self, batch: Batch) -> dict[str, Term]:
         """classification: the loss of the head."""

@@ -23,9 +23,9 @@ def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kdface.heads.chunks, "_NUMBERS", 5 * (BATCH + SIZE))  # of five classes, the last one of three
 
 
-def _batch() -> tuple[Tensor, Tensor]:
+def _batch(size: int = SIZE) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    x = 3.0 * torch.randn(BATCH, SIZE, generator=draw, dtype=torch.float64)
+    x = 3.0 * torch.randn(BATCH, size, generator=draw, dtype=torch.float64)
     x[2] = 0.0  # an embedding without direction
     return x, torch.tensor([0, 4, 5, 22, 20, 7, 7, 4, 13])
 
@@ -55,6 +55,49 @@ def test_loss_and_gradients_are_those_of_the_logits(make_head: Callable[[int, in
         found.append((out.loss.detach(), out.cosine, out.accuracy(y), *gradients, *layer.state_dict().values()))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [SIZE, BATCH, 2 * BATCH])  # the weights have no room for the cosines, just, and more
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_kept_cosines_nothing_else_changes(
+    make_head: Callable[[int, int], Head], size: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    head = make_head(size, CLASSES).to(dtype)
+    other = copy.deepcopy(head)
+    other.keeps_logits = other.keeps_cosine = False  # type: ignore[assignment]
+    found = []
+    for layer in (head, other):
+        torch.manual_seed(7)
+        x, y = _batch(size)
+        x = x.to(dtype).requires_grad_()
+        out = layer(x, y)
+        told = out.metrics(y)
+        out.loss.backward()
+        found.append((out.loss.detach(), *told.values(), x.grad, *(weight.grad for weight in layer.parameters())))
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-4
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def test_cosines_that_are_not_kept_are_not_there() -> None:
+    head = CosFace(2 * BATCH, CLASSES).double()
+    head.keeps_logits = head.keeps_cosine = False
+    out = head(*_batch(2 * BATCH))
+    with pytest.raises(RuntimeError, match="keeps_cosine = True"):
+        _ = out.cosine
+    out.loss.backward(retain_graph=True)
+    assert head.weight.grad is not None
+    assert head.weight.grad.untyped_storage().nbytes() == 8 * head.weight.numel()  # no more than the gradient itself
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):  # not a wrong gradient
+        out.loss.backward()
+
+
+def test_products_in_float32_against_those_in_float64() -> None:
+    left, right = torch.randn(70, 33), torch.randn(50, 33)
+    exact = left.double() @ right.double().T
+    for a, b in ((left, right), (left.T.contiguous().T, right.T.contiguous().T)):
+        torch.testing.assert_close(kdface.heads.chunks._product(a, b).double(), exact, atol=1e-4, rtol=0.0)
 
 
 def test_its_logits_are_not_there() -> None:
