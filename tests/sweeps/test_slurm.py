@@ -82,6 +82,7 @@ def test_a_job_that_runs_out_of_time_without_progress_fails(tmp_path: Path, monk
     pytest.importorskip("submitit", reason='pip install "kdface[slurm]"')
     folder = RunFolder(tmp_path / "runs" / "m" / "seed0-0")
     folder.last.parent.mkdir(parents=True)
+    folder.config.touch()
     progress = [True, False, False, False]
     tries = []
     task = slurm.Task(str(folder.root), saving=0.0)
