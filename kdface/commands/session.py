@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
@@ -57,7 +58,7 @@ class Session:
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def check(self) -> None:
-        """Compose and check each job, to report mistakes as `UserError` before Hydra's sweeper runs into them."""
+        """Compose and check each job, to report mistakes as `UserError` before the first one starts."""
         overrides = self.arguments.overrides
         # Each job checks its values: they may belong to a swept choice.
         choosing = [
@@ -65,13 +66,15 @@ class Session:
             for override in overrides
             if override.lstrip("+~").startswith("hydra") or "." not in override.partition("=")[0]
         ]
-        fixed = load(self.hydra, [choice for choice in choosing if not is_swept(choice)])
+        several = _swept(choosing)
+        fixed = load(self.hydra, [choice for choice in choosing if choice not in several])
         self.launcher = plugin(fixed, "launcher")
         sweeper = fixed.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
         if sweeper._target_ == BASIC_SWEEPER:
-            self.swept = _keys(given)
-            _require_grid(given)
+            several = _swept(given)
+            self.swept = [word.lstrip("+").partition("=")[0] for word in given if word in several]
+            _require_grid(several)
             self.grid = grid(self.hydra, given)
             for job in self.grid:
                 self.compose(job)
@@ -220,28 +223,27 @@ def launcher_words(overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def is_swept(override: str) -> bool:
-    """Whether an override gives several values: `a=1,2`, `range(...)`, `choice(...)`."""
-    try:
-        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
-    except Exception:  # invalid overrides are reported on composition
-        return False
+def _swept(words: Iterable[str]) -> dict[str, Override]:
+    """The parsed overrides that give several values: `a=1,2`, `range(...)`, `choice(...)`."""
+    found = {}
+    for word in words:
+        with contextlib.suppress(Exception):  # invalid overrides are reported on composition
+            override = OverridesParser.create().parse_override(word)
+            if override.is_sweep_override():
+                found[word] = override
+    return found
 
 
-def _require_grid(overrides: Sequence[str]) -> None:
+def _require_grid(several: Mapping[str, Override]) -> None:
     """Raise `UserError` for intervals in a grid: they require a search."""
-    for word in overrides:
-        if is_swept(word) and OverridesParser.create().parse_override(word).is_interval_sweep():
+    for word, override in several.items():
+        if override.is_interval_sweep():
             raise UserError(
                 f"{word}: an interval needs a search; a grid lists its values.",
                 expected=f"values: {word.partition('=')[0]}=0.1,0.2",
                 origin=f"command line: {word}",
                 fix="hydra/sweeper=random, or hydra/sweeper=optuna 'hydra.sweeper.objectives={TEST/METRIC: maximize}'",
             )
-
-
-def _keys(overrides: list[str]) -> list[str]:
-    return [override.lstrip("+").partition("=")[0] for override in overrides if is_swept(override)]
 
 
 def plugin(config: DictConfig, kind: str) -> Any:
