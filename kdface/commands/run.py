@@ -161,7 +161,9 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
 
     train(job, folder, draw, partial(marks.note_failure, folder))
     if rank_zero:
-        _note_changes(folder, changed_during(job, folder))
+        if changed := changed_during(job, folder):  # the results mix both versions
+            logging.getLogger("kdface").warning("the data changed during this run: %s", "; ".join(changed))
+            write_json(folder.results, {**folder.read_results(), "changed_during": changed})
         folder.mark_done()
         print(summary(folder))
     return 0
@@ -175,13 +177,6 @@ def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
     protocols = {f"{group}.{name}": protocol for group, found in groups.items() for name, protocol in found.items()}
     if on_error == "skip" or launched_rank() == 0:
         check_test_sets(protocols, on_error, (tree.get("data") or {}).get("verify") == "full")
-
-
-def _note_changes(folder: RunFolder, changed: Sequence[str]) -> None:
-    """Report and record that data changed during a run, so that the results mix both versions."""
-    if changed:
-        logging.getLogger("kdface").warning("the data changed during this run: %s", "; ".join(changed))
-        write_json(folder.results, {**folder.read_results(), "changed_during": list(changed)})
 
 
 def _warn_of_shared_people(job: Any) -> None:

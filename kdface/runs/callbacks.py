@@ -52,19 +52,12 @@ class ToldValidations(pl.Callback):
 
 
 def tell(outcomes: dict[str, Outcome], step: int) -> None:
-    """Log the headline of every test set."""
+    """Log the first metric of every test set, and the equal error rate if there is one."""
     for name, outcome in outcomes.items():
-        shown = ", ".join(f"{key} {metric.value:.4f}" for key, metric in headline(outcome).items())
+        first = next(iter(outcome.metrics), "")
+        values = {key: metric.value for key, metric in outcome.metrics.items() if key in (first, "eer")}
+        shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items() if value is not None)
         log.info("%s at step %d: %s", name, step, shown)
-
-
-def headline(outcome: Outcome) -> dict[str, Any]:
-    """The metrics to log: the first one, and the equal error rate if there is one."""
-    first = next(iter(outcome.metrics.items()), None)
-    chosen = dict([first]) if first else {}
-    if "eer" in outcome.metrics:
-        chosen["eer"] = outcome.metrics["eer"]
-    return {key: metric for key, metric in chosen.items() if metric.value is not None}
 
 
 class SameConfiguration(pl.Callback):
