@@ -169,7 +169,7 @@ def _picture(where: tuple[FaceSet, str], pictures: dict[str, str]) -> str:
 
 def _kept_back(card: Any) -> str:
     terms = str(card.get("terms") or "") if isinstance(card, Mapping) else ""
-    return f"kept back, since its terms {f'are: {terms}' if terms else 'are not known'} (kdface report --images)"
+    return f"not shown without kdface report --images, since its terms are {terms or 'unknown'}"
 
 
 def _first_line(error: Exception) -> str:

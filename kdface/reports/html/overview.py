@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from kdface.reports.html.runs import Run
 from kdface.reports.summary import number
@@ -94,27 +95,23 @@ def facts(runs: Sequence[Run], members: Sequence[Sequence[Run]]) -> Iterator[tup
     if times := [time for run in runs for time in run.times]:
         first, last = (datetime.fromtimestamp(time, UTC) for time in (min(times), max(times)))
         yield "when", f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
-    for key, title in (("machine", "where"), ("precision", "precision")):
-        if values := _most(str(run.environment.get(key) or "")[:_SHORT] for run in runs):
+    facts_of: dict[str, Callable[[Run], Any]] = {
+        "where": lambda run: str(run.environment.get("machine") or "")[:_SHORT],
+        "precision": lambda run: run.environment.get("precision"),
+        "code": lambda run: str(run.environment.get("commit") or "")[:12],
+        "versions": lambda run: ", ".join(map(" ".join, (run.environment.get("packages") or {}).items())),
+        "training data": lambda run: (run.data.get("train") or {}).get("name"),
+    }
+    for title, fact_of in facts_of.items():
+        if values := _most([str(fact_of(run) or "") for run in runs]):
             yield title, values
-    if commits := _most(str(run.environment.get("commit") or "")[:12] for run in runs):
-        yield "code", commits
-    packages = _most(
-        ", ".join(f"{name} {version}" for name, version in (run.environment.get("packages") or {}).items())
-        for run in runs
-    )
-    if packages:
-        yield "versions", packages
-    data = _most(str((run.data.get("train") or {}).get("name") or "") for run in runs)
-    if data:
-        yield "training data", data
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _most(values: Iterator[str] | Sequence[str]) -> str:
+def _most(values: Sequence[str]) -> str:
     """The three most frequent values, and the number of others."""
     found = [value for value, _ in Counter(value for value in values if value).most_common()]
     return "; ".join(found[:3]) + (f"; {len(found) - 3} more" if len(found) > 3 else "")
