@@ -26,10 +26,7 @@ class UserError(Exception):
         self.nearest = nearest
         self.origin = origin
         self.fix = fix
-        super().__init__(str(self))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _remade, (type(self), self.problem, self.expected, self.nearest, self.origin, self.fix)
+        super().__init__(problem)
 
     def __str__(self) -> str:
         rows = [
@@ -79,11 +76,6 @@ def of_memory(error: BaseException) -> str | None:
         "  fix:       free some (nvidia-smi, free -h), then rerun the same command to resume from the last "
         "checkpoint;\n             or use less: a smaller loader.batch_size, or trainer.accumulate_grad_batches=2"
     )
-
-
-def _remade(kind: type[UserError], problem: str, expected: str, near: str, origin: str, fix: str) -> UserError:
-    """Unpickle an error, so that it crosses process boundaries intact."""
-    return kind(problem, expected=expected, nearest=near, origin=origin, fix=fix)
 
 
 def nearest(given: str, valid: Iterable[str], cutoff: float = 0.5) -> str:

@@ -77,7 +77,7 @@ def evaluate_run(path: Path, arguments: Arguments) -> int:
     tree = _laid_over(loaded.config, composed, arguments.overrides)
     if not tree["evaluation"]:
         raise UserError("no evaluation is selected.", fix="evaluation=CHOICE   (kdface list evaluation)")
-    method, protocols = loaded.method, build_protocols(tree, loaded.method)
+    method, protocols = loaded.method, build_protocols(tree["evaluation"] or {}, loaded.method)
     check_tests(tree, {"evaluation": protocols})
     profile, threads = machine(settings_of(tree))
     about = {

@@ -47,7 +47,8 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
         sharded: draw only this rank's rows of class weights that a run divides over its ranks; false: all of them.
     """
     whole: FaceSet = build(tree["dataset"], "dataset")
-    dataset = _without_held_out(whole, tree.get("validation") or {})
+    validation = tree.get("validation") or {}
+    dataset = _without_held_out(whole, validation)
     augmentation = build_augmentation(tree, dataset.preprocessing)
     settings = settings_of(tree)
     seed = int(tree["seed"])
@@ -58,7 +59,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     method.require_people()
     if method.teacher is not None:
         method.teacher.require_knows(dataset)
-    protocols = build_protocols(tree, method)
+    protocols = build_protocols(tree["evaluation"] or {}, method)
     _require_known_keys(_optimizer(tree["optimizer"], [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
 
     def fused() -> bool:
@@ -89,7 +90,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     data = FaceData(
         TrainingSet(dataset, augmentation, seed, tree["dataset"]["on_error"]),
         order,
-        validation=build_protocols(tree, method, "validation", whole),
+        validation=build_protocols(validation, method, "validation", whole),
         test=protocols,
         num_workers=settings.loader.num_workers,
         timeout=settings.loader.timeout,
@@ -103,8 +104,8 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
         settings=settings,
         seed=seed,
         config=tree,
-        make_callbacks=partial(build_callbacks, tree),
-        make_loggers=partial(build_loggers, tree),
+        make_callbacks=partial(build_callbacks, tree.get("callbacks") or {}, next(iter(validation), "")),
+        make_loggers=partial(build_loggers, tree.get("logger") or {}, tree.get("tags") or ()),
     )
 
 
@@ -130,12 +131,12 @@ def settings_of(tree: Tree) -> Settings:
 
 
 def build_protocols(
-    tree: Tree, method: Method, group: str = "evaluation", training: FaceSet | None = None
+    nodes: Tree, method: Method, group: str = "evaluation", training: FaceSet | None = None
 ) -> dict[str, EvaluationProtocol]:
     """The protocols of a group by name. Their images must match a view of the method."""
     protocols: dict[str, EvaluationProtocol] = {}
     shared: dict[str, Any] = {}  # test sets share a dataset, and thus its embeddings
-    for name, node in (tree.get(group) or {}).items():
+    for name, node in nodes.items():
         made = build(node, path=f"{group}.{name}", shared=shared, load_network=load_network, training_faces=training)
         protocols[name] = made
         require_fits(made, method, f"{group}.{name}")

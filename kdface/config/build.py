@@ -32,10 +32,9 @@ def build(
     takes = parameters(part)
     skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
     anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
-    hints = {name: parameter.hint for name, parameter in takes.items()}
     path = path or group
     values = {
-        key: _value(hints.get(key, Any), value, shared, anywhere, path and f"{path}.{key}")
+        key: _value(takes[key].hint if key in takes else Any, value, shared, anywhere, path and f"{path}.{key}")
         for key, value in node.items()
         if key not in skip
     }

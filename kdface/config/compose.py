@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config.advice import Trial
 from kdface.config.check import UnknownKeyError, check_tree
-from kdface.config.files import absolute, absolute_paths, require_bounded, require_name
-from kdface.config.fit import check_parts, register_views, require_tags, require_transfer
+from kdface.config.files import absolute, require_bounded, require_name, with_paths
+from kdface.config.fit import check_parts, register_views, require_transfer
 from kdface.config.hydra_api import Chosen, Hydra, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
@@ -111,9 +111,9 @@ def compose_in(
         if value == {} and group != "evaluation":
             tree[group] = None
     for key in tree:
-        below = [other for other in origins.under(key) if other != key]
-        require_package_line(key, origins.of(below[0]) if below else "", [*Configuration.__dataclass_fields__])
-    require_transfer(tree, chosen, origins)
+        if key not in Configuration.__dataclass_fields__:
+            require_package_line(key, origins)
+    require_transfer((tree.get("method") or {}).get("_target_"), chosen.get("transfer", "none"), origins)
     try:
         check_tree(tree, origins)
     except UnknownKeyError as error:
@@ -122,8 +122,7 @@ def compose_in(
                 raise unknown_key(word, overrides, _trial(hydra)) from None
         raise
     if trains:
-        check_parts(tree)
-        require_tags(tree, origins)
+        check_parts(tree, origins)
     if tree["name"] is None:
         name = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
         tree["name"] = f"debug/{name}" if chosen.get("debug") else name
@@ -277,4 +276,4 @@ def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or key)
         raise UserError(f"{key} cannot be resolved: {str(error).splitlines()[0]}", origin=origins.of(key)) from None
-    return absolute_paths(cast(dict[str, Any], tree))
+    return with_paths(cast(dict[str, Any], tree), lambda _, path: absolute(path))

@@ -6,7 +6,7 @@ Composition makes them absolute and expands `~`, so a configuration does not dep
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,12 +25,12 @@ def absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def absolute_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Make all paths of a resolved configuration absolute."""
-    return {key: _walk(value, Any, key, lambda _, path: absolute(path)) for key, value in tree.items()}
+def with_paths(tree: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """Replace every path of a resolved configuration by `change(dotted key, path)`."""
+    return {key: _walk(value, Any, key, change) for key, value in tree.items()}
 
 
-def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def paths_in(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(dotted key, path) of every path in a resolved configuration."""
     found: list[tuple[str, str]] = []
 
@@ -38,18 +38,13 @@ def paths_in(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         found.append((key, path))
         return path
 
-    for key, value in tree.items():
-        _walk(value, Any, key, note)
-    yield from found
+    with_paths(tree, note)
+    return found
 
 
 def replace_paths(tree: Mapping[str, Any], paths: Mapping[str, str] | None) -> dict[str, Any]:
     """Replace the paths of the given keys, or all paths by "<path>" if `paths` is None."""
-
-    def other(key: str, path: str) -> str:
-        return "<path>" if paths is None else str(paths.get(key, path))
-
-    return {key: _walk(value, Any, key, other) for key, value in tree.items()}
+    return with_paths(tree, lambda key, path: "<path>" if paths is None else str(paths.get(key, path)))
 
 
 def _walk(value: Any, hint: Any, key: str, change: Callable[[str, str], str]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -15,12 +14,12 @@ from kdface.errors import UserError, nearest
 _PLACES = {"first": 0, "last": -1}
 
 
-def check_parts(tree: dict[str, Any]) -> None:
-    """Check views, head and teacher of the parts against each other.
+def check_parts(tree: dict[str, Any], origins: Origins) -> None:
+    """Check views, head and teacher of the parts against each other, and that a run has the tags it must have.
 
     Reads no data, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
     """
-    check_callbacks(tree)
+    check_callbacks(tree.get("callbacks") or {}, bool(tree.get("validation")))
     method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
     takes = signature(method)
     makes: tuple[str, ...] = attribute(augmentation, "views", ())
@@ -48,27 +47,22 @@ def check_parts(tree: dict[str, Any]) -> None:
             f"{method} requires a teacher, but teacher is none.",
             fix="teacher=run teacher.run=FOLDER_OF_A_RUN   (kdface list teacher)",
         )
-
-
-def require_transfer(tree: Mapping[str, Any], chosen: Mapping[str, str], origins: Origins) -> None:
-    """Raise `UserError` for a distillation loss that the method does not support."""
-    choice, method = chosen.get("transfer", "none"), (tree.get("method") or {}).get("_target_")
-    if choice != "none" and method and "transfer" not in signature(method, origin=origins.of("method._target_")):
-        raise UserError(
-            f"transfer = {choice} is not supported by {method}.",
-            expected="a method with the parameter transfer",
-            fix="transfer=none, or method=distillation teacher.run=FOLDER",
-        )
-
-
-def require_tags(tree: Mapping[str, Any], origins: Origins) -> None:
-    """Raise `UserError` for a run without tags if `extras.enforce_tags` is set."""
     if tree["extras"]["enforce_tags"] and not tree.get("tags"):
         raise UserError(
             "the run has no tags, but extras.enforce_tags requires them.",
             expected="labels to find it by",
             origin=origins.of("extras.enforce_tags"),
             fix="tags=[dev]",
+        )
+
+
+def require_transfer(method: Any, choice: str, origins: Origins) -> None:
+    """Raise `UserError` for a distillation loss that the method, a `_target_`, does not support."""
+    if choice != "none" and method and "transfer" not in signature(method, origin=origins.of("method._target_")):
+        raise UserError(
+            f"transfer = {choice} is not supported by {method}.",
+            expected="a method with the parameter transfer",
+            fix="transfer=none, or method=distillation teacher.run=FOLDER",
         )
 
 

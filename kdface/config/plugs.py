@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,9 @@ _REFUSED = {
 _PACKAGES = {"CometLogger": "comet-ml", "NeptuneLogger": "neptune"}  # loggers without an extra of kdface
 
 
-def check_callbacks(tree: Mapping[str, Any]) -> None:
+def check_callbacks(nodes: Mapping[str, Any], validates: bool) -> None:
     """Raise `UserError` for a callback that is not supported, or monitors a metric that is not measured."""
-    for name, node in (tree.get("callbacks") or {}).items():
+    for name, node in nodes.items():
         kind = str(node["_target_"]).rpartition(".")[2]
         if kind in _REFUSED:
             why, instead = _REFUSED[kind]
@@ -54,37 +54,37 @@ def check_callbacks(tree: Mapping[str, Any]) -> None:
                 f"callbacks.{name}.filename=last is the name of the run's own last checkpoint.",
                 fix=f"callbacks.{name}.filename=best",
             )
-        if node.get("monitor") == "auto" and not tree.get("validation"):
+        if node.get("monitor") == "auto" and not validates:
             raise UserError(
                 f"callbacks.{name} monitors a validation metric, but validation is none.",
                 fix=f"validation=people, or callbacks.{name}.monitor=train/loss",
             )
 
 
-def build_callbacks(tree: Mapping[str, Any], folder: RunFolder) -> list[pl.Callback]:
+def build_callbacks(nodes: Mapping[str, Any], validation: str, folder: RunFolder) -> list[pl.Callback]:
     """The callbacks of a configuration. Checkpoints are saved in the run folder; the metric `auto` is the equal error
-    rate of the first validation set."""
+    rate of the first validation set, `validation`."""
     made = []
-    for node in (tree.get("callbacks") or {}).values():
+    for node in nodes.values():
         given = dict(node)
         if given.get("monitor") == "auto":
-            given["monitor"] = f"{next(iter(tree['validation']))}/eer"
+            given["monitor"] = f"{validation}/eer"
         if _is_checkpoint(given["_target_"]) and given.get("dirpath") is None:
             given["dirpath"] = str(folder.last.parent)
         made.append(build(given, "callbacks"))
     return made
 
 
-def build_loggers(tree: Mapping[str, Any], folder: RunFolder) -> list[Logger]:
-    """The loggers of a configuration. A logger that fails to start is skipped with a warning, unless the user can fix
-    it."""
+def build_loggers(nodes: Mapping[str, Any], tags: Sequence[str], folder: RunFolder) -> list[Logger]:
+    """The loggers of a configuration, which are told its tags. A logger that fails to start is skipped with a warning,
+    unless the user can fix it."""
     from kdface.lightning.loggers import guarded, placed, with_allowed_names
 
     made = []
-    for name, node in (tree.get("logger") or {}).items():
+    for name, node in nodes.items():
         target = str(node["_target_"])
         try:
-            logger = build({**node, **placed(target, node, folder.root, folder.name, tree.get("tags") or ())}, "logger")
+            logger = build({**node, **placed(target, node, folder.root, folder.name, tags)}, "logger")
         except UserError:
             raise
         except ModuleNotFoundError as error:

@@ -22,6 +22,7 @@ from kdface.config.advice import (
     renamed,
 )
 from kdface.config.check import INJECTED, given_by_framework
+from kdface.config.origin import Origins
 from kdface.config.paths import choices, groups, root_groups
 from kdface.errors import UserError, nearest
 
@@ -84,7 +85,6 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
     group, _, choice = missing.partition("/")
     written = rf"\+?{re.escape(group)}((@[^=]*)?={re.escape(choice)}$|=\[.*\b{re.escape(choice)}\b)"  # or in a list
     word = next((override for override in overrides if re.match(written, override)), "")
-    near, listed = among(choice, list(choices(group, folders)))
     if group not in groups(folders):
         return UserError(
             f"there is no config group {group!r}.",
@@ -92,15 +92,20 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
             origin=f"command line: {word}" if word else "a defaults list",
             fix="kdface list",
         )
+    return _not_a_choice(f"there is no {group} named {choice!r}.", group, choice, word, folders)
+
+
+def _not_a_choice(problem: str, group: str, choice: str, word: str, folders: list[Path]) -> UserError:
+    """The error for a wrong choice, given by an override or, if that is empty, in a defaults list."""
+    near, listed = among(choice, list(choices(group, folders)))
+    entry = rf"\s*-\s[^#]*:\s*{re.escape(choice)}\s*(#|$)"
     plain = word if "@" in word else word.lstrip("+")
     whole = near.join(plain.rsplit(choice, 1)) if word and choice else f"{group}={near}"
     return UserError(
-        f"there is no {group} named {choice!r}.",
+        problem,
         expected=f"one of {', '.join(listed)}{or_another(group)}",
         nearest=whole if near else "",
-        origin=f"command line: {word}"
-        if word
-        else _line(_files(folders), rf"\s*-\s[^#]*:\s*{re.escape(choice)}\s*(#|$)") or "a defaults list",
+        origin=f"command line: {word}" if word else _line(_files(folders), entry) or "a defaults list",
         fix=f"kdface list {group}",
     )
 
@@ -143,17 +148,10 @@ def bad_override(error: Exception, overrides: Sequence[str], folders: list[Path]
         "",
     )
     if not given:
-        for override in overrides:
-            group, _, value = override.partition("=")
+        for word in overrides:
+            group, _, value = word.partition("=")
             if group in groups(folders) and not value.startswith("[") and value not in choices(group, folders):
-                near, listed = among(value, list(choices(group, folders)))
-                return UserError(
-                    f"{group} = {value} is not a choice of its group.",
-                    expected=f"one of {', '.join(listed)}",
-                    nearest=f"{group}={near}" if near else "",
-                    origin=f"command line: {override}",
-                    fix=f"kdface list {group}",
-                )
+                return _not_a_choice(f"{group} = {value} is not a choice of its group.", group, value, word, folders)
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
         return UserError(f"the configuration cannot be composed: {' '.join(first)}")
     return unknown_key(given, overrides, trial)
@@ -258,15 +256,11 @@ def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
     return UserError(f"a configuration file is not UTF-8: {error.reason}.")
 
 
-def require_package_line(key: str, origin: str, known: Sequence[str]) -> None:
-    """Raise `UserError` for a group file whose values are meant for the root but end up under the group's name.
-
-    Args:
-        key: a key of the tree's root.
-        origin: file and line of a value under it.
-        known: the keys of the root.
-    """
-    if key in known or key not in root_groups() or ".yaml:" not in origin:
+def require_package_line(key: str, origins: Origins) -> None:
+    """Raise `UserError` for a group file whose values are meant for the root but end up under the group's name, an
+    unknown key of the root."""
+    origin = next((origins.of(below) for below in origins.under(key) if below != key), "")
+    if key not in root_groups() or ".yaml:" not in origin:
         return
     file = Path(origin.rpartition(":")[0])
     if file.read_bytes().startswith(codecs.BOM_UTF8):

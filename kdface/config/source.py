@@ -54,27 +54,23 @@ class _Opaque(type):
         return cls
 
 
-class _Module:
-    """A module in a hint: `nn.Module`, `np.ndarray`."""
+class _Module(dict[str, Any]):
+    """A module whose names are resolved when they are used: those of its own hints, and in hints of others, such as
+    `nn.Module`."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(__builtins__={})
         self._name = name
 
-    def __getattr__(self, name: str) -> Any:
-        return _meaning(self._name, name)
-
-
-class _Namespace(dict[str, Any]):
-    """The names of a module, each resolved when it is used."""
-
-    def __init__(self, module: str) -> None:
-        super().__init__(__builtins__={})
-        self.module = module
-
     def __missing__(self, name: str) -> Any:
-        if name not in _names(self.module) and hasattr(builtins, name):
+        if hasattr(builtins, name) and name not in _names(self._name):
             return getattr(builtins, name)
-        return _meaning(self.module, name)
+        try:
+            return _resolved(self._name, name)
+        except UnreadableError:
+            return _Opaque(name, (), {})
+
+    __getattr__ = __missing__
 
 
 def signature(target: str, origin: str = "") -> Parameters:
@@ -174,14 +170,6 @@ def _exported(module: str) -> list[str]:
     if isinstance(names.get("__all__"), ast.List):
         return list(ast.literal_eval(names["__all__"]))
     return [name for name, node in names.items() if isinstance(node, ast.ClassDef | ast.FunctionDef) and name[0] != "_"]
-
-
-def _meaning(module: str, name: str) -> Any:
-    """What a name in a hint stands for: a type, a stand-in, or a module."""
-    try:
-        return _resolved(module, name)
-    except UnreadableError:
-        return _Opaque(name, (), {})
 
 
 @functools.cache
@@ -321,7 +309,7 @@ def _hint(node: ast.expr, module: str) -> Any:
         for inner in ast.walk(node):
             if not isinstance(inner, _HINT) or (isinstance(inner, ast.Call) and not _is_bound(inner, module)):
                 return Any
-        return eval(compile(ast.Expression(node), "<hint>", "eval"), _Namespace(module))
+        return eval(compile(ast.Expression(node), "<hint>", "eval"), _Module(module))
     except Exception:  # unions with forward references, hints of future Python versions
         return Any
 
