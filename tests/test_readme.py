@@ -44,9 +44,9 @@ def _commands(text: str, language: str) -> list[str]:
 
 COMMANDS = list(dict.fromkeys(line for page in PAGES.values() for line in _commands(page, "sh")))
 COMPOSED = list(dict.fromkeys(line for page in PAGES.values() for line in _commands(page, "shell")))
-# What makes a command short; the words of the README come first and are not replaced.
+# What makes a command short, beside the words of the README.
 SMALL = [
-    "loader.batch_size=16",
+    "loader.batch_size=4",
     "dataset.people=10",
     "dataset.images_per_person=20",
     "evaluation.toy_pairs.dataset.people=8",
@@ -58,7 +58,8 @@ SMALL = [
 
 def _shortened(words: list[str]) -> list[str]:
     if words[0] == "train" and "--cfg" not in words and "dataset=image_folder" not in words:
-        return [*words, *SMALL, *([] if any("max_steps" in word for word in words) else ["trainer.max_steps=2"])]
+        given = {word.partition("=")[0] for word in words}
+        return [*words, *(word for word in [*SMALL, "trainer.max_steps=2"] if word.partition("=")[0] not in given)]
     if words[0] == "evaluate":
         return [*words, *(word for word in SMALL if word.startswith("evaluation."))]
     if words[:3] == ["data", "preview", "toy_faces"]:
