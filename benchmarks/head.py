@@ -53,7 +53,7 @@ def measure(name: str) -> tuple[float, float, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     head = ArcFace(SIZE, CLASSES, scale=SCALE, margin=MARGIN)
-    head.keeps_logits = head.keeps_cosine = False  # as every method of kdface sets it
+    head.keeps_logits = head.keeps_cosine = False  # as the methods with a margin head set them
     embedding = torch.randn(BATCH, SIZE, requires_grad=True)
     label = torch.randint(CLASSES, (BATCH,))
     spent = []
