@@ -1,25 +1,31 @@
-"""kdface config why KEY [OVERRIDES]; kdface config diff RUN RUN."""
+"""kdface config why KEY [OVERRIDES] [--config-dir FOLDER]; kdface config diff RUN RUN."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
+from kdface.commands.arguments import Parser, add_config_dirs
 from kdface.errors import UserError, nearest
 
 _ACTIONS = ("why", "diff")
-_USAGE = "kdface config why KEY [OVERRIDES], or kdface config diff RUN RUN"
+_USAGE = "kdface config why KEY [OVERRIDES] [--config-dir FOLDER], or kdface config diff RUN RUN"
 
 
 def run(arguments: list[str]) -> int:
     """Run `kdface config` and return the exit code. Raises `UserError` for invalid arguments."""
-    match arguments:
+    parser = Parser(prog="kdface config", usage=_USAGE, add_help=False)
+    parser.add_argument("words", nargs="*")
+    add_config_dirs(parser)
+    given = parser.parse_intermixed_args(arguments)
+    match given.words:
         case ["why", key, *overrides] if not _is_override(key):
-            return why(key, overrides)
+            return why(key, overrides, given.config_dirs)
         case ["diff", first, second]:
             return diff(first, second)
-        case _:
-            raise _invalid(arguments)
+        case words:
+            raise _invalid(words)
 
 
 def _invalid(words: list[str]) -> UserError:
@@ -32,7 +38,7 @@ def _invalid(words: list[str]) -> UserError:
         elif first not in _ACTIONS and not _is_override(first) and not (near := nearest(first, _ACTIONS)):
             fix = f"kdface config why {shlex.join(words)}"
     return UserError(
-        f"kdface config {' '.join(words)}: invalid arguments.",
+        f"{' '.join(['kdface config', *words])}: invalid arguments.",
         expected=_USAGE,
         nearest=f"kdface config {near}" if near else "",
         fix=fix,
@@ -43,12 +49,12 @@ def _is_override(word: str) -> bool:
     return "=" in word or word.startswith("~")
 
 
-def why(key: str, overrides: list[str]) -> int:
+def why(key: str, overrides: list[str], config_dirs: list[Path]) -> int:
     """Print the value of a key and every place that sets it, the last one first."""
     from kdface.config.compose import compose
     from kdface.config.fingerprint import flatten
 
-    composed = compose(overrides)
+    composed = compose(overrides, config_dirs)
     leaves = flatten(composed.tree)
     shown = {name: value for name, value in leaves.items() if name == key or name.startswith(f"{key}.")}
     if not shown:

@@ -316,6 +316,10 @@ def _describe(hint: Any) -> str:
         return " or ".join(map(str, args))
     if kind in (tuple, list):
         return f"[{', '.join('...' if arg is ... else _describe(arg) for arg in args)}]"
+    if kind is dict:
+        return f"NAME: {_describe(args[1])}"
+    if hint is Part:
+        return "a choice of its group (kdface list)"
     if hint is type(None):
         return "null"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -84,11 +84,11 @@ class Configuration:
     hardware: HardwareSettings
     ema: EMASettings
     resume: ResumeSettings
-    logger: dict[str, Part] | None
     paths: Paths
     name: str | None
     seed: Annotated[int, Ge(0)] | None
     validation: dict[str, Part] | None = None
+    logger: dict[str, Part] | None = None
     callbacks: dict[str, Part] | None = None
     evaluate_untrained: bool = False
     weights: Part | None = None

@@ -41,6 +41,18 @@ def test_seed_null_draws_one_and_records_it(kdface: Kdface, tmp_path: Path) -> N
     assert all(isinstance(seed, int) for seed in seeds)
 
 
+def test_why_looks_into_the_users_own_folder(kdface: Kdface, tmp_path: Path) -> None:
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "own.yaml").write_text("_target_: kdface.heads.CosFace\nmargin: 0.2\n")
+    said = kdface("config", "why", "head.margin", "head=own", "-cd", str(tmp_path))
+    assert said.code == 0
+    assert said.out.startswith("head.margin = 0.2\n") and said.out.endswith("head/own.yaml:2\n")
+
+
+def test_the_group_of_loggers_may_be_deleted(kdface: Kdface) -> None:
+    assert kdface("train", "experiment=demo", "~logger", "--cfg", "job").code == 0
+
+
 def test_why_names_the_file_line_or_override_and_what_it_replaced(kdface: Kdface) -> None:
     said = kdface("config", "why", "trainer.max_epochs", "experiment=demo", "trainer.max_epochs=3")
     assert said.code == 0

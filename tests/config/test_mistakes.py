@@ -95,6 +95,8 @@ def test_a_misspelt_key_of_a_wrong_value_is_no_other_key(kdface: Kdface, tmp_pat
         (["why", "experiment=demo"], "fix:       kdface train experiment=demo --cfg job"),
         (["head.margin", "experiment=demo"], "fix:       kdface config why head.margin experiment=demo"),
         (["wy", "head.margin"], "nearest:   kdface config why"),
+        ([], "kdface config: invalid arguments."),
+        (["why", "head.margin", "--foo"], "unrecognized arguments: --foo"),
     ],
 )
 def test_what_is_typed_in_place_of_config_why(kdface: Kdface, words: list[str], told: str) -> None:
