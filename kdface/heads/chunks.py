@@ -3,7 +3,7 @@
 A textbook implementation holds half a dozen batch x classes matrices at once: cosines, their copies with margin and
 scale, the softmax, its logarithm, their gradients. Here only the cosines are kept. Everything else is computed on
 cache-sized chunks of them, once in the forward and once in the backward pass. Unless the caller wants the cosines, the
-gradient of the class weights overwrites them.
+gradient of the class weights overwrites them if it has their type and is no smaller.
 """
 
 from __future__ import annotations
@@ -57,11 +57,18 @@ def tally(
         rho: the magnitude of the logits.
         eta: elementwise; differentiated as given.
         through_norm: differentiate w / |w| through the norm; else pass its gradient to w unchanged.
-        keep: give the cosines. Else the backward pass can run only once, and keeps no matrix besides the gradient of
-            the class weights if there are no more embeddings than numbers in one.
+        keep: give the cosines. Else the gradient of the class weights takes their memory, if there are no more
+            embeddings than numbers in one and both are of one type, so that the backward pass may run only once.
     """
     factor = rho if isinstance(rho, Tensor) else direction.new_full((1, 1), rho)
-    return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm, keep))  # type: ignore[no-untyped-call]
+    shared = (
+        not keep
+        and torch.is_grad_enabled()  # always off within `_Tally.forward`
+        and weight.requires_grad
+        and direction.dtype == weight.dtype
+        and len(direction) <= weight.shape[1]
+    )
+    return Tally(*_Tally.apply(direction, weight, label, factor, eta, through_norm, keep, shared))  # type: ignore[no-untyped-call]
 
 
 def _chunks(classes: int, row: int) -> list[slice]:
@@ -90,19 +97,12 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     return left @ right.T
 
 
-def _room(weight: Tensor, number: int, dtype: torch.dtype) -> Tensor:
-    """(C, N), at the end of memory of the size of (C, D) weights, if they suffice.
-
-    Written from its start, chunk by chunk, a gradient (C, D) there reaches only cosines of chunks before.
-    """
-    classes, size = weight.shape
-    if number > size or dtype != weight.dtype:
-        return weight.new_empty(classes, number, dtype=dtype)
-    return weight.new_empty(classes * size)[classes * (size - number) :].view(classes, number)
-
-
 class _Tally(torch.autograd.Function):
-    """Matrices are (classes, N), so that chunks are contiguous."""
+    """Matrices are (classes, N), so that chunks are contiguous.
+
+    `shared` cosines (C, N) lie at the end of memory of the size of the class weights (C, D). A gradient of these that
+    is written from its start, chunk by chunk, reaches only cosines of chunks before.
+    """
 
     @staticmethod
     def forward(
@@ -114,27 +114,31 @@ class _Tally(torch.autograd.Function):
         eta: Elementwise,
         through_norm: bool,
         keep: bool,
+        shared: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         number, size = direction.shape
-        length = vector_norm(weight, dim=1, keepdim=True).to(direction.dtype).clamp_min(_TINY)
-        cosine = direction.new_empty(len(weight), number) if keep else _room(weight, number, direction.dtype)
+        length = vector_norm(weight, dim=1, keepdim=True, dtype=direction.dtype).clamp_min(_TINY)
+        classes = len(weight)
+        memory = direction.new_empty(classes * (size if shared else number))
+        cosine = memory[-classes * number :].view(classes, number)
         top, total = direction.new_full((number,), -torch.inf), direction.new_zeros(number)
-        nearest, predicted = top, label
+        nearest: list[tuple[Tensor, Tensor]] = []  # of each chunk, its greatest cosines and their classes
         for chunk in _chunks(len(weight), number + size):
             part = torch.div(_product(weight[chunk].to(direction.dtype), direction), length[chunk], out=cosine[chunk])
             if not keep:
-                best = part.max(0)
-                predicted = torch.where(best.values > nearest, best.indices + chunk.start, predicted)
-                nearest = torch.maximum(nearest, best.values)
+                greatest, place = part.max(0)
+                nearest.append((greatest, place + chunk.start))
             logits = _replaced(eta(part) * rho[:, 0], label, chunk, -torch.inf)
             before, top = top, torch.maximum(top, logits.amax(0).clamp_min(torch.finfo(top.dtype).min))
             total = total * (before - top).exp_() + logits.sub_(top).exp_().sum(0)
         others = total.log_().add_(top)
         own = cosine.gather(0, label[None])[0]
         ctx.save_for_backward(direction, weight, label, rho, length, cosine, others)
-        ctx.eta, ctx.through_norm, ctx.keep = eta, through_norm, keep
+        ctx.eta, ctx.through_norm, ctx.shared = eta, through_norm, shared
         ctx.set_materialize_grads(False)  # torch would allocate a batch x classes matrix of zeros for the cosines
         if not keep:
+            values, places = map(torch.stack, zip(*nearest, strict=True))
+            predicted = places.gather(0, values.argmax(0, keepdim=True))[0]
             ctx.mark_non_differentiable(predicted)
             return others, own, None, predicted
         found = cosine.T
@@ -150,8 +154,7 @@ class _Tally(torch.autograd.Function):
         )
         number, size = direction.shape
         to_direction, to_rho = torch.zeros_like(direction), torch.zeros_like(rho)
-        shared = not ctx.keep and cosine.untyped_storage().nbytes() == weight.numel() * weight.element_size()
-        to_weight = cosine.as_strided(weight.shape, (size, 1), 0) if shared else torch.empty_like(weight)
+        to_weight = cosine.as_strided(weight.shape, (size, 1), 0) if ctx.shared else torch.empty_like(weight)
         columns = direction.T.contiguous()
         for chunk in _chunks(len(weight), number + size):
             with torch.enable_grad():
@@ -167,4 +170,4 @@ class _Tally(torch.autograd.Function):
             if ctx.through_norm:
                 to_unit = (to_unit - unit * (to_unit * unit).sum(1, keepdim=True)).div_(length[chunk])
             to_weight[chunk] = to_unit
-        return to_direction, to_weight, None, to_rho, None, None, None
+        return to_direction, to_weight, None, to_rho, None, None, None, None

@@ -39,13 +39,24 @@ _MIN_NORM = 1e-8  # embeddings with a smaller norm have no direction
 _MIN_SINE = 4.47e-3  # sine at cos = 1 - 1e-5, where OpenSphere clamps the cosine before acos
 
 
-class HeadOutput(NamedTuple):
+class _Fields(NamedTuple):
+    loss: Tensor
+    kept: Tensor | None
+    cosine: Tensor | None
+    predicted: Tensor | None = None
+    zeros: Tensor | None = None
+    sampled: bool = False
+    decided_among_some: bool = False
+    own: Tensor | None = None
+
+
+class HeadOutput(_Fields):
     """Output of a head.
 
     Attributes:
         loss: scalar, including `loss_scale` and regularisers.
         kept: `logits`, or None if the loss was computed without them (`Classifier.keeps_logits`).
-        kept_cosine: `cosine`, or None if it was not kept (`Classifier.keeps_cosine`).
+        cosine: see below; given None if it was not kept (`Classifier.keeps_cosine`).
         predicted: (N,), the predicted class, if it is not the argmax of `cosine` or that was not kept.
         own: (N,), the cosines with the target class, detached, if `cosine` was not kept.
         sampled: whether `logits` and `cosine` cover only a sample of the classes.
@@ -53,14 +64,7 @@ class HeadOutput(NamedTuple):
         zeros: int64 scalar, number of embeddings without a direction (`polar`).
     """
 
-    loss: Tensor
-    kept: Tensor | None
-    kept_cosine: Tensor | None
-    predicted: Tensor | None = None
-    zeros: Tensor | None = None
-    sampled: bool = False
-    decided_among_some: bool = False
-    own: Tensor | None = None
+    __slots__ = ()
 
     @property
     def logits(self) -> Tensor:
@@ -80,9 +84,10 @@ class HeadOutput(NamedTuple):
         Raises:
             RuntimeError: it was not kept.
         """
-        if self.kept_cosine is None:
+        kept = self[2]
+        if kept is None:
             raise RuntimeError("the loss was computed without keeping its cosines; head.keeps_cosine = True keeps them")
-        return self.kept_cosine
+        return kept
 
     def accuracy(self, label: Tensor) -> Tensor:
         """Share of correct predictions for labels (N,), without margin."""
@@ -227,7 +232,8 @@ class Classifier(Head):
             classes on the loss is then computed without them (`kdface.heads.chunks`), in about half the time and
             memory. The values are equal up to rounding.
         keeps_cosine: whether `HeadOutput` holds the cosines in that case. Set it to False if only its metrics are
-            needed: the gradient of the class weights then takes the memory of the cosines.
+            needed: the gradient of the class weights then takes the memory of the cosines if it can
+            (`kdface.heads.chunks.tally`), and its backward pass may run only once.
         uses_cosine: the head's own loss reads the cosines, so they are kept.
     """
 

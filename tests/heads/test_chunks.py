@@ -93,6 +93,61 @@ def test_cosines_that_are_not_kept_are_not_there() -> None:
         out.loss.backward()
 
 
+@pytest.mark.parametrize(("weights", "embeddings"), [(torch.bfloat16, torch.bfloat16), (torch.float32, torch.float64)])
+def test_a_gradient_takes_no_memory_of_cosines_of_another_type(weights: torch.dtype, embeddings: torch.dtype) -> None:
+    """Half as many embeddings as numbers in one, of twice the width: the cosines have the weights' bytes."""
+    head = CosFace(2 * BATCH, CLASSES).to(weights).eval()
+    other = copy.deepcopy(head)
+    other.keeps_logits = other.keeps_cosine = False
+    x, y = _batch(2 * BATCH)
+    gradients = []
+    for layer in (head, other):
+        out = layer(x.to(embeddings), y)
+        gradients.append(torch.autograd.grad(out.loss, layer.weight)[0])
+    assert gradients[1].dtype == weights
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("classes", [[1], [6], [1, 6], [22, 7, 6]])  # in the first chunk, and in later ones
+def test_a_cosine_that_is_no_number_predicts_its_class(classes: list[int]) -> None:
+    head = CosFace(2 * BATCH, CLASSES).double().eval()
+    head.keeps_logits = False
+    with torch.no_grad():
+        head.weight[classes] = torch.nan
+    x, y = _batch(2 * BATCH)
+    kept = head(x, y)
+    head.keeps_cosine = False
+    out = head(x, y)
+    assert out.predicted is not None and out.predicted.equal(kept.cosine.argmax(1))
+    assert out.accuracy(y) == kept.accuracy(y)
+
+
+def test_it_predicts_no_label_if_no_cosine_is_a_number() -> None:
+    head = CosFace(2 * BATCH, CLASSES).double()
+    head.keeps_logits = head.keeps_cosine = False
+    x, y = _batch(2 * BATCH)
+    out = head(torch.full_like(x, torch.nan), y)
+    assert out.predicted is not None and not out.predicted.any()  # as argmax has it
+
+
+@pytest.mark.parametrize(("graded", "numbers"), [(True, 2 * BATCH), (False, BATCH)])
+def test_without_a_gradient_cosines_take_no_more_memory(
+    graded: bool, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = CosFace(2 * BATCH, CLASSES).double()
+    head.keeps_logits = head.keeps_cosine = False
+    allocated, empty = [], Tensor.new_empty
+
+    def counted(like: Tensor, number: int) -> Tensor:
+        allocated.append(number)
+        return empty(like, number)
+
+    monkeypatch.setattr(Tensor, "new_empty", counted)
+    with torch.set_grad_enabled(graded):
+        head(*_batch(2 * BATCH))
+    assert allocated == [CLASSES * numbers]
+
+
 def test_products_in_float32_against_those_in_float64() -> None:
     left, right = torch.randn(70, 33), torch.randn(50, 33)
     exact = left.double() @ right.double().T

@@ -102,6 +102,13 @@ def test_output(make_head: MakeHead) -> None:
     torch.testing.assert_close(out.cosine, torch.tensor(naive), atol=1e-6, rtol=0.0)
 
 
+def test_an_output_takes_its_fields_by_position_and_by_name() -> None:
+    loss, logits, cosine = torch.rand(()), torch.rand(2, 3), torch.rand(2, 3)
+    for out in (HeadOutput(loss, logits, cosine), HeadOutput(loss=loss, kept=logits, cosine=cosine)):
+        assert isinstance(out._replace(sampled=True), HeadOutput)
+        assert out._replace(cosine=logits).cosine is logits and out._asdict()["cosine"] is out.cosine is cosine
+
+
 @pytest.mark.parametrize(
     ("make_head_of", "scale"),
     [
