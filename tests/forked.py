@@ -7,6 +7,7 @@ siblings is the interpreter's start: imports and the seed of string hashes. Test
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -29,6 +30,9 @@ from matplotlib.figure import Figure
 from kdface.startup import without_collection
 from kdface.sweeps.server import _PRELOADED
 from tests.drawn import drawn_once
+
+_READ_AT_START = {"MKL_NUM_THREADS", "MPLBACKEND", "OMP_NUM_THREADS", "PYTHONHASHSEED", "PYTHONIOENCODING"}
+_PATIENCE = 120.0  # seconds for two ranks
 
 
 class _Server:
@@ -84,7 +88,12 @@ def _server() -> _Server:
 
 
 class Forked:
-    """A `python -m kdface WORDS` without its start; the rest as `subprocess.Popen` has it. Its output is kept."""
+    """A `python -m kdface WORDS` without its start; the rest as `subprocess.Popen` has it. Its output is kept.
+
+    Args:
+        env: variables besides those of this process. Those that the interpreter and its libraries read as they start,
+            here and in `os.environ`, are without effect; so is a `sitecustomize` in a folder of PYTHONPATH.
+    """
 
     def __init__(
         self,
@@ -94,6 +103,7 @@ class Forked:
         start_new_session: bool = False,
         module: str = "kdface",
     ) -> None:
+        assert not _READ_AT_START & {*(env or {})}, "start a process of your own: a fork does not read them"
         self.args = words
         order = {
             "module": module,
@@ -140,18 +150,21 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(self.pid, number)
 
 
 def on_two_ranks(function: Callable[[int, str], None], folder: Path) -> None:
     """Call a function of a module in two processes, with their rank and a folder where they can meet."""
     words = (function.__module__, function.__name__)
     ranks = [Forked(*words, str(rank), str(folder), cwd=folder, module="tests.rank") for rank in range(2)]
-    while None in (codes := [rank.poll() for rank in ranks]) and not any(codes):
+    deadline = time.monotonic() + _PATIENCE
+    while None in (codes := [rank.poll() for rank in ranks]) and not any(codes) and time.monotonic() < deadline:
         time.sleep(0.01)
     for rank in ranks:
         rank.send_signal(signal.SIGKILL)
-    assert codes == [0, 0], "\n".join(rank.stderr for rank in ranks)
+        rank.wait(60)
+    assert codes == [0, 0], "\n".join([f"exit codes {codes}; None: not ended", *(rank.stderr for rank in ranks)])
 
 
 def _serve() -> dict[str, Any] | None:

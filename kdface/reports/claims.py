@@ -31,6 +31,7 @@ from kdface.errors import UserError, nearest
 from kdface.reports.figures import BASELINE, INK, PALETTE, new_figure, style
 from kdface.reports.tables.definition import validated
 from kdface.reports.tables.render_csv import Values, read_values
+from kdface.reports.tables.render_markdown import plain
 from kdface.reports.tables.statistics import Comparison, compare
 from kdface.stored import read_yaml
 
@@ -171,8 +172,10 @@ def markdown(found: Sequence[Finding], definition: str, figure: str) -> str:
     before = ""
     for finding in found:
         claim = finding.claim
-        paper = f"[{claim.paper}]({claim.page})" if claim.page else claim.paper
-        words = ("" if claim.paper == before else paper, claim.claim, measured(claim), effect_text(finding.effect))
+        name = plain(claim.paper)
+        paper = f"[{name}]({claim.page})" if claim.page else name
+        told = plain(claim.claim), plain(measured(claim)), effect_text(finding.effect)
+        words = ("" if claim.paper == before else paper, *told)
         rows.append(f"| {' | '.join(words)} | {finding.verdict} |")
         before = claim.paper
     return _PAGE.format(figure=figure, rows="\n".join(rows), definition=definition)

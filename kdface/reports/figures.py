@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -462,14 +463,17 @@ def _label_ends(axes: Axes, lines: Mapping[str, Line2D]) -> None:
     names = sorted(last, key=lambda name: last[name])
     texts = [textwrap.fill(name, 16) for name in names]
     rows = [text.count("\n") + 1 for text in texts]
-    places = [last[names[0]]]
-    for k in range(1, len(names)):
-        places.append(max(last[names[k]], places[-1] + row * (rows[k - 1] + rows[k]) / 2))
-    shift = float(np.mean(places) - np.mean(list(last.values())))
+    stacked = np.cumsum([0, *(row * (below + above) / 2 for below, above in pairwise(rows))])  # if all labels touch
+    groups: list[list[float]] = []  # of labels that do: where each would have that stack begin, which is at their mean
+    for name, place in zip(names, stacked, strict=True):
+        groups.append([last[name] - place])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    places = stacked + [np.mean(group) for group in groups for _ in group]
     look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "linespacing": 1.05}
     for name, text, place in zip(names, texts, places, strict=True):
         color = lines[name].get_color()
-        axes.annotate(text, (1, place - shift), xycoords="axes fraction", xytext=(4, 0), color=color, **look)
+        axes.annotate(text, (1, place), xycoords="axes fraction", xytext=(4, 0), color=color, **look)
 
 
 def _power_of_ten(value: float) -> str:

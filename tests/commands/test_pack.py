@@ -18,6 +18,7 @@ from kdface.config.fingerprint import fingerprint
 from kdface.config.load import load_network, load_run
 from kdface.errors import UserError
 from kdface.recogniser.load import load
+from kdface.reports.card import model_card
 from kdface.runs.folder import RunFolder
 from kdface.runs.pack import FILES, unpacked
 from kdface.teachers.quality.labels import identity
@@ -73,6 +74,15 @@ def test_the_card_has_front_matter_data_results_and_thresholds(packed: Path, run
     assert "36 images of 6 people" in body and "32x32" in body and "## Intended use and limits" in body
     name = str(RunFolder(run).read_config()["head"]["_target_"])
     assert f"| head in training | `{name}` |" in body
+
+
+def test_the_name_of_a_test_stays_in_its_cell() -> None:
+    preprocessing = {"size": [8, 8], "template": "arcface", "color": "rgb", "mean": 0.5, "std": 0.5}
+    about = {"preprocessing": preprocessing, "embedding_size": 4, "parameters": 1, "step": 1}
+    point = {"far": 0.01, "threshold": 0.5, "low": 0.4, "high": 0.6, "tar": 0.9}
+    results = {"metrics": {"a|b/eer": {"value": 0.25}}, "operating_points": {"a|b": [point]}}
+    text = model_card("m", {}, about, results, {}, "m.zip")
+    assert "| a\\|b/eer | 0.2500 |" in text and "| a\\|b | 1e-2 | 0.5000 |" in text
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])

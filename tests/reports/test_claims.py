@@ -13,7 +13,7 @@ import yaml
 from scipy import stats
 
 from kdface.cli import main
-from kdface.reports.claims import findings, verdict
+from kdface.reports.claims import findings, markdown, verdict
 from kdface.reports.tables.render_csv import read_values
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -66,6 +66,15 @@ def test_an_effect_is_the_paired_t_interval_in_points(tmp_path: Path, capsys: py
     assert main(["claims", str(path)]) == 0
     assert capsys.readouterr().out.startswith((tmp_path / "claims.md").read_text())
     assert (tmp_path / "claims.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_text_of_a_claim_stays_in_its_cell(tmp_path: Path) -> None:
+    cells = [("", "a|1", "x|*y*", "0 1", "0.5 0.6"), ("", "b", "x|*y*", "0 1", "0.4 0.4")]
+    claims = [{**CLAIM, "paper": "P|Q", "claim": "|a| > b", "row": "a|1", "column": "x|*y*"}]
+    path = _write(tmp_path, cells, claims)
+    page = markdown(findings(path), str(path), "claims.png")
+    line = next(line for line in page.splitlines() if "P\\|Q" in line)
+    assert len(re.findall(r"(?<!\\)\|", line)) == 6 and "x\\|\\*y\\* (t), a\\|1 minus b" in line
 
 
 @pytest.mark.parametrize(

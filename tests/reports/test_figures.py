@@ -15,6 +15,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
+from matplotlib.text import Annotation
 
 from kdface.errors import UserError
 from kdface.reports.figures import (
@@ -150,6 +151,15 @@ def test_labels_at_line_ends_do_not_overlap(tmp_path: Path) -> None:
     # The extents hold room for ascenders and descenders that the names lack: a tenth may be shared.
     assert all(low.y1 - high.y0 < 0.1 * low.height for low, high in pairwise(boxes))
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_a_label_with_room_stays_at_the_end_of_its_line() -> None:
+    runs = {name: [(0, 0.5), (10, end)] for name, end in [("a", 0.1), ("b", 0.69), ("c", 0.7), ("d", 0.71), ("e", 0.9)]}
+    axes = learning_figure(runs, value="Accuracy").axes[0]
+    places = {text.get_text(): text.xy[1] for text in axes.texts if isinstance(text, Annotation)}
+    low, high = axes.get_ylim()
+    moved = [low + places[name] * (high - low) - runs[name][1][1] for name in "abcde"]
+    assert moved == pytest.approx([0, moved[1], 0, -moved[1], 0], abs=1e-12) and moved[1] < -0.01
 
 
 @pytest.mark.parametrize(

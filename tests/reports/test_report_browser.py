@@ -310,9 +310,12 @@ def test_the_two_best_are_compared_first(browser: Browser, showcase: Path) -> No
     value = "(id) => over(Number($(id).value), 'toy/accuracy').mean"
     one, two = browser.evaluate(f"['one', 'two'].map({value})")
     assert two > one
-    assert browser.evaluate("[number(9.6e-5), number(0.25), number(3), number(1234567.5)]") == [
+    assert browser.evaluate("[9.6e-5, -1e-5, 0, 0.25, 3, 1234567.5, -1e5].map(number)") == [
         "0.0001",
+        "−1.00e−5",
+        "0",
         "0.2500",
         "3",
         "1.23e+6",
+        "−1.00e+5",
     ]

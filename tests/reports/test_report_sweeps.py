@@ -6,7 +6,9 @@ import fcntl
 import json
 from pathlib import Path
 
-from kdface.reports.html.page import Reader
+import pytest
+
+from kdface.reports.html.page import Reader, report
 from kdface.reports.html.sweeps import read_sweeps
 from kdface.runs.folder import RunFolder
 from kdface.sweeps.ledger import Entry, Ledger
@@ -50,6 +52,13 @@ def test_a_broken_job_hides_no_other_sweep(tmp_path: Path) -> None:
     first, second = read_sweeps(tmp_path)
     assert "is not a job of a sweep" in first["problem"] and first["jobs"] == []
     assert second["problem"] == "" and second["counts"] == {"waiting": 1}
+
+
+def test_the_report_of_a_sweep_whose_jobs_all_wait(tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason='the charting library: pip install "kdface[report]"')
+    _job(Ledger.of(tmp_path, ["demo"], ["lr"]), "demo/seed0-a", "lr=1")
+    page = report([], "t", sweeps=read_sweeps(tmp_path))
+    assert "1 failed or not started" in page and "<details open>" not in page
 
 
 def test_a_job_that_fails_changes_the_report(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -81,11 +83,16 @@ def test_a_sweep_that_is_killed_twenty_times_ends_with_the_same_table(tmp_path: 
 
     words, cwd = [*WORDS, f"paths.runs={tmp_path}/killed/runs"], tmp_path / "killed"
     rng = random.Random(7)
+    for seconds in (0.5, 2, 4):  # one with its whole start, while it imports; a fork has imported everything
+        starting = subprocess.Popen([sys.executable, "-m", "kdface", *words], cwd=cwd)
+        time.sleep(seconds)
+        starting.kill()
+        assert starting.wait(60) == -signal.SIGKILL
     kills: list[str] = []
     parent = Forked(*words, cwd=cwd)
     while len(kills) < KILLS:
         if rng.random() < 0.15:
-            time.sleep(rng.uniform(0, 6))  # while it imports and composes
+            time.sleep(rng.uniform(0, 6))  # while it composes and starts its server
         elif wait_for_jobs(parent):
             time.sleep(rng.uniform(0, 1.5))
         if parent.poll() is not None:  # it ran all that no kill had interrupted: the same command again

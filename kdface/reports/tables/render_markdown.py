@@ -13,15 +13,15 @@ def markdown(table: Table) -> str:
     groups = any(row.group for row in table.rows)
     heads = [*([""] if groups else []), "", *(column.heading for column in table.columns)]
     rules = [*(["---"] if groups else []), "---", *("---:" for _ in table.columns)]
-    lines = [f"# {_plain(table.definition.title)}", "", _row(map(_plain, heads)), _row(rules)]
+    lines = [f"# {plain(table.definition.title)}", "", _row(map(plain, heads)), _row(rules)]
     for row, starts, cells in text.rows(table):
         names = [row.group if starts else "", row.label] if groups else [row.label]
-        lines.append(_row([*map(_plain, names), *(_cell(cell, table.measured) for cell in cells)]))
-    lines += ["", *(f"{_plain(sentence)}  " for sentence in text.legend(table))]
+        lines.append(_row([*map(plain, names), *(_cell(cell, table.measured) for cell in cells)]))
+    lines += ["", *(f"{plain(sentence)}  " for sentence in text.legend(table))]
     if table.definition.note:
-        lines += ["", _plain(table.definition.note)]
+        lines += ["", plain(table.definition.note)]
     for title, found in text.sections(table):
-        lines += ["", f"{title}:", "", *(f"- {_plain(line)}" for line in found)]
+        lines += ["", f"{title}:", "", *(f"- {plain(line)}" for line in found)]
     if commands := text.commands(table):
         lines += ["", text.MISSING, "", "```sh", *commands, "```"]
     return "\n".join(lines) + "\n"
@@ -38,7 +38,7 @@ def _row(words: Iterable[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Escape markup, columns and line breaks in text from a definition or folder."""
     text = " ".join(text.split())
     for mark in "\\`*_[]|~":

@@ -53,8 +53,8 @@ function fill(id, names, chosen = $(id).value) {
 function number(value) {
   if (value === null || value === undefined) return "n/a";
   if (typeof value !== "number") return String(value);
-  if (Math.abs(value) >= 1e5) return value.toExponential(2);
-  return (Number.isInteger(value) ? String(value) : value.toFixed(4)).replace("-", "−");
+  const size = Math.abs(value), far = size >= 1e5 || (size > 0 && size < 5e-5); // 0.0000 would be no number but 0
+  return (far ? value.toExponential(2) : Number.isInteger(value) ? String(value) : value.toFixed(4)).replaceAll("-", "−");
 }
 const signed = (value) => (value >= 0 ? "+" : "") + number(value);
 function shown(value) {
