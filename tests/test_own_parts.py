@@ -24,6 +24,9 @@ class Seen(pl.Callback):
     def __init__(self, file: str = "seen.txt") -> None:
         self.file = file
 
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        pl_module.log("train/global_step", float(trainer.global_step))
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         with open(self.file, "a") as file:
             file.write(" ".join(sorted(trainer.callback_metrics)) + "\\n")
@@ -188,6 +191,8 @@ def test_the_parts_did_their_work(folder: Folder) -> None:
     assert state["head.weight"].shape == (3, 5)  # people, and the width that one image of the foreign network showed
     assert run.read_results()["metrics"]["squares/mean_norm"]["value"] > 0
     assert "squares/mean_norm" in (folder.root / "seen.txt").read_text().split()
+    rows = [row for row in map(json.loads, run.metrics.read_text().splitlines()) if row["kind"] == "train"]
+    assert rows and all(row["global_step"] == row["step"] for row in rows)  # what a callback logs is of its step
     assert (run.root / "csv" / "metrics.csv").is_file() and list((run.root / "tensorboard").iterdir())
     assert "squares" in {card["name"] for card in json.loads((run.root / "data.json").read_text()).values()}
     pupil = [json.loads(line) for line in _run(folder, "pupil").metrics.read_text().splitlines()]

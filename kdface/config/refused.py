@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kdface.config.advice import (
 )
 from kdface.config.check import INJECTED, given_by_framework
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, groups, root_groups
+from kdface.config.paths import choices, conf_folder, groups, root_groups
 from kdface.errors import UserError, nearest
 
 PACKAGE_LINE = "# @package _global_"
@@ -257,20 +258,27 @@ def not_utf8(folders: list[Path], error: UnicodeDecodeError) -> UserError:
 
 
 def require_package_line(key: str, origins: Origins) -> None:
-    """Raise `UserError` for a group file whose values are meant for the root but end up under the group's name, an
-    unknown key of the root."""
+    """Raise `UserError` for a group file whose values are meant for another node but end up under the group's name,
+    an unknown key of the root."""
     origin = next((origins.of(below) for below in origins.under(key) if below != key), "")
     if key not in root_groups() or ".yaml:" not in origin:
         return
-    file = Path(origin.rpartition(":")[0])
+    file, line = Path(origin.rpartition(":")[0]), _package_line(key)
     if file.read_bytes().startswith(codecs.BOM_UTF8):
         raise UserError(
-            f"{file} starts with a byte-order mark, which hides its first line, {PACKAGE_LINE}, from Hydra.",
+            f"{file} starts with a byte-order mark, which hides its first line, {line}, from Hydra.",
             origin=origin,
             fix=f"save {file} as UTF-8 without a byte-order mark",
         )
     raise UserError(
-        f"{file} sets values of {key}.* instead of the root: its first line is not {PACKAGE_LINE}.",
+        f"{file} sets values of {key}.*, which are not used: its first line is not {line}.",
         origin=origin,
-        fix=f"write the line '{PACKAGE_LINE}' at the top of {file}",
+        fix=f"write the line '{line}' at the top of {file}",
     )
+
+
+def _package_line(group: str) -> str:
+    """The first line of most choices of a group that says where their values belong."""
+    firsts = (file.read_text(encoding="utf-8").partition("\n")[0] for file in (conf_folder() / group).rglob("*.yaml"))
+    counted = Counter(line for line in firsts if line.startswith("# @package"))
+    return counted.most_common(1)[0][0] if counted else PACKAGE_LINE

@@ -134,16 +134,17 @@ def _prepare(job: Job, profile: Profile, rank: int) -> None:
 
 
 def _callbacks(job: Job, folder: RunFolder, records: Records, run_protocols: Protocols) -> list[pl.Callback]:
-    """kdface's own callbacks, then the configured ones, then a progress display unless they include one."""
+    """kdface's own callbacks around the configured ones, whose values are recorded with the step that they are of; then
+    a progress display unless there is one."""
     settings, total = job.settings, job.method.total_steps
     callbacks: list[pl.Callback] = [
         *([WeightAverage(settings.ema.decay)] if settings.ema.decay is not None else []),
-        MetricRecords(records, total, settings.loader.batch_size),
-        Health(total),
         SameConfiguration(folder, job.config),
         *([Untrained(run_protocols, records)] if settings.evaluate_untrained else []),
         ToldValidations(),
         *job.make_callbacks(folder),
+        MetricRecords(records, total, settings.loader.batch_size),
+        Health(total),
     ]
     if settings.trainer.get("enable_progress_bar") is not False and not any(
         isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks

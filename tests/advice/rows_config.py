@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.advice.row import Row, tiny
-from tests.conftest import UNTESTED
+from tests.conftest import TINY, UNTESTED
 
 
-def _experiment(text: str, encoding: str = "utf-8") -> Callable[[Path], None]:
+def _experiment(text: str, encoding: str = "utf-8", group: str = "experiment") -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / "mine" / "experiment").mkdir(parents=True)
-        (folder / "mine" / "experiment" / "lht.yaml").write_text(text, encoding=encoding)
+        (folder / "mine" / group).mkdir(parents=True)
+        (folder / "mine" / group / "lht.yaml").write_text(text, encoding=encoding)
 
     return write
 
@@ -125,6 +125,11 @@ ROWS = [
     Row(("train", "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"), "hydra.launcher.minutes=60"),
     Row(("train", "hydra/sweeper=ax"), "hydra/sweeper=optuna"),
     Row(MINE, "its first line is not # @package", _experiment("trainer:\n  max_epochs: 1\n")),
+    Row(
+        ("train", *TINY, "method=distillation", "transfer=lht", "teacher.run=run", "-cd", "mine"),
+        "its first line is not # @package method",
+        _experiment("guidance: 1.0\ntransfer: {_target_: kdface.losses.SimilarityTransfer}\n", group="transfer"),
+    ),
     Row(MINE, "byte-order mark", _experiment("# @package _global_\ntrainer:\n  max_epochs: 1\n", "utf-8-sig")),
     Row(MINE, "is not UTF-8", _experiment("# @package _global_\n# Käfer\ntrainer:\n  max_epochs: 1\n", "latin-1")),
     Row(MINE, "which is not a group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
