@@ -200,6 +200,18 @@ def test_the_parts_did_their_work(folder: Folder) -> None:
     assert terms and all(0 <= term["distillation"]["raw"] <= 2 for term in terms)  # 1 - cosine
 
 
+def test_changed_code_of_own_parts_is_told(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder.root / "own_room" / "head.py"
+    before = file.read_text()
+    for text, told in ((before, False), (before + "# changed\n", True)):
+        file.write_text(text)
+        assert main(["train", *MINE]) == 0
+        said = capsys.readouterr().out
+        assert "this run is finished" in said
+        assert ("the code of own_room has changed since" in said) == told
+    file.write_text(before)
+
+
 @pytest.mark.parametrize("checkpoint", ["best", "last", "path"])
 def test_a_checkpoint_is_tested_as_templates_write_it(
     folder: Folder, checkpoint: str, capsys: pytest.CaptureFixture[str]

@@ -195,11 +195,15 @@ def compare(first: Any, second: Any) -> list[tuple[str, str, bool]]:
     results = [_without(folder.read_results(), _NOT_RESULTS) for folder in (first, second)]
     records = [list(read(folder.metrics)) for folder in (first, second)]
     git = [environment.get("git") or {} for environment in about]
+    code = [
+        {"commit": found.get("commit"), "uncommitted": found.get("diff"), "plugins": environment.get("plugins", {})}
+        for found, environment in zip(git, about, strict=True)
+    ]
     return [
         ("config", _values(*({"fingerprint": config} for config in configs)), False),
         ("data", _values(*({name: card.get("fingerprint") for name, card in cards.items()} for cards in data)), False),
-        ("code", _values(*({"commit": found.get("commit"), "uncommitted": found.get("diff")} for found in git)), False),
-        ("environment", _values(*(_without(environment, ("git",)) for environment in about)), False),
+        ("code", _values(*code), False),
+        ("environment", _values(*(_without(environment, ("git", "plugins")) for environment in about)), False),
         ("metrics", first_record(*records), True),
         ("results", _values(*results), True),
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdface.atomic import write_json
 from kdface.errors import DataError, UserError
+from kdface.runs.environment import changed_code
 from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
 from kdface.runs.identity import (
     changed_during,
@@ -101,6 +102,8 @@ def execute(
         require_same_data([(folder, config if asked is None else asked)])
         if launched_rank() == 0:
             print(f"this run is finished: {folder.root}")
+            if changed := changed_code(folder):
+                print(f"the code of {', '.join(changed)} has changed since; name=NAME trains a new run")
             print(summary(folder))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import platform
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.atomic import write_json
+from kdface.config.locate import plugins
 from kdface.hardware import Profile, cores
 from kdface.runs.folder import RunFolder
 
@@ -61,7 +64,38 @@ def environment(profile: Profile, threads: int, world: int) -> dict[str, Any]:
         "threads": threads,
         "world_size": world,
         "git": _git(),
+        "plugins": own_code(),
     }
+
+
+def own_code() -> dict[str, str]:
+    """Package of `$KDFACE_PLUGINS` -> SHA-256 of its Python files, with their names; empty if it is not found."""
+    return {name: _digest(name) for name in plugins()}
+
+
+def _digest(package: str) -> str:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return ""
+    if spec is None:
+        return ""
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    found = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
+    if not folders and spec.origin:
+        found = {Path(spec.origin).name: Path(spec.origin)}
+    digest = hashlib.sha256()
+    for name, file in sorted(found.items()):
+        digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest() if found else ""
+
+
+def changed_code(folder: RunFolder) -> list[str]:
+    """The packages of `$KDFACE_PLUGINS` whose code differs from that of a run's start."""
+    if not (folder.root / "environment.json").is_file():
+        return []
+    before = folder.read_environment().get("plugins", {})
+    return [name for name, digest in own_code().items() if before.get(name, digest) != digest]
 
 
 def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
@@ -74,6 +108,7 @@ def note_environment(folder: RunFolder, now: dict[str, Any]) -> None:
     before = folder.read_environment()
     compared = ("packages", "processor", "gpu", "profile", "threads", "world_size")
     differ = [key for key in compared if before.get(key) != now[key]]
+    differ += ["plugins"] if changed_code(folder) else []
     if differ:
         logging.getLogger("kdface").warning(
             "this run started with different %s: it resumes, but not bit-identically", ", ".join(differ)

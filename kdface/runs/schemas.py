@@ -58,6 +58,7 @@ class Environment(TypedDict, total=False):
     threads: int
     world_size: int
     git: Git | None
+    plugins: dict[str, str]
     resumed: list[dict[str, Any]]
 
 
