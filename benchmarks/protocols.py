@@ -135,11 +135,11 @@ def _discard(folder: Path) -> list[Row]:
         return Row(name, erc, statistics.median(mine), statistics.median(other), "s", ratios(mine, other), 100)
 
     return [
-        row(f"{what}, thresholds anew at every one of {QUALITY_PAIRS:,} steps", mine, other),
+        row(f"{what}, thresholds re-estimated at each of {QUALITY_PAIRS:,} steps", mine, other),
         row("the same at the peer's 20 fractions only, in NumPy and no part of kdface", alike, other_alike),
         row("the same with the default policy, one fixed threshold, at every step", fixed, other_fixed),
         Row(
-            f"thresholds anew at every step, with intervals over {PEOPLE:,} people, a resample",
+            f"thresholds re-estimated at every step, with intervals over {PEOPLE:,} people, a resample",
             "CR-FIQA's ERC, once a resample (it has no intervals)",
             with_intervals / RESAMPLES,
             peers,
@@ -151,7 +151,7 @@ def _discard(folder: Path) -> list[Row]:
 
 
 def _at_fractions(scores: Array, same: NDArray[np.bool_], quality: Array) -> list[Array]:
-    """E at the 20 fractions and for each rate, the threshold set anew by one selection: the peer's task and no more."""
+    """E at the 20 fractions and for each rate, its threshold by one selection: the peer's task and no more."""
     order = np.argsort(quality)
     scores, same = scores[order], same[order]
     errors = np.empty((len(RATES), len(FRACTIONS)))
