@@ -1,7 +1,7 @@
 """The launchers and sweepers of `kdface train -m`, implemented by `kdface.sweeps`.
 
-kdface builds them itself, so that Hydra instantiates nothing named by a configuration. Hydra imports this module under
-no name, so the fields of its dataclasses must not be annotated by text.
+kdface builds them itself, so that Hydra instantiates nothing named by a configuration. Hydra imports this module
+without entering it in sys.modules, so the fields of its dataclasses must not be annotated by text.
 """
 
 from collections.abc import Mapping

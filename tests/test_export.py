@@ -150,6 +150,17 @@ def test_onnx_without_its_packages_names_them(
 def test_what_is_not_clear_is_said(kdface: Kdface) -> None:
     said = kdface("export", "somewhere")
     assert said.code == 2 and "run=PATH" in said.err
+    said = kdface("export", "run=a", "run=b", "x.pt")
+    assert said.code == 2 and "run= is given more than once" in said.err
+    said = kdface("export", "run=a", "x.pt", "--to", "onnx", "--to", "torch")
+    assert said.code == 2 and "--to is given more than once" in said.err
+    said = kdface("export", "rnu=a", "x.pt")
+    assert said.code == 2 and "no key 'rnu'" in said.err and "run=..." in said.err and "one of" not in said.err
+
+
+def test_a_file_name_may_hold_an_equals_sign(kdface: Kdface, tmp_path: Path, run: Path) -> None:
+    assert kdface("export", f"run={run}", "epoch=3.pt").code == 0
+    assert (tmp_path / "epoch=3.pt").is_file()
 
 
 def test_a_damaged_or_false_exported_file_is_refused(kdface: Kdface, tmp_path: Path, run: Path) -> None:

@@ -32,7 +32,8 @@ class Arguments:
     info: str | None = None
 
     def take(self, key: str) -> str | None:
-        """The last value given as `KEY=VALUE`, which is not an override; None: not given."""
+        """Remove every `KEY=VALUE` and `+KEY=VALUE`, which is not an override, and return the last value; None: not
+        given."""
         words = [word for word in self.overrides if word.lstrip("+").startswith(f"{key}=")]
         self.overrides = [word for word in self.overrides if word not in words]
         return words[-1].partition("=")[2] if words else None

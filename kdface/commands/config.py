@@ -22,6 +22,12 @@ def run(arguments: list[str]) -> int:
     match given.words:
         case ["why", key, *overrides] if not _is_override(key):
             return why(key, overrides, given.config_dirs)
+        case ["diff", _, _] if given.config_dirs:
+            raise UserError(
+                "kdface config diff compares two runs and does not read --config-dir.",
+                expected="kdface config diff RUN RUN",
+                fix=shlex.join(["kdface", "config", *given.words]),
+            )
         case ["diff", first, second]:
             return diff(first, second)
         case words:

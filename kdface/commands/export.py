@@ -28,16 +28,18 @@ _INSIGHTFACE = (
 
 def run(words: list[str]) -> int:
     """Run `kdface export` and return the exit code. Raises `UserError` for invalid arguments."""
+    suffixes = ", ".join(f"{suffix}: {kind}" for suffix, kind in _SUFFIXES.items())
     given = read(
         "export",
         words,
-        "Write the network of a run to a file, by default embedder.pt, with a model card. --to or the suffix chooses "
-        f"the format: {', '.join(_FORMATS)}.",
+        "Write the network of a run to a file, by default embedder.pt, read it back and compare, and write a model "
+        f"card next to it. The suffix chooses the format ({suffixes}), or --to does: insightface is a bare state dict "
+        "under InsightFace's names (.pth).",
         ("FILE",),
         {"run": str},
         wants="one run and at most one output file",
         optional=1,
-        options=("to",),
+        options={"to": f"the format: {', '.join(_FORMATS)}"},
     )
     file = (given.things or [Path("embedder.pt")])[0]
     return _export(given.run, file, _format(given.run, file, given.values.get("to")))

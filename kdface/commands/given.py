@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def read(
     needs: tuple[str, ...] = ("run",),
     wants: str = "",
     optional: int = 0,
-    options: tuple[str, ...] = (),
+    options: Mapping[str, str] | None = None,
 ) -> Given:
     """Parse a command line.
 
@@ -58,27 +59,32 @@ def read(
         needs: required keys.
         wants: what to give, in words, for the message.
         optional: how many of the last things may be left out.
-        options: names of further flags with a value.
+        options: further flags with a value -> what it is.
 
     Raises:
-        UserError: a word, key or value is invalid, or an argument is missing.
+        UserError: a word, key or value is invalid, repeated or missing.
     """
     parser = Parser(prog=f"kdface {command}", description=about)
     names = [*things[: len(things) - optional], *(f"[{name}]" for name in things[len(things) - optional :])]
     parser.add_argument("words", nargs="*", metavar="WORD", help=" ".join([*names, *(f"{key}=..." for key in keys)]))
     if output:
         parser.add_argument("-o", "--output", type=Path, metavar=output.upper(), help=f"the {output}")
-    for option in options:
-        parser.add_argument(f"--{option}")
+    for option, meaning in (options or {}).items():
+        parser.add_argument(f"--{option}", action="append", default=[], help=meaning)
     found = vars(parser.parse_intermixed_args(words))
-    values: dict[str, Any] = {option: found[option] for option in options if found[option] is not None}
+    given = [(option, f"--{option}", text) for option in options or () for text in found[option]]
     plain = []
     for word in found["words"]:
         key, is_pair, text = word.partition("=")
-        if is_pair and key.isidentifier():
-            values[key] = _value(command, keys, key, text)
+        if is_pair and key.isidentifier() and (key in keys or not _is_file(word, keys)):
+            given.append((key, f"{key}=", _value(command, keys, key, text)))
         else:
             plain.append(Path(word).expanduser())
+    values: dict[str, Any] = {}
+    for key, written, value in given:
+        if key in values:
+            raise UserError(f"kdface {command} {' '.join(words)}: {written} is given more than once.")
+        values[key] = value
     if not len(things) - optional <= len(plain) <= len(things) or any(key not in values for key in needs):
         usage = " ".join([*names, *(f"{key}=PATH" for key in needs), *([f"[-o {output.upper()}]"] if output else [])])
         raise UserError(
@@ -90,13 +96,19 @@ def read(
     return Given(plain, where and where.expanduser(), values)
 
 
+def _is_file(word: str, keys: Mapping[str, Any]) -> bool:
+    """Whether KEY=TEXT with an unknown key is a file, such as epoch=3.pt, rather than a misspelt key."""
+    named = re.search(r"\.[A-Za-z]\w*$", word) and not nearest(word.partition("=")[0], keys)
+    return bool(named) or Path(word).expanduser().exists()
+
+
 def _value(command: str, keys: Mapping[str, Any], key: str, text: str) -> Any:
     """The converted value of `KEY=TEXT`. Raises `UserError` for an unknown key or invalid value."""
     origin = f"command line: {key}={text}"
     if key not in keys:
         raise UserError(
             f"kdface {command} has no key {key!r}.",
-            expected=f"one of {', '.join(keys)}",
+            expected=f"one of {', '.join(keys)}" if len(keys) > 1 else "".join(f"{known}=..." for known in keys),
             nearest=nearest(key, keys),
             origin=origin,
         )

@@ -247,7 +247,7 @@ def _require_grid(several: Mapping[str, Override]) -> None:
 
 
 def plugin(config: DictConfig, kind: str) -> Any:
-    """Build the launcher or sweeper of a configuration, one of kdface's own, with checked and converted values."""
+    """Build the launcher or sweeper of a configuration, one of kdface's own, with checked values."""
     node: Any = OmegaConf.to_container(config.hydra[kind], resolve=True)
     module, _, name = str(node.pop("_target_", "")).rpartition(".")
     valid = {"launcher": "process, slurm or ray", "sweeper": "basic, random or optuna"}[kind]

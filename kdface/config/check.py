@@ -5,7 +5,6 @@ There is no separate schema: it follows from the type hints of `Configuration` a
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import types
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from kdface.config.advice import ALIASES, CLOSE, LIKELY, among
-from kdface.config.locate import Parameter, require_targets
+from kdface.config.locate import Parameter, fields, require_targets
 from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
 from kdface.config.renamed import WITHOUT_EFFECT, old_name
@@ -108,16 +107,7 @@ class _Checker:
 
     def settings(self, schema: type, node: Mapping[str, Any], path: str) -> None:
         """Check the fields of a dataclass."""
-        hints = typing.get_type_hints(schema, include_extras=True)
-        missing = dataclasses.MISSING
-        self.keys(
-            {
-                field.name: Parameter(hints[field.name], field.default is missing and field.default_factory is missing)
-                for field in dataclasses.fields(schema)
-            },
-            node,
-            path,
-        )
+        self.keys(fields(schema), node, path)
 
     def keys(
         self, known: Mapping[str, Parameter], node: Mapping[str, Any], path: str, injected: tuple[str, ...] = ()
@@ -138,7 +128,7 @@ class _Checker:
             if parameter.required and name not in node and name not in injected:
                 raise UserError(
                     f"{_join(path, name)} is required by {path or 'the configuration'} and has no value.",
-                    expected=_describe(parameter.hint),
+                    expected=_describe(parameter.hint, _join(path, name)),
                     fix=f"add +{_join(path, name)}=...",
                 )
 
@@ -176,7 +166,7 @@ class _Checker:
             meaning = comment(origin)
             raise UserError(
                 f"{path} has no value yet.",
-                expected=f"{_describe(hint)}{f': {meaning}' if meaning else ''}",
+                expected=f"{_describe(hint, path)}{f': {meaning}' if meaning else ''}",
                 origin=origin,
                 fix=f"add {path}=...",
             )
@@ -201,7 +191,7 @@ class _Checker:
             if not isinstance(value, Mapping) or hint in (Part, Part | None):
                 raise UserError(
                     f"{path} = {value!r} is not a part.",
-                    expected=f"a choice of its group (kdface list {path.split('.')[0]})",
+                    expected=_describe(Part, path),
                     origin=origin,
                 )
             self._parts(value, path)
@@ -248,7 +238,7 @@ class _Checker:
             key = path if near else other
             raise UserError(
                 f"{path} = {value!r} is invalid{f' (item {inner})' if inner else ''}.",
-                expected=said if len(error.errors()) == 1 else _describe(hint),
+                expected=said if len(error.errors()) == 1 else _describe(hint, path),
                 nearest=f"{key}={near or value}" if key else "",  # `data` is a node here but a dataset elsewhere
                 origin=self.origins.of(path),
                 fix=f"{other}={value}" if other and not near else "",
@@ -304,22 +294,22 @@ def _dataclass_in(hint: Any) -> type | None:
 _SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))  # attributes of the bounds of annotated_types
 
 
-def _describe(hint: Any) -> str:
-    """Describe a type for users: `float > 0 or [float > 0, float > 0]`."""
+def _describe(hint: Any, path: str) -> str:
+    """Describe the type of a key for users: `float > 0 or [float > 0, float > 0]`."""
     kind, args = typing.get_origin(hint), typing.get_args(hint)
     if kind is typing.Annotated:
         bounds = [f"{sign} {getattr(arg, name)}" for arg in args[1:] for name, sign in _SIGNS if hasattr(arg, name)]
-        return " ".join([_describe(args[0]), *bounds])
+        return " ".join([_describe(args[0], path), *bounds])
     if kind in (typing.Union, types.UnionType):
-        return " or ".join(_describe(arg) for arg in args)
+        return " or ".join(_describe(arg, path) for arg in args)
     if kind is typing.Literal:
         return " or ".join(map(str, args))
     if kind in (tuple, list):
-        return f"[{', '.join('...' if arg is ... else _describe(arg) for arg in args)}]"
+        return f"[{', '.join('...' if arg is ... else _describe(arg, path) for arg in args)}]"
     if kind is dict:
-        return f"NAME: {_describe(args[1])}"
+        return f"NAME: {_describe(args[1], path)}"
     if hint is Part:
-        return "a choice of its group (kdface list)"
+        return f"a choice of its group (kdface list {path.partition('.')[0]})"
     if hint is type(None):
         return "null"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

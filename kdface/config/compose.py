@@ -272,6 +272,7 @@ def _resolve(config: DictConfig, origins: Origins) -> dict[str, Any]:
         for key in ("paths.data", "paths.runs"):  # absolute before they are interpolated
             if isinstance(value := OmegaConf.select(config, key), str):
                 OmegaConf.update(config, key, absolute(value))
+        key = "the configuration"
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", "") or key)

@@ -63,7 +63,7 @@ def hydra_over(shipped: Path, own: Sequence[Path]) -> Hydra:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The composed choices, shared by jobs and not modified by them.
+    """The composed choices. Those of `Loader.choose` are shared by jobs: `with_values` copies their configuration.
 
     Attributes:
         config: the composed configuration, including Hydra's own node.

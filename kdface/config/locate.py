@@ -23,7 +23,8 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from dataclasses import fields as fields_of
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -98,7 +99,8 @@ sys.meta_path.append(CurrentFolder())
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a callable: its type hint, and whether it has a default."""
+    """A parameter of a callable: its type hint, whether it has a default, and its value (null: none, or made by a
+    factory)."""
 
     hint: Any
     required: bool
@@ -255,3 +257,14 @@ def parameters(part: Callable[..., Any]) -> Parameters:
             required = given.default is given.empty
             found[name] = Parameter(hints.get(name, Any), required, None if required else given.default)
     return Parameters(found, any_key)
+
+
+def fields(schema: type) -> dict[str, Parameter]:
+    """The fields of a dataclass."""
+    hints = typing.get_type_hints(schema, include_extras=True)
+    found = {}
+    for field in fields_of(schema):
+        required = field.default is MISSING and field.default_factory is MISSING
+        default = None if field.default is MISSING else field.default
+        found[field.name] = Parameter(hints[field.name], required, default)
+    return found

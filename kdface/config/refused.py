@@ -141,7 +141,9 @@ def bad_override(error: Exception, overrides: Sequence[str], folders: list[Path]
     if found := re.search(r"In '([^']+)': Could not override '([^']+)'", text):
         return _bad_defaults(found[1], found[2], folders)
     named = re.search(
-        r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=|at '([\w./@]+)'|'([\w.]+)' does", text
+        r"override '?([\w./@]+)'?|Key '([\w./@]+)'|override (\S+?)=|item is already at '([\w./@]+)'|"
+        r"'([\w.]+)' does not",
+        text,
     )
     key = next((group for group in named.groups() if group), "") if named else ""
     given = next(

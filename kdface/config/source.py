@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import dataclasses
 import functools
 import importlib
@@ -17,7 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdface.config.locate import PART_ROOMS, Parameter, Parameters, locate, parameters, require_exported, require_target
+from kdface.config.locate import (
+    PART_ROOMS,
+    Parameter,
+    Parameters,
+    fields,
+    locate,
+    parameters,
+    require_exported,
+    require_target,
+)
 
 # Light modules, whose objects are imported directly.
 _LIGHT = ("typing", "typing_extensions", "collections", "pathlib", "annotated_types", "os", "datetime", "types")
@@ -45,10 +55,11 @@ class _Opaque(type):
     match no plain value.
 
     Attributes:
-        source: module and node of the definition; null if it was not found.
+        __source__: module and node of the definition; null if it was not found. Stand-ins for dataclasses have it too,
+            under a name that no field has.
     """
 
-    source: tuple[str, ast.ClassDef | ast.FunctionDef] | None = None
+    __source__: tuple[str, ast.ClassDef | ast.FunctionDef] | None = None
 
     def __getitem__(cls, item: Any) -> Any:
         return cls
@@ -190,9 +201,9 @@ def _resolved(module: str, name: str) -> Any:
                 return _Module(f"{module}.{name}")
             return _resolved(package, alias.name)
         case ast.ClassDef() if "dataclass" in _decorators(node):
-            return _dataclass(module, node)
+            return Any if node in _unfinished else _dataclass(module, node)
         case ast.ClassDef() | ast.FunctionDef():
-            return _Opaque(name, (), {"source": (module, node)})
+            return _Opaque(name, (), {"__source__": (module, node)})
         case ast.expr():
             return _hint(node, module)
     raise UnreadableError(f"{module}.{name}")
@@ -206,10 +217,10 @@ def _imported_from(module: str, node: ast.ImportFrom) -> str:
 
 def _parameters(part: Any) -> Parameters:
     if dataclasses.is_dataclass(part) and isinstance(part, type):
-        return parameters(part)
-    if not isinstance(part, _Opaque) or part.source is None:
+        return Parameters(fields(part), any_key=False)
+    if not isinstance(part, _Opaque) or part.__source__ is None:
         raise UnreadableError
-    module, node = part.source
+    module, node = part.__source__
     if set(_decorators(node)) - _KEEP_SIGNATURE:
         raise UnreadableError
     if isinstance(node, ast.FunctionDef):
@@ -239,9 +250,20 @@ def _of_function(node: ast.FunctionDef, module: str, skip: int = 0) -> Parameter
     return Parameters(found, any_key=given.kwarg is not None)
 
 
+_unfinished: list[ast.ClassDef] = []  # dataclasses whose hints are being read: one may refer to itself
+
+
 def _dataclass(module: str, node: ast.ClassDef) -> type:
     """A dataclass with the same fields as one that is not imported."""
-    fields: list[tuple[str, Any, Any]] = []
+    _unfinished.append(node)
+    try:
+        return _made(module, node)
+    finally:
+        _unfinished.remove(node)
+
+
+def _made(module: str, node: ast.ClassDef) -> type:
+    found: list[tuple[str, Any, Any]] = []
     for statement in node.body:
         match statement:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=hint, value=value):
@@ -251,13 +273,13 @@ def _dataclass(module: str, node: ast.ClassDef) -> type:
                 if "default_factory" in options:
                     options["default_factory"] = dict
                 if "ClassVar" not in ast.unparse(hint) and options.get("init", True):
-                    fields.append((name, _hint(hint, module), dataclasses.field(**options)))
+                    found.append((name, _hint(hint, module), dataclasses.field(**options)))
     bases: list[Any] = [_hint(base, module) for base in node.bases if _last_name(base) not in _PLAIN_BASES]
     return dataclasses.make_dataclass(
         node.name,
-        fields,
+        found,
         bases=tuple(base for base in bases if isinstance(base, type) and dataclasses.is_dataclass(base)),
-        namespace={"source": (module, node)},
+        namespace={"__source__": (module, node)},
         frozen=True,
         kw_only=True,
     )
@@ -265,7 +287,7 @@ def _dataclass(module: str, node: ast.ClassDef) -> type:
 
 def _attribute(part: Any, name: str, inherited: bool) -> tuple[Any] | None:
     """The value of a class attribute, in a tuple; null if there is none."""
-    module, node = getattr(part, "source", None) or ("", None)
+    module, node = getattr(part, "__source__", None) or ("", None)
     if not isinstance(node, ast.ClassDef):
         return None
     for statement in node.body:
@@ -301,11 +323,25 @@ def _last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+class _Forward(ast.NodeTransformer):
+    """Replaces forward references, `list["Head"]`, by what they name."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        return ast.parse(node.value, mode="eval").body if isinstance(node.value, str) else node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if _last_name(node.value) == "Literal":
+            return node
+        if _last_name(node.value) == "Annotated" and isinstance(node.slice, ast.Tuple):
+            node.slice.elts[0] = self.visit(node.slice.elts[0])
+            return node
+        return self.generic_visit(node)
+
+
 def _hint(node: ast.expr, module: str) -> Any:
     """The type of a hint's source. Unsupported hints become `Any`."""
     try:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            node = ast.parse(node.value, mode="eval").body
+        node = _Forward().visit(copy.deepcopy(node))
         for inner in ast.walk(node):
             if not isinstance(inner, _HINT) or (isinstance(inner, ast.Call) and not _is_bound(inner, module)):
                 return Any

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 import yaml
 
@@ -89,25 +89,41 @@ class _Below:
     def __init__(self, *parts: str) -> None:
         self.parts = parts
 
-    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path:
-        return folder.root.joinpath(*self.parts)
+    @overload
+    def __get__(self, folder: None, owner: type[RunFolder]) -> _Below: ...
+    @overload
+    def __get__(self, folder: RunFolder, owner: type[RunFolder]) -> Path: ...
+    def __get__(self, folder: RunFolder | None, owner: type[RunFolder]) -> Path | _Below:
+        return self if folder is None else folder.root.joinpath(*self.parts)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run, and what is in its files."""
+    """The paths of one run, and what is in its files.
+
+    Attributes:
+        config: the resolved configuration.
+        metrics: the records, one JSON object per line.
+        results: the results of the evaluation.
+        images: the training images: one line with key, person and digest per image.
+        last: the checkpoint to resume from.
+        figures: the folder of figures.
+        scores: the folder of scores, one .npz per test set.
+        profile: the folder of a profiler's reports.
+        evaluations: the folder of the results of `kdface evaluate`.
+    """
 
     root: Path
 
-    config = _Below("config.yaml")  # resolved
-    metrics = _Below("metrics.jsonl")  # the records, one JSON object per line
-    results = _Below("results.json")  # of the evaluation
-    images = _Below("images.jsonl.gz")  # the training images: one line with key, person and digest per image
-    last = _Below("checkpoints", "last.ckpt")  # the checkpoint to resume from
+    config = _Below("config.yaml")
+    metrics = _Below("metrics.jsonl")
+    results = _Below("results.json")
+    images = _Below("images.jsonl.gz")
+    last = _Below("checkpoints", "last.ckpt")
     figures = _Below("figures")
-    scores = _Below("scores")  # one .npz per test set
-    profile = _Below("profile")  # a profiler's reports
-    evaluations = _Below("evaluations")  # the results of `kdface evaluate`
+    scores = _Below("scores")
+    profile = _Below("profile")
+    evaluations = _Below("evaluations")
 
     @property
     def weights(self) -> Path:

@@ -31,7 +31,7 @@ from kdface.config.fingerprint import difference, fingerprint
 from kdface.errors import UserError, nearest
 from kdface.runs.folder import Holder, RunFolder, held, holder
 from kdface.runs.schemas import Job, Sweep
-from kdface.stored import read_json
+from kdface.stored import printable, read_json
 from kdface.sweeps import marks
 
 Change = tuple[str, Any, Any]  # key, before, after
@@ -241,6 +241,9 @@ class Ledger:
     def attended(self) -> Iterator[None]:
         """Register this process as running the sweep, so that `stop` finds it."""
         mark = RunFolder(self.root / "parents" / f"{platform.node()}-{os.getpid()}")
+        self.parents()  # removes the marks of killed processes
+        if mark.root.is_file():  # of an earlier version, by a process of the same number
+            mark.root.unlink()
         try:
             with mark.locked():
                 yield
@@ -248,9 +251,16 @@ class Ledger:
             shutil.rmtree(mark.root, ignore_errors=True)
 
     def parents(self) -> list[Holder]:
-        """The processes that run this sweep, on any machine."""
-        locks = [RunFolder(folder) for folder in (self.root / "parents").glob("*")]
-        return [by for lock in locks if held(lock) and (by := holder(lock)) is not None]
+        """The processes that run this sweep, on any machine. Removes the marks of killed ones."""
+        found = []
+        for folder in sorted((self.root / "parents").glob("*")):
+            mark, (host, _, pid) = RunFolder(folder), folder.name.rpartition("-")
+            if held(mark):
+                if pid.isdecimal():
+                    found.append(Holder(int(pid), printable(host)))
+            elif holder(mark) is not None:  # an empty lock is that of a process that is about to hold it
+                shutil.rmtree(folder, ignore_errors=True)
+        return found
 
 
 def _about(root: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ _PATIENCE = 10.0  # seconds for a job to stop after SIGTERM; killed runs also re
 
 
 class Processes(Backend):
-    """Runs each job as a process on its own slot of the machine, which dies with this process.
+    """Runs each job as a process on its own slot of the machine. The jobs end with this process.
 
     Args:
         n_jobs: parallel jobs; None: one per GPU, or one.

@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, holder
 from kdface.sweeps.ledger import Entry, Ledger, State
 
@@ -20,36 +21,52 @@ _PATIENCE = 30.0  # seconds for the last job to release its folder
 
 
 def stop(ledger: Ledger) -> str:
-    """Ask all processes of a sweep to stop, wait for them, and describe the outcome. Stopped jobs can be resumed."""
+    """Ask all processes of a sweep to stop, wait for them, and describe the outcome. Stopped jobs can be resumed.
+
+    Raises:
+        UserError: the outcome, if a process that runs the sweep belongs to another user.
+    """
     parents = ledger.parents()
-    here = [by for by in parents if by.host == platform.node() and by.pid > 0]
-    for by in here:
-        _terminate(by.pid)
+    asked, refused = 0, []
+    for by in parents:
+        if by.host == platform.node() and by.pid > 0:
+            try:
+                asked += _terminate(by.pid)
+            except PermissionError:
+                refused.append(by)
     cancelled = _queued(ledger)
     if cancelled:
         from kdface.sweeps.slurm import cancel
 
         cancel(cancelled)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + (0 if refused and not asked else _PATIENCE)
     signalled: set[int] = set()
     while (left := _running(ledger)) and time.monotonic() < deadline:
         if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
             jobs = {pid for entry in left if (pid := _process(ledger.folder(entry))) is not None}
             for pid in jobs - signalled:
-                _terminate(pid)
+                with contextlib.suppress(PermissionError):  # told of as still running
+                    _terminate(pid)
             signalled |= jobs
         time.sleep(0.2)
-    lines = [f"{len(here)} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
+    lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
     lines += [f"not stopped, running on another machine: {by}" for by in parents if by.host != platform.node()]
     for job in left:
         holds = holder(ledger.folder(job))
         lines.append(f"still running: {job.title}, {job.run}{f' ({holds})' if holds is not None else ''}")
+    if refused:
+        names = ", ".join(map(str, refused))
+        raise UserError("\n".join([f"not stopped: belongs to another user: {names}.", *lines]))
     return "\n".join(lines)
 
 
-def _terminate(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+def _terminate(pid: int) -> bool:
+    """Send SIGTERM. Returns whether the process exists. Raises `PermissionError` if it belongs to another user."""
+    try:
         os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _running(ledger: Ledger) -> list[Entry]:

@@ -25,7 +25,7 @@ _spare: list[Server] = []  # at most one idle server
 
 
 class Server:
-    """A running server. Whatever kills it kills its commands, which count as ended by SIGKILL."""
+    """A running server. If it is killed, its commands count as ended by SIGKILL; on Linux, the kernel kills them."""
 
     def __init__(self) -> None:
         self._owner = mine = os.getpid()
@@ -53,6 +53,7 @@ class Server:
     def start(self, number: int, words: Sequence[str], log: Path, slot: Slot, devices: int = 1) -> None:
         """Fork `kdface WORDS` on a slot, with this process's current folder and environment, under an id, `number`."""
         own = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+        self._running.add(number)  # before it is sent: interrupted in between, this server is not idle
         self._say(
             {
                 "id": number,
@@ -63,7 +64,6 @@ class Server:
                 "environment": {**own, **slot.environment(devices)},
             }
         )
-        self._running.add(number)
 
     def stop(self, number: int) -> None:
         """Send SIGTERM to a command."""

@@ -210,6 +210,7 @@ ROWS = [
         set_up=both(_sweep, text("runs/sweeps/one/jobs/x.json", '{"run": "../x"}')),
     ),
     # configuration
+    Row(("config", "diff", "run", "run", "-cd", "mine"), "does not read --config-dir", set_up=copied),
     Row(("train", "--cfg", "job", "--package", "nothing"), "the configuration has no such node", run=True),
     Row(
         ("train", "-cd", "mine", *UNTESTED, "experiment=x"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kdface.config.check import fits
 from kdface.config.compose import compose
 from kdface.config.locate import locate, parameters
 from kdface.config.paths import conf_folder
@@ -129,3 +130,41 @@ def test_a_mistake_and_the_configuration_are_shown_without_torch(words: list[str
 )
 def test_a_part_by_its_target_takes_the_values_that_it_knows(words: list[str], node: str, made: dict[str, Any]) -> None:
     assert compose([*(word for word in TINY if not word.startswith("backbone")), *words]).tree[node] == made
+
+
+PLUGIN = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from kdface.losses.transfer import Transfer
+
+@dataclass(frozen=True)
+class Net:
+    needs_teacher = False
+    source: str
+    kids: list["Net"] = field(default_factory=list)
+    n: "int" = 3
+    names: tuple[str, ...] = field(default=())
+
+class Plain:
+    def __init__(self, kids: list["Net"], size: dict[str, "int"] | None = None) -> None: ...
+"""
+
+
+def test_a_dataclass_may_use_any_name_and_refer_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "selfmade.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDFACE_PLUGINS", "selfmade")
+    read = signature("selfmade.Net")
+    assert {name: (parameter.required, parameter.default) for name, parameter in read.items()} == {
+        "source": (True, None),
+        "kids": (False, None),
+        "n": (False, 3),
+        "names": (False, ()),
+    }
+    assert (read["source"].hint, read["kids"].hint, read["n"].hint) == (str, list[Any], int)
+    assert attribute("selfmade.Net", "needs_teacher") is False
+    assert fits(read["kids"].hint, [{"n": 1}]) and not fits(read["n"].hint, "abc")
+    plain = signature("selfmade.Plain")
+    assert fits(plain["size"].hint, {"a": 1}) and not fits(plain["size"].hint, {"a": "b"})
+    assert fits(plain["kids"].hint, []) and not fits(plain["kids"].hint, 3)
+    assert "selfmade" not in sys.modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import platform
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, holder
 from kdface.sweeps import stop as stopping
 from kdface.sweeps.ledger import Entry, Ledger
+from tests.conftest import Kdface
 
 
 @pytest.mark.parametrize("host", [platform.node(), "elsewhere", ""])
@@ -55,3 +57,31 @@ def test_a_lock_says_who_holds_it_and_where(tmp_path: Path) -> None:
     with folder.locked():
         by = holder(folder)
     assert by is not None and by.host == platform.node() and f" on {platform.node()}" in str(by)
+
+
+def test_another_users_sweep_is_not_counted_as_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kdface: Kdface
+) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(stopping.os, "kill", refuse)
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["seed"])
+    with ledger.attended():
+        said = kdface("sweep", "stop", str(ledger.root))
+    assert said.code == 2 and "0 process(es) were asked to stop" in said.err
+    assert f"belongs to another user: process {os.getpid()} on {platform.node()}" in said.err
+
+
+def test_marks_of_killed_parents_are_removed_and_those_of_starting_ones_are_not(tmp_path: Path) -> None:
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["seed"])
+    parents, node = ledger.root / "parents", platform.node()
+    for pid, text in ((1, f"{node} 1"), (2, ""), (3, "")):
+        (parents / f"{node}-{pid}").mkdir(parents=True)
+        (parents / f"{node}-{pid}" / ".lock").write_text(text)
+    (parents / f"{node}-{os.getpid()}").touch()  # by an earlier version
+    with open(parents / f"{node}-2" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its holder has not written its name yet
+        with ledger.attended():
+            assert {by.pid for by in ledger.parents()} == {2, os.getpid()}
+    assert sorted(mark.name for mark in parents.iterdir()) == [f"{node}-2", f"{node}-3"]
