@@ -65,7 +65,7 @@ def test_another_users_sweep_is_not_counted_as_stopped(
     def refuse(pid: int, number: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(stopping.os, "kill", refuse)
+    monkeypatch.setattr("os.kill", refuse)
     ledger = Ledger.of(tmp_path / "runs", ["m"], ["seed"])
     with ledger.attended():
         said = kdface("sweep", "stop", str(ledger.root))

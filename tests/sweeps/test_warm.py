@@ -53,3 +53,17 @@ def _is_server_of_this_process(stat: Path) -> bool:
         return parent == str(os.getpid()) and (stat.parent / "cmdline").read_bytes().endswith(b"\0run\0-\0")
     except OSError:
         return False
+
+
+def test_a_server_whose_start_of_a_command_was_interrupted_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: warm.Server, message: object) -> None:
+        raise KeyboardInterrupt
+
+    server = warm.take()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(warm.Server, "_say", interrupted)
+        server.start(1, ["list"], tmp_path / "1.log", divide(1, 1)[0])
+    warm.give_back(server)
+    assert not server.alive
