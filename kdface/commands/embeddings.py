@@ -68,6 +68,7 @@ def evaluate_embedder(
     from kdface.config.compose import compose
     from kdface.config.load import load_network
     from kdface.datasets.checks import card
+    from kdface.evaluation.protocol import outcome_of
     from kdface.runs.identity import sets_of
 
     own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]
@@ -83,7 +84,7 @@ def evaluate_embedder(
     }
     for faces in sets_of(protocols).values():
         check(faces)
-    outcomes = {name: protocol.evaluate(embedder) for name, protocol in protocols.items()}
+    outcomes = {name: outcome_of(protocol, embedder, f"evaluation.{name}") for name, protocol in protocols.items()}
     target = Path(tree["paths"]["runs"]) / kind / f"{path.stem}-{digest[:8]}" / "+".join(protocols)
     about = {
         kind: {"file": str(path.absolute()), "sha256": digest},

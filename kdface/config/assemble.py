@@ -21,6 +21,7 @@ from kdface.config.plugs import build_arguments, build_callbacks, build_loggers
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
+from kdface.evaluation.protocol import require_protocol
 from kdface.faces import FaceSet
 from kdface.hardware import profile_for
 from kdface.lightning import FaceData
@@ -138,6 +139,7 @@ def build_protocols(
     shared: dict[str, Any] = {}  # test sets share a dataset, and thus its embeddings
     for name, node in nodes.items():
         made = build(node, path=f"{group}.{name}", shared=shared, load_network=load_network, training_faces=training)
+        require_protocol(made, f"{group}.{name}")
         protocols[name] = made
         require_fits(made, method, f"{group}.{name}")
         for faces in made.datasets:

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
 from kdface.config.locate import locate, parameters
@@ -44,7 +44,7 @@ def build(
     if node.get("_partial_"):
         return functools.partial(part, *place, **values)
     try:
-        return part(*place, **values)
+        made = part(*place, **values)
     except UserError as error:
         if path:
             error.fix = _by_full_keys(error.fix, path, own)
@@ -53,6 +53,16 @@ def build(
         raise UserError(
             f"{group or node['_target_']} cannot be built: {error}.", fix=f"kdface config why {group}" if group else ""
         ) from None
+    if group == "dataset":
+        _require_faces(made, path)
+    return made
+
+
+def _require_faces(made: Any, path: str) -> None:
+    """Raise `UserError` for a dataset that breaks its contract."""
+    from kdface.datasets.contract import require_faces  # here, as commands that build nothing import this module too
+
+    require_faces(made, path)
 
 
 def _by_full_keys(fix: str, path: str, own: Iterable[str]) -> str:
@@ -70,9 +80,12 @@ def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[
                 name: _value(Any, item, shared, anywhere, path and f"{path}.{name}") for name, item in value.items()
             }
         return convert(hint, value)
-    if shared is None:
-        return build(value, path=path, **anywhere)
     text = json.dumps(value, sort_keys=True)
-    if text not in shared:
-        shared[text] = build(value, shared=shared, path=path, **anywhere)
-    return shared[text]
+    if shared is not None and text in shared:
+        return shared[text]
+    made = build(value, shared=shared, path=path, **anywhere)
+    if any(getattr(kind, "__name__", "") == "FaceSet" for kind in (hint, *get_args(hint))):
+        _require_faces(made, path or "dataset")
+    if shared is not None:
+        shared[text] = made
+    return made

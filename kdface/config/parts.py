@@ -76,7 +76,8 @@ def _require_head(head: torch.nn.Module, embedding_size: int) -> None:
     """Check that a head is a module (embeddings (N, D), labels (N,)) -> `HeadOutput`. Raises `UserError` otherwise."""
     if isinstance(head, Head | PartialFC):
         return
-    contract = "(embeddings (N, D), labels (N,)) -> kdface.heads.HeadOutput(loss, logits (N, C), cosine (N, C))"
+    output = "kdface.heads.HeadOutput(loss, logits (N, C), cosine (N, C)), given by position"
+    contract = f"(embeddings (N, D), labels (N,)) -> {output}"
     name = f"head {type(head).__name__}"
     embeddings, labels = torch.eye(2, embedding_size), torch.tensor([0, 1])
     found = _output(head, f"{name} fails on two embeddings", contract, embeddings, labels)

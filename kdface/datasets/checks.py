@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.datasets import duplicates
+from kdface.datasets.contract import require_image
 from kdface.datasets.images import SizeError, for_crops
 from kdface.datasets.plausibility import implausible
 from kdface.errors import DataError
@@ -198,7 +199,9 @@ def broken(
 
 def require_aligned(dataset: FaceSet, on_error: str = "raise", most: int = 64) -> None:
     """Raise `DataError` if a sample of images spread over the set has intact ones that are not crops of the set's size.
-    With `on_error="skip"`, raise only if none of the sample is usable."""
+    With `on_error="skip"`, raise only if none of the sample is usable. Raises `UserError` if the first one breaks the
+    contract of datasets."""
+    require_image(dataset, "dataset")
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
     wrong: list[SizeError] = []
     usable = 0

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from annotated_types import Ge, Le
 
+from kdface.datasets.contract import read_sample
 from kdface.datasets.derived import Derived
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Sample
@@ -40,7 +41,7 @@ class JPEG(Derived):
         return {"quality": self.quality}
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = read_sample(self.dataset, index)
         bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
         done, written = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
         read = cv2.imdecode(written, cv2.IMREAD_COLOR) if done else None
@@ -89,7 +90,7 @@ class Pixels(Derived):
         return {"pixels": self.pixels}
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = read_sample(self.dataset, index)
         height, width = self.preprocessing.size
         small = cv2.resize(sample.image, self._small, interpolation=cv2.INTER_AREA)
         image = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kdface.augmentations import Augmentation
+from kdface.datasets.contract import read_sample
 from kdface.datasets.workers import BROKEN_OFF, frozen_ended, shared, worker_error
 from kdface.errors import DataError, UserError
 from kdface.faces import FaceSet
@@ -67,7 +68,7 @@ class TrainingSet(Dataset[Any]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[dict[str, NDArray[np.uint8]], int, str] | str | UserError:
         epoch, index = item
         try:
-            sample = self.faces[index]
+            sample = read_sample(self.faces, index)
             views = self.augmentation(sample, generator(self.seed, "augment", epoch, sample.key))
         except UserError as error:
             # Raised in a worker, it would be wrapped in the worker's traceback.

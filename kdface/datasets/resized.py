@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from kdface.datasets.contract import read_sample
 from kdface.datasets.derived import Derived
 from kdface.datasets.images import Size
 from kdface.errors import UserError
@@ -47,7 +48,7 @@ class Resized(Derived):
         return {"from": list(self.dataset.preprocessing.size), "to": list(self.preprocessing.size)}
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = read_sample(self.dataset, index)
         image = resize(sample.image, self.preprocessing.size)
         # Pixel centres: cv2.resize moves x to (x + 0.5) f - 0.5.
         points = None if sample.landmarks is None else (sample.landmarks + 0.5) * self._factor - 0.5

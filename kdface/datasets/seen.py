@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
+from kdface.datasets.contract import read_sample
 from kdface.datasets.derived import Derived
 from kdface.errors import UserError, nearest
 from kdface.faces import FaceSet, Preprocessing, Sample
@@ -43,6 +44,6 @@ class Seen(Derived):
         return f"{self.dataset.name}:{self.view}"
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = read_sample(self.dataset, index)
         rng = generator(self.seed, "seen", 0, sample.key)
         return Sample(self.augmentation(sample, rng)[self.view], sample.label, sample.key)

@@ -188,11 +188,12 @@ def fold_identification(
     files = files_of(dataset, group)
     able = {person: groups for person, groups in files.items() if len(groups) >= folds}
     if len(able) < 2:
+        most = sorted(map(len, files.values()))[-2:][0] if len(files) > 1 else 0  # folds that two people can fill
         raise UserError(
             f"{dataset.name}: {len(able)} of {len(files)} people have {'an image' if group is None else 'a group'} "
             f"for each of {folds} folds.",
             expected="at least two people",
-            fix="use fewer folds, or more images per person",
+            fix=f"folds={most}, or more images per person" if most > 1 else "more images per person",
         )
     for person, groups in able.items():
         rng = generator(seed, "identification folds", person)

@@ -209,7 +209,7 @@ def random_pairs(
     rng = generator(seed, "verification pairs")
     groups = _deal(people, folds, half, rng)
     if groups is None:
-        _require(people, folds * half)
+        _require(people, folds, half)
         warnings.warn(
             f"{len(people)} people are too few for {folds} folds of {pairs_per_fold} pairs with no person in "
             "common: the folds share people, so their accuracies are not independent",
@@ -243,13 +243,17 @@ def _capacity(people: People) -> tuple[int, int]:
     return same, comb(images, 2) - same
 
 
-def _require(people: People, wanted: int) -> None:
+def _require(people: People, folds: int, half: int) -> None:
     same, different = _capacity(people)
-    if min(same, different) < wanted:
+    wanted, able = folds * half, min(same, different)
+    if able < wanted:
+        ways = [f"folds={able // half}"] if able >= 2 * half else []
+        ways += [f"pairs_per_fold={2 * (able // folds)}"] if able >= folds else []
+        ways = ways or ([f"folds=2 pairs_per_fold={2 * (able // 2)}"] if able >= 2 else [])
         raise UserError(
             f"{wanted} pairs of the same person and {wanted} of different people are requested, but "
             f"{len(people)} people with {sum(map(len, people))} images make {same} and {different}.",
-            fix="use fewer folds, fewer pairs per fold, or more images per person",
+            fix=", or ".join([*ways, "more images per person"]),
         )
 
 

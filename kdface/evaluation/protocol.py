@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
 from kdface.datasets.bin_pairs import BinPairs
+from kdface.datasets.contract import require_faces
 from kdface.datasets.derived import Derived
 from kdface.errors import DataError, UserError, nearest
 from kdface.evaluation.curves import auc, eer, fnmr_at_fmr, roc, tar_at_far
@@ -107,6 +108,21 @@ class EvaluationProtocol(Protocol):
         """Evaluate the embeddings from `embed`. Raises `UserError` if that is not possible."""
 
 
+def require_protocol(protocol: object, where: str) -> None:
+    """Raise `UserError` for a part that lacks what a protocol must have, or whose datasets break their contract.
+
+    `where` is the test's key in the configuration, e.g. evaluation.lfw.
+    """
+    name, datasets = f"{where}: {type(protocol).__name__}", getattr(protocol, "datasets", None)
+    contract = "datasets, a tuple of kdface.faces.FaceSet, and evaluate(embedder) -> kdface.evaluation.Outcome"
+    if datasets is None or not callable(getattr(protocol, "evaluate", None)):
+        raise UserError(f"{name} has no {'datasets' if datasets is None else 'evaluate'}.", expected=contract)
+    if not isinstance(datasets, tuple | list):
+        raise UserError(f"{name} has a {type(datasets).__name__} as datasets.", expected=contract)
+    for faces in datasets:
+        require_faces(faces, where)
+
+
 def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> None:
     """Raise `UserError` if a protocol cannot test a network, by its `require(network, where)` if it has one.
 
@@ -114,6 +130,25 @@ def require_fits(protocol: EvaluationProtocol, network: Tested, where: str) -> N
     """
     if require := getattr(protocol, "require", None):
         require(network, where)
+
+
+def outcome_of(protocol: EvaluationProtocol, embed: Embedder, where: str) -> Outcome:
+    """Evaluate a protocol. Raises `UserError` if it returns no `Outcome`, or one of other values than `Measured`.
+
+    `where` is the test's key in the configuration, e.g. evaluation.lfw.
+    """
+    found: Any = protocol.evaluate(embed)
+    fault = "" if isinstance(found, Outcome) else f"a {type(found).__name__}"
+    if not fault:
+        for name, value in found.metrics.items():
+            if not isinstance(value, Measured):
+                fault = f"an Outcome with a {type(value).__name__} as {name}"
+    if fault:
+        raise UserError(
+            f"{where}: evaluate of {type(protocol).__name__} returns {fault}.",
+            expected="kdface.evaluation.Outcome({metric: kdface.evaluation.Measured(value)}, {count: number})",
+        )
+    return cast(Outcome, found)
 
 
 def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]:

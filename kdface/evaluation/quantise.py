@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kdface.errors import UserError
 from kdface.evaluation.calibration import Calibration
 from kdface.evaluation.embed import Embedder, Recognition, Tested
-from kdface.evaluation.protocol import EvaluationProtocol, Outcome, images_read, require_fits
+from kdface.evaluation.protocol import EvaluationProtocol, Outcome, images_read, outcome_of, require_fits
 from kdface.evaluation.scores import Embeddings, unit
 from kdface.faces import FaceSet
 
@@ -128,6 +128,6 @@ class Quantised:
 
     def evaluate(self, embed: Embedder) -> Outcome:
         """The wrapped protocol's outcome on quantised embeddings, noted in `choices`."""
-        outcome = self.protocol.evaluate(QuantisedEmbedder(embed))
+        outcome = outcome_of(self.protocol, QuantisedEmbedder(embed), "Quantised")
         outcome.choices["quantised"] = "round(127 f / max|f_i|), one byte per number"
         return outcome

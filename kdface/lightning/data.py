@@ -9,8 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
+from kdface.datasets.contract import read_sample
 from kdface.datasets.loading import BatchOrder, Order, ResumableLoader, TrainingSet, collate
-from kdface.errors import DataError, UserError
+from kdface.errors import UserError
 from kdface.evaluation import EvaluationProtocol
 from kdface.evaluation.protocol import images_read
 from kdface.faces import FaceSet
@@ -27,10 +28,10 @@ class FaceImages(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], int, str] | DataError:
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], int, str] | UserError:
         try:
-            sample = self.faces[self._rows[self.keys[index]]]
-        except DataError as error:
+            sample = read_sample(self.faces, self._rows[self.keys[index]])
+        except UserError as error:
             return error
         return {"image": np.asarray(sample.image)}, sample.label, sample.key
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError
+from kdface.evaluation.protocol import outcome_of
 from kdface.faces import FaceSet
 from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.methods.optimization import Optimized
@@ -180,7 +181,9 @@ class Method(Optimized, ABC):
                 )
                 return
         with self.trainer.precision_plugin.forward_context():
-            self.outcomes = {name: protocol.evaluate(self._embedder) for name, protocol in protocols.items()}
+            self.outcomes = {
+                name: outcome_of(protocol, self._embedder, f"validation.{name}") for name, protocol in protocols.items()
+            }
         self.log_dict(
             {
                 f"{name}/{key}": float(metric.value)

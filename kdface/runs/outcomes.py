@@ -11,6 +11,7 @@ import torch
 
 from kdface.atomic import write_binary
 from kdface.evaluation import EvaluationProtocol, Outcome
+from kdface.evaluation.protocol import outcome_of
 from kdface.hardware import Profile, forward_context
 from kdface.methods import Method
 
@@ -31,7 +32,7 @@ def evaluate(
     embed = method.embed_for(rank, world)
     try:
         with forward_context(profile):
-            outcomes = {name: protocol.evaluate(embed) for name, protocol in protocols.items()}
+            outcomes = {name: outcome_of(protocol, embed, f"evaluation.{name}") for name, protocol in protocols.items()}
         for name, protocol in protocols.items():
             if left_out := getattr(protocol, "left_out", []):
                 outcomes[name].choices["left_out"] = left_out

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kdface.datasets.checks import Broken, broken
+from kdface.datasets.contract import require_image
 from kdface.errors import DataError
 from kdface.evaluation import EvaluationProtocol
 from kdface.evaluation.protocol import images_read
@@ -27,12 +28,14 @@ def check_test_sets(
 
     Raises:
         DataError: an image is broken and must not, or cannot, be left out.
+        UserError: the first image of a set breaks the contract of datasets.
     """
     looked: dict[tuple[int, str], Broken | None] = {}
     for name, protocol in protocols.items():
         sets = images_read(protocol)
         bad: list[set[str]] = []
         for faces, keys in sets:
+            require_image(faces, name)
             new = [key for key in keys if (id(faces), key) not in looked]
             found = {image.key: image for image in broken(faces, new, full or on_error == "skip")}
             looked |= {(id(faces), key): found.get(key) for key in new}

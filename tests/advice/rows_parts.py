@@ -93,6 +93,16 @@ ROWS = [
         f"_target_:kdface.evaluation.fold_identification,dataset:{_TOY},folds:2,compare:logits,mirror:true",
         told="does not support mirror",
     ),
+    _tested("few", _TEST.replace("folds:2", "folds:40"), told="pairs of the same person and"),
+    _tested("few", _TEST.replace("pairs_per_fold:8", "pairs_per_fold:400"), told="pairs of the same person and"),
+    _tested(
+        "few",
+        _TEST.replace("folds:2,pairs_per_fold:8", "folds:60,pairs_per_fold:200").replace("person:6", "person:2"),
+        told="pairs of the same person and",
+    ),
+    _tested(
+        "few", f"_target_:kdface.evaluation.fold_identification,dataset:{_TOY},folds:7", told="for each of 7 folds"
+    ),
     _tested("graded", f"_target_:kdface.evaluation.QualityEDC,test:{{{_TEST}}}", told="gives none"),
     tiny("evaluation.toy_pairs.dataset.peple=8", told="unknown key"),
     # lists of pairs

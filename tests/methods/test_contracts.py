@@ -24,6 +24,7 @@ WORDS = [word for word in TINY if not word.startswith(("evaluation", "backbone")
 OWN = """
 import torch
 from torch import Tensor, nn
+from kdface.heads import HeadOutput
 
 class Flat(nn.Module):
     def __init__(self) -> None:
@@ -47,6 +48,15 @@ class Other(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         raise RuntimeError("made for 64 pixels")
+
+class ByName(nn.Module):
+    def __init__(self, embedding_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(embedding_size, num_classes)
+
+    def forward(self, embedding: Tensor, label: Tensor) -> HeadOutput:
+        logits = self.layer(embedding)
+        return HeadOutput(loss=nn.functional.cross_entropy(logits, label), logits=logits, cosine=logits)
 
 class LossAlone(nn.Module):
     def __init__(self, embedding_size: int, num_classes: int) -> None:
@@ -73,6 +83,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("backbone", "Maps", "backbone Maps returns a tensor (1, 4, 30, 30) for an image"),
         ("backbone", "Other", "fails on an image of 32x32: made for 64 pixels"),
         ("head", "LossAlone", "head LossAlone returns a Tensor"),
+        ("head", "ByName", "logits (N, C), cosine (N, C)), given by position"),
     ],
 )
 def test_what_a_part_must_be_is_said_when_it_is_built(
