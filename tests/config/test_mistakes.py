@@ -46,6 +46,7 @@ def _one_message(said: Said) -> str:
         ("trainer=3", ["trainer = 3 is not a choice", "default"]),
         ("loader.batch_size=1000", ["loader.batch_size = 1000 is more than the 36 training images"]),
         ("trainer.max_epochs=[", ["cannot read the override", "trainer.max_epochs=["]),
+        ("~method", ["method is required", "(kdface list method)"]),
         ("method=maskinv", ["teacher.run has no value yet", "a folder that contains only that run"]),
         ("paths.data=${nowhere}", ["cannot be resolved", "nowhere"]),
     ],

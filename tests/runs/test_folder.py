@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import pickle
@@ -282,3 +283,7 @@ def test_a_run_is_looked_for_in_so_many_folders(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("kdface.runs.folder._LOOKED_THROUGH", 3)
     with pytest.raises(UserError, match="the folder contains no run"):
         find_run(tmp_path)
+
+
+def test_paths_of_the_class_can_be_inspected() -> None:
+    assert inspect.getattr_static(RunFolder, "last") is RunFolder.last
