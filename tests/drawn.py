@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 def drawn_once(drawn: Path) -> Callable[..., None]:
     """A `Figure.savefig` that draws the first figure of each kind of a run and copies its file for the others.
 
     All figures are still made, each of its own data. Of one kind are those of one name whose axes hold equally many
-    lines, texts and images. What figures show, and that equal data give equal files, is tested in tests/reports, where
-    each is drawn.
+    lines and images, and whose texts are the same. What figures show, and that equal data give equal files, is tested
+    in tests/reports, where each is drawn.
 
     Args:
         drawn: keeps what was drawn, for all processes that are given it.
@@ -31,7 +32,8 @@ def drawn_once(drawn: Path) -> Callable[..., None]:
             draw(self, fname, **options)
             return
         artists = [Counter(type(artist).__name__ for artist in axes.get_children()) for axes in self.axes]
-        kind = f"{self.get_size_inches()} {[sorted(counts.items()) for counts in artists]}"
+        said = sorted({text.get_text() for text in self.findobj(Text)})
+        kind = f"{self.get_size_inches()} {[sorted(counts.items()) for counts in artists]} {said}"
         known = drawn / hashlib.sha256(kind.encode()).hexdigest() / fname.name
         if known.is_file():
             shutil.copyfile(known, fname)
