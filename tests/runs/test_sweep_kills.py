@@ -24,7 +24,7 @@ WORDS = [
     "seed=0,1,2",
     "head.margin=1.2,1.4",
     "optimizer.lr=0.01,0.02",
-    "trainer.max_epochs=40",
+    "trainer.max_epochs=20",
     "resume.every_n_train_steps=7",
     "hydra.launcher.n_jobs=2",
 ]
