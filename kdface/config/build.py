@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from typing import Any, get_args
 
 from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
@@ -38,7 +38,7 @@ def build(
         for key, value in node.items()
         if key not in skip
     }
-    own = list(values)
+    given = set(values)
     values |= {name: value for name, value in known.items() if name in takes}
     place = [_value(Any, argument, shared, anywhere, "") for argument in node.get("_args_", ())]
     if node.get("_partial_"):
@@ -47,7 +47,7 @@ def build(
         made = part(*place, **values)
     except UserError as error:
         if path:
-            error.fix = _by_full_keys(error.fix, path, own)
+            error.fix = _by_full_keys(error.fix, path, given, set(takes) - known.keys())
         raise
     except (ValueError, TypeError) as error:  # incompatible values; not a UserError
         raise UserError(
@@ -65,10 +65,15 @@ def _require_faces(made: Any, path: str) -> None:
     require_faces(made, path)
 
 
-def _by_full_keys(fix: str, path: str, own: Iterable[str]) -> str:
-    """Prefix the arguments that a part names in a fix with the part's key, as on the command line."""
-    names = "|".join(name for name in own if name not in groups())
-    return re.sub(rf"(?<![\w.,{{])({names})(?==)", rf"{path}.\1", fix) if names else fix
+def _by_full_keys(fix: str, path: str, given: Set[str], takes: Set[str]) -> str:
+    """Prefix the arguments that a part names in a fix with the part's key, as on the command line, where a + adds those
+    that were not given."""
+    names = "|".join(name for name in given | takes if name not in groups())
+
+    def full(name: re.Match[str]) -> str:
+        return f"{'' if name[1] in given else '+'}{path}.{name[1]}"
+
+    return re.sub(rf"(?<![\w.,{{])({names})(?==)", full, fix) if names else fix
 
 
 def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any], path: str) -> Any:

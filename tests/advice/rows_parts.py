@@ -100,6 +100,7 @@ ROWS = [
         _TEST.replace("folds:2,pairs_per_fold:8", "folds:60,pairs_per_fold:200").replace("person:6", "person:2"),
         told="pairs of the same person and",
     ),
+    _tested("few", _TEST.replace("folds:2,pairs_per_fold:8,", ""), told="pairs of the same person and"),
     _tested(
         "few", f"_target_:kdface.evaluation.fold_identification,dataset:{_TOY},folds:7", told="for each of 7 folds"
     ),
