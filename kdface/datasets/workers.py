@@ -47,7 +47,7 @@ def frozen_ended(seconds: float) -> Iterator[list[int]]:
     """Kill loader processes that are stopped after `seconds` (0: never); yields the list of their ids. Torch has a
     timeout for the batch queue but none for the tensors of a batch, for which it would wait forever."""
     frozen: list[int] = []
-    timer = threading.Timer(seconds, lambda: frozen.extend(_end_frozen()))
+    timer = threading.Timer(seconds, _end_frozen, [frozen])
     timer.daemon = True
     if seconds:
         timer.start()
@@ -57,14 +57,17 @@ def frozen_ended(seconds: float) -> Iterator[list[int]]:
         timer.cancel()
 
 
-def lost_worker(error: BaseException, frozen: Sequence[int] = (), seconds: float = 0) -> WorkerError | None:
+def lost_worker(error: BaseException, frozen: list[int] | None = None, seconds: float = 0) -> WorkerError | None:
     """Convert torch's error about a loader process to one message; None if the error is unrelated.
 
-    Frozen processes are killed: they would not exit, and their parent waits for them.
+    Frozen processes are killed: they would not exit, and their parent waits for them. `frozen` is the list to which
+    `frozen_ended` may be adding in its own thread.
     """
     text = str(error)
     process, late = _PROCESS.search(text), _LATE.search(text)
-    ended = [*frozen, *(_end_frozen() if late and isinstance(error, RuntimeError) else [])]
+    ended = [] if frozen is None else frozen
+    if late and isinstance(error, RuntimeError):
+        _end_frozen(ended)
     if ended or (late and isinstance(error, RuntimeError)):
         if ended and not process:
             cause_of(ConnectionResetError())  # consume torch's report of the processes killed here
@@ -83,7 +86,7 @@ def lost_worker(error: BaseException, frozen: Sequence[int] = (), seconds: float
     return WorkerError(f"{what}.", fix=f"{fix}; rerun the same command to resume from the last checkpoint")
 
 
-def worker_error(error: BaseException, frozen: Sequence[int], seconds: float) -> WorkerError | None:
+def worker_error(error: BaseException, frozen: list[int], seconds: float) -> WorkerError | None:
     """`lost_worker` of the cause; torch's signal of a process that was killed here may arrive while it is sought."""
     try:
         return lost_worker(cause_of(error), frozen, seconds)
@@ -114,13 +117,14 @@ def shared(tensor: Tensor) -> Tensor:
         raise lost_worker(error) or error from None
 
 
-def _end_frozen() -> list[int]:
-    """Kill this process's stopped children; returns their ids."""
-    found = [child.pid for child in multiprocessing.active_children() if child.pid and is_stopped(child.pid)]
-    for pid in found:
+def _end_frozen(found: list[int]) -> None:
+    """Kill this process's stopped children, and add their ids first: two threads may find them at the same time, and
+    the second sees a process that is no longer stopped."""
+    for pid in [child.pid for child in multiprocessing.active_children() if child.pid and is_stopped(child.pid)]:
+        if pid not in found:
+            found.append(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return found
 
 
 def is_stopped(pid: int) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,3 +150,18 @@ def test_a_signal_while_the_cause_is_sought_does_not_hide_it(monkeypatch: pytest
     monkeypatch.setattr(workers, "cause_of", interrupted)
     found = workers.worker_error(ConnectionResetError(), [4711], 2.0)
     assert found is not None and "delivered no batch for 2 s (loader process 4711 is stopped)" in found.problem
+
+
+def test_a_frozen_process_that_the_timer_ends_just_now_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's timeout and ours are equally long: the process may be gone when it is looked at."""
+    frozen: list[int] = []
+
+    def looked_at(pid: int) -> bool:
+        frozen.append(pid)  # by the other thread, which kills it
+        return False
+
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [SimpleNamespace(pid=4711)])
+    monkeypatch.setattr(workers, "is_stopped", looked_at)
+    monkeypatch.setattr(workers, "cause_of", lambda error: error)
+    found = workers.lost_worker(RuntimeError("DataLoader timed out after 2 seconds"), frozen, 2.0)
+    assert found is not None and "(loader process 4711 is stopped)" in found.problem
