@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Bound, Line, table
+from benchmarks.measure import Bound, Line, apart, table
 from kdface.hardware import cores
 
 JOBS = 4
@@ -48,9 +48,8 @@ def main() -> list[Line]:
         steps = _steps(here, environment)
         words = [*TINY, f"trainer.max_epochs={steps}", f"trainer.max_steps={steps}", f"paths.runs={here}/runs"]
         seeds = ",".join(map(str, range(JOBS)))
-        before = _processor_seconds()
-        spent = _kdface("train", "-m", *words, f"seed={seeds}", f"hydra.launcher.n_jobs={n_jobs}", env=environment)
-        worked = _processor_seconds() - before
+        words += ["-m", f"seed={seeds}", f"hydra.launcher.n_jobs={n_jobs}"]
+        spent, worked = apart(_spent, words, environment)
         results = [json.loads(file.read_text()) for file in (here / "runs").rglob("seed*/results.json")]
         assert len(results) == JOBS
         trained = [result["train_seconds"] for result in results]
@@ -71,14 +70,16 @@ def _kdface(*words: str, env: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def _processor_seconds() -> float:
-    """Of all processes started so far; orphans such as the server of a sweep are adopted (Linux) and awaited."""
+def _spent(words: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds by the clock, and of the processors, of a `kdface train`, in a process without other children: orphans
+    such as the server of a sweep are adopted (Linux) and awaited."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    clock = _kdface("train", *words, env=environment)
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return clock, used.ru_utime + used.ru_stime
 
 
 def _steps(here: Path, environment: dict[str, str]) -> int:

@@ -26,7 +26,7 @@ from kdface.runs.job import Job
 from kdface.runs.train import train
 from kdface.runs.trainer import machine
 
-REPEATS = 3
+REPEATS = 7
 STEPS = 14
 WARMUP = 4  # steps not counted
 BATCH = 64
