@@ -93,14 +93,22 @@ def main(drawing: str | None = None) -> None:
 
 
 def draw(found: dict[str, list[tuple[int, Measured]]], file: Path) -> None:
-    """Seconds and MiB over each size, logarithmic."""
+    """Seconds and MiB over each size, logarithmic; dashed: in proportion (to the area, for the side)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3 * len(found), 5), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(found), 4.6), layout="constrained")
     for column, (name, rows) in enumerate(found.items()):
+        sizes = [size for size, _ in rows]
         for line, what in enumerate(("seconds", "MiB")):
             axes = figure.add_subplot(2, len(found), 1 + column + line * len(found))
-            axes.loglog([size for size, _ in rows], [max(each[line], 1e-5) for _, each in rows], "o-")
+            values = [max(each[line], 1e-5) for _, each in rows]
+            power = {"side": 2, "workers": -1 if what == "seconds" else 0}.get(name, 1)
+            axes.loglog(sizes, [values[-1] * (size / sizes[-1]) ** power for size in sizes], "--", color="0.6")
+            axes.loglog(sizes, values, "o-")
+            low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values) * 1.01))
+            axes.set_ylim(10.0**low, 10.0**high)
+            axes.minorticks_off()
+            axes.set_xticks(sizes, [f"{size:.0e}".replace("e+0", "e") if size >= 1000 else str(size) for size in sizes])
             axes.set_xlabel(name)
             axes.set_ylabel(what)
             axes.grid(alpha=0.3)
