@@ -373,7 +373,7 @@ def new_axes(height: float) -> Axes:
 
 
 def round_ticks(most: int = 6, *, integer: bool = False) -> MaxNLocator:
-    """At most so many intervals between ticks at round numbers."""
+    """Ticks at round numbers, with at most this many intervals between them."""
     return MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer)
 
 

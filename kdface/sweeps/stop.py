@@ -45,7 +45,7 @@ def stop(ledger: Ledger) -> str:
         if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
             jobs = {pid for entry in left if (pid := _process(ledger.folder(entry))) is not None}
             for pid in jobs - signalled:
-                with contextlib.suppress(PermissionError):  # told of as still running
+                with contextlib.suppress(PermissionError):  # reported as still running
                     _terminate(pid)
             signalled |= jobs
         time.sleep(0.2)

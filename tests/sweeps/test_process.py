@@ -43,7 +43,7 @@ def test_a_rank_that_dies_takes_its_job_down_with_its_error_shown(tmp_path: Path
         assert time.monotonic() < killed + 60
         lost = f"rank 1 (process {rank}) was killed by a signal (SIGKILL)"
         assert lost in json.loads(marks.read_text())["error"]
-        while not any(line.startswith("[1]") for line in parent.stdout.splitlines()):  # the first job has been told of
+        while not any(line.startswith("[1]") for line in parent.stdout.splitlines()):  # until the first job is reported
             assert parent.poll() is None
             time.sleep(0.05)
         said = parent.stdout + parent.stderr
