@@ -51,14 +51,15 @@ def draw_scores(scores: Path, figures: Path) -> None:
 
 
 def draw_run(folder: RunFolder, training: Any) -> None:
-    """Draw all figures of a run: its scores, its learning curves, and a training batch.
+    """Draw all figures of a run: its scores, its loss, and a training batch.
 
     `training` is the training set (`kdface.datasets.loading.TrainingSet`).
     """
     draw_scores(folder.scores, folder.figures)
     losses = [(record["step"], record["loss"]) for record in read(folder.metrics) if record["kind"] == "train"]
-    if len(losses) > 1:
-        draw.save_both(draw.learning_figure({"loss": losses}, value="Training loss"), folder.figures / "loss")
+    steps, values = np.array(losses, dtype=np.float64).reshape(-1, 2).T  # a loss that was not finite is None: NaN
+    if len(losses) > 1 and not np.isnan(values).all():
+        draw.save_both(draw.loss_figure(steps, values), folder.figures / "loss")
     draw.save(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views.png")
 
 

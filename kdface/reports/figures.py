@@ -1,4 +1,4 @@
-"""Figures for a paper column: ROC, DET, CMC, error versus discard, histograms of scores, and learning curves.
+"""Figures for a paper column: ROC, DET, CMC, error versus discard, histograms of scores, and loss.
 
 Each function returns a new matplotlib `Figure`, drawn without pyplot and the user's matplotlib settings; `save` writes
 it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line style and label; the baseline is grey.
@@ -7,9 +7,8 @@ it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line s
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -279,30 +278,16 @@ def score_figure(genuine: Values, impostor: Values) -> Figure:
 
 
 @style()
-def learning_figure(runs: Mapping[str, Sequence[tuple[float, float]]], *, value: str) -> Figure:
-    """A value over training steps, each run labelled at its end.
-
-    Args:
-        runs: run -> (step, value) with increasing steps; non-finite values leave a gap.
-        value: label of the axis.
-    """
-    shown = {}
-    for name, points in runs.items():
-        x, y = np.array(points, dtype=np.float64).reshape(-1, 2).T
-        if not np.isfinite(y).any():
-            raise UserError(f"The run {name!r} has no finite {value} to plot.")
-        shown[name] = (x, np.where(np.isfinite(y), y, np.nan))
+def loss_figure(steps: Values, losses: Values) -> Figure:
+    """The training loss over increasing steps; NaN leaves a gap."""
     axes = new_axes(2.2)
-    lines = draw_curves(axes, shown)
-    for name, line in lines.items():
-        line.set_marker("." if len(shown[name][0]) < 20 else "")  # mark the points if there are few
+    draw_curves(axes, {"loss": (steps, losses)}, marker="." if len(steps) < 20 else "")  # mark the points if few
     axes.margins(x=0)
     axes.xaxis.set_major_locator(round_ticks(5, integer=True))
     axes.yaxis.set_major_locator(round_ticks())
-    if max(x[-1] for x, _ in shown.values()) >= 10_000:
+    if steps[-1] >= 10_000:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 1000:g}k" if at else "0"))
-    axes.set(xlabel="Step", ylabel=value)
-    _label_ends(axes, lines)
+    axes.set(xlabel="Step", ylabel="Training loss")
     return _figure_of(axes)
 
 
@@ -452,28 +437,6 @@ def _with_legend(axes: Axes, place: _Place) -> Figure:
     figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * (lines + 1))
     figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.0)
     return figure
-
-
-def _label_ends(axes: Axes, lines: Mapping[str, Line2D]) -> None:
-    """Label each line at its last point, shifting labels that would overlap."""
-    low, high = axes.get_ylim()
-    row = 8.5 / (72 * 0.8 * _figure_of(axes).get_figheight())  # of a line, in heights
-    ends = {name: np.asarray(line.get_ydata(), dtype=np.float64) for name, line in lines.items()}
-    last = {name: float(y[np.isfinite(y)][-1] - low) / (high - low) for name, y in ends.items()}
-    names = sorted(last, key=lambda name: last[name])
-    texts = [textwrap.fill(name, 16) for name in names]
-    rows = [text.count("\n") + 1 for text in texts]
-    stacked = np.cumsum([0, *(row * (below + above) / 2 for below, above in pairwise(rows))])  # if all labels touch
-    groups: list[list[float]] = []  # of labels that do: where each would have that stack begin, which is at their mean
-    for name, place in zip(names, stacked, strict=True):
-        groups.append([last[name] - place])
-        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    places = stacked + [np.mean(group) for group in groups for _ in group]
-    look: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "linespacing": 1.05}
-    for name, text, place in zip(names, texts, places, strict=True):
-        color = lines[name].get_color()
-        axes.annotate(text, (1, place), xycoords="axes fraction", xytext=(4, 0), color=color, **look)
 
 
 def _power_of_ten(value: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,25 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.text import Annotation
 
+from kdface.augmentations import Standard
+from kdface.datasets import ToyFaces
+from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError
+from kdface.reports.draw import draw_run
 from kdface.reports.figures import (
     BASELINE,
     DARK_PALETTE,
     PALETTE,
     det_figure,
-    learning_figure,
     look,
+    loss_figure,
     roc_figure,
     save,
     score_figure,
 )
+from kdface.runs.folder import RunFolder
+from kdface.runs.records import Records
 
 FAR = np.array([0, 0, 0.01, 0.01, 0.2, 1.0])
 TAR = np.array([0, 0.5, 0.5, 0.8, 0.9, 1.0])
@@ -44,7 +48,7 @@ def _draw(kind: str) -> Figure:
     if kind == "scores":
         rng = np.random.default_rng(0)
         return score_figure(rng.normal(0.5, 0.2, 300), rng.normal(0, 0.1, 300))
-    return learning_figure({"a": [(0, 0.5), (10, 0.7)]}, value="Accuracy")
+    return loss_figure(np.array([0.0, 10.0]), np.array([0.7, 0.5]))
 
 
 def _lines(figure: Figure) -> dict[str, Any]:
@@ -135,36 +139,25 @@ def test_histograms_have_area_one_over_common_bins() -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["impostor", "genuine"]
 
 
-def test_learning_curves_gap_where_a_value_is_missing() -> None:
-    runs = {"a": [(0, 0.5), (10, float("nan")), (20, 0.7)]}
-    line = _lines(learning_figure(runs, value="Accuracy"))["a"]
-    assert line.get_xdata().tolist() == [0, 10, 20]
-    assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+def test_the_loss_gaps_where_a_value_is_missing() -> None:
+    (line,) = loss_figure(np.array([0.0, 10, 20]), np.array([0.5, np.nan, 0.7])).axes[0].get_lines()
+    assert np.asarray(line.get_xdata()).tolist() == [0, 10, 20]
+    assert np.isnan(np.asarray(line.get_ydata(), dtype=np.float64)).tolist() == [False, True, False]
 
 
-def test_labels_at_line_ends_do_not_overlap(tmp_path: Path) -> None:
-    runs = {f"run {k}": [(0, 0.5), (10, 0.7 + k / 1000)] for k in range(5)}
-    figure = learning_figure(runs, value="Accuracy")
-    save(figure, tmp_path / "curves.png")
-    boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
-    assert len(boxes) == 5
-    # The extents hold room for ascenders and descenders that the names lack: a tenth may be shared.
-    assert all(low.y1 - high.y0 < 0.1 * low.height for low, high in pairwise(boxes))
-    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
-
-
-def test_a_label_with_room_stays_at_the_end_of_its_line() -> None:
-    runs = {name: [(0, 0.5), (10, end)] for name, end in [("a", 0.1), ("b", 0.69), ("c", 0.7), ("d", 0.71), ("e", 0.9)]}
-    axes = learning_figure(runs, value="Accuracy").axes[0]
-    places = {text.get_text(): text.xy[1] for text in axes.texts if isinstance(text, Annotation)}
-    low, high = axes.get_ylim()
-    moved = [low + places[name] * (high - low) - runs[name][1][1] for name in "abcde"]
-    assert moved == pytest.approx([0, moved[1], 0, -moved[1], 0], abs=1e-12) and moved[1] < -0.01
+def test_a_run_whose_loss_was_never_finite_gets_its_other_figures(tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
+    np.savez(tmp_path / "scores" / "ytf.npz", cmc=np.array([0.5, 1.0]))
+    for step in (1, 2):
+        Records(tmp_path / "metrics.jsonl").write("train", step, loss=float("nan"))
+    faces = ToyFaces(2, 2, size=(32, 32))
+    draw_run(RunFolder(tmp_path), TrainingSet(faces, Standard(), 0))
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"ytf_cmc.png", "ytf_cmc.pdf", "views.png"}
 
 
 @pytest.mark.parametrize(
     ("kind", "suffix"),
-    [("roc", ".png"), ("roc", ".pdf"), ("det", ".png"), ("scores", ".png"), ("learning", ".png")],
+    [("roc", ".png"), ("roc", ".pdf"), ("det", ".png"), ("scores", ".png"), ("loss", ".png")],
 )
 def test_files_are_the_same_bytes_each_time(tmp_path: Path, kind: str, suffix: str) -> None:
     for name in ("first", "second"):
@@ -194,8 +187,6 @@ def test_mistakes_are_told() -> None:
         det_figure({"broken": (FAR, TAR * np.nan)})
     with pytest.raises(UserError, match="does not reach"):
         roc_figure({"half": (FAR[:-1], TAR[:-1])})
-    with pytest.raises(UserError, match="no finite Loss"):
-        learning_figure({"a": [(0, float("nan"))]}, value="Loss")
     with pytest.raises(UserError, match="0 genuine and 3 impostor"):
         score_figure(np.zeros(0), np.zeros(3))
 
