@@ -32,11 +32,15 @@ class Arguments:
     info: str | None = None
 
     def take(self, key: str) -> str | None:
-        """Remove every `KEY=VALUE` and `+KEY=VALUE`, which is not an override, and return the last value; None: not
-        given."""
+        """Remove `KEY=VALUE` or `+KEY=VALUE`, which is not an override, and return the value; None: not given.
+
+        Raises `UserError` if it is given more than once.
+        """
         words = [word for word in self.overrides if word.lstrip("+").startswith(f"{key}=")]
+        if len(words) > 1:
+            raise UserError(f"{' '.join(words)}: {key}= is given more than once.")
         self.overrides = [word for word in self.overrides if word not in words]
-        return words[-1].partition("=")[2] if words else None
+        return words[0].partition("=")[2] if words else None
 
 
 def parse(command: str, words: list[str], description: str) -> Arguments:

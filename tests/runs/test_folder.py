@@ -98,6 +98,11 @@ def test_a_run_cannot_be_evaluated_as_something_else(finished: Path, kdface: Kdf
     assert said.code == 2 and "how a run was trained" in said.err
 
 
+def test_an_evaluation_of_two_runs_is_not_that_of_the_last(finished: Path, kdface: Kdface) -> None:
+    said = kdface("evaluate", f"run={finished.parent / 'other'}", f"run={finished}")
+    assert said.code == 2 and "run= is given more than once" in said.err
+
+
 def test_a_finished_run_with_the_checkpoint_of_an_unfinished_one_is_not_loaded(finished: Path, kdface: Kdface) -> None:
     """As where two folders of runs were merged by copying the older files over the newer ones."""
     content = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
