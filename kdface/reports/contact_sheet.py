@@ -10,7 +10,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kdface.errors import UserError
 from kdface.faces import Image
 from kdface.reports.figures import Values, style
 
@@ -67,8 +66,6 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN
         scores: (images,) finite qualities.
         most: largest number of images; if there are more, they are sampled evenly by rank, including the extremes.
     """
-    if len(images) != len(scores) or not len(images) or not np.isfinite(scores).all():
-        raise UserError(f"{len(images)} images and {len(scores)} qualities: need as many, all finite.")
     order = spread(scores, most)
     rows: list[list[Image | None]] = []
     titles = []

@@ -37,7 +37,8 @@ def draw_scores(scores: Path, figures: Path) -> None:
             made["edc"] = draw.edc_figure({name: (found["discarded"], found["errors"])}, bands=bands)
         if "aligned_quality" in found:
             both = found["aligned_quality"], found["quality"]
-            made["consistency"] = draw.consistency_figure(*both, spearman=spearman(*both))
+            if np.isfinite(both).all():  # not those of a diverged network
+                made["consistency"] = draw.consistency_figure(*both, spearman=spearman(*both))
         if "cmc" in found:
             made["cmc"] = draw.cmc_figure({name: found["cmc"]})
         if "scores" in found and "quality" not in found:

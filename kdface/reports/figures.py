@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from kdface.errors import UserError, nearest
+from kdface.errors import UserError
 from kdface.reports.curves import probit
 
 Values = NDArray[np.floating[Any]]
@@ -102,7 +102,6 @@ def roc_figure(
     """
     shown = {}
     for name, (far, tar) in runs.items():
-        _check_rates(name, far, tar)
         first = int(np.argmax(far > 0))
         start = max(first - 1, 0)  # the last vertex without an impostor: its TAR applies up to the first one
         shown[name] = (np.maximum(far[start:], far[first]), tar[start:])
@@ -141,7 +140,6 @@ def det_figure(
     """
     shown, areas = {}, {}
     for name, (fmr, fnmr) in runs.items():
-        _check_rates(name, fmr, fnmr)
         inside = (fmr > 0) & (fmr < 1) & (fnmr > 0) & (fnmr < 1)
         shown[name] = (fmr[inside], fnmr[inside])
     for name, band in (bands or {}).items():
@@ -221,8 +219,6 @@ def edc_figure(
     """
     shown: dict[str, tuple[Values, Values]] = {}
     for name, (fractions, errors) in runs.items():
-        if not len(fractions) or len(fractions) != len(errors) or fractions[0] != 0 or (np.diff(fractions) <= 0).any():
-            raise UserError(f"The curve of {name!r} does not start at a discard fraction of 0.")
         if not ((errors >= 0) & (errors <= 1)).all():
             raise UserError(f"The curve of {name!r} contains errors that are not rates.", expected="fractions, 0 to 1")
         x, y = fractions[fractions <= limit], errors[fractions <= limit]
@@ -258,10 +254,7 @@ def score_figure(genuine: Values, impostor: Values) -> Figure:
     Args:
         genuine, impostor: (pairs,) finite scores.
     """
-    both = np.concatenate([genuine, impostor])
-    if not len(genuine) or not len(impostor) or not np.isfinite(both).all():
-        raise UserError(f"{len(genuine)} genuine and {len(impostor)} impostor scores: need some, all finite.")
-    edges = np.histogram_bin_edges(both, bins=60)
+    edges = np.histogram_bin_edges(np.concatenate([genuine, impostor]), bins=60)
     axes = new_axes(2.2)
     kinds = ((impostor, "impostor", PALETTE[1], "right", -2), (genuine, "genuine", PALETTE[0], "left", 2))
     for values, label, color, side, shift in kinds:
@@ -292,21 +285,14 @@ def loss_figure(steps: Values, losses: Values) -> Figure:
 
 
 @style()
-def consistency_figure(
-    aligned: Values, perturbed: Values, *, spearman: float | None, what: str = "misaligned"
-) -> Figure:
+def consistency_figure(aligned: Values, misaligned: Values, *, spearman: float | None) -> Figure:
     """Quality of the same images, misaligned over aligned; the dotted diagonal marks no change.
 
     Args:
-        aligned, perturbed: (images,) finite qualities.
+        aligned, misaligned: (images,) finite qualities.
         spearman: their rank correlation (`kdface.evaluation.quality.spearman`), or None if undefined.
-        what: perturbation of the images, for the axis.
     """
-    both = np.concatenate([aligned, perturbed])
-    if len(aligned) != len(perturbed) or not len(aligned) or not np.isfinite(both).all():
-        raise UserError(
-            f"{len(aligned)} qualities of aligned and {len(perturbed)} of {what} images: need as many, all finite."
-        )
+    both = np.concatenate([aligned, misaligned])
     low, high = float(both.min()), float(both.max())
     room = 0.04 * (high - low) or 0.5
     low, high = low - room, high + room
@@ -314,8 +300,8 @@ def consistency_figure(
     axes.plot([low, high], [low, high], zorder=4, **_DOTTED)
     opacity = float(np.clip(6 / np.sqrt(len(aligned)), 0.15, 0.8))
     # Rasterised, since thousands of points make a PDF slow to open.
-    axes.scatter(aligned, perturbed, s=5, color=PALETTE[0], alpha=opacity, linewidths=0, rasterized=True)
-    axes.set(xlim=(low, high), xlabel="Quality, aligned", ylim=(low, high), ylabel=f"Quality, {what}")
+    axes.scatter(aligned, misaligned, s=5, color=PALETTE[0], alpha=opacity, linewidths=0, rasterized=True)
+    axes.set(xlim=(low, high), xlabel="Quality, aligned", ylim=(low, high), ylabel="Quality, misaligned")
     axes.set_aspect("equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(round_ticks())
@@ -381,43 +367,22 @@ def draw_curves(
     Args:
         axes: where to draw.
         curves: name -> curve.
-        bands: name -> band, with gaps at non-finite bounds.
+        bands: name -> band of some curves, with gaps at non-finite bounds.
         baseline: the curve to draw in grey.
         rank: orders the curves in the legend.
         line: properties of all lines.
-
-    Raises:
-        UserError: there are no curves, or none with the name of the baseline or of a band.
     """
-    bands = bands or {}
-    if not curves:
-        raise UserError("There are no runs to plot.")
-    if baseline is not None and baseline not in curves:
-        near = nearest(baseline, curves)
-        raise UserError(f"The baseline {baseline!r} is not among the runs.", expected=", ".join(curves), nearest=near)
-    for name in bands:
-        if name not in curves:
-            raise UserError(f"There is a band for {name!r}, but no such run.", expected=", ".join(curves))
     looks = {name: look(place) for place, name in enumerate(name for name in curves if name != baseline)}
     lines = {}
     for name in sorted(curves, key=lambda name: rank(*curves[name])):
         hue, dash = looks.get(name, (BASELINE, "solid"))
         depth = 2 if name == baseline else 3
         (lines[name],) = axes.plot(*curves[name], color=hue, linestyle=dash, zorder=depth, label=name, **line)
-    for name, (x, low, high) in bands.items():
+    for name, (x, low, high) in (bands or {}).items():
         shown = (np.isfinite(low) & np.isfinite(high)).tolist()
         color = lines[name].get_color()
         axes.fill_between(x, low, high, where=shown, color=color, alpha=0.15, linewidth=0, zorder=1.5)
     return lines
-
-
-def _check_rates(name: str, x: Values, y: Values) -> None:
-    """Raise `UserError` unless a curve consists of rates up to a false accept rate of 1."""
-    values = np.concatenate([x, y])
-    if len(x) != len(y) or not len(x) or not ((values >= 0) & (values <= 1)).all():
-        raise UserError(f"The curve of {name!r} contains values that are not rates.", expected="fractions, 0 to 1")
-    if (np.diff(x) < 0).any() or x[-1] != 1:
-        raise UserError(f"The curve of {name!r} does not reach a false accept rate of 1.")
 
 
 def _figure_of(axes: Axes) -> Figure:

@@ -77,7 +77,7 @@ def _evaluate(expression: str, *overrides: str) -> None:
         new = literal or (value if re.fullmatch(r"[\d.e-]+", value) else repr(value))
         expression = re.sub(rf"\b{key}=('[^']*'|\([^)]*\)|[^,)]+)", f"{key}={new}", expression)
     names: dict[str, Any] = {name: importlib.import_module(f"kdface.{name}") for name in _ROOMS}
-    for module in ("evaluation.edc", "evaluation.pairs", "reports.claims", "reports.figures", "sweeps.slots"):
+    for module in ("evaluation.edc", "evaluation.pairs", "reports.claims", "sweeps.slots"):
         importlib.import_module(f"kdface.{module}")
     parts = importlib.import_module("tests.advice.parts")
     eval(expression, {"np": np, "torch": torch, "Path": Path, "parts": parts, **names})

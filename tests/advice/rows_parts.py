@@ -51,10 +51,6 @@ ROWS = [
         "evaluation.edc.DiscardPolicy(fmr=0.01))",
         told="cannot resolve a false match rate",
     ),
-    _python(
-        "reports.figures.roc_figure({'plain': (np.arange(2), np.arange(2))}, baseline='plian')",
-        told="is not among the runs",
-    ),
     # the same on the command line: a part's own argument is told by its full key
     Row(
         (

@@ -45,15 +45,6 @@ def test_other_rates_than_those_of_ranks_are_refused(rates: list[float]) -> None
         cmc_figure({"a": np.array(rates)})
 
 
-def test_a_band_needs_its_run() -> None:
-    with pytest.raises(UserError, match="band for 'c'"):
-        cmc_figure({"a": A}, bands={"c": (A, A)})
-    with pytest.raises(UserError, match="band for 'c'"):
-        roc_figure({"a": (FAR, TAR)}, bands={"c": (FAR, TAR, TAR)})
-    with pytest.raises(UserError, match="band for 'c'"):
-        det_figure({"a": (FAR, 1 - TAR)}, bands={"c": (FAR, TAR, TAR)})
-
-
 def test_bands_of_a_det_are_normal_deviates_within_the_axes(tmp_path: Path) -> None:
     figure = det_figure({"a": (FAR, 1 - TAR)}, bands={"a": (FAR, 1 - TAR - 0.25, 1 - TAR)})
     (band,) = figure.axes[0].collections

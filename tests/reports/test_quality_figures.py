@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from kdface.errors import UserError
 from kdface.faces import Image
 from kdface.reports.contact_sheet import quality_sheet
+from kdface.reports.draw import draw_scores
 from kdface.reports.figures import BASELINE, PALETTE, consistency_figure, edc_figure, save
 
 D = np.array([0.0, 0.1, 0.2, 0.5])
@@ -58,7 +59,7 @@ def test_a_run_without_errors_can_be_drawn(tmp_path: Path) -> None:
 
 def test_consistency_draws_every_image_and_the_diagonal() -> None:
     aligned, perturbed = np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.4, 0.7])
-    figure = consistency_figure(aligned, perturbed, spearman=0.9876, what="misaligned, p = 3")
+    figure = consistency_figure(aligned, perturbed, spearman=0.9876)
     axes = figure.axes[0]
     (points,) = (collection for collection in axes.collections if isinstance(collection, PathCollection))
     assert np.asarray(points.get_offsets()) == pytest.approx(np.stack([aligned, perturbed], axis=1))
@@ -66,7 +67,7 @@ def test_consistency_draws_every_image_and_the_diagonal() -> None:
     (diagonal,) = axes.get_lines()
     assert np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
     assert axes.texts[0].get_text() == "Spearman 0.988\n3 images"
-    assert axes.get_ylabel() == "Quality, misaligned, p = 3"
+    assert axes.get_ylabel() == "Quality, misaligned"
     constant = consistency_figure(np.ones(3), np.ones(3), spearman=None)
     assert constant.axes[0].texts[0].get_text() == "3 images"
 
@@ -111,20 +112,14 @@ def test_files_are_the_same_bytes_each_time(tmp_path: Path, suffix: str) -> None
         assert (tmp_path / f"{kind}_a{suffix}").read_bytes() == (tmp_path / f"{kind}_b{suffix}").read_bytes()
 
 
-def test_mistakes_are_told() -> None:
-    with pytest.raises(UserError, match="no runs"):
-        edc_figure({})
-    with pytest.raises(UserError, match="norm"):
-        edc_figure(RUNS, baseline="nor")
-    with pytest.raises(UserError, match="does not start at"):
-        edc_figure({"late": (D[1:], D[1:])})
+def test_errors_that_are_not_rates_are_refused() -> None:
     with pytest.raises(UserError, match="not rates"):
         edc_figure({"percent": (D, 100 * D)})
-    with pytest.raises(UserError, match="no such run"):
-        edc_figure(RUNS, bands={"other": BANDS["AI-KD"]})
-    with pytest.raises(UserError, match="3 qualities of aligned and 2 of misaligned"):
-        consistency_figure(np.ones(3), np.ones(2), spearman=None)
-    with pytest.raises(UserError, match="2 images and 3 qualities"):
-        quality_sheet(_images(2), np.ones(3))
-    with pytest.raises(UserError, match="need as many, all finite"):
-        quality_sheet(_images(2), np.array([1.0, np.nan]))
+
+
+def test_qualities_of_a_diverged_network_are_not_drawn(tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
+    np.savez(tmp_path / "scores" / "q.npz", quality=np.array([0.5, np.nan]), aligned_quality=np.array([0.5, 0.7]))
+    np.savez(tmp_path / "scores" / "ytf.npz", cmc=np.array([0.5, 1.0]))
+    draw_scores(tmp_path / "scores", tmp_path / "figures")
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"ytf_cmc.png", "ytf_cmc.pdf"}

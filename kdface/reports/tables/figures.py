@@ -127,15 +127,10 @@ def bar_figure(table: Table, column: Column) -> Figure:
 
     If all values are close together, points on a truncated axis are drawn instead, since bars that do not start at zero
     are misleading.
-
-    Raises:
-        UserError: no row has a value in this column.
     """
     place = table.columns.index(column)
     rows = [(row, cells[place]) for row, cells in zip(table.rows, table.cells, strict=True)]
     found = [(row, cell, cell.summary) for row, cell in rows if cell.summary]
-    if not found:
-        raise UserError(f"there is nothing to plot in column {column.heading!r}: no run has a value.")
     means = [summary.mean for *_, summary in found]
     bars = min(means) < ALIKE * max(means)
     figure = new_figure(COLUMN, 0.5 + 0.24 * len(found))
