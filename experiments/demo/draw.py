@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kdface.datasets import ToyFaces
 from kdface.evaluation.curves import roc
-from kdface.reports.figures import BASELINE, PALETTE, style
+from kdface.reports.plotting import BASELINE, PALETTE, style
 
 PEOPLE, IMAGES = (1, 3, 4, 5), 14
 

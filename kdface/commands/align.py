@@ -85,7 +85,7 @@ def _sheet(files: list[Path], path: Path, size: tuple[int, int]) -> None:
 
     from kdface.datasets.images import decode, read_bytes
     from kdface.reports.contact_sheet import contact_sheet
-    from kdface.reports.figures import save
+    from kdface.reports.plotting import save
 
     chosen = [
         files[row] for row in np.unique(np.linspace(0, len(files) - 1, min(_SHOWN, len(files))).round().astype(int))

@@ -13,7 +13,7 @@ def run(words: list[str]) -> int:
         raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
     from kdface.atomic import write_text
     from kdface.reports.claims import findings, forest_figure, markdown
-    from kdface.reports.figures import save
+    from kdface.reports.plotting import save
 
     path = Path(words[0])
     found = findings(path)

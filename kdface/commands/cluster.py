@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
     from kdface.recogniser.crops import listed, pixels
     from kdface.recogniser.points import choose
     from kdface.reports.contact_sheet import contact_sheet
-    from kdface.reports.figures import save
+    from kdface.reports.plotting import save
     from kdface.reports.summary import shown
 
     recogniser = recogniser_of(given)

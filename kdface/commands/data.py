@@ -94,7 +94,7 @@ def _card(faces: Any) -> int:
 def _preview(faces: Any, tree: dict[str, Any]) -> int:
     from kdface.config.parts import build_augmentation
     from kdface.reports.draw import views_sheet
-    from kdface.reports.figures import save
+    from kdface.reports.plotting import save
 
     augmentation = build_augmentation(tree, faces.preprocessing)
     path = Path(f"preview_{faces.name}.png")

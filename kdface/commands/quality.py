@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
     from kdface.datasets.folders import images_below
     from kdface.recogniser.crops import pixels
     from kdface.reports.contact_sheet import quality_sheet, spread
-    from kdface.reports.figures import save
+    from kdface.reports.plotting import save
     from kdface.reports.summary import shown
 
     folder, output = given.things[0], given.output or Path()

@@ -113,7 +113,7 @@ def _write(table: Table, target: Path, figures: bool) -> None:
     for file, text in files.items():
         write_text(file, text)
     if figures:
-        from kdface.reports.figures import save_both
+        from kdface.reports.plotting import save_both
         from kdface.reports.tables.figures import table_figures
 
         for name, figure in table_figures(table).items():

@@ -28,7 +28,7 @@ from matplotlib.patches import Patch
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from kdface.errors import UserError, nearest
-from kdface.reports.figures import BASELINE, INK, PALETTE, new_figure, style
+from kdface.reports.plotting import BASELINE, INK, PALETTE, new_figure, style
 from kdface.reports.tables.definition import validated
 from kdface.reports.tables.render_csv import Values, read_values
 from kdface.reports.tables.render_markdown import plain

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kdface.faces import Image
-from kdface.reports.figures import Values, style
+from kdface.reports.plotting import Values, style
 
 _GAP, _DPI = 4, 100  # pixels between images, and per inch
 _ACROSS = 10  # images per row of a sheet of qualities

@@ -15,6 +15,7 @@ from kdface.faces import FaceSet, Image
 from kdface.randomness import generator
 from kdface.reports import figures as draw
 from kdface.reports.contact_sheet import contact_sheet
+from kdface.reports.plotting import save, save_both
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
 from kdface.stored import read_arrays
@@ -48,7 +49,7 @@ def draw_scores(scores: Path, figures: Path) -> None:
             made["det"] = draw.det_figure({name: (curve.far, curve.fnmr)})
             made["scores"] = draw.score_figure(values[same], values[~same])
         for kind, figure in made.items():
-            draw.save_both(figure, figures / f"{name}_{kind}")
+            save_both(figure, figures / f"{name}_{kind}")
 
 
 def draw_run(folder: RunFolder, training: Any) -> None:
@@ -60,8 +61,8 @@ def draw_run(folder: RunFolder, training: Any) -> None:
     losses = [(record["step"], record["loss"]) for record in read(folder.metrics) if record["kind"] == "train"]
     steps, values = np.array(losses, dtype=np.float64).reshape(-1, 2).T  # a loss that was not finite is None: NaN
     if len(losses) > 1 and not np.isnan(values).all():
-        draw.save_both(draw.loss_figure(steps, values), folder.figures / "loss")
-    draw.save(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views.png")
+        save_both(draw.loss_figure(steps, values), folder.figures / "loss")
+    save(views_sheet(training.faces, training.augmentation, training.seed), folder.figures / "views.png")
 
 
 def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, images: int = 4) -> Figure:

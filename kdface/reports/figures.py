@@ -1,86 +1,36 @@
 """Figures for a paper column: ROC, DET, CMC, error versus discard, histograms of scores, and loss.
 
-Each function returns a new matplotlib `Figure`, drawn without pyplot and the user's matplotlib settings; `save` writes
-it as PNG or PDF. Equal data give identical bytes. Runs differ in colour, line style and label; the baseline is grey.
+Each function returns a new matplotlib `Figure`. Runs differ in colour, line style and label; the baseline is grey.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-import matplotlib.style
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from kdface.errors import UserError
 from kdface.reports.curves import probit
+from kdface.reports.plotting import (
+    ALIKE,
+    DOTTED,
+    INK,
+    PALETTE,
+    Values,
+    draw_curves,
+    figure_of,
+    new_axes,
+    round_ticks,
+    style,
+    with_legend,
+)
 
-Values = NDArray[np.floating[Any]]
-_Place = Literal["best", "upper left", "upper right", "lower left", "lower right"]
-
-COLUMN = 3.4  # inches: one column of a two-column paper
-# Six hues of Okabe and Ito (2008), whose yellow is too pale on white, then indigo and dark brown. For normal vision,
-# protanopia, deuteranopia and tritanopia, any two are at least 16 apart in CIELAB.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#661100")
-DARK_PALETTE = ("#6375FF", "#E25C2D", "#1CFF8E", "#C16883", "#FFCF39", "#A9D8FC", "#8D77BF", "#FFFFF0")  # on dark pages
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-BASELINE = "#8C8C8C"
-INK = "#333333"
-_STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7.5,
-    "axes.labelsize": 7.5,
-    "axes.linewidth": 0.6,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E2E2E2",
-    "grid.linewidth": 0.4,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.2,
-    "legend.edgecolor": "none",
-    "legend.fancybox": False,
-    "legend.labelcolor": "linecolor",
-    "legend.fontsize": 7,
-    "legend.handlelength": 2.4,
-    "legend.labelspacing": 0.3,
-    "text.parse_math": False,  # run names may contain dollar signs
-    "pdf.fonttype": 42,  # TrueType: publishers reject type 3
-}
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
 _INNER = (1e-9, 1 - 1e-9)  # rates of 0 and 1 are beyond the axes of a DET plot
-_INSIDE = 3  # number of names that fit between the curves
-_NAME = 25  # letters of a name next to another
-_LEGEND_LINE = 0.135  # inches
-_DOTTED: dict[str, Any] = {"color": BASELINE, "linewidth": 0.6, "linestyle": (0, (1, 2))}  # a reference line
-ALIKE = 0.8  # lowest / highest value above which curves or bars look alike on an axis from zero
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """A context, or decorator, in which matplotlib uses this project's style instead of the user's settings."""
-    with matplotlib.style.context(["default", _STYLE]):
-        yield
 
 
 @style()
@@ -118,7 +68,7 @@ def roc_figure(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(round_ticks())
     weak = min(float(np.interp(0.1, far, tar)) for far, tar in shown.values()) < 0.4
-    return _with_legend(axes, "upper left" if weak else "lower right")
+    return with_legend(axes, "upper left" if weak else "lower right")
 
 
 @style()
@@ -156,7 +106,7 @@ def det_figure(
         if least <= tick < most and (not ticks or probit(tick) - probit(ticks[-1]) > 0.11 * (high - low)):
             ticks.append(tick)
     axes = new_axes(3.2)
-    axes.plot([low, high], [low, high], **_DOTTED)
+    axes.plot([low, high], [low, high], **DOTTED)
     drawn = {name: (probit(fmr), probit(fnmr)) for name, (fmr, fnmr) in shown.items()}
     draw_curves(axes, drawn, areas, baseline, rank=lambda x, y: -(x + y)[abs(x - y).argmin()] if len(x) else np.inf)
     for axis in (axes.xaxis, axes.yaxis):
@@ -164,7 +114,7 @@ def det_figure(
         axis.set_major_formatter(FuncFormatter(lambda _, place: _rate(ticks[place or 0])))
     axes.set(xlim=(low, high), xlabel="False match rate", ylim=(low, high), ylabel="False non-match rate")
     axes.set_aspect("equal")
-    return _with_legend(axes, "upper right" if most == 0.5 else "lower left")
+    return with_legend(axes, "upper right" if most == 0.5 else "lower left")
 
 
 @style()
@@ -194,7 +144,7 @@ def cmc_figure(
     ticks = round_ticks(5, integer=True).tick_values(1, last)
     axes.set_xticks([1, *(tick for tick in ticks if 1 < tick <= last)])
     axes.yaxis.set_major_locator(round_ticks())
-    return _with_legend(axes, "lower right")
+    return with_legend(axes, "lower right")
 
 
 @style()
@@ -234,7 +184,7 @@ def edc_figure(
     starts = {float(y[0]) for _, y in shown.values()}
     if len(starts) == 1:  # all use the same recognition network
         start = starts.pop()
-        axes.axhline(start, zorder=1.8, **_DOTTED)
+        axes.axhline(start, zorder=1.8, **DOTTED)
         place: dict[str, Any] = {"xytext": (-3, 3), "textcoords": "offset points", "ha": "right"}
         axes.annotate(f"E(0) = {start:.3g}", (limit, start), color=INK, **place)
     axes.set(xlim=(0, limit), xlabel="Discarded pairs", ylabel="False non-match rate")
@@ -244,7 +194,7 @@ def edc_figure(
     axes.xaxis.set_major_locator(round_ticks())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.yaxis.set_major_locator(round_ticks())
-    return _with_legend(axes, "best")
+    return with_legend(axes, "best")
 
 
 @style()
@@ -267,7 +217,7 @@ def score_figure(genuine: Values, impostor: Values) -> Figure:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.06)
     axes.set(xlabel="Cosine similarity", ylabel="Density")
     axes.grid(axis="x", visible=False)
-    return _figure_of(axes)
+    return figure_of(axes)
 
 
 @style()
@@ -281,7 +231,7 @@ def loss_figure(steps: Values, losses: Values) -> Figure:
     if steps[-1] >= 10_000:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at / 1000:g}k" if at else "0"))
     axes.set(xlabel="Step", ylabel="Training loss")
-    return _figure_of(axes)
+    return figure_of(axes)
 
 
 @style()
@@ -297,7 +247,7 @@ def consistency_figure(aligned: Values, misaligned: Values, *, spearman: float |
     room = 0.04 * (high - low) or 0.5
     low, high = low - room, high + room
     axes = new_axes(3.2)
-    axes.plot([low, high], [low, high], zorder=4, **_DOTTED)
+    axes.plot([low, high], [low, high], zorder=4, **DOTTED)
     opacity = float(np.clip(6 / np.sqrt(len(aligned)), 0.15, 0.8))
     # Rasterised, since thousands of points make a PDF slow to open.
     axes.scatter(aligned, misaligned, s=5, color=PALETTE[0], alpha=opacity, linewidths=0, rasterized=True)
@@ -307,101 +257,7 @@ def consistency_figure(aligned: Values, misaligned: Values, *, spearman: float |
         axis.set_major_locator(round_ticks())
     said = f"{len(aligned)} images" if spearman is None else f"Spearman {spearman:.3f}\n{len(aligned)} images"
     axes.text(0.04, 0.96, said, transform=axes.transAxes, ha="left", va="top", linespacing=1.3, color=INK)
-    return _figure_of(axes)
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a `.png` or `.pdf` file without date and software, so that equal data give identical bytes."""
-    path = Path(path)
-    without: dict[str, dict[str, Any]] = {
-        ".png": {"Software": None},
-        ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
-    if path.suffix not in without:
-        raise UserError(f"{path}: unsupported figure format {path.suffix!r}", expected=", ".join(without))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with style():
-        figure.savefig(path, dpi="figure", metadata=without[path.suffix])
-
-
-def save_both(figure: Figure, stem: Path) -> None:
-    """Write STEM.png and STEM.pdf."""
-    for suffix in (".png", ".pdf"):
-        save(figure, stem.with_name(stem.name + suffix))
-        figure.set_layout_engine("none")  # reuse the layout, which takes as long to compute as to draw
-
-
-def new_figure(width: float, height: float, dpi: int = 300) -> Figure:
-    """A figure of a size in inches, without opening a window."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def new_axes(height: float) -> Axes:
-    """The axes of a new figure of column width and a height in inches."""
-    return new_figure(COLUMN, height).add_subplot()
-
-
-def round_ticks(most: int = 6, *, integer: bool = False) -> MaxNLocator:
-    """Ticks at round numbers, with at most this many intervals between them."""
-    return MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer)
-
-
-def look(place: int) -> tuple[str, Any]:
-    """The colour and line style of the curve at a place: eight hues, then the same hues with other line styles."""
-    hues = len(PALETTE)
-    return PALETTE[place % hues], DASHES[(place + place // hues) % len(DASHES)]
-
-
-def draw_curves(
-    axes: Axes,
-    curves: Mapping[str, tuple[Values, Values]],
-    bands: Mapping[str, tuple[Values, Values, Values]] | None = None,
-    baseline: str | None = None,
-    rank: Callable[[Values, Values], float] = lambda x, y: 0,
-    **line: Any,
-) -> dict[str, Line2D]:
-    """Draw curves (x, y), styled by their position in the mapping, and pale bands (x, lower, upper) in their colours.
-
-    Args:
-        axes: where to draw.
-        curves: name -> curve.
-        bands: name -> band of some curves, with gaps at non-finite bounds.
-        baseline: the curve to draw in grey.
-        rank: orders the curves in the legend.
-        line: properties of all lines.
-    """
-    looks = {name: look(place) for place, name in enumerate(name for name in curves if name != baseline)}
-    lines = {}
-    for name in sorted(curves, key=lambda name: rank(*curves[name])):
-        hue, dash = looks.get(name, (BASELINE, "solid"))
-        depth = 2 if name == baseline else 3
-        (lines[name],) = axes.plot(*curves[name], color=hue, linestyle=dash, zorder=depth, label=name, **line)
-    for name, (x, low, high) in (bands or {}).items():
-        shown = (np.isfinite(low) & np.isfinite(high)).tolist()
-        color = lines[name].get_color()
-        axes.fill_between(x, low, high, where=shown, color=color, alpha=0.15, linewidth=0, zorder=1.5)
-    return lines
-
-
-def _figure_of(axes: Axes) -> Figure:
-    return axes.figure.get_figure(root=True)
-
-
-def _with_legend(axes: Axes, place: _Place) -> Figure:
-    """The figure with a legend at a place in the axes, or for many curves in two columns above, enlarging it."""
-    figure = _figure_of(axes)
-    handles, names = axes.get_legend_handles_labels()
-    if len(names) <= _INSIDE:
-        axes.legend(loc=place)
-        return figure
-    labels = [textwrap.fill(name, _NAME, break_on_hyphens=False) for name in names]
-    half = (len(labels) + 1) // 2
-    lines = max(sum(1 + label.count("\n") for label in column) for column in (labels[:half], labels[half:]))
-    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * (lines + 1))
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.0)
-    return figure
+    return figure_of(axes)
 
 
 def _power_of_ten(value: float) -> str:

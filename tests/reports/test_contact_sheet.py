@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kdface.reports.contact_sheet import contact_sheet
-from kdface.reports.figures import save
+from kdface.reports.plotting import save
 
 Array = NDArray[Any]
 

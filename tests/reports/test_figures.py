@@ -20,17 +20,8 @@ from kdface.datasets import ToyFaces
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError
 from kdface.reports.draw import draw_run
-from kdface.reports.figures import (
-    BASELINE,
-    DARK_PALETTE,
-    PALETTE,
-    det_figure,
-    look,
-    loss_figure,
-    roc_figure,
-    save,
-    score_figure,
-)
+from kdface.reports.figures import det_figure, loss_figure, roc_figure, score_figure
+from kdface.reports.plotting import BASELINE, DARK_PALETTE, PALETTE, look, save
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import Records
 

@@ -9,7 +9,8 @@ import pytest
 
 from kdface.errors import UserError
 from kdface.reports.draw import draw_scores
-from kdface.reports.figures import BASELINE, PALETTE, cmc_figure, det_figure, roc_figure, save
+from kdface.reports.figures import cmc_figure, det_figure, roc_figure
+from kdface.reports.plotting import BASELINE, PALETTE, save
 
 A, B = np.array([0.5, 0.75, 0.75, 1.0]), np.array([0.625, 0.7])
 FAR, TAR = np.array([0.01, 0.1, 1.0]), np.array([0.5, 0.75, 1.0])

@@ -15,7 +15,8 @@ from kdface.errors import UserError
 from kdface.faces import Image
 from kdface.reports.contact_sheet import quality_sheet
 from kdface.reports.draw import draw_scores
-from kdface.reports.figures import BASELINE, PALETTE, consistency_figure, edc_figure, save
+from kdface.reports.figures import consistency_figure, edc_figure
+from kdface.reports.plotting import BASELINE, PALETTE, save
 
 D = np.array([0.0, 0.1, 0.2, 0.5])
 RUNS = {"norm": (D, np.array([0.2, 0.18, 0.17, 0.1])), "AI-KD": (D, np.array([0.2, 0.1, 0.06, 0.0]))}

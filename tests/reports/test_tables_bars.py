@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from kdface.reports.figures import BASELINE, save
+from kdface.reports.plotting import BASELINE, save
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.reports.tables.figures import bar_figure, table_figures
 from kdface.reports.tables.statistics import Summary

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kdface.reports.figures import BASELINE
+from kdface.reports.plotting import BASELINE
 from kdface.reports.tables import Table, collect, tabulate
 from kdface.reports.tables.definition import Definition
 from kdface.reports.tables.figures import curve_figures

@@ -15,10 +15,10 @@ from scipy.stats import t
 
 from kdface.config.fingerprint import flatten, portable
 from kdface.reports.curves import DISCARD_GRID, FAR_GRID, plain_band, probit, roc_band, short
-from kdface.reports.figures import DARK_PALETTE, PALETTE
 from kdface.reports.html.gains import twins
 from kdface.reports.html.overview import by_seed, lower_wins, metric_names, papers
 from kdface.reports.html.runs import Run
+from kdface.reports.plotting import DARK_PALETTE, PALETTE
 from kdface.reports.tables.statistics import summarise
 
 T = TypeVar("T")

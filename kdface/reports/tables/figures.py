@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from kdface.errors import UserError
 from kdface.reports import figures as draw
 from kdface.reports.curves import DISCARD_GRID, FAR_GRID, Band, Curve, band, curves_of
-from kdface.reports.figures import ALIKE, BASELINE, COLUMN, INK, PALETTE, new_figure, style
+from kdface.reports.plotting import ALIKE, BASELINE, COLUMN, INK, PALETTE, draw_curves, new_figure, style
 from kdface.reports.tables.definition import Column, Row
 from kdface.reports.tables.statistics import compare
 from kdface.reports.tables.table import Table
@@ -226,7 +226,7 @@ def _draw_steps(axes: Axes, column: Column, rows: Mapping[str, Points], baseline
         steps, *values = np.array(list(points), dtype=np.float64).reshape(-1, 4).T  # unknown bounds become NaN
         mean, low, high = (column.scale * value for value in values)
         curves[name], bands[name] = (steps, mean), (steps, low, high)
-    draw.draw_curves(axes, curves, bands, baseline, marker=".", markersize=3)
+    draw_curves(axes, curves, bands, baseline, marker=".", markersize=3)
 
 
 def _means(steps: Steps) -> Points:
