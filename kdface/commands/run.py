@@ -118,7 +118,7 @@ def execute(
             os.environ[LAUNCHER] = str(os.getpid())  # for the ranks that Lightning starts from here
             stack.callback(os.environ.pop, LAUNCHER, None)
         try:
-            return _train(folder, others, job)
+            return _train(folder, config, others, job)
         except DataError as error:
             marks.note_failure(folder, str(error))
             goes_on = f"rerun the same command to resume{f' from step {step}' if (step := step_of(folder)) else ''}"
@@ -129,7 +129,7 @@ def execute(
             raise
 
 
-def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) -> int:
+def _train(folder: RunFolder, tree: dict[str, Any], others: Mapping[str, int | str], job: Job | None) -> int:
     with without_collection():
         from kdface.config.assemble import assemble
         from kdface.config.check import check_tree
@@ -137,12 +137,11 @@ def _train(folder: RunFolder, others: Mapping[str, int | str], job: Job | None) 
         from kdface.reports.summary import plan, shown, summary
         from kdface.runs.train import train
 
-    tree = folder.read_config()
     for key, value in others.items():
         group, _, name = key.partition(".")
-        tree[group] = {**tree[group], name: value}
-    check_tree(tree)
+        tree = {**tree, group: {**tree[group], name: value}}
     if job is None or job.config != tree:
+        check_tree(tree)
         job = assemble(tree)
     rank_zero = launched_rank() == 0
     check_tests(tree, {"evaluation": job.protocols, "validation": job.data.validation})
