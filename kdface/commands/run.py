@@ -144,7 +144,7 @@ def _train(folder: RunFolder, tree: dict[str, Any], others: Mapping[str, int | s
         check_tree(tree)
         job = assemble(tree)
     rank_zero = launched_rank() == 0
-    check_tests(tree, {"evaluation": job.protocols, "validation": job.data.validation})
+    check_tests(tree, {"evaluation": job.data.test, "validation": job.data.validation})
     if rank_zero:
         _warn_of_shared_people(job)
         note_data(folder, job)
@@ -185,7 +185,7 @@ def _warn_of_shared_people(job: Any) -> None:
     from kdface.datasets.checks import shared_people
     from kdface.evaluation import Calibration
 
-    strangers = {name: protocol for name, protocol in job.protocols.items() if not isinstance(protocol, Calibration)}
+    strangers = {name: protocol for name, protocol in job.data.test.items() if not isinstance(protocol, Calibration)}
     for name, faces in sets_of(strangers).items():  # Calibration is meant for people of the training set
         if shared := shared_people(job.data.training.faces, faces):
             logging.getLogger("kdface").warning(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from kdface.config.load import load_network
 from kdface.config.locate import locate, parameters
 from kdface.config.method import build_method
 from kdface.config.parts import build_augmentation
-from kdface.config.plugs import build_arguments, build_callbacks, build_loggers
+from kdface.config.plugs import build_arguments
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
@@ -98,16 +97,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
         batches=batches,
         overfit=bool(settings.trainer.get("overfit_batches")),
     )
-    return Job(
-        method=method,
-        data=data,
-        protocols=protocols,
-        settings=settings,
-        seed=seed,
-        config=tree,
-        make_callbacks=partial(build_callbacks, tree.get("callbacks") or {}, next(iter(validation), "")),
-        make_loggers=partial(build_loggers, tree.get("logger") or {}, tree.get("tags") or ()),
-    )
+    return Job(method, data, settings, tree)
 
 
 def _without_held_out(dataset: FaceSet, validation: Tree) -> FaceSet:

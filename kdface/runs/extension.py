@@ -40,7 +40,7 @@ def extend(folder: RunFolder, job: Job) -> None:
         if (shorter.root / name).is_file():
             shutil.copyfile(shorter.root / name, folder.root / name)
     validated = content["kdface"].get("validated", step) == step  # earlier checkpoints do not say when
-    tests = job.protocols.keys() - (job.data.validation.keys() if validated else ())
+    tests = job.data.test.keys() - (job.data.validation.keys() if validated else ())
     Records(folder.metrics).rewind(step, step, tests)
     for path in shorter.last.parent.rglob("*.ckpt"):  # that callbacks keep
         if path != shorter.last:
@@ -59,7 +59,7 @@ def _of_longer(path: Path, job: Job) -> dict[str, Any]:
 def _shorter(folder: RunFolder, job: Job) -> RunFolder | None:
     """The longest shorter finished run that differs only in length."""
     found: list[tuple[int, RunFolder]] = []
-    for file in sorted(folder.root.parent.glob(f"seed{job.seed}-*/config.yaml")):
+    for file in sorted(folder.root.parent.glob(f"seed{job.config['seed']}-*/config.yaml")):
         other = RunFolder(file.parent)
         if other.root == folder.root or not other.done or not other.last.is_file():
             continue

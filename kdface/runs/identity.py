@@ -66,7 +66,7 @@ def data_of(job: Job) -> tuple[dict[str, Any], list[Image]]:
     images = [(key, person, digest[:16]) for key, person, digest in zip(faces.keys, people, found, strict=True)]
     cards: dict[str, Any] = {"train": card(faces, found)}
     known: dict[int, dict[str, Any]] = {}  # protocols share test sets
-    for name, dataset in sets_of({f"evaluation.{name}": protocol for name, protocol in job.protocols.items()}).items():
+    for name, dataset in sets_of({f"evaluation.{name}": protocol for name, protocol in job.data.test.items()}).items():
         known[id(dataset)] = known.get(id(dataset)) or card(dataset)
         cards[name] = dict(known[id(dataset)])
         if name in nodes:

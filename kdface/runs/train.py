@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 
 from kdface.atomic import write_json
 from kdface.backbones.synchronised_norm import synchronise
+from kdface.config.plugs import build_callbacks, build_loggers
 from kdface.datasets.workers import lost_worker
 from kdface.errors import UserError, of_memory
 from kdface.evaluation import Outcome
@@ -55,7 +56,7 @@ def train(
     An interrupted run resumes from its last checkpoint and is bit-identical to an uninterrupted one on the same
     hardware and number of ranks. `note` receives the loss of a rank, which stops this process at once.
     """
-    require_launched(job.settings, job.seed)
+    require_launched(job.settings, job.config["seed"])
     profile, threads = machine(job.settings)
     quiet_libraries()
     # Deterministic mode also fills new memory with NaN, which costs 6 % here without benefit.
@@ -68,10 +69,10 @@ def train(
     records, interruption = Records(folder.metrics), Interruption()
 
     def run_protocols(trainer: pl.Trainer) -> dict[str, Outcome]:
-        return evaluate(job.protocols, method, profile, trainer.global_rank, trainer.world_size)
+        return evaluate(job.data.test, method, profile, trainer.global_rank, trainer.world_size)
 
     resume = Resume(folder.last, job.settings.resume.every_n_train_steps, total, lambda _: _about(job), interruption)
-    loggers = job.make_loggers(folder)
+    loggers = build_loggers(job.config.get("logger") or {}, job.config.get("tags") or (), folder)
     trainer = make_trainer(
         job.settings,
         profile,
@@ -100,7 +101,7 @@ def train(
         results = {
             **results_of(outcomes),
             "step": trainer.global_step,
-            "seed": job.seed,
+            "seed": job.config["seed"],
             "skipped": [],
             "train_seconds": round(spent, 1),
             "resumed_at": None if checkpoint is None else step,
@@ -142,7 +143,7 @@ def _callbacks(job: Job, folder: RunFolder, records: Records, run_protocols: Pro
         SameConfiguration(folder, job.config),
         *([Untrained(run_protocols, records)] if settings.evaluate_untrained else []),
         ToldValidations(),
-        *job.make_callbacks(folder),
+        *build_callbacks(job.config.get("callbacks") or {}, next(iter(job.data.validation), ""), folder),
         MetricRecords(records, total, settings.loader.batch_size),
         Health(total),
     ]
@@ -162,7 +163,7 @@ def _about(job: Job) -> dict[str, Any]:
         "preprocessing": faces.preprocessing.to_dict(),
         "num_classes": len(faces.people),
         "people": list(faces.people),
-        "seed": job.seed,
+        "seed": job.config["seed"],
         "batches": job.data.state_dict()["delivered"],
         "rng": "derived from (seed, step, rank)",
         "torch": str(torch.__version__),
@@ -186,7 +187,7 @@ def _resumed(job: Job, folder: RunFolder) -> tuple[Path | None, int]:
 def _begin(job: Job, folder: RunFolder, records: Records, loggers: list[Logger], step: int, rank: int) -> None:
     """Drop records after the step that a killed run resumes from, or -1, and report the start of the run to loggers."""
     if rank == 0:
-        records.rewind(step, job.method.total_steps, job.protocols.keys() - job.data.validation.keys())
+        records.rewind(step, job.method.total_steps, job.data.test.keys() - job.data.validation.keys())
         for path in folder.last.parent.rglob("*.ckpt"):  # later ones are written again
             if path != folder.last and int(read_checkpoint(path)["kdface"]["step"]) > step:
                 path.unlink()
