@@ -7,7 +7,6 @@ pydantic's `TypeAdapter` (`kdface.runs.schemas` has those of a run folder).
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -26,7 +25,6 @@ from kdface.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pydantic import TypeAdapter
 
 MEBIBYTE = 1 << 20
 _LINE = 4096  # maximum bytes per line in the tail of a log
@@ -171,26 +169,18 @@ def is_plain_tensor(value: Any) -> bool:
 
 def conform(value: Any, schema: Any) -> Any:
     """Return `value` if it matches a schema. Raises `ValueError` with the first mismatch."""
-    from pydantic import ValidationError  # imported lazily: only needed to read files
+    from pydantic import ValidationError  # both imported lazily: only needed to read files
+
+    from kdface.signature import adapter
 
     try:
-        _adapter(schema).validate_python(value, strict=True)
+        adapter(schema).validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         said = str(first["msg"])
         raise ValueError(f"{where}: {said[0].lower()}{said[1:]}" if where else said) from None
     return value
-
-
-@functools.cache
-def _adapter(schema: Any) -> TypeAdapter[Any]:
-    from pydantic import ConfigDict, TypeAdapter
-
-    try:
-        return TypeAdapter(schema, config=ConfigDict(extra="allow"))
-    except Exception:  # a type with its own configuration
-        return TypeAdapter(schema)
 
 
 def read_arrays(path: Path, *, fix: str = "") -> dict[str, NDArray[Any]]:
