@@ -31,8 +31,10 @@ def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConf
     from omegaconf import OmegaConf
 
     from kdface.config.compose import compose as composed
+    from kdface.config.paths import expand_home
 
-    return OmegaConf.create(composed(list(overrides), [Path(config_dir) for config_dir in config_dirs]).tree)
+    words = [expand_home(override) for override in overrides]
+    return OmegaConf.create(composed(words, [Path(config_dir) for config_dir in config_dirs]).tree)
 
 
 def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:

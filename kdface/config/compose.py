@@ -24,7 +24,7 @@ from kdface.config.fit import check_parts, register_views, require_transfer
 from kdface.config.hydra_api import Chosen, Hydra, hydra_over
 from kdface.config.locate import require_targets
 from kdface.config.origin import Origins
-from kdface.config.paths import choices, conf_folder, expand_home, groups, require_config_dir, root_groups
+from kdface.config.paths import choices, conf_folder, groups, require_config_dir, root_groups
 from kdface.config.refused import (
     bad_override,
     missing_choice,
@@ -76,14 +76,14 @@ def compose(
     """Compose, resolve and check one job. Raises `UserError` for every user mistake.
 
     Args:
-        overrides: as on the command line.
+        overrides: as on the command line, without `~`, which `kdface.cli` and `kdface.api` expand.
         config_dirs: the user's own folders of YAML, which take precedence over the shipped one.
         around: the resolved configuration of a run, whose parts replace the composed ones, so that interpolations of
             a test set (`${dataset.size}`) refer to the run.
         trains: false: for inspecting data, without a teacher and without checking that parts fit together.
     """
     with hydra_context(config_dirs or []) as hydra:
-        return compose_in(hydra, [expand_home(override) for override in overrides], around, trains)
+        return compose_in(hydra, overrides, around, trains)
 
 
 def compose_in(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kdface.api import compose as compose_from_python
 from kdface.commands.evaluate import _laid_over
 from kdface.commands.prepare import run_folder
 from kdface.commands.reproduce import moved
@@ -43,7 +44,7 @@ def test_every_path_is_absolute_and_the_home_folder_is_known(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")
     for given, expected in ((typed, f"{tmp_path}/{typed}"), (f"~/{typed}", f"/home/ada/{typed}")):
-        tree = compose([word.format(given) for word in words]).tree
+        tree = compose_from_python(*(word.format(given) for word in words))
         assert at(tree, key) == expected
 
 
