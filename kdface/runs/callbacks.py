@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from kdface.atomic import write_json
 from kdface.errors import UserError
 from kdface.evaluation import Outcome
 from kdface.lightning.records import record_evaluation
@@ -61,10 +59,8 @@ def tell(outcomes: dict[str, Outcome], step: int) -> None:
 
 
 class SameConfiguration(pl.Callback):
-    """Checks before the first step that all ranks have the same configuration, by SHA-256.
-
-    With several ranks, the hashes of the JSON with sorted keys are saved in ranks.json: {"config": [rank 0, ...]}.
-    """
+    """Checks before the first step that all ranks have the same configuration: each may have read a folder of its own
+    machine."""
 
     def __init__(self, folder: RunFolder, config: dict[str, Any]) -> None:
         self.folder = folder
@@ -74,14 +70,11 @@ class SameConfiguration(pl.Callback):
         """Raise `UserError` if ranks have read different configurations."""
         if trainer.world_size == 1:
             return
-        text = json.dumps(self.config, sort_keys=True)
         of_ranks: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(of_ranks, hashlib.sha256(text.encode()).hexdigest())
-        other = next((rank for rank, digest in enumerate(of_ranks) if digest != of_ranks[0]), None)
+        torch.distributed.all_gather_object(of_ranks, json.dumps(self.config, sort_keys=True))
+        other = next((rank for rank, text in enumerate(of_ranks) if text != of_ranks[0]), None)
         if other is not None:
             raise UserError(
                 f"rank {other} and rank 0 read different versions of {self.folder.config}.",
                 fix="use one shared folder of runs on all machines",
             )
-        if trainer.is_global_zero:
-            write_json(self.folder.root / "ranks.json", {"config": of_ranks})

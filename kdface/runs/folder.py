@@ -38,7 +38,7 @@ _LOCK = 512  # most bytes of a machine's name and a process's number
 _FOLDERS = ("checkpoints", "scores", "figures", "evaluations", "profile")
 _BEFORE_CONFIG = ("origin.json", "plan.json", "failed.json", "environment.json", "output.log")  # of a failed start
 _FILES = (
-    *("config.yaml", "data.json", "images.jsonl.gz", "metrics.jsonl", "ranks.json", "results.json", "DONE", ".lock"),
+    *("config.yaml", "data.json", "images.jsonl.gz", "metrics.jsonl", "results.json", "DONE", ".lock"),
     *_BEFORE_CONFIG,
 )
 

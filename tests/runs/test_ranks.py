@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from kdface.config.compose import compose
 from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
+from kdface.runs.callbacks import SameConfiguration
+from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
 from kdface.runs.trainer import require_trainable, require_whole_gradients
 from tests.conftest import TINY, Kdface, command, only_run
+from tests.forked import on_two_ranks
 
 _TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 
@@ -156,10 +160,22 @@ def test_every_rank_of_every_job_of_a_sweep_trains_its_jobs_configuration(kdface
         found.append((devices, config["head"]["margin"]))
         assert json.loads((run / "environment.json").read_text())["world_size"] == devices
         assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["kdface"]["config"] == config
-        if devices > 1:
-            expected = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-            assert json.loads((run / "ranks.json").read_text()) == {"config": [expected] * devices}
     assert sorted(found) == [(1, 1.2), (1, 1.4), (2, 1.2), (2, 1.4)]
+
+
+def _rank(rank: int, folder: str) -> None:
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    trainer: Any = SimpleNamespace(world_size=2)
+    module: Any = None
+    SameConfiguration(RunFolder(Path(folder)), {"seed": 0}).on_fit_start(trainer, module)
+    with pytest.raises(UserError, match="rank 1 and rank 0 read different versions"):
+        SameConfiguration(RunFolder(Path(folder)), {"seed": rank}).on_fit_start(trainer, module)
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_with_different_configurations_stop(tmp_path: Path) -> None:
+    on_two_ranks(_rank, tmp_path)
 
 
 def test_a_run_goes_on_as_it_is_configured_but_for_its_ranks(kdface: Kdface, tmp_path: Path) -> None:
