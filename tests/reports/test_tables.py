@@ -206,7 +206,7 @@ def test_means_over_other_protocols_refuse_to_share_a_column(tmp_path: Path) -> 
     runs, values = tmp_path / "runs", {ACCURACY: 0.9, "ytf/accuracy": 0.6}
     folders = {0: make_run(runs, _two_sets(runs, 0), values)}
     folders[1] = make_run(runs, _two_sets(runs, 1, ytf={"_target_": "b", "pairs": "r"}), values)
-    with pytest.raises(UserError, match=r"column 'mean': .* different protocols \(lfw\+ytf\.ytf\.pairs: 'q' and 'r'\)"):
+    with pytest.raises(UserError, match=r"column 'mean': .* different protocols \(ytf\.pairs: 'q' and 'r'\)"):
         collect(_definition(tmp_path, MEAN), _found(folders))
 
 

@@ -30,7 +30,7 @@ def _read(path: Path) -> Table:
         seeds, values, runs = (cell[key].split() for key in ("seeds", "values", "runs"))
         if seeds:
             found.values[rows[cell["group"], cell["row"]], columns[cell["column"]]] = {
-                int(seed): Measured(float(value), RunFolder(Path(run)), "t", {}, "", {}, "")
+                int(seed): Measured(float(value), RunFolder(Path(run)))
                 for seed, value, run in zip(seeds, values, runs, strict=True)
             }
     return tabulate(definition, found, path.parent)

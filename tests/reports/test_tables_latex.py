@@ -41,8 +41,7 @@ def _filled(definition: Definition, folder: Path) -> Table:
         for c, column in enumerate(definition.columns):
             if row.overrides is not None and column.metrics_of(row):
                 found.values[r, c] = {
-                    seed: Measured(0.87654 + 0.02 * seed * (1 + r % 2), RunFolder(folder), "t", {}, "", {}, "")
-                    for seed in definition.seeds
+                    seed: Measured(0.87654 + 0.02 * seed * (1 + r % 2), RunFolder(folder)) for seed in definition.seeds
                 }
     return tabulate(definition, found, folder)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
-from kdface.config.fingerprint import difference, portable
+from kdface.config.fingerprint import difference, flatten, portable
 from kdface.errors import UserError, nearest
 from kdface.reports.results import cards_of, later_results
 from kdface.reports.summary import shown
@@ -23,28 +23,20 @@ Locate = Callable[[Sequence[str]], RunFolder]
 
 @dataclass(frozen=True)
 class Measured:
-    """A value and its provenance.
+    """A value and what it was measured with.
 
     Attributes:
         value: None if the data could not resolve it.
         run: the run folder.
-        test: name of the test set in the configuration; for a mean, those of its parts.
-        protocol: its configuration, without keys of the tested network; for a mean, test -> configuration.
-        test_data, train_data, teacher_data: fingerprints; `test_data` covers every set of the test.
-        training, teacher: configurations of the training set and the teacher.
-        recogniser: weights of the frozen recognition network, if any; for a mean, of all its parts.
+        inputs: (kind, name) -> version; the values of a column share the versions of their common inputs. By test:
+            its `protocol`, without keys of the tested network, fingerprints of its `data`, and weights of its
+            `recogniser`, the frozen recognition network. By configuration: fingerprints of the `training set` and the
+            `teacher`.
     """
 
     value: float | None
     run: RunFolder
-    test: str
-    protocol: Mapping[str, Any]
-    test_data: str
-    training: Mapping[str, Any]
-    train_data: str
-    teacher: Any = None
-    teacher_data: str = ""
-    recogniser: str = ""
+    inputs: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,11 +122,11 @@ def collect(
                 continue
             problems: list[str] = []
             try:
-                sources = _sources(run, problems.append)
+                measured = _measured(run, problems.append)
             except UserError as error:  # treat an unreadable run as missing
                 missing(what, error.problem, "train", overrides)
                 continue
-            for evaluation in _read_run(definition, (r, row), seed, run, sources, found):
+            for evaluation in _fill(definition, (r, row), seed, run, measured, found):
                 words = (f"run={shown(run.root)}", f"evaluation={evaluation}", *elsewhere)
                 missing(what, "; ".join(problems) or "not evaluated", "evaluate", words)
     for c, column in enumerate(definition.columns):
@@ -143,12 +135,12 @@ def collect(
     return found
 
 
-def _read_run(
+def _fill(
     definition: Definition,
     place: tuple[int, Row],
     seed: int,
     run: RunFolder,
-    sources: Sequence[_Source],
+    measured: Mapping[str, Measured],
     found: Collected,
 ) -> list[str]:
     """Store the values of a run in their cells, and return each missing evaluation once."""
@@ -156,70 +148,33 @@ def _read_run(
     asked: list[str] = []
     for c, column in enumerate(definition.columns):
         metrics = column.metrics_of(row)
-        holding = {metric: next((source for source in sources if source.holds(metric)), None) for metric in metrics}
-        lacking = [metric for metric, source in holding.items() if source is None]
+        lacking = [metric for metric in metrics if metric not in measured]
         if not lacking:
-            parts = [source.measured(metric) for metric, source in holding.items() if source is not None]
-            if parts:
-                found.values.setdefault((r, c), {})[seed] = _mean(parts)
+            if metrics:
+                found.values.setdefault((r, c), {})[seed] = _mean([measured[metric] for metric in metrics])
         elif not column.evaluation:
-            raise _no_metric(run, column, lacking[0], sources)
+            raise UserError(
+                f"{shown(run.root)} has no metric {lacking[0]!r}, which the column {column.heading} shows.",
+                expected=f"one of {', '.join(sorted(measured)) or '(none)'}",
+                nearest=nearest(lacking[0], sorted(measured)),
+                fix="correct the column's metric, or name the column's `evaluation` that measures it",
+            )
         elif (evaluation := row.evaluation or column.evaluation) not in asked:
             asked.append(evaluation)
     return asked
 
 
 def _mean(parts: Sequence[Measured]) -> Measured:
-    """The mean of several values of a run; comparable within a column if all its parts are."""
-    if len(parts) == 1:
-        return parts[0]
+    """The mean of values of one run; None if a part is."""
     values = [part.value for part in parts if part.value is not None]
-    tests = {part.test: part for part in parts}
-    return replace(
-        parts[0],
-        value=fmean(values) if len(values) == len(parts) else None,
-        test="+".join(tests),
-        protocol={test: part.protocol for test, part in tests.items()},
-        test_data="; ".join(part.test_data for part in tests.values()),
-        recogniser="; ".join(part.recogniser for part in tests.values()),
-    )
+    inputs = {key: version for part in parts for key, version in part.inputs.items()}
+    return Measured(fmean(values) if len(values) == len(parts) else None, parts[0].run, inputs)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A results.json of a run, from training or a later `kdface evaluate`.
+def _measured(run: RunFolder, tell: Callable[[str], object]) -> dict[str, Measured]:
+    """The values of a run by metric, from training or else the newest later evaluation.
 
-    Attributes:
-        metrics, choices: as stored.
-        evaluation: test -> its configuration.
-        cards: cards of the test data by test.
-        common: attributes of every `Measured` of the run.
-    """
-
-    metrics: Mapping[str, Any]
-    choices: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    cards: Mapping[str, Any]
-    common: Mapping[str, Any]
-
-    def holds(self, metric: str) -> bool:
-        return metric in self.metrics and metric.partition("/")[0] in self.evaluation
-
-    def measured(self, metric: str) -> Measured:
-        test = metric.partition("/")[0]
-        cards = sorted(cards_of(test, self.cards).items())
-        return Measured(
-            value=self.metrics[metric]["value"],
-            test=test,
-            protocol=_measured_by(self.evaluation[test]),
-            test_data=" ".join(str(card.get("fingerprint", "")) for _, card in cards),
-            recogniser=str(self.choices.get(test, {}).get("recognition", "")),
-            **self.common,
-        )
-
-
-def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
-    """The sources of a run's values; `tell` receives why a later evaluation cannot be read.
+    `tell` receives why a later evaluation cannot be read.
 
     Raises:
         UserError: the run's own files cannot be read.
@@ -228,70 +183,53 @@ def _sources(run: RunFolder, tell: Callable[[str], object]) -> list[_Source]:
     paths = config["paths"]
     if "train" not in data or (config.get("evaluation") and not any(key.startswith("evaluation.") for key in data)):
         raise UserError(f"{run.root}/data.json does not record the training and test data.")
-    common = {
-        "run": run,
-        "training": portable(config.get("dataset"), paths),
-        "train_data": str(data["train"].get("fingerprint", "")),
-        "teacher": portable(config.get("teacher"), paths),
-        "teacher_data": str(data.get("teacher", {}).get("fingerprint", "")),
+    trained = {
+        (kind, json.dumps(portable(config.get(part), paths), sort_keys=True)): data.get(role, {}).get("fingerprint", "")
+        for kind, part, role in (("training set", "dataset", "train"), ("teacher", "teacher", "teacher"))
     }
     own = {
         **results,
         "evaluation": config.get("evaluation"),
         "data": {key.removeprefix("evaluation."): card for key, card in data.items()},
     }
-    return [
-        _Source(
-            metrics=found["metrics"],
-            choices=found.get("choices") or {},
-            evaluation=portable(found.get("evaluation") or {}, {**paths, **found.get("paths", {})}),
-            cards=found.get("data", {}),
-            common=common,
-        )
-        for found in (own, *(later for _, later in later_results(run, results, tell)))
-    ]
-
-
-def _no_metric(run: RunFolder, column: Column, metric: str, sources: Sequence[_Source]) -> UserError:
-    known = sorted({key for source in sources for key in source.metrics})
-    return UserError(
-        f"{shown(run.root)} has no metric {metric!r}, which the column {column.heading} shows.",
-        expected=f"one of {', '.join(known) or '(none)'}",
-        nearest=nearest(metric, known),
-        fix="correct the column's metric, or name the column's `evaluation` that measures it",
-    )
+    measured: dict[str, Measured] = {}
+    for found in (own, *(later for _, later in later_results(run, results, tell))):
+        protocols = portable(found.get("evaluation") or {}, {**paths, **found.get("paths", {})})
+        for metric, number in found["metrics"].items():
+            test = metric.partition("/")[0]
+            if test not in protocols or metric in measured:
+                continue
+            cards = sorted(cards_of(test, found.get("data", {})).items())
+            inputs = {
+                ("protocol", test): flatten(_measured_by(protocols[test])),
+                ("data", test): " ".join(str(card.get("fingerprint", "")) for _, card in cards),
+                ("recogniser", test): (found.get("choices") or {}).get(test, {}).get("recognition", ""),
+            }
+            measured[metric] = Measured(number["value"], run, inputs | trained)
+    return measured
 
 
 def check_shared(column: Column, cells: Sequence[Measured]) -> None:
     """Raise `UserError` if values of a column use different protocols, or different versions of the data."""
     first: dict[tuple[str, str], Measured] = {}
     for cell in cells:
-        test = first.setdefault(("test", cell.test), cell)
-        if rows := difference(test.protocol, cell.protocol):
-            key, before, after = rows[0]
-            raise _refused(column, test, cell, f"different protocols ({cell.test}.{key}: {before!r} and {after!r})")
-        if test.test_data != cell.test_data:
-            raise _refused(column, test, cell, _versions(cell.test, test.test_data, cell.test_data))
-        if test.recogniser != cell.recogniser:
-            raise _refused(column, test, cell, "different weights in the network that recognises")
-        training = first.setdefault(("training", json.dumps(cell.training, sort_keys=True)), cell)
-        if training.train_data != cell.train_data:
-            raise _refused(column, training, cell, _versions("training set", training.train_data, cell.train_data))
-        taught = first.setdefault(("teacher", json.dumps(cell.teacher, sort_keys=True)), cell)
-        if taught.teacher_data != cell.teacher_data:
-            raise _refused(column, taught, cell, _versions("teacher", taught.teacher_data, cell.teacher_data))
-
-
-def _versions(what: str, one: str, two: str) -> str:
-    return f"different data ({what}: fingerprint {one[:12] or 'none'} and {two[:12] or 'none'})"
-
-
-def _refused(column: Column, one: Measured, two: Measured, why: str) -> UserError:
-    return UserError(
-        f"column {column.heading!r}: {shown(one.run.root)} and {shown(two.run.root)} have {why}.",
-        expected="numbers of one protocol on one version of the data",
-        fix="rerun the older one, or put it in a separate table",
-    )
+        for (kind, name), version in cell.inputs.items():
+            one = first.setdefault((kind, name), cell)
+            if (before := one.inputs[kind, name]) == version:
+                continue
+            if kind == "protocol":
+                key, given, now = difference(before, version)[0]
+                why = f"different protocols ({name}.{key}: {given!r} and {now!r})"
+            elif kind == "recogniser":
+                why = "different weights in the network that recognises"
+            else:
+                what = name if kind == "data" else kind
+                why = f"different data ({what}: fingerprint {before[:12] or 'none'} and {version[:12] or 'none'})"
+            raise UserError(
+                f"column {column.heading!r}: {shown(one.run.root)} and {shown(cell.run.root)} have {why}.",
+                expected="numbers of one protocol on one version of the data",
+                fix="rerun the older one, or put it in a separate table",
+            )
 
 
 # Keys of the tested network, not of the protocol: its image size, and the evaluated source of quality.
