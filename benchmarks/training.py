@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Line, Row, ratios, table
-from kdface.config.assemble import assemble
+from kdface.assembly.assemble import assemble
+from kdface.assembly.job import Job
 from kdface.config.compose import compose
 from kdface.datasets.loading import BatchOrder, ResumableLoader
 from kdface.hardware import forward_context
 from kdface.runs.checkpoint import read_checkpoint
 from kdface.runs.folder import RunFolder
-from kdface.runs.job import Job
-from kdface.runs.train import train
-from kdface.runs.trainer import machine
+from kdface.training.train import train
+from kdface.training.trainer import machine
 
 REPEATS = 7
 STEPS = 14

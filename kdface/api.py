@@ -51,7 +51,7 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
     """
     from omegaconf import DictConfig, OmegaConf
 
-    from kdface.config.assemble import assemble
+    from kdface.assembly.assemble import assemble
     from kdface.config.check import check_tree
     from kdface.lightning import WeightAverage
 

@@ -1,12 +1,18 @@
-"""Wrap text for a terminal, with hanging indents."""
+"""Text for a terminal: paths, tables, and lines wrapped with hanging indents."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import textwrap
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH = 100  # columns of a table
 _TO_COPY = ("  set in:", "  nearest:", "  fix:")  # rows of a `UserError` that are never wrapped
 
 
@@ -24,3 +30,20 @@ def folded_message(text: str) -> str:
         line if line.startswith(_TO_COPY) else folded(line, 13 if line.startswith("  ") else 0, sys.stderr)
         for line in text.split("\n")
     )
+
+
+def shown(path: Path) -> str:
+    """A path relative to the current folder where possible."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def render(table: Table) -> str:
+    """A table as text without trailing spaces."""
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    Console(file=buffer, width=WIDTH, no_color=True).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from kdface.assembly.load import load_run
 from kdface.backbones import iresnet_nano, load_weights
 from kdface.cli import main
 from kdface.commands import export
-from kdface.config.load import load_run
 from tests.conftest import TINY, Kdface, only_run
 
 PLAIN = [word for word in TINY if not word.startswith("evaluation")] + ["evaluation=none"]

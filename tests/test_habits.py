@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kdface.config.assemble import assemble
+from kdface.assembly.assemble import assemble
 from kdface.config.compose import compose_in, hydra_context, load
 from kdface.config.fingerprint import fingerprint
 from kdface.config.hydra_api import Hydra

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from kdface.config.load import load_run
+from kdface.assembly.load import load_run
 from kdface.datasets import RawFolder
 
 IMAGES, SIGMAS = 300, (1.0, 2.0, 4.0)

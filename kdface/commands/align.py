@@ -45,7 +45,7 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     from kdface.datasets.folders import images_below
     from kdface.datasets.landmarks import read_landmarks
     from kdface.progress import track
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     path = Path(values[source]).expanduser()
     find = by_detector(YuNet(path)) if source == "detector" else by_landmarks(read_landmarks(path))

@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     from kdface.recogniser.points import choose
     from kdface.reports.contact_sheet import contact_sheet
     from kdface.reports.plotting import save
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     recogniser = recogniser_of(given)
     folder, output = given.things[0], given.output or Path()

@@ -59,7 +59,7 @@ def run(words: list[str]) -> int:
 
 
 def _build(name: str, overrides: list[str], config_dirs: list[Path]) -> tuple[Any, dict[str, Any]]:
-    from kdface.config.build import build
+    from kdface.assembly.build import build
     from kdface.config.compose import compose
 
     tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs, trains=False).tree
@@ -92,7 +92,7 @@ def _card(faces: Any) -> int:
 
 
 def _preview(faces: Any, tree: dict[str, Any]) -> int:
-    from kdface.config.parts import build_augmentation
+    from kdface.assembly.parts import build_augmentation
     from kdface.reports.draw import views_sheet
     from kdface.reports.plotting import save
 

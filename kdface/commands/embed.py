@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
         output="file",
     )
     from kdface.recogniser.store import embed_folder, formats
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     folder = given.things[0]
     target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kdface.atomic import write_json
 from kdface.commands.arguments import Arguments, require_only
 from kdface.errors import UserError
-from kdface.reports.summary import shown, tell
+from kdface.reports.summary import tell
+from kdface.terminal import shown
 
 if TYPE_CHECKING:
     from kdface.evaluation import Outcome
@@ -33,7 +34,7 @@ def evaluate_file(path: Path, arguments: Arguments) -> dict[str, Any]:
     """Evaluate a network in a file. Writes to paths.runs/files/NAME-DIGEST/PROTOCOLS and returns the results."""
     import torch
 
-    from kdface.config.load import load_network
+    from kdface.assembly.load import load_network
     from kdface.evaluation.embed import Embedder, require_sees
 
     teacher = load_network(path)
@@ -64,12 +65,12 @@ def evaluate_embedder(
         path, digest: of the file.
         check: raises if a test set does not fit the embedder.
     """
-    from kdface.config.build import build
+    from kdface.assembly.build import build
+    from kdface.assembly.load import load_network
     from kdface.config.compose import compose
-    from kdface.config.load import load_network
     from kdface.datasets.checks import card
     from kdface.evaluation.protocol import outcome_of
-    from kdface.runs.identity import sets_of
+    from kdface.training.identity import sets_of
 
     own = [word for word in arguments.overrides if not word.startswith("+dataset.size=")]
     what = "embeddings from a file" if kind == "embeddings" else "a file"
@@ -100,7 +101,7 @@ def evaluate_embedder(
 def write_results(target: Path, about: Mapping[str, Any], outcomes: dict[str, Outcome]) -> dict[str, Any]:
     """Write scores, figures and results of an evaluation to a folder. Returns the results, which begin with `about`."""
     from kdface.reports.draw import draw_scores
-    from kdface.runs.outcomes import results_of, write_scores
+    from kdface.training.outcomes import results_of, write_scores
 
     write_scores(target / "scores", outcomes)
     draw_scores(target / "scores", target / "figures")

@@ -16,9 +16,9 @@ from kdface.commands.arguments import Arguments, parse, require_only
 from kdface.commands.embeddings import evaluate_file, evaluate_stored, tell_results, write_results
 from kdface.config.fingerprint import difference, moved, portable
 from kdface.errors import UserError
-from kdface.reports.summary import shown
 from kdface.runs.folder import RunFolder
 from kdface.startup import without_collection
+from kdface.terminal import shown
 
 _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dataset.on_error", "hydra.searchpath")
 
@@ -37,8 +37,8 @@ def run(words: list[str]) -> int:
             fix=" ".join(["kdface evaluate run=FOLDER", *words]),
         )
     path = Path(given).expanduser()
-    from kdface.config.model_file import is_model_file
-    from kdface.config.plugs import named_checkpoint
+    from kdface.assembly.model_file import is_model_file
+    from kdface.assembly.plugs import named_checkpoint
 
     if (checkpoint := arguments.take("checkpoint")) is not None:
         path = named_checkpoint(path, checkpoint)
@@ -59,16 +59,16 @@ def evaluate_run(path: Path, arguments: Arguments) -> int:
     import logging
 
     with without_collection():
+        from kdface.assembly.assemble import build_protocols, settings_of
+        from kdface.assembly.load import load_run
         from kdface.commands.run import check_tests
-        from kdface.config.assemble import build_protocols, settings_of
         from kdface.config.compose import compose
-        from kdface.config.load import load_run
         from kdface.datasets.checks import card
         from kdface.runs.environment import environment
-        from kdface.runs.identity import file_digests, sets_of
-        from kdface.runs.outcomes import evaluate
-        from kdface.runs.trainer import machine
         from kdface.teachers.frozen import fingerprint_of
+        from kdface.training.identity import file_digests, sets_of
+        from kdface.training.outcomes import evaluate
+        from kdface.training.trainer import machine
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     loaded = load_run(path)

@@ -71,11 +71,11 @@ def _format(run_path: str, file: Path, asked: str | None) -> str:
 
 
 def _export(run_path: str, file: Path, kind: str) -> int:
+    from kdface.assembly.shipped import shipped
     from kdface.backbones.graded import Graded
-    from kdface.config.shipped import shipped
     from kdface.reports.card import model_card
-    from kdface.reports.summary import shown
     from kdface.runs.opened import open_run
+    from kdface.terminal import shown
 
     opened = open_run(run_path)
     made, results = shipped(opened), opened.folder.read_all_results()

@@ -23,7 +23,7 @@ def run(words: list[str]) -> int:
         {"run": str, "top": Annotated[int, Ge(1)], "far": FAR, "threshold": COSINE, "test": str},
         output="file",
     )
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     recogniser = recogniser_of(given)
     gallery, probes = given.things

@@ -23,7 +23,7 @@ def run(words: list[str]) -> int:
         output="file",
         needs=(),
     )
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     target = given.output or Path(f"{given.things[0].resolve().name}.zip")
     if target.exists():
@@ -38,9 +38,9 @@ def pack(path: Path, target: Path) -> tuple[int, int]:
 
     Raises `UserError` if the run is not finished.
     """
+    from kdface.assembly.shipped import shipped
     from kdface.config.files import paths_in, replace_paths
     from kdface.config.fingerprint import fingerprint, portable
-    from kdface.config.shipped import shipped
     from kdface.reports.card import model_card
     from kdface.runs.checkpoint import save_safetensors
     from kdface.runs.folder import config_text

@@ -13,8 +13,8 @@ from kdface.config.compose import Composed
 from kdface.config.files import paths_in
 from kdface.config.fingerprint import fingerprint, fingerprint_by_text, fingerprint_of_before, same_but_paths
 from kdface.runs.folder import RunFolder, prepare
-from kdface.runs.identity import same_files
 from kdface.runs.named import is_edited
+from kdface.training.identity import same_files
 
 
 def run_folder(composed: Composed) -> RunFolder:

@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
     from kdface.recogniser.crops import pixels
     from kdface.reports.contact_sheet import quality_sheet, spread
     from kdface.reports.plotting import save
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     folder, output = given.things[0], given.output or Path()
     files, passed_over = images_below(folder)

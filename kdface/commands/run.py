@@ -15,7 +15,13 @@ from kdface.atomic import write_json
 from kdface.errors import DataError, UserError
 from kdface.runs.environment import changed_code
 from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
-from kdface.runs.identity import (
+from kdface.runs.named import require_one_run
+from kdface.runs.ranks import LAUNCHER, launched_rank
+from kdface.startup import without_collection
+from kdface.sweeps import marks
+from kdface.sweeps.engine import BUSY
+from kdface.sweeps.lifeline import die_with_parent
+from kdface.training.identity import (
     changed_during,
     note_data,
     require_same_data,
@@ -23,15 +29,9 @@ from kdface.runs.identity import (
     sets_of,
     step_of,
 )
-from kdface.runs.named import require_one_run
-from kdface.runs.ranks import LAUNCHER, launched_rank
-from kdface.startup import without_collection
-from kdface.sweeps import marks
-from kdface.sweeps.engine import BUSY
-from kdface.sweeps.lifeline import die_with_parent
 
 if TYPE_CHECKING:
-    from kdface.runs.job import Job
+    from kdface.assembly.job import Job
 
 # Overrides allowed when a run resumes, with their values unless they are numbers.
 _OTHER: dict[str, tuple[str, ...]] = {
@@ -131,11 +131,12 @@ def execute(
 
 def _train(folder: RunFolder, tree: dict[str, Any], others: Mapping[str, int | str], job: Job | None) -> int:
     with without_collection():
-        from kdface.config.assemble import assemble
+        from kdface.assembly.assemble import assemble
         from kdface.config.check import check_tree
         from kdface.reports.draw import draw_run
-        from kdface.reports.summary import plan, shown, summary
-        from kdface.runs.train import train
+        from kdface.reports.summary import plan, summary
+        from kdface.terminal import shown
+        from kdface.training.train import train
 
     for key, value in others.items():
         group, _, name = key.partition(".")
@@ -173,7 +174,7 @@ def _train(folder: RunFolder, tree: dict[str, Any], others: Mapping[str, int | s
 
 def check_tests(tree: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> None:
     """Check the test sets as configured. Only rank 0 raises; images are left out on every rank."""
-    from kdface.runs.test_sets import check_test_sets
+    from kdface.training.test_sets import check_test_sets
 
     on_error = tree["dataset"]["on_error"]
     protocols = {f"{group}.{name}": protocol for group, found in groups.items() for name, protocol in found.items()}

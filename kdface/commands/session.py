@@ -20,16 +20,16 @@ from kdface.config.check import convert
 from kdface.config.compose import Composed, compose_in, load
 from kdface.config.hydra_api import BASIC_SWEEPER, Hydra, grid
 from kdface.config.locate import parameters
+from kdface.config.settings import num_devices
 from kdface.errors import UserError, nearest
-from kdface.reports.summary import shown
-from kdface.runs.identity import require_same_data, require_same_teachers
-from kdface.runs.settings import num_devices
 from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
 from kdface.sweeps.search import Search, check_measured, check_settings
 from kdface.sweeps.space import Space
 from kdface.sweeps.table import write_results
 from kdface.sweeps.view import Watcher
+from kdface.terminal import shown
+from kdface.training.identity import require_same_data, require_same_teachers
 
 _PLUGINS = "hydra_plugins.kdface"
 

@@ -65,10 +65,10 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
     """Rerun failed jobs from the configurations in their run folders, on the launcher used last."""
     from kdface.commands.session import drive_in, launcher_words, needed, plugin, tell
     from kdface.config.compose import hydra_context, load
-    from kdface.reports.summary import shown
-    from kdface.runs.settings import num_devices
+    from kdface.config.settings import num_devices
     from kdface.sweeps.engine import Job, Listed
     from kdface.sweeps.ledger import State
+    from kdface.terminal import shown
 
     failed = [entry for entry in ledger.entries() if ledger.state(entry) is State.FAILED]
     print(f"retrying {len(failed)} failed jobs" if failed else "no job of this sweep failed", flush=True)

@@ -39,7 +39,7 @@ def run(words: list[str]) -> int:
 def _replay(folder: RunFolder, nodes: dict[str, dict[str, Any]]) -> int:
     """Replay the configuration, every record in order, and the figures. Unlike in training, a failing logger raises
     an error, since nothing else would be lost."""
-    from kdface.config.build import build
+    from kdface.assembly.build import build
     from kdface.lightning.loggers import close, finish, placed, replay, started, with_allowed_names
     from kdface.runs.records import read
 

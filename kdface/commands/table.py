@@ -150,7 +150,7 @@ def tabulated(definition: Definition, beside: Path, extra: Sequence[str], config
 
 
 def _require_same_teachers(tables: Sequence[Table]) -> None:
-    from kdface.runs.identity import require_same_teachers
+    from kdface.training.identity import require_same_teachers
 
     cells = [cell for table in tables for row in table.cells for cell in row]
     require_same_teachers({run.root: run for cell in cells for run in cell.runs.values()}.values())

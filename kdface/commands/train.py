@@ -71,14 +71,14 @@ def _checkpoint_to_test(arguments: Arguments) -> str | None:
 
 def _test_alone(checkpoint: str, arguments: Arguments) -> int:
     """Evaluate the given checkpoint, or one of the run that the command line would train."""
+    from kdface.assembly.plugs import named_checkpoint
     from kdface.commands.evaluate import evaluate_run
-    from kdface.config.plugs import named_checkpoint
 
     if checkpoint not in _NAMED:
         return evaluate_run(Path(checkpoint).expanduser(), Arguments(arguments.overrides, arguments.config_dirs))
     from kdface.commands.prepare import run_folder
     from kdface.config.compose import compose
-    from kdface.reports.summary import shown
+    from kdface.terminal import shown
 
     folder = run_folder(compose(arguments.overrides, arguments.config_dirs))
     if not folder.last.is_file():
@@ -117,13 +117,13 @@ def _train_one(arguments: Arguments) -> int:
 
         composed = compose(arguments.overrides, arguments.config_dirs)  # before torch
         require_one_job(arguments)
+        from kdface.assembly.assemble import assemble, settings_of
         from kdface.commands.prepare import prepare_run, run_folder
         from kdface.commands.run import execute
-        from kdface.config.assemble import assemble, settings_of
         from kdface.datasets.checks import require_aligned
-        from kdface.runs.extension import extend
         from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
-        from kdface.runs.trainer import require_trainable
+        from kdface.training.extension import extend
+        from kdface.training.trainer import require_trainable
 
     if launched_world() > 1:
         require_launched(settings_of(composed.tree), composed.tree["seed"])

@@ -60,9 +60,9 @@ def _told(value: Any) -> str:
 
 
 def _inspect(path: Path) -> int:
+    from kdface.assembly.model_file import about_file, card_of, open_model, read_model
     from kdface.backbones.inferred import inferred
     from kdface.backbones.onnx_file import read_onnx
-    from kdface.config.model_file import about_file, card_of, open_model, read_model
 
     if path.suffix.lower() == ".onnx":
         network, own = read_onnx(path, "cpu")
@@ -90,8 +90,8 @@ def _inspect(path: Path) -> int:
 
 
 def _check(path: Path, words: list[str]) -> int:
+    from kdface.assembly.model_file import open_model
     from kdface.commands.embeddings import evaluate_file
-    from kdface.config.model_file import open_model
 
     arguments, test = Arguments(list(words)), "lfw"
     if "--dataset" in words[:-1]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from kdface.config.callbacks import check_callbacks
 from kdface.config.origin import Origins
-from kdface.config.plugs import check_callbacks
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kdface.runs.settings import EMASettings, HardwareSettings, LoaderSettings, ResumeSettings
+from kdface.config.settings import EMASettings, HardwareSettings, LoaderSettings, ResumeSettings
 
 
 class Part:

@@ -14,9 +14,9 @@ from annotated_types import Ge, Gt
 from kdface.config.locate import Parameter
 from kdface.config.origin import Origins
 from kdface.config.renamed import old_name
+from kdface.config.settings import num_devices
 from kdface.config.source import trusted_signature
 from kdface.errors import UserError, nearest
-from kdface.runs.settings import num_devices
 
 # argument -> why it is rejected, and what to use instead
 _REFUSED = {

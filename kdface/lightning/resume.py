@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from kdface.errors import DataError
-from kdface.runs.interruption import Interruption
+from kdface.lightning.interruption import Interruption
 
 _LOOK_EVERY = 10  # steps between checks with several ranks, each of which costs a message
 HERE = "<run>"  # placeholder for the run folder, so that it can be moved

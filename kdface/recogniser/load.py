@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from kdface.config.model_file import is_model_file, open_model
-from kdface.config.shipped import Shipped, shipped
+from kdface.assembly.model_file import is_model_file, open_model
+from kdface.assembly.shipped import Shipped, shipped
 from kdface.recogniser.points import OperatingPoint, Points
 from kdface.recogniser.recogniser import Recogniser
 from kdface.runs.folder import RunFolder
@@ -21,7 +21,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
 
     Args:
         path: of the run (its last checkpoint is taken), checkpoint or file: one that `kdface export` wrote, or a
-            published state dict or ONNX file with its card (`kdface.config.model_file`).
+            published state dict or ONNX file with its card (`kdface.assembly.model_file`).
         device: `auto` is the GPU if there is one.
 
     Raises:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kdface.progress import clock
 from kdface.runs.folder import RunFolder
 from kdface.stored import printable
+from kdface.terminal import WIDTH, render, shown
 
 if TYPE_CHECKING:
-    from kdface.runs.job import Job
+    from kdface.assembly.job import Job
 
 _CALLED = {"eer": "EER", "auc": "AUC"}  # metric -> display name
-_WIDTH = 100  # columns of a terminal
 _MOST = 5  # most metrics per test set in the final table
 # The most important metrics of a test set, without the part after @.
 _FIRST = (
@@ -87,7 +84,7 @@ def tell(
     if unresolved:
         few = ", ".join(unresolved[:3]) + (", ..." if len(unresolved) > 3 else "")
         text = f"{len(unresolved)} not available, usually because there are too few pairs: {few}"
-        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     if len(metrics) > len(leading) + len(unresolved):
         lines.append(f"metrics  all {len(metrics)} are in {file}")
     return lines
@@ -142,18 +139,3 @@ def number(metric: dict[str, Any] | None) -> str:
     if metric.get("low") is not None and metric.get("high") is not None:
         text += f" ({metric['low']:.4f} to {metric['high']:.4f})"
     return text
-
-
-def render(table: Table) -> str:
-    """A table as text without trailing spaces."""
-    buffer = io.StringIO()
-    Console(file=buffer, width=_WIDTH, no_color=True).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
-
-
-def shown(path: Path) -> str:
-    """A path relative to the current folder where possible."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

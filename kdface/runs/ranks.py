@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdface.config.fingerprint import difference
+from kdface.config.settings import Settings
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, config_text
-from kdface.runs.settings import Settings
 
 LAUNCHER = "KDFACE_LAUNCHER"  # process id of the launcher, for ranks started by kdface
 _PATIENCE = 600.0  # seconds for rank 0 to check its data and write the configuration

@@ -18,10 +18,10 @@ from kdface.atomic import write_json, write_text
 from kdface.csv_files import csv_text
 from kdface.errors import UserError
 from kdface.progress import clock
-from kdface.reports.summary import render, shown
 from kdface.stored import printable
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger, State
+from kdface.terminal import render, shown
 
 log = logging.getLogger("kdface")
 

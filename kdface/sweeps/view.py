@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.text import Text
 
 from kdface.progress import clock
-from kdface.reports.summary import shown
 from kdface.sweeps import marks
 from kdface.sweeps.engine import Job
 from kdface.sweeps.ledger import State
+from kdface.terminal import shown
 
 _QUIET_SECONDS = 30.0  # shortest interval between progress lines in a log
 _STEP_SECONDS = 1.0  # shortest interval between updates on a terminal

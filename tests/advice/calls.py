@@ -58,9 +58,9 @@ def _prepare(words: tuple[str, ...], build: bool) -> None:
     tree = compose(arguments.overrides, arguments.config_dirs).tree
     if not build:
         return
-    from kdface.config.assemble import assemble, settings_of
+    from kdface.assembly.assemble import assemble, settings_of
     from kdface.runs.ranks import require_launched
-    from kdface.runs.trainer import require_trainable
+    from kdface.training.trainer import require_trainable
 
     require_launched(settings_of(tree), tree["seed"])
     job = assemble(tree)

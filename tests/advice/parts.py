@@ -8,17 +8,17 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from kdface.assembly.assemble import assemble
 from kdface.commands import reproduce
-from kdface.config.assemble import assemble
 from kdface.config.compose import compose
 from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing
 from kdface.methods import FaceNet, Method, Term, Views
 from kdface.runs.folder import RunFolder
-from kdface.runs.trainer import require_whole_gradients
 from kdface.sweeps.engine import Job
 from kdface.sweeps.ledger import Entry
 from kdface.sweeps.search import Search
+from kdface.training.trainer import require_whole_gradients
 from tests.conftest import UNTESTED
 
 

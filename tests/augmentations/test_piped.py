@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kdface.assembly.parts import build_augmentation
 from kdface.augmentations import Periocular, Piped, Standard, SyntheticMask
 from kdface.augmentations.periocular import PairedSample
 from kdface.config.compose import compose
 from kdface.config.fingerprint import fingerprint
-from kdface.config.parts import build_augmentation
 from kdface.errors import DataError, UserError
 from kdface.faces import ARCFACE_112, Image, Preprocessing, RawSample, Sample
 from kdface.randomness import generator

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import kdface.backbones as room
+from kdface.assembly.build import build
 from kdface.backbones import load_weights
 from kdface.backbones.dialects import insightface_mobile
 from kdface.backbones.inferred import inferred, nearest_backbone
-from kdface.config.build import build
 
 State = dict[str, Tensor]
 

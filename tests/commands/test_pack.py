@@ -14,8 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from kdface.assembly.load import load_network, load_run
 from kdface.config.fingerprint import fingerprint
-from kdface.config.load import load_network, load_run
 from kdface.errors import UserError
 from kdface.recogniser.load import load
 from kdface.reports.card import model_card

@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from kdface.assembly.load import load_run
 from kdface.cli import main
-from kdface.config.load import load_run
 from tests.conftest import TINY, Kdface, only_run
 
 TOY = [word for word in TINY if not word.startswith("dataset")]

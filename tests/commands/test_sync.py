@@ -42,7 +42,7 @@ def test_wandb_is_online_unless_told_otherwise(tmp_path: Path, monkeypatch: pyte
         def finalize(self, status: str) -> None:
             made.append(status)
 
-    monkeypatch.setattr("kdface.config.build.build", lambda node, group: Logger(**node))
+    monkeypatch.setattr("kdface.assembly.build.build", lambda node, group: Logger(**node))
     assert sync.run([str(root), "logger=wandb"]) == 0
     assert made[0]["offline"] is False and made[0]["name"].startswith("demo/seed0-")
     assert made[1] == 0 and [step for step, _ in made[2:-1]] == [9, 19, 29] and made[-1] == "success"
@@ -57,7 +57,7 @@ def test_a_failing_logger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no network")
 
-    monkeypatch.setattr("kdface.config.build.build", broken)
+    monkeypatch.setattr("kdface.assembly.build.build", broken)
     with pytest.raises(UserError, match="no network"):
         sync.run([str(root), "logger=wandb"])
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import kdface as package
+from kdface.assembly.load import load_network
 from kdface.backbones import iresnet_nano
 from kdface.backbones.iresnet import IResNet
-from kdface.config.load import load_network
 from kdface.errors import UserError
 from tests.conftest import UNTESTED, Kdface, only_run
 from tests.evaluation.test_stored import TOY

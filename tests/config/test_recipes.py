@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kdface.config.build import build
+from kdface.assembly.build import build
 from kdface.config.check import check_tree
 from kdface.config.compose import compose, compose_in, hydra_context
 from kdface.config.fingerprint import fingerprint

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from kdface.config.load import load_run
+from kdface.assembly.load import load_run
 from kdface.datasets import ToyFaces
 from kdface.errors import UserError
 from kdface.evaluation import Calibration, Embedder

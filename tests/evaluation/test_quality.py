@@ -18,8 +18,8 @@ from kdface.evaluation.protocol import Verification, random_verification
 from kdface.evaluation.quality import QualityEDC, QualityOutcome, spearman
 from kdface.evaluation.scores import cosine_scores
 from kdface.faces import FaceSet, Preprocessing, Sample
-from kdface.runs.test_sets import check_test_sets
 from kdface.teachers import Teacher
+from kdface.training.test_sets import check_test_sets
 from tests.datasets.test_loading import Noise
 from tests.methods.test_distillation import small_network
 

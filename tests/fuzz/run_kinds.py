@@ -47,7 +47,7 @@ def _tree(folder: Path, seed: int) -> dict[str, Any]:
 
 def make_runs(folder: Path) -> None:
     """Two finished runs, the first with a checkpoint and a later evaluation."""
-    from kdface.config.method import build_method
+    from kdface.assembly.method import build_method
     from kdface.faces import Preprocessing
     from kdface.runs.checkpoint import CHECKPOINT_FORMAT, write_checkpoint
 
@@ -96,7 +96,7 @@ def _read_report(folder: Path) -> object:
 
 
 def _read_loaded(folder: Path) -> object:
-    from kdface.config.load import load_run
+    from kdface.assembly.load import load_run
 
     loaded = load_run(_first(folder).root)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))

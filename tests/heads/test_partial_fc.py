@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdface.assembly.method import build_method
 from kdface.config.compose import compose
-from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.heads import (

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
-from kdface.config.assemble import assemble
+from kdface.assembly.assemble import assemble
 from kdface.config.compose import compose
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError

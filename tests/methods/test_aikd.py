@@ -17,9 +17,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import kdface
+from kdface.assembly.job import Job
+from kdface.assembly.load import load_network
 from kdface.backbones import iresnet_nano
 from kdface.backbones.graded import Graded
-from kdface.config.load import load_network
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import FaceSet, Preprocessing
@@ -27,10 +28,9 @@ from kdface.lightning import FaceData
 from kdface.methods import AIKD, Views
 from kdface.methods.aikd import BackboneGroup
 from kdface.runs.folder import RunFolder
-from kdface.runs.job import Job
-from kdface.runs.train import train
 from kdface.teachers import Teacher
 from kdface.teachers.frozen import fingerprint_of
+from kdface.training.train import train
 from tests.conftest import TINY, UNTESTED, Kdface, command, only_run
 from tests.runs.test_resume import weights
 
@@ -308,7 +308,7 @@ def test_the_teacher_is_the_same_after_training_and_broken_images_are_left_out(
         jobs.append(job)
         return train(job, folder, *rest)
 
-    monkeypatch.setattr("kdface.runs.train.train", seen)
+    monkeypatch.setattr("kdface.training.train.train", seen)
     tiny = [word for word in TINY if not word.startswith(("dataset", "evaluation"))]
     words = [*tiny, "evaluation=none", "dataset=image_folder", "dataset.root=people", "dataset.size=[32,32]"]
     words += ["method=aikd", "teacher=quality/mated_cosine", f"teacher.run={teacher_run}", "paths.runs=runs"]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdface.assembly.load import load_run
 from kdface.config.compose import compose
-from kdface.config.load import load_run
 from kdface.datasets.ckd_folders import CKDFolders, Modality
 from kdface.datasets.loading import Batch
 from kdface.methods import Method

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from kdface.assembly.load import load_network
+from kdface.assembly.method import build_method
 from kdface.backbones import iresnet_nano
 from kdface.config.compose import compose
-from kdface.config.load import load_network
-from kdface.config.method import build_method
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
 from kdface.faces import Preprocessing

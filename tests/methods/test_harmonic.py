@@ -15,9 +15,9 @@ import yaml
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from kdface.assembly.load import load_network, load_run
 from kdface.backbones import iresnet_nano
 from kdface.cli import main
-from kdface.config.load import load_network, load_run
 from kdface.config.locate import parameters
 from kdface.config.paths import conf_folder
 from kdface.datasets import ToyFaces

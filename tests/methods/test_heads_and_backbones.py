@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from kdface.config.build import build
+from kdface.assembly.build import build
 from kdface.config.paths import choices, conf_folder
 from kdface.datasets.loading import Batch
 from kdface.faces import Preprocessing

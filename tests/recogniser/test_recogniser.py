@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 import kdface
+from kdface.assembly.load import load_run
+from kdface.assembly.shipped import shipped
 from kdface.cli import main
-from kdface.config.load import load_run
-from kdface.config.shipped import shipped
 from kdface.errors import DataError, UserError
 from kdface.recogniser import Recogniser
 from kdface.recogniser.points import OperatingPoint

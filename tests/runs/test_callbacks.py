@@ -15,9 +15,9 @@ import torch
 from kdface.heads import CosFace
 from kdface.heads import SphereFaceR as SphereFaceRHead
 from kdface.lightning import Health, MetricRecords, Resume
+from kdface.lightning.interruption import Interruption
 from kdface.methods import SphereFaceR, Views
 from kdface.runs.folder import RunFolder
-from kdface.runs.interruption import Interruption
 from kdface.runs.records import Records, read
 from tests.methods.test_distillation import SMALL, small_network
 

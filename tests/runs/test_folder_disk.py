@@ -19,8 +19,8 @@ from kdface.faces import Preprocessing
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.records import Records
-from kdface.runs.trainer import RunCheckpoints
 from kdface.sweeps import marks
+from kdface.training.trainer import RunCheckpoints
 from tests.conftest import UNTESTED, Kdface, only_run
 
 ONE_STEP = ("train", *UNTESTED, "trainer.max_steps=1")

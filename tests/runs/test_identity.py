@@ -1,4 +1,4 @@
-"""What a run is made of: what joins it, what makes another one, what is refused (`kdface.runs.identity`)."""
+"""What a run is made of: what joins it, what makes another one, what is refused (`kdface.training.identity`)."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_kill_while_a_change_is_noted_does_not_end_the_run(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"kdface.runs.identity.{stopped}", killed)
+        patched.setattr(f"kdface.training.identity.{stopped}", killed)
         with pytest.raises(RuntimeError, match="killed"):
             kdface("train", *WORDS)
     said = kdface("train", *WORDS)
@@ -271,7 +271,7 @@ def test_the_checkpoint_of_another_run_is_refused_at_every_use(
 def test_data_that_changes_during_a_run_is_told_and_kept(
     kdface: Kdface, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kdface.runs import train as training
+    from kdface.training import train as training
 
     train = training.train
 

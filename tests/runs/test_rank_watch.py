@@ -19,7 +19,7 @@ import pytest
 
 from kdface.errors import UserError
 from kdface.lightning.local_ddp import loopback_store
-from kdface.runs.rank_watch import ended, lost, taken_over, watched
+from kdface.training.rank_watch import ended, lost, taken_over, watched
 from tests.conftest import UNTESTED, command
 from tests.forked import Forked
 

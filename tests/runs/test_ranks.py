@@ -13,15 +13,15 @@ import pytest
 import torch
 import yaml
 
-from kdface.config.assemble import assemble
+from kdface.assembly.assemble import assemble
+from kdface.assembly.method import build_method
 from kdface.config.compose import compose
-from kdface.config.method import build_method
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
-from kdface.runs.callbacks import SameConfiguration
 from kdface.runs.folder import RunFolder
 from kdface.runs.records import read
-from kdface.runs.trainer import require_trainable, require_whole_gradients
+from kdface.training.callbacks import SameConfiguration
+from kdface.training.trainer import require_trainable, require_whole_gradients
 from tests.conftest import TINY, Kdface, command, only_run
 from tests.forked import on_two_ranks
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdface.config.load import load_network
+from kdface.assembly.load import load_network
 from kdface.errors import UserError
 from kdface.heads import CosFace
 from kdface.methods import Distillation

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kdface.config.build import build
+from kdface.assembly.build import build
+from kdface.assembly.parts import build_augmentation
 from kdface.config.locate import locate
-from kdface.config.parts import build_augmentation
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError
 from kdface.evaluation import Verification, bin_verification, lfw_verification, random_verification

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from kdface.config.fingerprint import difference, flatten, portable
 from kdface.errors import UserError, nearest
 from kdface.reports.results import cards_of, later_results
-from kdface.reports.summary import shown
 from kdface.reports.tables.definition import Column, Definition, Row
 from kdface.runs.folder import RunFolder
 from kdface.runs.named import require_one_run
+from kdface.terminal import shown
 
 # Overrides of a run -> its folder, which may not exist.
 Locate = Callable[[Sequence[str]], RunFolder]

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from kdface.assembly.build import build
+from kdface.assembly.parts import build_augmentation, build_backbone, build_head
 from kdface.augmentations import Augmentation
-from kdface.config.build import build
 from kdface.config.check import convert
 from kdface.config.locate import locate, parameters
-from kdface.config.parts import build_augmentation, build_backbone, build_head
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.methods import Method, Views

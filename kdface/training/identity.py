@@ -47,7 +47,7 @@ from kdface.runs.named import command_again
 from kdface.runs.pack import digest_of
 
 if TYPE_CHECKING:
-    from kdface.runs.job import Job
+    from kdface.assembly.job import Job
 
 log = logging.getLogger("kdface")
 
@@ -98,8 +98,8 @@ def sets_of(protocols: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cards(name: str, node: Tree) -> dict[str, dict[str, Any]]:
     """The entries in data.json of the data that a node reads now; none if it cannot be read."""
-    from kdface.config.build import build
-    from kdface.config.load import load_network
+    from kdface.assembly.build import build
+    from kdface.assembly.load import load_network
     from kdface.datasets.checks import card
     from kdface.teachers.quality.labels import identity
 

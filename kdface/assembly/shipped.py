@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdface.assembly.build import build
+from kdface.assembly.parts import build_augmentation, build_backbone, build_head
 from kdface.backbones.graded import Graded
-from kdface.config.build import build
 from kdface.config.check import check_part
 from kdface.config.locate import locate
-from kdface.config.parts import build_augmentation, build_backbone, build_head
 from kdface.config.source import signature
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
@@ -49,7 +49,7 @@ def shipped(run: OpenedRun) -> Shipped:
     target = str(run.config["method"]["_target_"])
     resizes = is_resized(run.config["dataset"])
     if not target.startswith(OURS):  # methods of other packages decide what they export
-        from kdface.config.load import method_of
+        from kdface.assembly.load import method_of
 
         method = method_of(run)
         grade = getattr(method.head, "quality", None) if method.grades else None

@@ -15,29 +15,29 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
+from kdface.assembly.job import Job
+from kdface.assembly.plugs import build_callbacks, build_loggers
 from kdface.atomic import write_json
 from kdface.backbones.synchronised_norm import synchronise
-from kdface.config.plugs import build_callbacks, build_loggers
 from kdface.datasets.workers import lost_worker
 from kdface.errors import UserError, of_memory
 from kdface.evaluation import Outcome
 from kdface.hardware import Profile
 from kdface.heads.partial_fc import shard_heads
 from kdface.lightning import Health, MetricRecords, Progress, Resume, WeightAverage
+from kdface.lightning.interruption import Interruption
 from kdface.lightning.loggers import attempt, close, finish, goes_on, started
 from kdface.lightning.records import record_evaluation
-from kdface.runs.callbacks import SameConfiguration, ToldValidations, Untrained
 from kdface.runs.checkpoint import CHECKPOINT_FORMAT, read_checkpoint, require_finite
 from kdface.runs.environment import environment, note_environment
 from kdface.runs.folder import RunFolder
-from kdface.runs.interruption import Interruption
-from kdface.runs.job import Job
 from kdface.runs.named import require_one_run
-from kdface.runs.outcomes import evaluate, results_of, write_scores
-from kdface.runs.rank_watch import watched
 from kdface.runs.ranks import launched_rank, require_launched
 from kdface.runs.records import Records, read
-from kdface.runs.trainer import machine, make_trainer, profiles, quiet_libraries, require_whole_gradients
+from kdface.training.callbacks import SameConfiguration, ToldValidations, Untrained
+from kdface.training.outcomes import evaluate, results_of, write_scores
+from kdface.training.rank_watch import watched
+from kdface.training.trainer import machine, make_trainer, profiles, quiet_libraries, require_whole_gradients
 
 log = logging.getLogger("kdface")
 # Errors that Lightning raises for an inconsistent checkpoint state.

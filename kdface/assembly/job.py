@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kdface.config.settings import Settings
 from kdface.lightning import FaceData
 from kdface.methods import Method
-from kdface.runs.settings import Settings
 
 
 @dataclass

@@ -10,13 +10,22 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdface.config.build import build
+from kdface.assembly.build import build
+from kdface.assembly.job import Job
+from kdface.assembly.load import load_network
+from kdface.assembly.method import build_method
+from kdface.assembly.parts import build_augmentation
+from kdface.assembly.plugs import build_arguments
 from kdface.config.check import convert
-from kdface.config.load import load_network
 from kdface.config.locate import locate, parameters
-from kdface.config.method import build_method
-from kdface.config.parts import build_augmentation
-from kdface.config.plugs import build_arguments
+from kdface.config.settings import (
+    EMASettings,
+    HardwareSettings,
+    LoaderSettings,
+    ResumeSettings,
+    Settings,
+    limited_batches,
+)
 from kdface.datasets.loading import TrainingSet
 from kdface.errors import UserError, nearest
 from kdface.evaluation import EvaluationProtocol, require_fits
@@ -25,16 +34,7 @@ from kdface.faces import FaceSet
 from kdface.hardware import profile_for
 from kdface.lightning import FaceData
 from kdface.methods import Method, Optimization
-from kdface.runs.job import Job
 from kdface.runs.ranks import launched_rank
-from kdface.runs.settings import (
-    EMASettings,
-    HardwareSettings,
-    LoaderSettings,
-    ResumeSettings,
-    Settings,
-    limited_batches,
-)
 
 Tree = dict[str, Any]
 

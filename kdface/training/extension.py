@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from kdface.assembly.job import Job
 from kdface.config.fingerprint import settings_that_differ
 from kdface.errors import UserError
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.folder import RunFolder
-from kdface.runs.identity import same_files, step_of
-from kdface.runs.job import Job
 from kdface.runs.named import is_edited
 from kdface.runs.records import Records
+from kdface.training.identity import same_files, step_of
 
 log = logging.getLogger("kdface")
 _LENGTH = {"trainer.max_epochs", "trainer.max_steps"}

@@ -16,7 +16,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from kdface.assembly.job import Job
 from kdface.atomic import flush
+from kdface.config.settings import Settings
 from kdface.errors import UserError
 from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
 from kdface.heads import PartialFC
@@ -24,8 +26,6 @@ from kdface.lightning import LocalDDP
 from kdface.methods import Method
 from kdface.runs.checkpoint import read_checkpoint, write_checkpoint
 from kdface.runs.folder import RunFolder
-from kdface.runs.job import Job
-from kdface.runs.settings import Settings
 
 # Arguments handled by kdface, which the Trainer must not apply again.
 _OURS = ("max_steps", "sync_batchnorm", "limit_train_batches", "overfit_batches")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdface.assembly.method import build_method
+from kdface.assembly.model_file import is_model_file, open_model
 from kdface.config.check import check_tree
-from kdface.config.method import build_method
-from kdface.config.model_file import is_model_file, open_model
 from kdface.errors import UserError
 from kdface.hardware import weights_dtype
 from kdface.methods import Method
@@ -60,7 +60,7 @@ def method_of(run: OpenedRun) -> Method:
 
 def load_network(run: Path) -> Teacher:
     """The frozen network of a run, with its image format and head, or the network of a file
-    (`kdface.config.model_file`).
+    (`kdface.assembly.model_file`).
 
     Raises `UserError` if the run is not finished, unless one of its checkpoints is named.
     """

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdface.assembly.build import build
+from kdface.assembly.shipped import Shipped, build_exported
 from kdface.backbones.inferred import inferred
 from kdface.backbones.onnx_file import read_onnx
 from kdface.backbones.weights import digest_of, load_weights, read_file, read_safetensors, stripped
-from kdface.config.build import build
 from kdface.config.catalogue import entry
 from kdface.config.check import check_part
-from kdface.config.shipped import Shipped, build_exported
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.runs.schemas import Exported

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import torch
 
+from kdface.assembly.build import build
 from kdface.augmentations import Augmentation, Piped
-from kdface.config.build import build
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
 from kdface.heads import Head, HeadOutput, PartialFC
