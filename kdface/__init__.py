@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kdface.api import build as build
     from kdface.api import compose as compose
     from kdface.api import load as load
-    from kdface.api import runs as runs
+    from kdface.runs.rows import runs as runs
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would check for a newer release online
 

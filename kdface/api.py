@@ -1,8 +1,7 @@
-"""The Python interface: `kdface.compose`, `kdface.build`, `kdface.load`, `kdface.runs`."""
+"""The Python interface: `kdface.compose`, `kdface.build`, `kdface.load`; `kdface.runs` is in `kdface.runs.rows`."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -81,31 +80,3 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Recogniser:
     from kdface.recogniser.load import load as loaded
 
     return loaded(path, device)
-
-
-def runs(folder: str | Path = "runs", frame: bool | None = None) -> Any:
-    """List the finished and unfinished runs below a folder, one row each.
-
-    The columns are run, name, seed, done, step, every metric in results.json by name, and all settings, swept or not,
-    by their dotted keys under `config.`.
-
-    Args:
-        folder: searched recursively.
-        frame: return a pandas DataFrame (true) or a list of dicts (false); null: a DataFrame if pandas is installed.
-
-    Raises:
-        UserError: the folder does not exist, or `frame=True` without pandas.
-    """
-    from kdface.runs.rows import rows_below
-
-    there = importlib.util.find_spec("pandas") is not None
-    if frame and not there:
-        raise UserError(
-            "a DataFrame needs the package pandas.", expected='pip install "kdface[pandas]", or frame=False'
-        )
-    found = rows_below(Path(folder).expanduser())
-    if not (there if frame is None else frame):
-        return found
-    import pandas
-
-    return pandas.DataFrame(found)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdface.assembly.method import build_method
+from kdface.assembly.method import method_of
 from kdface.assembly.model_file import is_model_file, open_model
-from kdface.config.check import check_tree
 from kdface.errors import UserError
-from kdface.hardware import weights_dtype
 from kdface.methods import Method
-from kdface.runs.checkpoint import fill
 from kdface.runs.folder import RunFolder
-from kdface.runs.opened import OpenedRun, open_run
+from kdface.runs.opened import open_run
 from kdface.teachers import Teacher
 
 
@@ -42,20 +39,6 @@ def load_run(path: str | Path) -> LoadedRun:
     """
     run = open_run(path)
     return LoadedRun(run.folder, method_of(run), run.config, run.checkpoint, run.step)
-
-
-def method_of(run: OpenedRun) -> Method:
-    """The method of an opened run in eval mode, with weights and without its teacher."""
-    config, about = run.config, run.about
-    check_tree(config)
-    method = build_method(config, run.source, int(about["num_classes"]), load_network=None)
-    method.people = tuple(about.get("people", ()))
-    if config["ema"]["decay"] is not None:
-        method.add_average()
-    if (dtype := weights_dtype(config["trainer"].get("precision"))) is not None:
-        method.to(dtype)
-    fill(method, run.weights, run.checkpoint)
-    return method.eval()
 
 
 def load_network(run: Path) -> Teacher:

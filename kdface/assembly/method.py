@@ -9,13 +9,16 @@ import torch
 from kdface.assembly.build import build
 from kdface.assembly.parts import build_augmentation, build_backbone, build_head
 from kdface.augmentations import Augmentation
-from kdface.config.check import convert
+from kdface.config.check import check_tree, convert
 from kdface.config.locate import locate, parameters
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
+from kdface.hardware import weights_dtype
 from kdface.methods import Method, Views
 from kdface.methods.start import Start
 from kdface.randomness import derive
+from kdface.runs.checkpoint import fill
+from kdface.runs.opened import OpenedRun
 from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.frozen import LoadNetwork
 
@@ -66,6 +69,20 @@ def build_method(
     assert isinstance(method, Method)
     method.started_from = "" if start is None else start.fingerprint
     return method
+
+
+def method_of(run: OpenedRun) -> Method:
+    """The method of an opened run in eval mode, with weights and without its teacher."""
+    config, about = run.config, run.about
+    check_tree(config)
+    method = build_method(config, run.source, int(about["num_classes"]), load_network=None)
+    method.people = tuple(about.get("people", ()))
+    if config["ema"]["decay"] is not None:
+        method.add_average()
+    if (dtype := weights_dtype(config["trainer"].get("precision"))) is not None:
+        method.to(dtype)
+    fill(method, run.weights, run.checkpoint)
+    return method.eval()
 
 
 def _start(tree: Tree, networks: dict[str, Any], inputs: dict[str, Preprocessing], load_network: LoadNetwork) -> Start:

@@ -49,7 +49,7 @@ def shipped(run: OpenedRun) -> Shipped:
     target = str(run.config["method"]["_target_"])
     resizes = is_resized(run.config["dataset"])
     if not target.startswith(OURS):  # methods of other packages decide what they export
-        from kdface.assembly.load import method_of
+        from kdface.assembly.method import method_of  # imports Lightning
 
         method = method_of(run)
         grade = getattr(method.head, "quality", None) if method.grades else None

@@ -23,7 +23,7 @@ _ALLOWED = ("evaluation", "paths")
 def evaluate_stored(path: Path, arguments: Arguments) -> int:
     """Evaluate embeddings. Results, scores and figures are written to paths.runs/embeddings/NAME-DIGEST/PROTOCOLS."""
     from kdface.datasets.embedding_file import EmbeddingFile
-    from kdface.evaluation.stored import StoredEmbeddings
+    from kdface.evaluation.embed import StoredEmbeddings
 
     file = EmbeddingFile(path)
     evaluate_embedder(StoredEmbeddings(file), "embeddings", path, file.fingerprint, arguments)

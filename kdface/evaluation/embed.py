@@ -160,8 +160,6 @@ class Embedder:
         """An embedder of a frozen network, on this one's device, shared by test sets with the same network."""
         network.to(self.device)
         if network not in _FROZEN and isinstance(network, Stored):
-            from kdface.evaluation.stored import StoredEmbeddings  # local: circular import
-
             _FROZEN[network] = StoredEmbeddings(network.file)
         if network not in _FROZEN:
             held = weakref.proxy(network)
@@ -225,6 +223,25 @@ class Embedder:
             raise RuntimeError(f"evaluation is incomplete: {len(set(order.tolist()))} of {expected} images embedded")
         whole = np.concatenate([rows for _, rows in filled])
         return np.asarray(whole[np.argsort(order)], dtype=np.float32)
+
+
+class StoredEmbeddings(Embedder):
+    """Embeddings from a file, by image key, compared as stored: mirror images are not available."""
+
+    def __init__(self, file: EmbeddingFile) -> None:
+        super().__init__(_no_network)
+        self.file = file
+
+    def __call__(self, dataset: FaceSet, keys: Sequence[str], mirror: bool = True) -> NDArray[np.float32]:
+        """(len(keys), D), as stored. Raises `DataError` for keys that the file lacks, and `UserError` for a set whose
+        images are not those that were embedded, such as masked ones."""
+        del mirror
+        self.file.require(dataset, keys)
+        return self.file.look_up(keys, dataset.name)
+
+
+def _no_network(images: Any, kind: Any) -> Any:
+    raise UserError("embeddings from a file come without a network: they cannot embed images.")
 
 
 # Embedders of frozen networks, kept for the lifetime of the network.

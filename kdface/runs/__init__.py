@@ -9,7 +9,7 @@ class _Room(ModuleType):
     """Makes `kdface.runs` both this package and a function of the Python API, like `kdface.load`."""
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        from kdface.api import runs
+        from kdface.runs.rows import runs
 
         return runs(*given, **named)
 

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from kdface.config.fingerprint import flatten
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
+
+
+def runs(folder: str | Path = "runs", frame: bool | None = None) -> Any:
+    """List the finished and unfinished runs below a folder, one row each.
+
+    The columns are run, name, seed, done, step, every metric in results.json by name, and all settings, swept or not,
+    by their dotted keys under `config.`.
+
+    Args:
+        folder: searched recursively.
+        frame: return a pandas DataFrame (true) or a list of dicts (false); null: a DataFrame if pandas is installed.
+
+    Raises:
+        UserError: the folder does not exist, or `frame=True` without pandas.
+    """
+    there = importlib.util.find_spec("pandas") is not None
+    if frame and not there:
+        raise UserError(
+            "a DataFrame needs the package pandas.", expected='pip install "kdface[pandas]", or frame=False'
+        )
+    found = rows_below(Path(folder).expanduser())
+    if not (there if frame is None else frame):
+        return found
+    import pandas
+
+    return pandas.DataFrame(found)
 
 
 def rows_below(root: Path) -> list[dict[str, Any]]:

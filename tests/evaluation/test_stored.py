@@ -14,7 +14,7 @@ import pytest
 from kdface.datasets.embedding_file import EmbeddingFile, read_embeddings
 from kdface.datasets.seen import Seen
 from kdface.errors import DataError, UserError
-from kdface.evaluation.stored import StoredEmbeddings
+from kdface.evaluation.embed import StoredEmbeddings
 from tests.conftest import Kdface
 from tests.datasets.test_loading import Noise
 
