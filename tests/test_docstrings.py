@@ -23,7 +23,7 @@ def _unsaid(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
 
 def test_every_public_name_has_a_docstring() -> None:
     unsaid: list[str] = []
-    for path in sorted([*ROOT.glob("kdface/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py")]):
+    for path in sorted(ROOT.glob("kdface/**/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         where = path.relative_to(ROOT).as_posix()
         if tree.body and not ast.get_docstring(tree):

@@ -170,10 +170,10 @@ def test_how_long_a_debugging_run_trains(hydra: Hydra, name: str, steps: int) ->
     assert assemble(compose_in(hydra, [*words, f"debug={name}"]).tree).method.total_steps == steps
 
 
-@pytest.mark.parametrize("name", ["optuna", "random"])
-def test_a_search_brings_sweeper_and_space(hydra: Hydra, name: str) -> None:
-    sweeper = load(hydra, [f"hparams_search={name}", "hydra.sweeper.n_trials=3"]).hydra.sweeper
-    assert name in str(sweeper["_target_"]).lower() and sweeper["n_trials"] == 3
+@pytest.mark.parametrize(("name", "target"), [("optuna", "search.Search"), ("random", "space.random_points")])
+def test_a_search_brings_sweeper_and_space(hydra: Hydra, name: str, target: str) -> None:
+    sweeper = load(hydra, [f"hparams_search={name}", "hydra.sweeper.n_trials=3"]).config.hydra.sweeper
+    assert sweeper["_target_"] == f"kdface.sweeps.{target}" and sweeper["n_trials"] == 3
     assert set(sweeper["params"]) == {"optimizer.lr", "optimizer.weight_decay"}
 
 

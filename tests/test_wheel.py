@@ -1,4 +1,4 @@
-"""The wheel carries conf/ and the launcher, and works from any folder."""
+"""The wheel carries conf/, and works from any folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_configuration_file_is_in_the_wheel(unpacked: Path) -> None:
     shipped = {file.relative_to(unpacked / "kdface/conf") for file in (unpacked / "kdface/conf").rglob("*.yaml")}
     assert shipped == {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
-    assert (unpacked / "hydra_plugins/kdface.py").is_file() and (unpacked / "kdface/py.typed").is_file()
     assert (unpacked / "kdface/reports/html/assets/page.html").is_file()
     assert (unpacked / "kdface/py.typed").is_file()  # type checkers read kdface's hints
 

@@ -28,11 +28,11 @@ def build(
         known: values known to the framework (`num_classes`, `image_size`, ...), passed to parts that have such
             parameters.
     """
-    part = locate(node["_target_"])
-    takes = parameters(part)
-    skip = {*INSTRUCTIONS, *FRAMEWORK.get(group, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
-    anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
     path = path or group
+    part = locate(node["_target_"], path=path)
+    takes = parameters(part)
+    skip = {*INSTRUCTIONS, *FRAMEWORK.get(group or path, {}), *WITHOUT_EFFECT.get(node["_target_"], {})}
+    anywhere = {name: value for name, value in known.items() if name in (*EVERYWHERE, *INHERITED.get(group, ()))}
     values = {
         key: _value(takes[key].hint if key in takes else Any, value, shared, anywhere, path and f"{path}.{key}")
         for key, value in node.items()

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from omegaconf import OmegaConf
 
+from kdface.assembly.build import build
 from kdface.commands.arguments import Arguments, is_hydras, is_search_path
 from kdface.commands.prepare import prepare_run, run_folder
-from kdface.config.check import convert
+from kdface.config.check import UnknownKeyError, check_part
 from kdface.config.compose import Composed, compose_in, load
-from kdface.config.hydra_api import BASIC_SWEEPER, Hydra, grid
-from kdface.config.locate import parameters
+from kdface.config.hydra_api import Chosen, Hydra, grid
+from kdface.config.locate import BASIC_SWEEPER
 from kdface.config.settings import num_devices
-from kdface.errors import UserError, nearest
-from kdface.sweeps.engine import Backend, Job, Listed, Source, drive
+from kdface.errors import UserError
+from kdface.sweeps.engine import Job, Listed, Source, drive
 from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
 from kdface.sweeps.search import Search, check_measured, check_settings
 from kdface.sweeps.space import Space
@@ -31,7 +31,7 @@ from kdface.sweeps.view import Watcher
 from kdface.terminal import shown
 from kdface.training.identity import require_same_data, require_same_teachers
 
-_PLUGINS = "hydra_plugins.kdface"
+_CHOICES = {"launcher": "process, slurm or ray", "sweeper": "basic, random or optuna"}
 
 
 class Session:
@@ -41,9 +41,12 @@ class Session:
         hydra: an open context.
         arguments: the command line.
         name: name of the ledger; empty: the name of its runs.
+        launcher: the node of its launcher; empty: set by `check`.
     """
 
-    def __init__(self, hydra: Hydra, arguments: Arguments, name: str = "") -> None:
+    def __init__(
+        self, hydra: Hydra, arguments: Arguments, name: str = "", launcher: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self.hydra = hydra
         self.arguments = arguments
         self.name = name
@@ -52,8 +55,8 @@ class Session:
         self.failed: list[str] = []
         self.unfinished: list[str] = []
         self.grid: list[list[str]] | None = None  # the jobs known in advance; None for a search
-        self.launcher: Any = None
-        self.sweeper: Any = None  # of a search
+        self.launcher = launcher
+        self.sweeper: Mapping[str, Any] = {}  # the node of a search
         self.space: Space | None = None  # of a search
         self._composed: dict[tuple[str, ...], Composed] = {}
 
@@ -68,8 +71,8 @@ class Session:
         ]
         several = _swept(choosing)
         fixed = load(self.hydra, [choice for choice in choosing if choice not in several])
-        self.launcher = plugin(fixed, "launcher")
-        sweeper = fixed.hydra.sweeper
+        self.launcher = checked_node(fixed, "launcher")
+        sweeper = fixed.config.hydra.sweeper
         given = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *overrides]
         if sweeper._target_ == BASIC_SWEEPER:
             several = _swept(given)
@@ -81,7 +84,7 @@ class Session:
             return
         if "objectives" in sweeper:
             check_settings(sweeper.objectives or {}, sweeper.pruner)
-        self.sweeper = plugin(fixed, "sweeper")
+        self.sweeper = checked_node(fixed, "sweeper")
         self.space = Space.parse([override for override in given if not is_hydras(override)])
         self.swept = self.space.keys
         for job in self.space.corners():
@@ -89,12 +92,12 @@ class Session:
             if "objectives" in sweeper:
                 check_measured(tree, sweeper.objectives, sweeper.pruner)
         if "objectives" not in sweeper:
-            self.grid = self.sweeper.points(self.space)
+            self.grid = build(self.sweeper, path="hydra.sweeper", space=self.space)
 
     def run(self) -> None:
         """Run the checked sweep, without Hydra, which would compose a grid's jobs again."""
         if self.grid is not None:
-            self.run_listed(self.launcher, self.grid)
+            self.run_listed(self.grid)
         else:
             self._run_search()
 
@@ -142,14 +145,14 @@ class Session:
             self.ledger.note_launcher(launcher_words(self.arguments.overrides), self.arguments.config_dirs)
         return self.ledger
 
-    def run_listed(self, launcher: Any, overrides: Sequence[Sequence[str]]) -> None:
+    def run_listed(self, overrides: Sequence[Sequence[str]]) -> None:
         """Run jobs known in advance."""
         trees = [self.compose(override).tree for override in overrides]
         jobs = [self.job(number, words) for number, words in enumerate(overrides)]
         needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
         source = Listed(jobs, needs)
         require_same_data((job.folder, tree) for job, tree in zip(jobs, trees, strict=True))
-        self._drive(source, launcher, jobs, len(jobs))
+        self._drive(source, jobs, len(jobs))
         require_same_teachers(job.folder for job in jobs)  # a teacher may have just been retrained
         if source.jobs:
             names = ", ".join(str(job.folder.root) for job in source.jobs)
@@ -163,20 +166,21 @@ class Session:
         ledger = self._ledger()
         base = self._entry(ledger, self.compose(corner), corner).base
         require_same_teachers(ledger.folder(entry) for entry in ledger.entries() if entry.base == base)
-        search: Search = self.sweeper.search(ledger, self.space, self.job, base)
+        known: dict[str, Any] = {"ledger": ledger, "space": self.space, "make": self.job, "base": base}
+        search: Search = build(self.sweeper, path="hydra.sweeper", **known)
         try:
-            self._drive(search, self.launcher, [], search.n_trials)
+            self._drive(search, [], search.n_trials)
         finally:
             self.failed += search.refused
             print(search.summary())
 
-    def _drive(self, source: Source, launcher: Any, jobs: Sequence[Job], total: int) -> None:
+    def _drive(self, source: Source, jobs: Sequence[Job], total: int) -> None:
         assert self.ledger is not None
         done = sum(self.ledger.state(job.entry) is State.DONE for job in jobs)
         require_same_teachers(job.folder for job in jobs)
         print(f"{total} jobs, {done} already finished; ledger {shown(self.ledger.root)}", flush=True)
         devices = max((num_devices(composed.tree["trainer"]) for composed in self._composed.values()), default=1)
-        watcher = drive_in(self.ledger, source, launcher.backend(self.ledger, devices), total)
+        watcher = drive_in(self.ledger, source, self.launcher, devices, total)
         self.failed += watcher.failed
         self.unfinished += watcher.unfinished
 
@@ -186,8 +190,15 @@ class Session:
         return tell(self.failed, self.unfinished, shown(self.ledger.root))
 
 
-def drive_in(ledger: Ledger, source: Source, backend: Backend, total: int) -> Watcher:
-    """Run a sweep with progress output; its results are always written."""
+def drive_in(ledger: Ledger, source: Source, launcher: Mapping[str, Any], devices: int, total: int) -> Watcher:
+    """Run a sweep with progress output; its results are always written.
+
+    Args:
+        launcher: the checked node of its launcher.
+        devices: largest number of ranks of a job.
+        total: number of jobs.
+    """
+    backend = build(launcher, path="hydra.launcher", ledger=ledger, devices=devices)
     watcher = Watcher(total)
     with watcher.live or contextlib.nullcontext():
         try:
@@ -246,33 +257,15 @@ def _require_grid(several: Mapping[str, Override]) -> None:
             )
 
 
-def plugin(config: DictConfig, kind: str) -> Any:
-    """Build the launcher or sweeper of a configuration, one of kdface's own, with checked values."""
-    node: Any = OmegaConf.to_container(config.hydra[kind], resolve=True)
-    module, _, name = str(node.pop("_target_", "")).rpartition(".")
-    valid = {"launcher": "process, slurm or ray", "sweeper": "basic, random or optuna"}[kind]
-    if module != _PLUGINS:
-        raise UserError(f"hydra/{kind} is {module}.{name}.", expected=f"hydra/{kind}={valid}")
-    made = getattr(importlib.import_module(module), name)
-    takes = parameters(made)
-    for key in node:
-        if key not in takes:
-            near = nearest(key, takes)
-            raise UserError(
-                f"hydra.{kind} ({name}) has no key {key!r}.",
-                expected=f"one of {', '.join(takes)}",
-                nearest=f"hydra.{kind}.{near}" if near else "",
-                fix=f"remove hydra.{kind}.{key}, or choose another {kind}: {valid}",
-            )
-    for key, parameter in takes.items():
-        if key not in node:
-            continue
-        try:
-            convert(parameter.hint, node[key])
-        except ValidationError as error:
-            said = str(error.errors()[0]["msg"]).removeprefix("Input should be ")
-            raise UserError(f"hydra.{kind}.{key} = {node[key]!r}.", expected=said) from None
-    return made(**node)
+def checked_node(chosen: Chosen, kind: str) -> dict[str, Any]:
+    """The node of the launcher or sweeper of a composition, checked."""
+    node: Any = OmegaConf.to_container(chosen.config.hydra[kind], resolve=True)
+    try:
+        check_part(node, f"hydra.{kind}", chosen.origins)
+    except UnknownKeyError as error:
+        error.fix += f", or choose another {kind}: {_CHOICES[kind]}"
+        raise
+    return dict(node)
 
 
 def tell(failed: Iterable[str], unfinished: Iterable[str], where: str) -> int:

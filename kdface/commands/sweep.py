@@ -63,7 +63,7 @@ def sweep(arguments: Arguments) -> int:
 
 def _retry(ledger: Ledger, overrides: list[str]) -> int:
     """Rerun failed jobs from the configurations in their run folders, on the launcher used last."""
-    from kdface.commands.session import drive_in, launcher_words, needed, plugin, tell
+    from kdface.commands.session import checked_node, drive_in, launcher_words, needed, tell
     from kdface.config.compose import hydra_context, load
     from kdface.config.settings import num_devices
     from kdface.sweeps.engine import Job, Listed
@@ -84,7 +84,7 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
         )
     folders = [folder for folder in ledger.config_dirs if folder.is_dir()]
     with hydra_context(folders) as hydra:
-        launcher = plugin(load(hydra, where), "launcher")
+        launcher = checked_node(load(hydra, where), "launcher")
     ledger.note_launcher(where, folders)
     jobs, trees = [], []
     for number, entry in enumerate(failed):
@@ -92,6 +92,6 @@ def _retry(ledger: Ledger, overrides: list[str]) -> int:
         trees.append(folder.read_config())
         jobs.append(Job(number, entry, folder, lambda: None, num_devices(trees[-1]["trainer"]), retry=True))
     needs = {job.number: needed(tree, job, jobs) for tree, job in zip(trees, jobs, strict=True)}
-    backend = launcher.backend(ledger, max(job.devices for job in jobs))
-    watcher = drive_in(ledger, Listed(jobs, needs), backend, len(jobs))
+    devices = max(job.devices for job in jobs)
+    watcher = drive_in(ledger, Listed(jobs, needs), launcher, devices, len(jobs))
     return tell(watcher.failed, watcher.unfinished, shown(ledger.root))

@@ -6,11 +6,12 @@ import hashlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import Parser, is_hydras, is_search_path
+from kdface.commands.arguments import Arguments, Parser, is_hydras, is_search_path
+from kdface.config.locate import PROCESSES
 from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import said
@@ -73,17 +74,21 @@ def filled(
         overrides: overrides of every row; `launcher`: those of Hydra's launcher.
         config_dirs: the user's own folders of YAML.
     """
+    from kdface.commands.session import checked_node
+    from kdface.config.compose import hydra_context, load
 
     def now() -> list[Table]:
         return [tabulated(definition, path.parent, overrides, config_dirs) for definition, path in definitions]
 
     launcher = [*(word for word in overrides if is_search_path(word)), *launcher]
-    count = at_once(launcher, config_dirs)  # first: a mistake is reported before training
+    with hydra_context(config_dirs) as hydra:  # first: a mistake is reported before training
+        node = checked_node(load(hydra, launcher), "launcher")
     tables = now()
     _require_same_teachers(tables)
-    failed = _train(_missing("train", tables), launcher, config_dirs, [path for _, path in definitions])
+    own = Arguments(launcher, config_dirs)
+    failed = _train(_missing("train", tables), own, node, [path for _, path in definitions])
     tables = now()  # evaluations are known only after training
-    failed |= _evaluate(_missing("evaluate", tables), count)
+    failed |= _evaluate(_missing("evaluate", tables), at_once(node))
     tables = now()
     _require_same_teachers(tables)
     return tables, failed
@@ -161,36 +166,31 @@ def _missing(command: str, tables: Sequence[Table]) -> list[Missing]:
     return list({str(cell): cell for table in tables for cell in table.missing if cell.command == command}.values())
 
 
-def _train(missing: Sequence[Missing], launcher: Sequence[str], config_dirs: list[Path], paths: Sequence[Path]) -> bool:
+def _train(
+    missing: Sequence[Missing], arguments: Arguments, launcher: Mapping[str, Any], paths: Sequence[Path]
+) -> bool:
     """Run trainings as one sweep, whose ledger in RUNS/sweeps is named after the tables. Returns whether one failed."""
-    from kdface.commands.arguments import Arguments
     from kdface.commands.prepare import run_folder
-    from kdface.commands.session import Session, plugin
-    from kdface.config.compose import hydra_context, load
+    from kdface.commands.session import Session
+    from kdface.config.compose import hydra_context
 
     if not missing:
         return False
-    with hydra_context(config_dirs) as hydra:
+    with hydra_context(arguments.config_dirs) as hydra:
         name = "+".join(dict.fromkeys(f"{path.absolute().parent.name}-{path.stem}" for path in paths))
         if len(name) > 100:  # file systems limit the length of names
             name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        session = Session(hydra, Arguments(list(launcher), config_dirs), name)
+        session = Session(hydra, arguments, name, launcher)
         # A table may need a run that is a row of another table, given by different overrides.
         jobs = {run_folder(session.compose(list(cell.words))).root: cell.words for cell in missing}
-        session.run_listed(plugin(load(hydra, list(launcher)), "launcher"), list(jobs.values()))
+        session.run_listed(list(jobs.values()))
     return session.tell() != 0
 
 
-def at_once(launcher: Sequence[str], config_dirs: list[Path]) -> int | None:
+def at_once(launcher: Mapping[str, Any]) -> int | None:
     """How many evaluations run at a time on this machine: n_jobs of the process launcher. None with another launcher,
     whose n_jobs counts the jobs of a cluster."""
-    from hydra_plugins.kdface import ProcessLauncher
-    from kdface.commands.session import plugin
-    from kdface.config.compose import hydra_context, load
-
-    with hydra_context(config_dirs) as hydra:
-        made = plugin(load(hydra, list(launcher)), "launcher")
-    return made.n_jobs if isinstance(made, ProcessLauncher) else None
+    return launcher.get("n_jobs") if launcher["_target_"] == PROCESSES else None
 
 
 def _evaluate(missing: Sequence[Missing], count: int | None) -> bool:

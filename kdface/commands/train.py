@@ -26,7 +26,7 @@ def run(words: list[str]) -> int:
 
     if arguments.cfg or arguments.info:
         with hydra_context(arguments.config_dirs) as hydra:
-            config = load(hydra, arguments.overrides)
+            config = load(hydra, arguments.overrides).config
             try:
                 if arguments.info:
                     hydra.show_info(arguments.info, config_name=CONFIG, overrides=arguments.overrides)

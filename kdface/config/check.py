@@ -34,6 +34,8 @@ INJECTED: dict[str, tuple[str, ...]] = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "method": ("backbone", "head", "networks", "heads", "inputs", "teacher", "preprocessing"),
+    "hydra.launcher": ("ledger", "devices"),
+    "hydra.sweeper": ("ledger", "space", "make", "base"),
 }
 # Passed to every part that has a parameter of this name.
 EVERYWHERE = ("load_network", "training_faces")
@@ -56,6 +58,7 @@ FRAMEWORK: dict[str, dict[str, Parameter]] = {
         "before": Parameter(list[dict[str, Any]], required=False),
         "after": Parameter(dict[str, list[dict[str, Any]]], required=False),
     },
+    "hydra.sweeper": {"params": Parameter(Mapping[str, str] | None, required=False)},
 }
 _WHENCE = {
     "image_size": "the dataset",
@@ -134,9 +137,9 @@ class _Checker:
 
     def part(self, node: Mapping[str, Any], path: str) -> None:
         """Check a `_target_` node and its nested nodes."""
-        group, _, nested = path.partition(".")
+        group, _, nested = (path, "", "") if path in INJECTED else path.partition(".")
         target = node["_target_"]
-        takes = signature(target, origin=self.origins.of(f"{path}._target_"))
+        takes = signature(target, origin=self.origins.of(f"{path}._target_"), path=path)
         for key, hint in INSTRUCTIONS.items():
             if key in node:
                 self._type(hint, node[key], f"{path}.{key}")
@@ -171,10 +174,11 @@ class _Checker:
                 fix=f"add {path}=...",
             )
         optional = type(None) in _members(hint)
+        mapping = any(typing.get_origin(member) in (dict, Mapping) for member in _members(hint))
         nested = _dataclass_in(hint)
         if isinstance(value, Mapping) and "_target_" in value:
             self.part(value, path)
-        elif value == {} and optional:  # an interpolation of a group whose choice is `none`
+        elif value == {} and optional and not mapping:  # an interpolation of a group whose choice is `none`
             raise UserError(
                 f"{path} refers to a group whose choice is none.",
                 origin=origin,

@@ -90,7 +90,7 @@ def compose_in(
     hydra: Hydra, overrides: list[str], around: dict[str, Any] | None = None, trains: bool = True
 ) -> Composed:
     """`compose` within an open Hydra context."""
-    loaded = _load(hydra, overrides)
+    loaded = load(hydra, overrides)
     config, origins = loaded.config, loaded.origins
     chosen = {
         str(group): str(choice)
@@ -151,7 +151,7 @@ def _use_own_dataset(hydra: Hydra, loaded: Chosen, overrides: list[str], chosen:
         key = word.lstrip("+~").split("=")[0]
         if re.match(r"dataset\b", key) and not (word.startswith("~") and key in without):
             of_dataset.append(word)
-    own = _load(hydra, of_dataset)
+    own = load(hydra, of_dataset)
     loaded.config["dataset"] = OmegaConf.to_container(own.config["dataset"], resolve=False)
     loaded.origins.take("dataset", own.origins)
     _tell(chosen, ", ".join(f"{key}={value}" for key, value in without.items()))
@@ -163,12 +163,8 @@ def _tell(chosen: str, values: str) -> None:
     log.warning("dataset=%s is not the experiment's dataset: it uses its own values, without %s", chosen, values)
 
 
-def load(hydra: Hydra, overrides: list[str]) -> DictConfig:
+def load(hydra: Hydra, overrides: list[str]) -> Chosen:
     """Compose with Hydra and translate its errors."""
-    return _load(hydra, overrides).config
-
-
-def _load(hydra: Hydra, overrides: list[str]) -> Chosen:
     refuse_old_names(overrides)
     require_used(overrides)
     loader = hydra.config_loader
@@ -189,8 +185,8 @@ def _load(hydra: Hydra, overrides: list[str]) -> Chosen:
     for value in values:
         origins.set(value.key_or_group, f"command line: {value.input_line}")
     for word in choosing:
-        if word.lstrip("+").startswith("hydra."):
-            origins.set(word.lstrip("+").partition("=")[0], f"command line: {word}")
+        if word.lstrip("+").startswith(("hydra.", "hydra/")):
+            origins.set(word.lstrip("+").partition("=")[0].replace("/", "."), f"command line: {word}")
     _require_unused(config, origins)
     return Chosen(config, made.defaults, origins)
 
@@ -238,7 +234,7 @@ def _trial(hydra: Hydra) -> Trial:
     """Tries command lines, to suggest only what works; within a trial nothing is suggested."""
 
     def keys(overrides: list[str]) -> list[str]:
-        tree = OmegaConf.to_container(load(hydra, overrides), resolve=False)
+        tree = OmegaConf.to_container(load(hydra, overrides).config, resolve=False)
         more = [f"trainer.{name}" for name in arguments()]
         return [*root_groups(hydra.config_loader.folders), *more, *_keys(tree)]
 

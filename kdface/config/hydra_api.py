@@ -32,9 +32,8 @@ from kdface.config.origin import Origins, trace
 from kdface.config.source import signature
 from kdface.errors import UserError
 
-__all__ = ["BASIC_SWEEPER", "CONFIG", "Chosen", "Hydra", "Loader", "grid", "hydra_over", "show"]
+__all__ = ["CONFIG", "Chosen", "Hydra", "Loader", "grid", "hydra_over", "show"]
 
-BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 CONFIG = "config"
 # Nodes that accept keys absent from files; signatures check them.
 _OPEN = ("trainer", "callbacks", "logger", "augmentation.after")

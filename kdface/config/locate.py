@@ -7,8 +7,7 @@ A configuration may come from an untrusted folder, so it may name only allowed c
 - common classes of the ecosystem, by package and base class (`ECOSYSTEM`), and the functions of `FUNCTIONS`,
 - anything defined in the packages listed by the user in `$KDFACE_PLUGINS` (comma-separated), which are installed, on
   PYTHONPATH, or in the current folder. Nothing else is imported from there, so that data in it never runs as code,
-- under `hydra.launcher` and `hydra.sweeper`: those of kdface and of Hydra (`HYDRA_ROOMS`). Hydra's callbacks are not
-  used and are rejected.
+- as `hydra.launcher` and `hydra.sweeper`: those of `HYDRA_PARTS`, and nothing else in Hydra's own node.
 
 None of these runs a program or loads a pickle when built. `require_targets(tree)` checks the names of a whole tree
 without importing anything, before anything is built. `locate(target)` checks and imports one name, and is the only way
@@ -70,11 +69,13 @@ ECOSYSTEM: dict[str, tuple[str, ...]] = {
     ),
 }
 FUNCTIONS = ("timm.create_model",)
-HYDRA_ROOMS = (
-    "hydra_plugins.kdface",
-    "hydra._internal.core_plugins.basic_launcher",
-    "hydra._internal.core_plugins.basic_sweeper",
-)
+PROCESSES = "kdface.sweeps.process.Processes"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # marks a grid; not built
+# A node of Hydra's own -> what it may name.
+HYDRA_PARTS: dict[str, tuple[str, ...]] = {
+    "hydra.launcher": (PROCESSES, "kdface.sweeps.slurm.Slurm", "kdface.sweeps.ray.Ray"),
+    "hydra.sweeper": (BASIC_SWEEPER, "kdface.sweeps.space.random_points", "kdface.sweeps.search.Search"),
+}
 
 
 def plugins() -> list[str]:
@@ -115,13 +116,13 @@ class Parameters(dict[str, Parameter]):
         self.any_key = any_key
 
 
-def locate(target: object, *, origin: str = "") -> Callable[..., Any]:
-    """The callable named by `target` ("package.module.Name").
+def locate(target: object, *, origin: str = "", path: str = "") -> Callable[..., Any]:
+    """The callable named by `target` ("package.module.Name"), of the node at a dotted path.
 
     Raises:
         UserError: it is not a dotted name, is not allowed, or does not exist.
     """
-    module_name, name = require_target(target, origin=origin)
+    module_name, name = require_target(target, origin=origin, path=path)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -145,8 +146,8 @@ def require_exported(name: str, module: str, exported: list[str], origin: str) -
         )
 
 
-def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
-    """Split an allowed `_target_` into module and name, without importing it.
+def require_target(target: object, *, origin: str = "", path: str = "") -> tuple[str, str]:
+    """Split an allowed `_target_` of the node at a dotted path into module and name, without importing it.
 
     Raises:
         UserError: it is not a dotted name, or is not allowed.
@@ -157,6 +158,16 @@ def require_target(target: object, *, origin: str = "") -> tuple[str, str]:
             f"_target_ is {target!r}.", expected="a dotted name such as kdface.heads.CosFace", origin=origin
         )
     module = ".".join(names[:-1])
+    if path.startswith("hydra."):
+        if target in HYDRA_PARTS.get(path, ()):
+            return module, names[-1]
+        raise UserError(
+            f"{path}._target_ = {target!r} is not allowed here.",
+            expected="hydra/launcher=process, slurm or ray; hydra/sweeper=basic, random or optuna",
+            nearest=nearest(str(target), HYDRA_PARTS.get(path, ())),
+            origin=origin,
+            fix="" if path in HYDRA_PARTS else "remove it; training callbacks belong in the group callbacks",
+        )
     if module in PART_ROOMS or _within(module, (*ECOSYSTEM, *plugins())) or target in FUNCTIONS:
         return module, names[-1]
     twin = ".".join(names).replace("lightning.pytorch.", "pytorch_lightning.", 1)
@@ -181,15 +192,7 @@ def require_targets(tree: Any, origin_of: Callable[[str], str] = lambda path: ""
         UserError: for the first `_target_` that is not allowed.
     """
     for where, target in _targets(tree, path):
-        if not where.startswith("hydra."):
-            require_target(target, origin=origin_of(where))
-        elif str(target).rpartition(".")[0] not in HYDRA_ROOMS:
-            raise UserError(
-                f"{where} = {target!r} is not allowed here.",
-                expected="hydra/launcher=process, slurm or ray; hydra/sweeper=basic, random or optuna",
-                origin=origin_of(where),
-                fix="remove it; training callbacks belong in the group callbacks",
-            )
+        require_target(target, origin=origin_of(where), path=where.rpartition(".")[0])
 
 
 def _targets(tree: Any, path: str) -> Iterator[tuple[str, object]]:
@@ -223,7 +226,8 @@ def _exported(module: ModuleType) -> list[str]:
     classes = [
         class_name for class_name, value in vars(module).items() if inspect.isclass(value) and issubclass(value, kinds)
     ]
-    return classes + [function.rpartition(".")[2] for function in FUNCTIONS if function.rpartition(".")[0] == name]
+    named = (*FUNCTIONS, *(target for targets in HYDRA_PARTS.values() for target in targets))
+    return classes + [target.rpartition(".")[2] for target in named if target.rpartition(".")[0] == name]
 
 
 def _resolved(name: str) -> type:

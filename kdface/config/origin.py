@@ -73,7 +73,7 @@ def trace(files: Any, defaults: list[Any]) -> Origins:
             file = path / f"{default.config_path}.yaml"
         package = "" if default.package in (None, "", "_global_") else f"{default.package}."
         for key, line in lines(file):
-            if key != "defaults" and not key.startswith("defaults."):
+            if key not in ("defaults", "hydra") and not key.startswith("defaults."):  # not of all of Hydra's own node
                 origins.set(f"{package}{key}", f"{file}:{line}")
     return origins
 

@@ -84,13 +84,13 @@ class _Module(dict[str, Any]):
     __getattr__ = __missing__
 
 
-def signature(target: str, origin: str = "") -> Parameters:
-    """The parameters of an allowed `_target_`. Raises `UserError` like `locate`."""
-    module, name = require_target(target, origin=origin)
+def signature(target: str, origin: str = "", path: str = "") -> Parameters:
+    """The parameters of an allowed `_target_` of the node at a dotted path. Raises `UserError` like `locate`."""
+    module, name = require_target(target, origin=origin, path=path)
     if module in PART_ROOMS:
         require_exported(name, module, _exported(module), origin)
     found = _signature(module, name)
-    return parameters(locate(target, origin=origin)) if found is None else found
+    return parameters(locate(target, origin=origin, path=path)) if found is None else found
 
 
 def trusted_signature(module: str, name: str) -> Parameters:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Annotated
+
+from annotated_types import Ge
 
 from kdface.sweeps.engine import Backend, Ended, Job
 from kdface.sweeps.slots import Slot, divide
@@ -20,7 +23,7 @@ class Processes(Backend):
         devices: largest number of ranks of a job.
     """
 
-    def __init__(self, n_jobs: int | None, devices: int = 1) -> None:
+    def __init__(self, n_jobs: Annotated[int, Ge(1)] | None = None, devices: int = 1) -> None:
         self.free: list[Slot] = divide(n_jobs, devices)
         self.capacity = self.at_once = len(self.free)
         self.running: dict[int, tuple[Job, Slot]] = {}

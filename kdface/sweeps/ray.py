@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
 
 from kdface.errors import UserError
 from kdface.sweeps import marks
@@ -22,7 +24,13 @@ class Ray(Backend):
     """See conf/hydra/launcher/ray.yaml for the arguments; `devices` is the largest number of ranks of a job."""
 
     def __init__(
-        self, devices: int, *, n_jobs: int | None, address: str | None, cores: float | None, gpus: float | None
+        self,
+        devices: int,
+        *,
+        n_jobs: Annotated[int, Ge(1)] | None = None,
+        address: str | None = None,
+        cores: Annotated[float, Gt(0)] | None = None,
+        gpus: Annotated[float, Ge(0)] | None = None,
     ) -> None:
         cores = share(cores, devices, 1, "hydra.launcher.cores")
         wanted = share(gpus, devices, 1, "hydra.launcher.gpus")

@@ -12,7 +12,9 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from kdface.atomic import write_json
 from kdface.errors import UserError, nearest
@@ -61,14 +63,14 @@ class Search:
         space: Space,
         make: Make,
         base: str,
-        objectives: Mapping[str, str],
+        objectives: Mapping[str, Literal["maximize", "minimize"]],
         *,
-        n_trials: int,
-        sampler: str,
-        pruner: str,
-        warmup_trials: int,
-        warmup_steps: int,
-        seed: int,
+        n_trials: Annotated[int, Ge(1)] = 20,
+        sampler: Literal["tpe", "random"] = "tpe",
+        pruner: Literal["none", "median", "hyperband"] = "none",
+        warmup_trials: Annotated[int, Ge(0)] = 5,
+        warmup_steps: Annotated[int, Ge(0)] = 0,
+        seed: int = 0,
     ) -> None:
         self._optuna = optuna = _optuna()
         self._states = optuna.trial.TrialState

@@ -14,7 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
 
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
@@ -89,13 +91,13 @@ class Slurm(Backend):
         ledger: Ledger,
         devices: int,
         *,
-        n_jobs: int | None,
-        partition: str | None,
-        minutes: int,
-        cores: int | None,
-        gpus: int | None,
-        memory_gb: float | None,
-        options: Mapping[str, Any] | None,
+        n_jobs: Annotated[int, Ge(1)] | None = None,
+        partition: str | None = None,
+        minutes: Annotated[int, Ge(1)] = 1440,
+        cores: Annotated[int, Ge(1)] | None = None,
+        gpus: Annotated[int, Ge(0)] | None = None,
+        memory_gb: Annotated[float, Gt(0)] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if shutil.which("sbatch") is None:  # check this before asking for a package that would not help
             raise UserError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -112,6 +113,11 @@ class Space:
                 values[dimension.key] = dimension.text(ends[i % len(ends)])
             points.append(self.job(values))
         return points
+
+
+def random_points(space: Space, n_trials: Annotated[int, Ge(1)] = 20, seed: int = 0) -> list[list[str]]:
+    """Random search: the overrides of each point."""
+    return [space.drawn(seed, number) for number in range(n_trials)]
 
 
 def _dimension(key: str, override: Override) -> Dimension:

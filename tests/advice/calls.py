@@ -30,6 +30,7 @@ def call(row: Row, words: tuple[str, ...]) -> None:
         _evaluate(*words[1:])
         return
     if words[0] == "sweep-check":
+        from kdface.assembly.build import build
         from kdface.commands.arguments import parse
         from kdface.commands.session import Session
         from kdface.config.compose import hydra_context
@@ -40,7 +41,8 @@ def call(row: Row, words: tuple[str, ...]) -> None:
             session.check()
             jobs = [session.job(number, each) for number, each in enumerate(session.grid or [])]
             if jobs and session.ledger is not None:
-                session.launcher.backend(session.ledger, max(job.devices for job in jobs))
+                devices = max(job.devices for job in jobs)
+                build(session.launcher, path="hydra.launcher", ledger=session.ledger, devices=devices)
         return
     if words[0] == "train" and not row.run:
         _prepare(words, row.build)

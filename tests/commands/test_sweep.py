@@ -54,7 +54,7 @@ def test_failed_jobs_run_again_where_the_sweep_ran_and_after_their_teachers(
 
 def test_failed_jobs_may_run_again_elsewhere(failed: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Pretended(capacity=4)
-    monkeypatch.setattr("kdface.sweeps.process.Processes", lambda *_: backend)
+    monkeypatch.setattr("kdface.sweeps.process.Processes", lambda **_: backend)
     with pytest.raises(UserError, match="unchanged"):
         sweep.run(["retry", str(failed.root), "trainer.max_steps=3"])
     assert sweep.run(["retry", str(failed.root), "hydra/launcher=process"]) == 0
@@ -67,13 +67,13 @@ def test_failed_jobs_run_again_on_a_launcher_of_the_users_own_folder(
 ) -> None:
     own = tmp_path / "own" / "hydra" / "launcher"
     own.mkdir(parents=True)
-    (own / "ours.yaml").write_text("_target_: hydra_plugins.kdface.ProcessLauncher\nn_jobs: 3\n")
+    (own / "ours.yaml").write_text("_target_: kdface.sweeps.process.Processes\nn_jobs: 3\n")
     monkeypatch.chdir(tmp_path)
     failed.note_launcher(["hydra/launcher=ours"], [Path("own")])
     monkeypatch.chdir("/")
     asked: list[int] = []
 
-    def processes(n_jobs: int, _: int) -> Pretended:
+    def processes(n_jobs: int) -> Pretended:
         asked.append(n_jobs)
         return Pretended(capacity=4)
 
@@ -86,7 +86,7 @@ def test_jobs_of_a_search_are_composed_with_hydras_search_path(tmp_path: Path, m
     own = tmp_path / "own" / "head"
     own.mkdir(parents=True)
     (own / "ours.yaml").write_text("_target_: kdface.heads.CosFace\nscale: 16.0\nmargin: 0.1\n")
-    monkeypatch.setattr("kdface.sweeps.process.Processes", lambda *_: Pretended(capacity=4))
+    monkeypatch.setattr("kdface.sweeps.process.Processes", lambda **_: Pretended(capacity=4))
     words = ["head=ours", "optimizer.lr=interval(0.01,0.1)", "hydra/sweeper=random", "hydra.sweeper.n_trials=2"]
     where = [f"hydra.searchpath=[file://{tmp_path}/own]", "+hydra.launcher.n_jobs=2"]
     with hydra_context([]) as hydra:

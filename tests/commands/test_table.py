@@ -10,7 +10,8 @@ import yaml
 
 from kdface.commands import table
 from kdface.commands.prepare import run_folder
-from kdface.config.compose import compose
+from kdface.commands.session import checked_node
+from kdface.config.compose import compose, hydra_context, load
 from kdface.errors import UserError
 from tests.conftest import TINY, teach_otherwise
 
@@ -151,7 +152,8 @@ def test_columns_may_be_measured_after_training(tmp_path: Path, capfd: pytest.Ca
     ],
 )
 def test_evaluations_at_a_time_are_those_of_this_machine(words: list[str], count: int | None) -> None:
-    assert table.at_once(words, []) == count
+    with hydra_context([]) as hydra:
+        assert table.at_once(checked_node(load(hydra, words), "launcher")) == count
 
 
 def test_a_launcher_that_is_not_valid_is_refused_before_training(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_values_laid_over_shared_choices_make_what_hydra_makes(words: list[str],
     words = [word.replace("{folder}", str(tmp_path)) for word in words]
     with hydra_context([]) as hydra:
         whole = hydra.config_loader.load_configuration("config", words, RunMode.RUN)
-        ours = load(hydra, words)
+        ours = load(hydra, words).config
     for config in (whole, ours):  # of the command line itself Hydra keeps a copy, which nothing here reads
         OmegaConf.set_struct(config, False)
         config.hydra = {key: config.hydra[key] for key in ("launcher", "sweeper", "searchpath")}
@@ -135,7 +135,7 @@ def test_what_was_composed_before_is_told_from_the_folder_one_is_in_now(
     for folder in (tmp_path, conf_folder().parent):
         monkeypatch.chdir(folder)
         with hydra_context([]) as hydra:
-            assert load(hydra, TINY).hydra.runtime.cwd == str(folder)
+            assert load(hydra, TINY).config.hydra.runtime.cwd == str(folder)
         found.append(compose(TINY).origins.of("head.margin"))
     assert found[0] == f"{conf_folder().parent}{os.sep}{found[1]}" and found[1].startswith("conf")
 

@@ -15,7 +15,7 @@ import pytest
 
 from kdface.config.check import fits
 from kdface.config.compose import compose
-from kdface.config.locate import locate, parameters
+from kdface.config.locate import HYDRA_PARTS, locate, parameters
 from kdface.config.paths import conf_folder
 from kdface.config.source import _Opaque, attribute, constant, signature, trusted_signature
 from tests.conftest import TINY
@@ -32,7 +32,6 @@ TARGETS = sorted(
         found
         for file in conf_folder().rglob("*.yaml")
         for found in re.findall(r"_target_: ([\w.]+)", file.read_text(encoding="utf-8"))
-        if not found.startswith("hydra")
     }
     | set(OTHERS)
 )
@@ -57,7 +56,8 @@ def _opaque(hint: Any) -> bool:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_signature_is_that_of_the_imported_part(target: str) -> None:
-    read, imported = signature(target), parameters(locate(target))
+    path = next((node for node, targets in HYDRA_PARTS.items() if target in targets), "")
+    read, imported = signature(target, path=path), parameters(locate(target, path=path))
     assert list(read) == list(imported) and read.any_key == imported.any_key
     for name, parameter in imported.items():
         assert read[name].required == parameter.required, name

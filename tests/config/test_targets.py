@@ -29,7 +29,7 @@ HOSTILE = [
     "torchmetrics.utilities.imports.importlib.import_module",
     "hydra.utils.call",
     "hydra.utils.get_method",
-    "hydra_plugins.kdface.ProcessLauncher",
+    "kdface.sweeps.process.Processes",
     "kdface.runs.folder.write_text",
     "kdface.heads.torch.load",
     "kdface.heads..CosFace",
@@ -91,6 +91,8 @@ def test_a_trusted_package_adds_to_those_already_trusted(monkeypatch: pytest.Mon
         {"head": {"margin": [{"x": {"_target_": "os.system"}}]}},
         {"anything": {"deep": [[{"_target_": ["os", "system"]}]]}},
         {"hydra": {"sweeper": {"_target_": "kdface.heads.CosFace"}}},
+        {"hydra": {"launcher": {"_target_": "kdface.sweeps.slurm.cancel"}}},
+        {"hydra": {"launcher": {"options": {"_target_": "kdface.sweeps.slurm.Slurm"}}}},
         {"hydra": {"job_logging": {"handlers": {"x": {"_target_": "${oc.env:X}"}}}}},
     ],
 )

@@ -13,10 +13,16 @@ from tests.conftest import TINY, Kdface
     ("words", "told"),
     [
         (["optimizer.lr=interval(0.1,0.2)"], ["an interval needs a search", "hydra/sweeper=random"]),
-        (["seed=0,1", "+hydra.launcher.partition=gpu"], ["no key 'partition'", "ProcessLauncher", "n_jobs"]),
+        (
+            ["seed=0,1", "+hydra.launcher.partition=gpu"],
+            ["key 'hydra.launcher.partition'", "n_jobs", "slurm"],
+        ),
         (["seed=0,1", "+hydra.launcher.n_job=2"], ["hydra.launcher.n_jobs"]),
         (["seed=0,1", "hydra.launcher.n_jobs=0"], ["hydra.launcher.n_jobs = 0"]),
-        (["seed=range(0,3)", "hydra/sweeper=random", "+hydra.sweeper.sampler=tpe"], ["no key 'sampler'", "n_trials"]),
+        (
+            ["seed=range(0,3)", "hydra/sweeper=random", "+hydra.sweeper.sampler=tpe"],
+            ["key 'hydra.sweeper.sampler'", "n_trials", "optuna"],
+        ),
     ],
 )
 def test_a_mistake_is_told_before_a_job_starts(

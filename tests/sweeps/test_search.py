@@ -77,7 +77,7 @@ class Silent:
     def tick(self, running: Sequence[Job], elsewhere: Sequence[Job], waiting: object) -> None: ...
 
 
-def _search(ledger: Ledger, words: list[str], objectives: dict[str, str], n_trials: int, **settings: Any) -> Search:
+def _search(ledger: Ledger, words: list[str], objectives: Any, n_trials: int, **settings: Any) -> Search:
     space = Space.parse(words)
 
     def make(number: int, overrides: list[str]) -> Job:
