@@ -126,7 +126,7 @@ class Harmonic(FaceNet):
 
     @property
     def _trains_whole(self) -> bool:
-        return self.trainer.global_step >= self.last_layer_epochs * self.steps_per_epoch
+        return not self.attached or self.trainer.global_step >= self.last_layer_epochs * self.steps_per_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Keep the modules that are not trained yet in eval mode."""
@@ -147,7 +147,7 @@ class Harmonic(FaceNet):
     def terms(self, batch: Batch) -> dict[str, Term]:
         """As in `FaceNet`; also logs the agreement of new and old embeddings."""
         terms = super().terms(batch)
-        whole = self._trainer is None or self._trains_whole
+        whole = self._trains_whole
         if not whole and self.trainer.world_size > 1:
             trunk = [
                 value for name, value in self.backbone.named_parameters() if name.partition(".")[0] in self._before
@@ -159,7 +159,7 @@ class Harmonic(FaceNet):
 
     def embedding_of(self, pixels: Tensor) -> Tensor:
         """While only the last layer is trained, the layers before it run without gradients."""
-        if self._trainer is None or self._trains_whole:
+        if self._trains_whole:
             return super().embedding_of(pixels)
         with torch.no_grad():
             for name in self._before:

@@ -1,4 +1,4 @@
-"""Rooms import only from rooms below them, also inside functions; modules do not import each other in a circle."""
+"""Rooms import only from rooms below them, modules not in a circle, and private names of a dependency in one place."""
 
 from __future__ import annotations
 
@@ -62,3 +62,42 @@ def test_rooms_import_only_from_rooms_below() -> None:
 def test_no_modules_import_each_other() -> None:
     graph = {module: set(_imports(tree.body)) - {module} for module, tree in TREES.items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError
+
+
+# Private names of a dependency -> the one module that uses them.
+PRIVATE = {
+    "hydra": "kdface.config.hydra_api",
+    "Lightning's loops": "kdface.lightning.resume",
+    "optuna": "kdface.sweeps.search",
+    "torch's buffers": "kdface.precision",
+    "torch's DistributedDataParallel": "kdface.heads.partial_fc",
+    "torchmetrics": "kdface.metrics.gathered",
+}
+# Public all the same: of named tuples, the system, Hydra's resolvers and nodes; torch's base of every BatchNorm.
+NOT_PRIVATE = {"_asdict", "_replace", "_exit", "_root_", "_target_", "_BatchNorm"}
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def test_private_names_of_a_dependency_are_used_in_one_module() -> None:
+    own = {name for tree in TREES.values() for name in _defined(tree)} | NOT_PRIVATE
+    found = set()
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(attr=name):
+                    names = [name]
+                case ast.ImportFrom(module=str(path), names=aliases) if path != "__future__" and path not in MODULES:
+                    names = [*path.split("."), *(alias.name for alias in aliases)]
+                case _:
+                    continue
+            if any(name.startswith("_") and not name.startswith("__") and name not in own for name in names):
+                found.add(module)
+    assert found == set(PRIVATE.values())
