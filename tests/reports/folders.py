@@ -11,7 +11,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from kdface.augmentations import Standard
 from kdface.config.fingerprint import fingerprint
+from kdface.datasets import ToyFaces
+from kdface.reports.draw import views_sheet
+from kdface.reports.plotting import save
 from kdface.runs.folder import RunFolder
 from kdface.sweeps import marks
 from kdface.sweeps.ledger import Entry, Ledger
@@ -120,6 +124,7 @@ def make_showcase(runs: Path, seeds: int = 3) -> None:
             root = make_run(runs, tree, metrics, arrays=found, losses=losses)
             if teacher is None and seed == 0:
                 evaluate_later(root)
+                save(views_sheet(ToyFaces(8, 4, size=(32, 32)), Standard(), seed), root / "figures" / "views.png")
     make_run(runs, config(runs, name="broken"), None, log="RuntimeError: out of memory\n")
     ledger = Ledger.of(runs, ["demo"], ["lr"])
     for run, override in ((root.relative_to(runs).as_posix(), "lr=1"), ("demo/a", "lr=9"), ("demo/b", "lr=3")):

@@ -103,7 +103,7 @@ def test_every_section_is_drawn(browser: Browser, showcase: Path) -> None:
     assert found.rows["groups"] == (1 + 2) + (1 + 1)  # a table for each paper
     assert found.rows["found"] == 1 + 2
     assert len(found.images["hardest"]) == 2 * 2 * 6 * 2  # configurations, kinds, pairs, sides
-    assert len(found.images["sheets"]) == 5 * (1 + 2)  # people; as it is, and in two epochs
+    assert len(found.images["sheets"]) == 1
     for sources in found.images.values():
         assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert "out of memory" in seen.dom

@@ -36,6 +36,11 @@ def _terms(root: Path, terms: str) -> None:
     (root / "data.json").write_text(json.dumps({name: {**card, "terms": terms} for name, card in cards.items()}))
 
 
+def _draw(root: Path) -> None:
+    (root / "figures").mkdir()
+    assert cv2.imwrite(str(root / "figures" / "views.png"), np.full((600, 1200, 3), (0, 0, 250), np.uint8))
+
+
 def test_a_thumbnail_is_the_image_made_small() -> None:
     image = np.zeros((144, 288, 3), np.uint8)
     image[:, 144:, 0] = 250  # the right half is red
@@ -45,17 +50,19 @@ def test_a_thumbnail_is_the_image_made_small() -> None:
     assert small[18, 60, 2] > 200 and small[18, 60, 0] < 60 and small[18, 10].max() < 60  # OpenCV's order is BGR
 
 
-def test_pictures_of_a_folder_below_the_data_are_found(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    for person in ("ada", "bo"):
-        (data / "faces" / person).mkdir(parents=True)
-        assert cv2.imwrite(str(data / "faces" / person / "1.png"), np.full((32, 32, 3), 90, np.uint8))
-    folder = {"_target_": "kdface.datasets.ImageFolder", "root": str(data / "faces"), "size": [32, 32]}
-    tree = config(tmp_path / "runs", dataset=folder, paths__data=str(data))
-    tree["augmentation"] = {"_target_": "kdface.augmentations.Standard"}
-    _terms(make_run(tmp_path / "runs", tree, {"a": 0.5}), "none: drawn here")
-    (sheet,) = contact_sheets(_members(tmp_path / "runs"), asked=False)
-    assert len(sheet["rows"]) == 2, sheet
+def test_the_sheet_that_a_run_has_drawn_is_shown_small(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        root = _run(tmp_path, seed, np.arange(16) / 16)
+    (sheet,) = contact_sheets(_members(tmp_path), asked=False)
+    assert "picture" not in sheet and "no run has drawn them yet" in sheet["note"]
+    _draw(root)  # of the second one alone
+    (sheet,) = contact_sheets(_members(tmp_path), asked=False)
+    data = base64.b64decode(sheet["picture"].removeprefix("data:image/webp;base64,"))
+    small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert small is not None and small.shape == (480, 960, 3) and abs(int(small[10, 10, 2]) - 250) < 10
+    (root / "figures" / "views.png").write_bytes(b"no image")
+    (sheet,) = contact_sheets(_members(tmp_path), asked=False)
+    assert sheet["note"].startswith("not shown: views.png: not an image")
 
 
 @pytest.mark.parametrize(
@@ -92,20 +99,14 @@ def test_pairs_that_are_others_today_are_not_shown(tmp_path: Path) -> None:
 
 
 def test_other_people_s_faces_are_kept_back_unless_asked_for(tmp_path: Path) -> None:
-    _terms(_run(tmp_path, 0, np.arange(16) / 16), "research only")
+    root = _run(tmp_path, 0, np.arange(16) / 16)
+    _draw(root)
+    _terms(root, "research only")
     members = _members(tmp_path)
     (sheet,) = contact_sheets(members, asked=False)
-    assert "rows" not in sheet and "research only" in sheet["note"] and "--images" in sheet["note"]
+    assert "picture" not in sheet and "research only" in sheet["note"] and "--images" in sheet["note"]
     found = hardest_pairs(members, [0], asked=False)["toy"]
     assert set(found) == {"note"} and "research only" in found["note"]
     (sheet,) = contact_sheets(members, asked=True)
-    assert len(sheet["rows"]) == 5 and all(len(row) == len(sheet["heads"]) == 3 for row in sheet["rows"])
+    assert sheet["picture"]
     assert hardest_pairs(members, [0], asked=True)["toy"]["pictures"]
-
-
-def test_data_that_is_not_there_is_told(tmp_path: Path) -> None:
-    tree = config(tmp_path, dataset={"_target_": "kdface.datasets.ImageFolder", "root": "/nowhere", "name": "x"})
-    tree["augmentation"] = {"_target_": "kdface.augmentations.Standard"}
-    make_run(tmp_path, tree, {"a": 0.5})
-    (sheet,) = contact_sheets(_members(tmp_path), asked=True)
-    assert sheet["note"].startswith("not shown: ") and "/nowhere" in sheet["note"]

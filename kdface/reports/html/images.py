@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,19 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdface.assembly.build import build
-from kdface.assembly.parts import build_augmentation
 from kdface.config.locate import locate
-from kdface.datasets.loading import TrainingSet
-from kdface.errors import UserError
+from kdface.datasets.images import decode, read_bytes
+from kdface.errors import DataError, UserError
 from kdface.evaluation import Verification, bin_verification, lfw_verification, random_verification
 from kdface.faces import FaceSet, Image
-from kdface.randomness import generator
 from kdface.reports.html.runs import Run
 from kdface.stored import read_arrays
 
 _SIDE = 72  # pixels of a thumbnail's longer side
-_PEOPLE = 5  # people on a contact sheet
-_EPOCHS = 2
+_WIDE = 960  # of a contact sheet's
 _HARDEST = 6  # pairs of each kind
 _SHEETS = 12
 _PAIRS = (lfw_verification, bin_verification, random_verification)
@@ -40,9 +38,9 @@ def free(card: Any) -> bool:
     return isinstance(card, Mapping) and str(card.get("terms", "")).strip().lower().startswith("none")
 
 
-def thumbnail(image: Image) -> str:
-    """A small WebP image as a data URL."""
-    scale = min(1.0, _SIDE / max(image.shape[:2]))
+def thumbnail(image: Image, longest: int = _SIDE) -> str:
+    """A small WebP image, whose longer side has at most this many pixels, as a data URL."""
+    scale = min(1.0, longest / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
     _, data = cv2.imencode(".webp", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, 70])
@@ -50,48 +48,41 @@ def thumbnail(image: Image) -> str:
 
 
 def contact_sheets(members: Sequence[Sequence[Run]], asked: bool) -> list[dict[str, Any]]:
-    """For each dataset and augmentation of the runs, `rows` of images as seen in the first two epochs.
+    """For each dataset and augmentation of the runs, the `picture` of its images and views that a run has drawn.
 
-    `note` states why there are none. A row has a person's original image, then each view twice.
+    `note` states why there is none.
     """
-    sheets: dict[str, dict[str, Any]] = {}
-    for number, found in enumerate(members):
-        config = found[0].config
-        text = json.dumps([config.get("dataset"), config.get("augmentation")], sort_keys=True)
-        if text in sheets:
-            sheets[text]["groups"].append(number)
-        elif len(sheets) < _SHEETS and config.get("augmentation"):
-            card = found[0].data.get("train") or {}
-            sheets[text] = {
-                "dataset": str(card.get("name") or config["dataset"].get("_target_")),
-                "augmentation": str(config["augmentation"].get("_target_")).rpartition(".")[2],
-                "groups": [number],
-                **(_sheet(text, found[0].seed) if asked or free(card) else {"note": _kept_back(card)}),
+    alike: dict[str, list[int]] = {}
+    for number, (run, *_) in enumerate(members):
+        if run.config.get("augmentation"):
+            key = json.dumps([run.config.get("dataset"), run.config["augmentation"]], sort_keys=True)
+            alike.setdefault(key, []).append(number)
+    sheets = []
+    for groups in list(alike.values())[:_SHEETS]:
+        runs = [run for number in groups for run in members[number]]
+        drawn: list[tuple[Run, Path | None]] = [
+            (run, file) for run in runs if run.root and (file := run.root / "figures" / "views.png").is_file()
+        ]
+        run, views = (drawn or [(runs[0], None)])[0]
+        card = run.data.get("train") or {}
+        sheets.append(
+            {
+                "dataset": str(card.get("name") or run.config["dataset"].get("_target_")),
+                "augmentation": str(run.config["augmentation"].get("_target_")).rpartition(".")[2],
+                "groups": groups,
+                **(_sheet(views) if asked or free(card) else {"note": _kept_back(card)}),
             }
-    return list(sheets.values())
+        )
+    return sheets
 
 
-@lru_cache(maxsize=_SHEETS)  # for rewritten pages
-def _sheet(text: str, seed: int) -> dict[str, Any]:
-    dataset, augmentation_node = json.loads(text)
+def _sheet(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {"note": "not shown: no run has drawn them yet"}
     try:
-        faces: FaceSet = build(dataset, "dataset")
-        augmentation = build_augmentation({"augmentation": augmentation_node}, faces.preprocessing)
-        training = TrainingSet(faces, augmentation, seed)
-        rows = []
-        people = generator(0, "report", "contact sheet").permutation(len(faces.people))[:_PEOPLE]
-        for index in (int(np.flatnonzero(np.asarray(faces.labels) == person)[0]) for person in sorted(people)):
-            shown = [thumbnail(faces[index].image)]
-            for epoch in range(_EPOCHS):
-                item = training[epoch, index]
-                if isinstance(item, UserError | str):
-                    break
-                shown += [thumbnail(item[0][view]) for view in augmentation.views]
-            rows.append(shown)
-    except Exception as error:  # an untrusted configuration may raise anything
-        return {"note": f"not shown: {_first_line(error)}"}
-    heads = [f"{view}, epoch {epoch + 1}" for epoch in range(_EPOCHS) for view in augmentation.views]
-    return {"rows": rows, "heads": ["dataset", *heads], "seed": seed}
+        return {"picture": thumbnail(decode(read_bytes(file), str(file)), _WIDE)}
+    except DataError as error:
+        return {"note": f"not shown: {_first_line(error)}".replace(str(file), file.name)}
 
 
 def hardest_pairs(members: Sequence[Sequence[Run]], drawn: Sequence[int], asked: bool) -> dict[str, dict[str, Any]]:
@@ -116,7 +107,7 @@ def hardest_pairs(members: Sequence[Sequence[Run]], drawn: Sequence[int], asked:
             for number, runs in with_test:
                 protocol = _built(json.dumps(runs[0].tests[test], sort_keys=True))
                 groups[str(number)] = _hardest(protocol, runs, test, pictures)
-        except Exception as error:  # as above
+        except Exception as error:  # an untrusted configuration may raise anything
             found[test] = {"note": f"not shown: {_first_line(error)}"}
             continue
         found[test] = {"pictures": pictures, "groups": groups}

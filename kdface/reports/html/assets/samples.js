@@ -32,14 +32,12 @@ function drawHardest() {
   show("hardest", groups, "The ticked configurations have no scores of this test.", ...strips);
 }
 function drawSheets() {
-  $("sheets").replaceChildren(...D.sheets.map(({ dataset, augmentation, groups, note, heads, rows }, k) => {
+  $("sheets").replaceChildren(...D.sheets.map(({ dataset, augmentation, groups, note, picture }, k) => {
     const used = groups.length === 1 ? D.groups[groups[0]].label : `${groups.length} configurations`;
     const title = [`${dataset}, ${augmentation} `, el("span", { class: "sd", text: `(${used}) ${note ?? ""}` })];
     if (note) return el("p", { class: "sheet" }, ...title);
-    const picture = (src, at) => el("img", { src, alt: `a face, ${heads[at]}`, loading: "lazy" });
-    const images = table(heads, rows.map((row) => row.map(picture)));
-    images.className = "pictures";
-    return el("details", { class: "sheet", open: k === 0 }, el("summary", {}, ...title), region(`Images of ${dataset}`, { class: "scroll", role: "region" }, images));
+    const image = el("img", { src: picture, alt: `Images of ${dataset}, a row for each person, each followed by its views`, loading: "lazy" });
+    return el("details", { class: "sheet", open: k === 0 }, el("summary", {}, ...title), region(`Images of ${dataset}`, { class: "scroll", role: "region" }, image));
   }));
 }
 $("map-test").addEventListener("change", drawMaps);
