@@ -20,6 +20,7 @@ from tests.reports.test_tables import PUBLISHED, _definition, _table
         ("title: t\nbaseline: c\nrows: [{label: a}]\ncolumns: [{label: b}]", "'c' is not a row", ""),
         ("title: t\ncontrasts: [[a, c]]\nrows: [{label: a}]\ncolumns: [{label: b}]", "contrast 'c' is not", ""),
         ("title: t\nrows: [{label: a}, {label: a}]\ncolumns: [{label: b}]", "two rows", ""),
+        ("title: t\nrows: [{group: a, label: b c}, {group: a b, label: c}]\ncolumns: [{label: b}]", "'a b c'", ""),
         ("title: t\nrows: [{label: a}]\ncolumns: [{label: b}, {label: b}]", "two columns", ""),
         ("title: t\nseeds: [0, 0]\nrows: [{label: a}]\ncolumns: [{label: b}]", "duplicate seeds", ""),
         ("title: t\nrows: [{label: a, published: {x: y}}]\ncolumns: [{label: b}]", "no `published:`", ""),

@@ -198,20 +198,17 @@ def validated(model: type[Model], tree: Any, where: str) -> Model:
 
 
 def _check(definition: Definition, path: Path) -> None:
-    seen: set[tuple[str, str]] = set()
+    names = {
+        "rows": [row.name for row in definition.rows],
+        "columns": [column.heading for column in definition.columns],
+    }
+    for what, called in names.items():
+        if twice := [name for name in called if called.count(name) > 1]:
+            raise UserError(f"{path}: two {what} are called {twice[0]!r}.", expected="a different name for each")
     for row in definition.rows:
-        if (row.group, row.label) in seen:
-            raise UserError(f"{path}: two rows have the label {row.label!r}.", expected="a different label for each")
-        seen.add((row.group, row.label))
         for column in definition.columns:
             if "{test}" in "".join(column.metric) and row.overrides is not None and not row.test:
                 raise UserError(f"{path}: row {row.label!r} has no test.", expected=f"one for {column.metric}")
-    headings = [column.heading for column in definition.columns]
-    for heading in headings:
-        if headings.count(heading) > 1:
-            raise UserError(
-                f"{path}: two columns have the heading {heading!r}.", expected="a different heading for each"
-            )
     if len(set(definition.seeds)) != len(definition.seeds):
         raise UserError(f"{path}: duplicate seeds.", expected="different seeds")
     labels = [row.label for row in definition.rows]
@@ -224,11 +221,9 @@ def _check(definition: Definition, path: Path) -> None:
                 expected=f"one of {', '.join(labels)}",
                 nearest=nearest(label, labels),
             )
-    if definition.published is None:
-        named = [row.label for row in definition.rows if row.published]
-        named += [column.label for column in definition.columns if column.published]
-        if named:
-            raise UserError(f"{path}: {named[0]!r} names published numbers, but there is no `published:`.")
+    parts: list[Row | Column] = [*definition.rows, *definition.columns]
+    if definition.published is None and (named := [part.label for part in parts if part.published]):
+        raise UserError(f"{path}: {named[0]!r} names published numbers, but there is no `published:`.")
 
 
 def single(definition: Definition, name: str, path: Path) -> Definition:
@@ -244,22 +239,25 @@ def single(definition: Definition, name: str, path: Path) -> Definition:
     Raises:
         UserError: no cell with runs has this name.
     """
-    cells = [(row, column) for row in definition.rows if row.overrides is not None for column in definition.columns]
-    cells = [(row, column) for row, column in cells if column.metric]
-    whole = {f"{f'{row.group} {row.label}'.strip()}/{column.heading}": (row, column) for row, column in cells}
-    brief: dict[str, list[str]] = {}
-    for long, (row, column) in whole.items():
-        rest = long[: -len(column.heading) - 1]
-        for alias in {f"{row.label}/{column.heading}", f"{rest}/{column.label}", f"{row.label}/{column.label}"}:
-            brief.setdefault(alias, []).append(long)
-    found = name if name in whole else brief[name][0] if len(brief.get(name, [])) == 1 else None
-    if found is None:
-        near = nearest(name, whole) or next(iter(whole), "")
-        several = brief.get(name, [])
+    whole = {
+        f"{row.name}/{column.heading}": (row, column)
+        for row in definition.rows
+        for column in definition.columns
+        if row.overrides is not None and column.metric
+    }
+    found = [
+        long
+        for long, (row, column) in whole.items()
+        if name in (f"{row.label}/{column.heading}", f"{row.name}/{column.label}", f"{row.label}/{column.label}")
+    ]
+    if name in whole:
+        found = [name]
+    if len(found) != 1:
+        near = found[0] if found else nearest(name, whole) or next(iter(whole), "")
         raise UserError(
-            f"{path}: {f'{len(several)} cells are' if several else 'no cell is'} called {name!r}.",
+            f"{path}: {f'{len(found)} cells are' if found else 'no cell is'} called {name!r}.",
             expected="ROW/COLUMN, with the labels of the table, for a row with runs",
-            nearest=f"{path}:{several[0] if several else near}" if several or near else "",
+            nearest=f"{path}:{near}" if near else "",
         )
-    row, column = whole[found]
+    row, column = whole[found[0]]
     return definition.model_copy(update={"rows": (row,), "columns": (column,), "baseline": "", "published": None})
