@@ -90,9 +90,6 @@ def _sheet(files: list[Path], path: Path, size: tuple[int, int]) -> None:
     chosen = [
         files[row] for row in np.unique(np.linspace(0, len(files) - 1, min(_SHOWN, len(files))).round().astype(int))
     ]
-    across = min(_ACROSS, len(chosen))
-    rows = []
-    for start in range(0, len(chosen), across):
-        part = chosen[start : start + across]
-        rows.append([decode(read_bytes(file), str(file), size) for file in part] + [None] * (across - len(part)))
-    save(contact_sheet(rows, [f"{start * across + 1}" for start in range(len(rows))], [""] * across), path)
+    starts = range(0, len(chosen), _ACROSS)
+    rows = [[decode(read_bytes(file), str(file), size) for file in chosen[start : start + _ACROSS]] for start in starts]
+    save(contact_sheet(rows, [f"{start + 1}" for start in starts]), path)

@@ -50,15 +50,12 @@ def run(words: list[str]) -> int:
     single = [cluster[0] for cluster in members if len(cluster) == 1]
     rests = [single[start : start + _COLUMNS] for start in range(0, len(single), _COLUMNS)]
     shown_rows = [*together[:_ROWS], *rests[: max(1, _ROWS - len(together))]]
-    across = min(_COLUMNS, max(len(cluster) for cluster in shown_rows))
     images = [
-        [pixels(file, recogniser.size, recogniser.resizes)[0] for file in cluster[:across]]
-        + [None] * (across - len(cluster))
-        for cluster in shown_rows
+        [pixels(file, recogniser.size, recogniser.resizes)[0] for file in cluster[:_COLUMNS]] for cluster in shown_rows
     ]
     titles = [f"{number}: {len(cluster)} images" for number, cluster in enumerate(together[:_ROWS])]
     titles += ["single images"] * (len(shown_rows) - len(titles))
-    save(contact_sheet(images, titles, [""] * across), sheet)
+    save(contact_sheet(images, titles), sheet)
     alone = int((sizes == 1).sum())
     print(f"{len(files)} images in {len(sizes)} clusters, {alone} of a single image (mean cosine >= {threshold:.4f})")
     print(f"written  {shown(table)}")

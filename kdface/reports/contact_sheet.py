@@ -20,18 +20,18 @@ _SHOWN = 60  # most images on it
 
 @style()
 def contact_sheet(
-    images: Sequence[Sequence[Image | None]], row_titles: Sequence[str], column_titles: Sequence[str]
+    images: Sequence[Sequence[Image | None]], row_titles: Sequence[str], column_titles: Sequence[str] = ()
 ) -> Figure:
     """Draw a grid of images at their native resolution; small ones are scaled up by an integer factor.
 
     Args:
-        images: rows of (height, width, 3) uint8 RGB images of any size; None leaves a cell empty.
-        row_titles, column_titles: one title per row and column.
+        images: rows of (height, width, 3) uint8 RGB images of any size; None leaves a cell empty, as does the end of a
+            short row.
+        row_titles: one title per row.
+        column_titles: titles of columns, if any.
     """
-    if len(images) != len(row_titles) or any(len(row) != len(column_titles) for row in images):
-        raise ValueError(f"{[len(row) for row in images]} images a row do not fit the titles")
     cells = [(r, c, image) for r, row in enumerate(images) for c, image in enumerate(row) if image is not None]
-    if not cells or any(image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 for *_, image in cells):
+    if any(image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 for *_, image in cells):
         raise ValueError("a contact sheet needs images of shape (height, width, 3) and type uint8")
     height, width = (max(image.shape[axis] for *_, image in cells) for axis in (0, 1))
     factor = max(1, round(112 / max(height, width)))
@@ -42,8 +42,8 @@ def contact_sheet(
     rows = [figure.text(0, 0, textwrap.fill(title, 20), ha="right", va="center") for title in row_titles]
     heads = [figure.text(0, 0, title, ha="center", va="bottom") for title in wrapped]
     left = 2 * _GAP + max(round(text.get_window_extent().width) for text in rows)
-    top = 2 * _GAP + max(round(text.get_window_extent().height) for text in heads)
-    wide = left + len(column_titles) * (width + _GAP)
+    top = 2 * _GAP + max((round(text.get_window_extent().height) for text in heads), default=0)
+    wide = left + max(len(column_titles), *map(len, images)) * (width + _GAP)
     high = top + len(row_titles) * (height + _GAP)
     figure.set_size_inches(wide / _DPI, high / _DPI)
     for r, text in enumerate(rows):
@@ -67,15 +67,13 @@ def quality_sheet(images: Sequence[Image], scores: Values, *, most: int = _SHOWN
         most: largest number of images; if there are more, they are sampled evenly by rank, including the extremes.
     """
     order = spread(scores, most)
-    rows: list[list[Image | None]] = []
-    titles = []
-    columns = min(_ACROSS, len(order))
-    for start in range(0, len(order), columns):
-        chosen = order[start : start + columns]
-        rows.append([images[row] for row in chosen] + [None] * (columns - len(chosen)))
+    rows, titles = [], []
+    for start in range(0, len(order), _ACROSS):
+        chosen = order[start : start + _ACROSS]
+        rows.append([images[row] for row in chosen])
         first, last = (f"{float(scores[row]):.3g}" for row in (chosen[0], chosen[-1]))
         titles.append(first if first == last else f"{first} to {last}")
-    return contact_sheet(rows, titles, [""] * columns)
+    return contact_sheet(rows, titles)
 
 
 def spread(scores: Values, most: int = _SHOWN) -> NDArray[np.int64]:

@@ -86,7 +86,6 @@ def views_sheet(faces: FaceSet, augmentation: Any, seed: int, people: int = 6, i
                 continue
             made = augmentation(sample, generator(seed, "augment", 0, sample.key))
             row += [sample.image, *(made[view] for view in augmentation.views)]
-        row += [None] * (images * (1 + len(augmentation.views)) - len(row))
         rows.append(row)
         titles.append(str(faces.people[person]))
     if broken and not any(image is not None for row in rows for image in row):
