@@ -187,7 +187,7 @@ def load(hydra: Hydra, overrides: list[str]) -> Chosen:
     for word in choosing:
         if word.lstrip("+").startswith(("hydra.", "hydra/")):
             origins.set(word.lstrip("+").partition("=")[0].replace("/", "."), f"command line: {word}")
-    _require_unused(config, origins)
+    require_targets(OmegaConf.to_container(config.hydra, resolve=False), origins.of, "hydra")
     return Chosen(config, made.defaults, origins)
 
 
@@ -210,21 +210,6 @@ def _normalised(overrides: list[str], folders: list[Path]) -> list[str]:
         else:
             found = [earlier for earlier in found if not earlier.startswith(f"{key}=")]
     return found
-
-
-def _require_unused(config: DictConfig, origins: Origins) -> None:
-    """Raise `UserError` for settings in Hydra's own node that would be ignored."""
-    own = OmegaConf.to_container(config.hydra, resolve=False)
-    assert isinstance(own, dict)
-    if callbacks := own["callbacks"]:
-        where = f"hydra.callbacks.{next(iter(callbacks))}"
-        raise UserError(
-            f"{where} has no effect: kdface does not call Hydra's callbacks.",
-            expected="training callbacks, in the group callbacks",
-            origin=origins.of(where),
-            fix=f"remove {where}",
-        )
-    require_targets(own, origins.of, "hydra")
 
 
 _advising = False

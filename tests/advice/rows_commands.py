@@ -229,7 +229,7 @@ ROWS = [
     ),
     Row(
         ("train", "-cd", "mine", *UNTESTED, "experiment=x"),
-        "has no effect",
+        "hydra.callbacks.x._target_ = 'os.system' is not allowed here",
         set_up=text(
             "mine/experiment/x.yaml", "# @package _global_\nhydra:\n  callbacks:\n    x: {_target_: os.system}\n"
         ),
