@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any, ParamSpec, get_type_hints
 
@@ -19,6 +20,15 @@ def adapter(hint: Any) -> TypeAdapter[Any]:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except Exception:  # a type with its own pydantic configuration
         return TypeAdapter(hint)
+
+
+def from_plain(hint: Any, value: Any) -> Any:
+    """A value of a configuration converted to its type hint: list to tuple, string to Path, mapping to dataclass.
+
+    Raises:
+        ValidationError: it is invalid, such as text in the place of a number.
+    """
+    return adapter(hint).validate_json(json.dumps(value), strict=True)
 
 
 def fitted(owner: object, name: str, hint: Any, value: Any, *, strict: bool) -> Any:

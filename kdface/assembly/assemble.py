@@ -16,7 +16,6 @@ from kdface.assembly.load import load_network
 from kdface.assembly.method import build_method
 from kdface.assembly.parts import build_augmentation
 from kdface.assembly.plugs import build_arguments
-from kdface.config.check import convert
 from kdface.config.locate import locate, parameters
 from kdface.config.settings import (
     EMASettings,
@@ -35,6 +34,7 @@ from kdface.hardware import profile_for
 from kdface.lightning import FaceData
 from kdface.methods import Method, Optimization
 from kdface.runs.ranks import launched_rank
+from kdface.signature import from_plain
 
 Tree = dict[str, Any]
 
@@ -113,10 +113,10 @@ def settings_of(tree: Tree) -> Settings:
     """The training settings of a checked configuration."""
     return Settings(
         trainer=build_arguments(tree["trainer"]),
-        loader=convert(LoaderSettings, tree["loader"]),
-        hardware=convert(HardwareSettings, tree["hardware"]),
-        ema=convert(EMASettings, tree["ema"]),
-        resume=convert(ResumeSettings, tree["resume"]),
+        loader=from_plain(LoaderSettings, tree["loader"]),
+        hardware=from_plain(HardwareSettings, tree["hardware"]),
+        ema=from_plain(EMASettings, tree["ema"]),
+        resume=from_plain(ResumeSettings, tree["resume"]),
         evaluate_untrained=tree.get("evaluate_untrained", False),
     )
 

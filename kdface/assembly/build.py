@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any, get_args
 
-from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, convert
+from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS
 from kdface.config.locate import locate, parameters
 from kdface.config.paths import groups
 from kdface.config.renamed import WITHOUT_EFFECT
 from kdface.errors import UserError
+from kdface.signature import from_plain
 
 
 def build(
@@ -78,13 +79,13 @@ def _by_full_keys(fix: str, path: str, given: Set[str], takes: Set[str]) -> str:
 
 def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any], path: str) -> Any:
     if not isinstance(value, Mapping):
-        return convert(hint, value)
+        return from_plain(hint, value)
     if "_target_" not in value:
         if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
             return {
                 name: _value(Any, item, shared, anywhere, path and f"{path}.{name}") for name, item in value.items()
             }
-        return convert(hint, value)
+        return from_plain(hint, value)
     text = json.dumps(value, sort_keys=True)
     if shared is not None and text in shared:
         return shared[text]

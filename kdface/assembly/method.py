@@ -9,7 +9,7 @@ import torch
 from kdface.assembly.build import build
 from kdface.assembly.parts import build_augmentation, build_backbone, build_head
 from kdface.augmentations import Augmentation
-from kdface.config.check import check_tree, convert
+from kdface.config.check import check_tree
 from kdface.config.locate import locate, parameters
 from kdface.errors import UserError
 from kdface.faces import Preprocessing
@@ -19,6 +19,7 @@ from kdface.methods.start import Start
 from kdface.randomness import derive
 from kdface.runs.checkpoint import fill
 from kdface.runs.opened import OpenedRun
+from kdface.signature import from_plain
 from kdface.teachers import StoredTeacher, Teacher
 from kdface.teachers.frozen import LoadNetwork
 
@@ -48,7 +49,7 @@ def build_method(
     torch.manual_seed(derive(int(tree["seed"]), "weights"))
     takes = parameters(locate(tree["method"]["_target_"]))
     augmentation = build_augmentation(tree, source)
-    views: Views = convert(Views, tree["method"]["views"])
+    views: Views = from_plain(Views, tree["method"]["views"])
     inputs = {role: augmentation.preprocessing(view, source) for role, view in views.named().items()}
     known: dict[str, Any] = {"preprocessing": inputs["student"], "inputs": inputs}
     roles = list(inputs) if "networks" in takes else ["student"]

@@ -5,7 +5,6 @@ There is no separate schema: it follows from the type hints of `Configuration` a
 
 from __future__ import annotations
 
-import json
 import re
 import types
 import typing
@@ -24,7 +23,7 @@ from kdface.config.schema import Configuration, Part, TrainerArguments
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
 from kdface.errors import UserError, alike, nearest
-from kdface.signature import adapter
+from kdface.signature import from_plain
 
 # Parameters set by the framework, from the data or another part.
 INJECTED: dict[str, tuple[str, ...]] = {
@@ -231,7 +230,7 @@ class _Checker:
     def _type(self, hint: Any, value: Any, path: str) -> None:
         """Check a value without parts against its type."""
         try:
-            adapter(hint).validate_json(json.dumps(value), strict=True)
+            from_plain(hint, value)
         except ValidationError as error:
             first = error.errors()[0]
             said = str(first["msg"]).removeprefix("Input should be ")
@@ -269,15 +268,6 @@ def _unknown(full: str, value: Any, path: str, valid: Mapping[str, Parameter], o
     )
     error.key = full
     return error
-
-
-def convert(hint: Any, value: Any) -> Any:
-    """Convert a checked value to its parameter's type: list to tuple, string to Path, mapping to dataclass."""
-    nested = _dataclass_in(hint)
-    if nested is not None and isinstance(value, Mapping):
-        hints = typing.get_type_hints(nested, include_extras=True)
-        return nested(**{key: convert(hints[key], item) for key, item in value.items()})
-    return adapter(hint).validate_json(json.dumps(value), strict=True)
 
 
 def _plain(hint: Any) -> Any:
