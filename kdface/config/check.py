@@ -18,7 +18,7 @@ from kdface.config.advice import ALIASES, CLOSE, LIKELY, among
 from kdface.config.locate import Parameter, fields, require_targets
 from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
-from kdface.config.renamed import WITHOUT_EFFECT, old_name
+from kdface.config.renamed import WITHOUT_EFFECT
 from kdface.config.schema import Configuration, Part, TrainerArguments
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
@@ -124,7 +124,7 @@ class _Checker:
                 raise given_by_framework(full, value, origin)
             if key not in known:
                 valid = {name: known[name] for name in sorted(set(known) - set(injected))}
-                raise old_name(full, value, origin) or _unknown(full, value, path, valid, origin)
+                raise _unknown(full, value, path, valid, origin)
             self.value(known[key].hint, value, full)
         for name, parameter in known.items():
             if parameter.required and name not in node and name not in injected:

@@ -33,7 +33,6 @@ from kdface.config.refused import (
     require_used,
     unknown_key,
 )
-from kdface.config.renamed import refuse_old_names
 from kdface.config.schema import Configuration
 from kdface.config.trainer import arguments
 from kdface.errors import UserError
@@ -165,7 +164,6 @@ def _tell(chosen: str, values: str) -> None:
 
 def load(hydra: Hydra, overrides: list[str]) -> Chosen:
     """Compose with Hydra and translate its errors."""
-    refuse_old_names(overrides)
     require_used(overrides)
     loader = hydra.config_loader
     overrides = _normalised(overrides, loader.folders)

@@ -42,9 +42,9 @@ _EVERY = "trainer.evaluate_epochs"  # null or epochs; now always epochs, and `va
 
 def old_name(key: str, value: object, origin: str) -> UserError | None:
     """The error for an old name, with the new one; null if the name is not an old one."""
-    if key == "trainer.max_steps" and value in (None, "null", "None"):
+    if key == "trainer.max_steps" and value in (None, "None"):
         return UserError(
-            f"trainer.max_steps = {value}: Lightning uses -1 for no limit.",
+            "trainer.max_steps = null: Lightning uses -1 for no limit.",
             nearest="trainer.max_steps=-1",
             origin=origin,
             fix="trainer.max_steps=-1",
@@ -56,14 +56,6 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
     if key == _EVERY:
         fix = "validation=none" if text == "null" else f"{fix} validation=evaluation"
     return UserError(f"{key} was renamed to {RENAMED[key]}.", nearest=fix.partition(" ")[0], origin=origin, fix=fix)
-
-
-def refuse_old_names(overrides: list[str]) -> None:
-    """Raise `UserError` for the first override of a key by its old name."""
-    for word in overrides:
-        key, equals, value = word.lstrip("+~").partition("=")
-        if error := old_name(key, value if equals else None, f"command line: {word}"):
-            raise error
 
 
 def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
