@@ -41,12 +41,12 @@ EVERYWHERE = ("load_network", "training_faces")
 # Also passed to the nested parts of a group.
 INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
 # Keys of Hydra's `instantiate`, in any node with a `_target_`.
-INSTRUCTIONS: dict[str, Any] = {
-    "_target_": str,
-    "_partial_": bool,
-    "_args_": list[Any],
-    "_convert_": Literal["none", "partial", "object", "all"],
-    "_recursive_": bool,
+INSTRUCTIONS: dict[str, Parameter] = {
+    "_target_": Parameter(str, required=True),
+    "_partial_": Parameter(bool, required=False),
+    "_args_": Parameter(list[Any], required=False),
+    "_convert_": Parameter(Literal["none", "partial", "object", "all"], required=False),
+    "_recursive_": Parameter(bool, required=False),
 }
 # Set by the framework in the nested parts of a group unless given.
 FILLED_IN: dict[str, tuple[str, ...]] = {"logger": ("save_dir",)}
@@ -76,7 +76,7 @@ def check_tree(tree: Mapping[str, Any], origins: Origins | None = None) -> None:
     """Check every node of a resolved tree. Raises `UserError` naming the first key that does not fit."""
     checker = _Checker(origins)
     require_targets(tree, checker.origins.of)
-    checker.settings(Configuration, tree, "")
+    checker.keys(fields(Configuration), tree, "")
 
 
 def check_part(node: Mapping[str, Any], path: str, origins: Origins | None = None) -> None:
@@ -107,23 +107,17 @@ class _Checker:
     def __init__(self, origins: Origins | None = None) -> None:
         self.origins = origins or Origins()
 
-    def settings(self, schema: type, node: Mapping[str, Any], path: str) -> None:
-        """Check the fields of a dataclass."""
-        self.keys(fields(schema), node, path)
-
     def keys(
         self, known: Mapping[str, Parameter], node: Mapping[str, Any], path: str, injected: tuple[str, ...] = ()
     ) -> None:
         """Check a node's keys and values against named parameters, of which the framework sets the injected ones."""
         for key, value in node.items():
-            if key in INSTRUCTIONS:
-                continue
             full = _join(path, str(key))
             origin = self.origins.of(full)
             if key in injected:
                 raise given_by_framework(full, value, origin)
             if key not in known:
-                valid = {name: known[name] for name in sorted(set(known) - set(injected))}
+                valid = {name: known[name] for name in sorted(known.keys() - {*injected, *INSTRUCTIONS})}
                 raise _unknown(full, value, path, valid, origin)
             self.value(known[key].hint, value, full)
         for name, parameter in known.items():
@@ -139,10 +133,7 @@ class _Checker:
         group, _, nested = (path, "", "") if path in INJECTED else path.partition(".")
         target = node["_target_"]
         takes = signature(target, origin=self.origins.of(f"{path}._target_"), path=path)
-        for key, hint in INSTRUCTIONS.items():
-            if key in node:
-                self._type(hint, node[key], f"{path}.{key}")
-        known = {**takes, **({} if nested else FRAMEWORK.get(group, {}))}
+        known = {**INSTRUCTIONS, **takes, **({} if nested else FRAMEWORK.get(group, {}))}
         positional = bool(node.get("_partial_") or node.get("_args_"))  # others may be given by position, or later
         for name in known if positional else FILLED_IN.get(group, ()):
             if name in known:
@@ -187,7 +178,7 @@ class _Checker:
             self.keys(arguments(), usable(value, path, self.origins), path)
             require_sense(value, path, self.origins)
         elif nested is not None and isinstance(value, Mapping):
-            self.settings(nested, value, path)
+            self.keys(fields(nested), value, path)
         elif any(member is Part or Part in typing.get_args(member) for member in _members(hint)):
             if value == {} or (value is None and optional):  # the choice `none`
                 return
