@@ -52,9 +52,8 @@ def _read(config: Path, time: int) -> dict[str, Any]:
     return RunFolder(config.parent).read_config()
 
 
-def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
-    """The run folder of a job, created if it does not exist."""
-    folder = run_folder(composed)
+def prepare_run(folder: RunFolder, composed: Composed, arguments: Arguments) -> None:
+    """Create the run folder of a job if it does not exist."""
     about = {
         "command": [
             *("kdface", "train", *arguments.overrides),
@@ -64,4 +63,4 @@ def prepare_run(composed: Composed, arguments: Arguments) -> RunFolder:
         "where": composed.origins.where,
         "python": sys.executable,
     }
-    return prepare(folder.root, composed.tree, about)
+    prepare(folder.root, composed.tree, about)

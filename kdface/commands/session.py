@@ -23,7 +23,7 @@ from kdface.config.locate import BASIC_SWEEPER
 from kdface.config.settings import num_devices
 from kdface.errors import UserError
 from kdface.sweeps.engine import Job, Listed, Source, drive
-from kdface.sweeps.ledger import Change, Entry, Ledger, State, entry
+from kdface.sweeps.ledger import Change, Ledger, State, entry
 from kdface.sweeps.search import Search, check_measured, check_settings
 from kdface.sweeps.space import Space
 from kdface.sweeps.table import write_results
@@ -117,18 +117,15 @@ class Session:
     def job(self, number: int, overrides: Sequence[str]) -> Job:
         """Compose a job and add it to the ledger."""
         composed = self.compose(overrides)
-        ledger = self._ledger()
-        made = self._entry(ledger, composed, overrides)
+        folder, ledger = run_folder(composed), self._ledger()
+        made = entry(ledger.runs, folder, composed.tree, list(overrides), self.swept)
         found = ledger.find(made.run)
         if found is None:
             tell_changes(ledger.changes(made, composed.tree, self.swept))
             ledger.write(made)
         own = Arguments(overrides=list(overrides), config_dirs=self.arguments.config_dirs)
         devices = num_devices(composed.tree["trainer"])
-        return Job(number, found or made, run_folder(composed), lambda: prepare_run(composed, own), devices)
-
-    def _entry(self, ledger: Ledger, composed: Composed, overrides: Sequence[str]) -> Entry:
-        return entry(ledger.runs, run_folder(composed), composed.tree, list(overrides), self.swept)
+        return Job(number, found or made, folder, lambda: prepare_run(folder, composed, own), devices)
 
     def _ledger(self) -> Ledger:
         if self.ledger is None:
@@ -164,7 +161,8 @@ class Session:
         assert self.space is not None
         corner = self.space.corners()[0]
         ledger = self._ledger()
-        base = self._entry(ledger, self.compose(corner), corner).base
+        composed = self.compose(corner)
+        base = entry(ledger.runs, run_folder(composed), composed.tree, corner, self.swept).base
         require_same_teachers(ledger.folder(entry) for entry in ledger.entries() if entry.base == base)
         known: dict[str, Any] = {"ledger": ledger, "space": self.space, "make": self.job, "base": base}
         search: Search = build(self.sweeper, path="hydra.sweeper", **known)

@@ -135,7 +135,7 @@ def _train_one(arguments: Arguments) -> int:
         job = assemble(composed.tree)  # fails on missing data before creating a folder
         require_trainable(job)
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
-        prepare_run(composed, arguments)
+        prepare_run(folder, composed, arguments)
         if is_new and launched_world() == 1:
             extend(folder, job)
     return execute(folder, asked=composed.tree, job=job)
