@@ -25,6 +25,7 @@ from kdface.config.advice import (
 from kdface.config.check import INJECTED, given_by_framework
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, groups, root_groups
+from kdface.config.renamed import old_name
 from kdface.errors import UserError, nearest
 
 PACKAGE_LINE = "# @package _global_"
@@ -191,6 +192,8 @@ def unknown_key(given: str, overrides: Sequence[str], trial: Trial) -> UserError
             origin=f"command line: {given}",
             fix=f"remove {key}",
         )
+    if error := old_name(key, None if value == "null" else value, f"command line: {given}"):  # such as +key=null
+        return error
     there = key in keys
     near = meant(given, keys, overrides, trial)
     alias = renamed(key, keys)
