@@ -11,7 +11,7 @@ from typing import Any
 from kdface.commands.arguments import Arguments
 from kdface.config.compose import Composed
 from kdface.config.files import paths_in
-from kdface.config.fingerprint import fingerprint, fingerprint_by_text, fingerprint_of_before, same_but_paths
+from kdface.config.fingerprint import fingerprint, fingerprints_of_before, same_but_paths
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.named import is_edited
 from kdface.training.identity import same_files
@@ -31,8 +31,7 @@ def run_folder(composed: Composed) -> RunFolder:
     folder = RunFolder(beside / f"seed{tree['seed']}-{fingerprint(tree)[:8]}")
     if folder.root.exists() or not beside.is_dir():
         return folder
-    skipping = {**tree, "dataset": {**tree["dataset"], "on_error": "skip"}}
-    for name in (fingerprint_of_before(skipping), fingerprint_by_text(tree)):
+    for name in fingerprints_of_before(tree):
         of_before = RunFolder(beside / f"seed{tree['seed']}-{name[:8]}")
         if of_before.config.is_file():
             return of_before

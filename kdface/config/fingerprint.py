@@ -40,16 +40,12 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
     return _hash(relevant(tree), tree["paths"])
 
 
-def fingerprint_of_before(tree: Mapping[str, Any]) -> str:
-    """The old fingerprint, which included dataset.on_error and names runs with `skip`."""
+def fingerprints_of_before(tree: Mapping[str, Any]) -> list[str]:
+    """The old fingerprints, for dataset.on_error as `skip` and `raise`, which they included. They named the data and
+    runs folders in full if JSON escapes their names (`josé`)."""
     kept = relevant(tree)
-    dataset = {**(kept.get("dataset") or {}), "on_error": (tree.get("dataset") or {}).get("on_error")}
-    return _hash({**kept, "dataset": dataset}, tree["paths"], escaped=False)
-
-
-def fingerprint_by_text(tree: Mapping[str, Any]) -> str:
-    """An old fingerprint, which named the data and runs folders in full if JSON escapes their names (`josé`)."""
-    return _hash(relevant(tree), tree["paths"], escaped=False)
+    sets = [{**(kept.get("dataset") or {}), "on_error": on_error} for on_error in ("skip", "raise")]
+    return [_hash({**kept, "dataset": dataset}, tree["paths"], escaped=False) for dataset in sets]
 
 
 def relevant(tree: Mapping[str, Any]) -> dict[str, Any]:

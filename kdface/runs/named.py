@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.config.files import replace_paths
-from kdface.config.fingerprint import fingerprint, fingerprint_by_text, fingerprint_of_before, settings_that_differ
+from kdface.config.fingerprint import fingerprint, fingerprints_of_before, settings_that_differ
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
 
@@ -58,7 +58,7 @@ def is_edited(folder: RunFolder, config: Tree) -> bool:
     if named is None:
         return False
     before = replace_paths(config, folder.read_origin().get("began_at") or {})
-    names = (fingerprint(before), fingerprint_of_before(before), fingerprint_by_text(before))
+    names = (fingerprint(before), *fingerprints_of_before(before))
     return named[2] not in [name[:8] for name in names] or str(config.get("seed")) != named[1]
 
 

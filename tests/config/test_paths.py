@@ -13,7 +13,7 @@ from kdface.commands.prepare import run_folder
 from kdface.commands.reproduce import moved
 from kdface.config.compose import compose
 from kdface.config.files import paths_in
-from kdface.config.fingerprint import fingerprint, fingerprint_by_text, portable
+from kdface.config.fingerprint import fingerprint, fingerprints_of_before, portable
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder, prepare
 from kdface.runs.named import is_edited
@@ -72,7 +72,7 @@ def test_a_run_named_with_its_escaped_data_folder_is_found(tmp_path: Path) -> No
     words = ["dataset.root=${paths.data}/faces", f"paths.data='{tmp_path}/josé'", f"paths.runs={tmp_path}/runs"]
     composed = compose([*FOLDER, *words])
     now = run_folder(composed)
-    before = RunFolder(now.root.with_name(f"seed0-{fingerprint_by_text(composed.tree)[:8]}"))
+    before = RunFolder(now.root.with_name(f"seed0-{fingerprints_of_before(composed.tree)[1][:8]}"))
     assert before.root != now.root
     prepare(before.root, composed.tree, {})
     assert run_folder(composed) == before and not is_edited(before, before.read_config())

@@ -228,11 +228,11 @@ def test_a_run_goes_on_without_broken_images_and_with_them_when_repaired(
 
 
 def test_a_run_of_before_that_left_images_out_keeps_its_folder(kdface: Kdface, faces: Path, tmp_path: Path) -> None:
-    from kdface.config.fingerprint import fingerprint_of_before
+    from kdface.config.fingerprint import fingerprints_of_before
 
     assert kdface("train", *WORDS, "trainer.max_steps=1", "dataset.on_error=skip").code == 0
     run = only_run(tmp_path / "runs")
-    renamed = run.with_name(f"seed0-{fingerprint_of_before(RunFolder(run).read_config())[:8]}")
+    renamed = run.with_name(f"seed0-{fingerprints_of_before(RunFolder(run).read_config())[0][:8]}")
     assert renamed != run
     run.rename(renamed)
     said = kdface("train", *WORDS, "trainer.max_steps=1", "dataset.on_error=skip")
