@@ -74,9 +74,7 @@ class UnknownKeyError(UserError):
 
 def check_tree(tree: Mapping[str, Any], origins: Origins | None = None) -> None:
     """Check every node of a resolved tree. Raises `UserError` naming the first key that does not fit."""
-    checker = _Checker(origins)
-    require_targets(tree, checker.origins.of)
-    checker.keys(fields(Configuration), tree, "")
+    _Checker(origins).keys(fields(Configuration), tree, "")
 
 
 def check_part(node: Mapping[str, Any], path: str, origins: Origins | None = None) -> None:
@@ -219,7 +217,9 @@ class _Checker:
         )
 
     def _type(self, hint: Any, value: Any, path: str) -> None:
-        """Check a value without parts against its type."""
+        """Check a value against its type, and the names of parts in a value that is not checked as a part."""
+        if isinstance(value, Mapping | list):
+            require_targets(value, self.origins.of, path)
         try:
             from_plain(hint, value)
         except ValidationError as error:

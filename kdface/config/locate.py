@@ -10,8 +10,9 @@ A configuration may come from an untrusted folder, so it may name only allowed c
 - as `hydra.launcher` and `hydra.sweeper`: those of `HYDRA_PARTS`, and nothing else in Hydra's own node.
 
 None of these runs a program or loads a pickle when built. `require_targets(tree)` checks the names of a whole tree
-without importing anything, before anything is built. `locate(target)` checks and imports one name, and is the only way
-to get from a `_target_` to a callable.
+without importing anything. The check of a configuration (`kdface.config.check`), before anything is built, checks those
+of its parts with their signatures, and those below any other value in this way. `locate(target)` checks and imports one
+name, and is the only way to get from a `_target_` to a callable.
 """
 
 from __future__ import annotations

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kdface.config.check import check_tree
+from kdface.config.compose import compose
 from kdface.config.locate import locate, require_targets
 from kdface.errors import UserError
 from tests.conftest import TINY, Kdface
@@ -99,6 +102,39 @@ def test_a_trusted_package_adds_to_those_already_trusted(monkeypatch: pytest.Mon
 def test_a_target_anywhere_in_a_tree(tree: dict[str, object]) -> None:
     with pytest.raises(UserError):
         require_targets(tree)
+
+
+_HOSTILE: dict[str, Any] = {"_target_": "os.system"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("head._target_", "os.system"),
+        ("head._args_", [{"x": _HOSTILE}]),
+        ("augmentation.before", [_HOSTILE]),
+        ("augmentation.after", {"image": [{"p": [_HOSTILE]}]}),
+        ("backbone", {"_target_": "torchmetrics.classification.MulticlassAccuracy", "any": _HOSTILE}),
+        ("backbone", {"_target_": "torchmetrics.classification.MulticlassAccuracy", "any": {"deep": [[_HOSTILE]]}}),
+        ("trainer.plugins", [_HOSTILE]),
+        ("trainer.profiler", _HOSTILE),
+        ("loader.batch_size", _HOSTILE),
+        ("callbacks", {"x": _HOSTILE}),
+        ("evaluation.toy_pairs.dataset._target_", "os.system"),
+        ("tags", [_HOSTILE]),
+        ("gradient_clip", {"x": [_HOSTILE]}),
+    ],
+)
+def test_a_target_anywhere_in_a_configuration(key: str, value: object) -> None:
+    """Whatever the type of the key that it lies below, and as in the folder of a run from elsewhere."""
+    tree = compose(TINY).tree
+    *above, last = key.split(".")
+    node: Any = tree
+    for name in above:
+        node = node[name]
+    node[last] = value
+    with pytest.raises(UserError, match=r"'os.system' is outside the packages"):
+        check_tree(tree)
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["train", "sweep"])
