@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -29,25 +28,6 @@ COLUMNS = 5  # most metrics in a paper's table of configurations
 _FIRST = ("/accuracy", "/rank1", "/eer", "/auc", "/tar", "/pauc")  # leading metrics, by the end of their names
 
 
-@dataclass(frozen=True)
-class Paper:
-    """Configurations with a common prefix, such as `maskinv/small_hg` and `maskinv/small_lg`.
-
-    Attributes:
-        name: the prefix.
-        groups: their indices among all configurations, best first.
-        metrics: the most widely available metrics, at most `COLUMNS`.
-        best, metric, value: the best configuration in the first metric; None and "" if no run has a value.
-    """
-
-    name: str
-    groups: list[int]
-    metrics: list[str] = field(default_factory=list)
-    best: int | None = None
-    metric: str = ""
-    value: str = ""
-
-
 def metric_names(runs: Sequence[Run]) -> list[str]:
     """Metric names: accuracy and identification first, then equal error rates, the rest, and rare ones last."""
     counts = Counter(name for run in runs for name in run.metrics)
@@ -66,24 +46,34 @@ def by_seed(runs: Sequence[Run], metric: str) -> list[float]:
     return [value for value in values.values() if value is not None]
 
 
-def papers(members: Sequence[Sequence[Run]], ranked: Sequence[int]) -> list[Paper]:
-    """The papers, sorted by name; `ranked` are the configurations, best first."""
+def papers(members: Sequence[Sequence[Run]], ranked: Sequence[int]) -> list[dict[str, Any]]:
+    """Configurations by their common prefix, such as `maskinv` of `maskinv/small_hg` and `maskinv/small_lg`.
+
+    Args:
+        members: the runs of each configuration.
+        ranked: the configurations, best first.
+
+    Returns:
+        By name: `name`, the prefix; `groups`, the configurations, best first; `metrics`, the most widely available, at
+        most `COLUMNS`; and `best`, the best configuration in the first metric, with its `value`: None and "" if no run
+        has one.
+    """
     names: dict[str, list[int]] = {}
     for place in ranked:
         names.setdefault(members[place][0].name.partition("/")[0], []).append(place)
-    return [_paper(name, members, names[name]) for name in sorted(names)]
+    return [{"name": name, "groups": groups, **_results(members, groups)} for name, groups in sorted(names.items())]
 
 
-def _paper(name: str, members: Sequence[Sequence[Run]], groups: list[int]) -> Paper:
+def _results(members: Sequence[Sequence[Run]], groups: Sequence[int]) -> dict[str, Any]:
     known = [metric for metric in metric_names([run for g in groups for run in members[g]]) if "exact" not in metric]
     metrics = [metric for metric in known if any(by_seed(members[g], metric) for g in groups)][:COLUMNS]
     if not metrics:
-        return Paper(name, groups)
+        return {"metrics": [], "best": None, "value": ""}
     sign = 1 if lower_wins(metrics[0]) else -1
     measured = [g for g in groups if by_seed(members[g], metrics[0])]
     best = min(measured, key=lambda g: sign * fmean(by_seed(members[g], metrics[0])))
     result = summarise(by_seed(members[best], metrics[0]), "std")
-    return Paper(name, groups, metrics, best, metrics[0], number({"value": result.mean, "std": result.spread}))
+    return {"metrics": metrics, "best": best, "value": number({"value": result.mean, "std": result.spread})}
 
 
 def facts(runs: Sequence[Run], members: Sequence[Sequence[Run]]) -> Iterator[tuple[str, str]]:

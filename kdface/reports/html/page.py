@@ -13,7 +13,7 @@ from typing import Any
 from kdface.errors import UserError
 from kdface.reports.html.images import contact_sheets, hardest_pairs
 from kdface.reports.html.maps import embedding_maps
-from kdface.reports.html.overview import facts, papers, row_names
+from kdface.reports.html.overview import facts, row_names
 from kdface.reports.html.payload import LEADING, grouped, payload
 from kdface.reports.html.runs import Run, read_run, run_folders, signature
 from kdface.reports.html.sweeps import read_sweeps
@@ -87,7 +87,7 @@ def report(
         "page.html",
         title=title,
         facts=list(facts(runs, members)),
-        papers=papers(members, told["ranked"]),
+        papers=told["papers"],
         labels=[group["label"] for group in told["groups"]],
         counts=[len(found) for found in members],
         tables=[html(table, "table.html") for table in tables],

@@ -62,9 +62,7 @@ def payload(runs: Sequence[Run], title: str, rows: Mapping[Path, str] | None = N
         "metrics": metrics,
         "lower": [metric for metric in metrics if lower_wins(metric)],
         "ranked": (order := ranked(members)),
-        "papers": [
-            {"name": paper.name, "groups": paper.groups, "metrics": paper.metrics} for paper in papers(members, order)
-        ],
+        "papers": papers(members, order),
         "t975": [round(float(factor), 4) for factor in t.ppf(0.975, range(1, max(map(len, members), default=1) + 1))],
         "series": _by_group(members, lambda run: run.series, bands),
         "curves": _by_group(members, lambda run: run.curves.get("roc", {}), roc_band),
