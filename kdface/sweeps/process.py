@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from kdface.sweeps.engine import Backend, Ended, Job
 from kdface.sweeps.slots import Slot, divide
-from kdface.sweeps.warm import Server, give_back, take
+from kdface.sweeps.warm import take
 
 _PATIENCE = 10.0  # seconds for a job to stop after SIGTERM; killed runs also resume bit-identically
 
@@ -27,11 +27,10 @@ class Processes(Backend):
         self.free: list[Slot] = divide(n_jobs, devices)
         self.capacity = self.at_once = len(self.free)
         self.running: dict[int, tuple[Job, Slot]] = {}
-        self._server: Server | None = None
+        self._server = take()
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Fork a process for each job, on a free slot."""
-        self._server = self._server or take()
         for job in jobs:
             slot = self.free.pop(0)
             self.running[job.number] = (job, slot)
@@ -40,35 +39,24 @@ class Processes(Backend):
 
     def ended(self, seconds: float) -> list[Ended]:
         """Ended jobs, waiting up to `seconds` for the first."""
-        if self._server is None:
-            time.sleep(seconds)
-            return []
         found: list[Ended] = []
         for number, code in self._server.ended(seconds):
             job, slot = self.running.pop(number)
             self.free.append(slot)
             found.append((job, code))
-        if not self.running and not self._server.alive:
-            self._give_back()  # the next job has another
         return found
 
     def stop(self, job: Job) -> None:
         """Send SIGTERM to a job."""
-        if self._server is not None:
-            self._server.stop(job.number)
+        self._server.stop(job.number)
 
     def close(self) -> None:
         """Stop running jobs with SIGTERM, then SIGKILL. Returns when none runs."""
         try:
-            for job, _ in self.running.values():
-                self.stop(job)
+            for number in self.running:
+                self._server.stop(number)
             deadline = time.monotonic() + _PATIENCE
             while self.running and time.monotonic() < deadline:
                 self.ended(0.2)
         finally:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            give_back(server)
+            self._server.close()

@@ -1,9 +1,12 @@
 """A preloaded process that forks once per command, so that commands start without import time.
 
-The protocol is JSON lines: {"id", "words", "log", "cwd", "cores", "environment"} starts `kdface WORDS`, {"stop": id}
-sends it SIGTERM. The server answers {"id", "code"} as commands end (negative codes are signals). Before a fork it only
-imports: no CUDA context, no random numbers, and no threads except those of OpenBLAS, which stops them itself before a
-fork. The server dies with its parent, and its commands die with it.
+Its standard input is a connection. An `Order` starts a command, the number of one sends it SIGTERM, and the server
+answers (number, exit code; negative: a signal) as commands end. Before a fork it only imports: no CUDA context, no
+random numbers, and no threads except those of OpenBLAS, which stops them itself before a fork. The server dies with its
+parent, and its commands die with it.
+
+`multiprocessing`'s fork server does not serve here: it blocks until its imports are done, cannot be ended, imports the
+caller's script into each job, starts their loaders as its own children, and leaves files when it is killed.
 """
 
 from __future__ import annotations
@@ -12,14 +15,13 @@ import atexit
 import contextlib
 import gc
 import importlib
-import json
 import logging
 import os
-import select
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from kdface.startup import without_collection
 from kdface.sweeps.lifeline import die_with_parent, signal_group
@@ -45,6 +47,18 @@ _PRELOADED = (
 )
 
 
+@dataclass(frozen=True)
+class Order:
+    """A command to start, and where: its log, current folder, processors and environment."""
+
+    number: int
+    words: Sequence[str]
+    log: str
+    cwd: str
+    cores: Sequence[int]
+    environment: Mapping[str, str]
+
+
 def serve(main: Callable[[list[str]], int]) -> int:
     """Serve until standard input is closed. Returns the exit code; in each fork, that of `main` with its command."""
     ended: list[int] = []
@@ -62,67 +76,62 @@ def serve(main: Callable[[list[str]], int]) -> int:
             os._exit(ended[0])
 
     die_with_parent(os.getppid())
-    answers = os.dup(1)  # output of libraries during import must not be read as an answer
-    os.dup2(2, 1)
     with without_collection():
         for module in _PRELOADED:
             importlib.import_module(module)
     gc.freeze()  # garbage collection would copy the memory pages shared with jobs
-    children: dict[int, int] = {}  # process id -> job id
-    unread = b""
-    while True:
-        if select.select([0], [], [], _POLL)[0]:
-            given = os.read(0, 1 << 16)
-            if not given:
-                break
-            *lines, unread = (unread + given).split(b"\n")
-            for line in lines:
-                order = json.loads(line)
-                if "stop" in order:
-                    for pid, number in children.items():
-                        if number == order["stop"]:
-                            os.kill(pid, signal.SIGTERM)  # its ranks and loader processes stop with it
-                    continue
+    order = _forked(Connection(os.dup(0)))
+    if order is None:
+        return 0
+    _become(order)
+    ended.append(main(list(order.words)))
+    return ended[0]
+
+
+def _forked(parent: Connection) -> Order | None:
+    """Serve until the connection is closed. None; in each fork, its order."""
+    children: dict[int, int] = {}  # process id -> number of its order
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed it
+        while True:
+            said = parent.recv() if parent.poll(_POLL) else None
+            if isinstance(said, Order):
                 pid = os.fork()
                 if pid == 0:
-                    os.close(answers)
-                    _become(order)
-                    ended.append(main(order["words"]))
-                    return ended[0]
+                    parent.close()
+                    return said
                 with contextlib.suppress(OSError):  # the child does the same; either may be first
                     os.setpgid(pid, pid)
-                children[pid] = order["id"]
-        while children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                break
-            if pid in children:
-                signal_group(pid, signal.SIGKILL)  # leftover ranks and loader processes
-                answer = {"id": children.pop(pid), "code": os.waitstatus_to_exitcode(status)}
-                os.write(answers, (json.dumps(answer) + "\n").encode())
+                children[pid] = said.number
+            for pid, number in children.items():
+                if number == said:
+                    os.kill(pid, signal.SIGTERM)  # its ranks and loader processes stop with it
+            while children:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid in children:
+                    signal_group(pid, signal.SIGKILL)  # leftover ranks and loader processes
+                    parent.send((children.pop(pid), os.waitstatus_to_exitcode(status)))
     for pid in children:
         signal_group(pid, signal.SIGKILL)
-    return 0
+    return None
 
 
-def _become(order: dict[str, Any]) -> None:
+def _become(order: Order) -> None:
     """Turn a fork into a command with its own process group, log, folder, cores and environment."""
     server = os.getppid()
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     die_with_parent(server)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(log)
-    os.close(nothing)
+    with open(os.devnull, "rb") as nothing, open(order.log, "ab") as log:
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source.fileno(), target)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, order["cores"])
-    os.chdir(order["cwd"])
+        os.sched_setaffinity(0, order.cores)
+    os.chdir(order.cwd)
     os.environ.clear()
-    os.environ.update(order["environment"])
+    os.environ.update(order.environment)
     sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # torch read it on import

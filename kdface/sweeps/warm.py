@@ -6,114 +6,97 @@ One server serves all sweeps of this process in turn and ends with it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import Any
 
 from kdface.sweeps.lifeline import die_with_parent, own_command
+from kdface.sweeps.server import Order
 from kdface.sweeps.slots import RANK_VARIABLES, Slot
 
 _PATIENCE = 10.0  # seconds for a server to stop
 _spare: list[Server] = []  # at most one idle server
+os.register_at_fork(after_in_child=_spare.clear)  # it belongs to the process that started it
 
 
 class Server:
-    """A running server. If it is killed, its commands count as ended by SIGKILL; on Linux, the kernel kills them."""
+    """A server, started with the first command, and anew after it was killed. Its commands then count as ended by
+    SIGKILL; on Linux, the kernel kills them."""
 
     def __init__(self) -> None:
-        self._owner = mine = os.getpid()
-        self._process = subprocess.Popen(
-            own_command("run", "-"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is handled by this process
-            preexec_fn=lambda: die_with_parent(mine),
-        )
-        self._unread = b""
+        self._process: subprocess.Popen[bytes] | None = None
         self._running: set[int] = set()
-        self._lost = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs and belongs to this process rather than to the process this was forked from."""
-        return self._owner == os.getpid() and not self._lost and self._process.poll() is None
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is alive and all its commands have ended."""
-        return self.alive and not self._running
 
     def start(self, number: int, words: Sequence[str], log: Path, slot: Slot, devices: int = 1) -> None:
         """Fork `kdface WORDS` on a slot, with this process's current folder and environment, under an id, `number`."""
+        if not self._running and (self._process is None or self._process.poll() is not None):
+            self._launch()
         own = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+        environment = {**own, **slot.environment(devices)}
         self._running.add(number)  # before it is sent: interrupted in between, this server is not idle
-        self._say(
-            {
-                "id": number,
-                "words": list(words),
-                "log": str(log.absolute()),
-                "cwd": os.getcwd(),
-                "cores": slot.cores,
-                "environment": {**own, **slot.environment(devices)},
-            }
-        )
+        self._say(Order(number, words, str(log.absolute()), os.getcwd(), slot.cores, environment))
 
     def stop(self, number: int) -> None:
         """Send SIGTERM to a command."""
-        self._say({"stop": number})
+        self._say(number)
 
     def ended(self, seconds: float) -> list[tuple[int, int]]:
         """(number, exit code; negative: a signal) of ended commands, waiting up to `seconds` for the first."""
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
+        if not self._running:
+            time.sleep(seconds)
             return []
-        given = os.read(self._process.stdout.fileno(), 1 << 16)
-        *lines, self._unread = (self._unread + given).split(b"\n")
-        found = [(answer["id"], answer["code"]) for answer in map(json.loads, lines)]
-        if not given:
-            self._lost = True
+        try:
+            found = [self._connection.recv()] if self._connection.poll(seconds) else []
+        except (EOFError, OSError):
+            self._end()
             found = [(number, -int(signal.SIGKILL)) for number in sorted(self._running)]
         self._running -= {number for number, _ in found}
         return found
 
-    def end(self) -> None:
-        """Close its input, which makes it kill its commands and exit."""
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                assert stream is not None
-                stream.close()
+    def close(self) -> None:
+        """Keep it for later use by `take` if it is idle; else end it, which kills its commands."""
+        if not self._running and not _spare:
+            _spare.append(self)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._connection.close()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()  # the kernel then kills its jobs
             self._process.wait()
+        self._process = None
 
-    def _say(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `ended` reports that it was killed
-            self._process.stdin.write((json.dumps(message) + "\n").encode())
-            self._process.stdin.flush()
+    def _launch(self) -> None:
+        mine = os.getpid()
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                own_command("run", "-"),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,  # what libraries print during import
+                start_new_session=True,  # Ctrl-C is handled by this process
+                preexec_fn=lambda: die_with_parent(mine),
+            )
+
+    def _say(self, message: Order | int) -> None:
+        with contextlib.suppress(OSError):  # `ended` reports that it was killed
+            self._connection.send(message)
 
 
 def take() -> Server:
     """This process's idle server, or a new one."""
-    server = _spare.pop() if _spare else None
-    return server if server is not None and server.alive else Server()
-
-
-def give_back(server: Server) -> None:
-    """Keep an idle server for later use; end any other, with its commands."""
-    if server.idle and not _spare:
-        _spare.append(server)
-    else:
-        server.end()
+    return _spare.pop() if _spare else Server()
 
 
 @dataclass(frozen=True)
@@ -146,4 +129,4 @@ def called(groups: Sequence[Sequence[Call]], slots: Sequence[Slot]) -> Iterator[
                     waiting.appendleft(group)
                 yield call, code
     finally:
-        give_back(server)
+        server.close()

@@ -31,11 +31,11 @@ def test_one_server_serves_each_caller_in_its_folder_and_environment(
         # the file lies in the first folder only, and is no table
         assert ("there is no table definition" in (folder / "wrong.log").read_text()) == (name == "two")
         servers.append(warm.take())
-        warm.give_back(servers[-1])
+        servers[-1].close()
     assert servers[0] is servers[1]
 
 
-def test_a_killed_server_takes_what_it_runs_with_it_and_the_next_call_has_another(tmp_path: Path) -> None:
+def test_a_killed_server_takes_what_it_runs_with_it_and_the_next_one_has_another(tmp_path: Path) -> None:
     listing = [Call(("list", "head"), tmp_path / f"{number}.log") for number in range(3)]
     calls = called([listing[:2], listing[2:]], divide(1, 1))
     assert next(calls) == (listing[0], 0)
@@ -43,7 +43,7 @@ def test_a_killed_server_takes_what_it_runs_with_it_and_the_next_call_has_anothe
         int(file.parent.name) for file in Path("/proc").glob("[0-9]*/stat") if _is_server_of_this_process(file)
     ]
     os.kill(server, signal.SIGKILL)
-    assert list(calls) == [(listing[1], -signal.SIGKILL), (listing[2], -signal.SIGKILL)]
+    assert list(calls) == [(listing[1], -signal.SIGKILL), (listing[2], 0)]
     assert list(called([listing[:1]], divide(1, 1))) == [(listing[0], 0)]
 
 
@@ -65,5 +65,7 @@ def test_a_server_whose_start_of_a_command_was_interrupted_is_not_kept(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(warm.Server, "_say", interrupted)
         server.start(1, ["list"], tmp_path / "1.log", divide(1, 1)[0])
-    warm.give_back(server)
-    assert not server.alive
+    process = server._process
+    server.close()
+    assert process is not None and process.poll() is not None
+    assert server not in warm._spare
