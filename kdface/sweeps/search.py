@@ -101,9 +101,7 @@ class Search:
             ) from None
         self._distributions = {dimension.key: _distribution(optuna, dimension) for dimension in space.dimensions}
         with self._alone():
-            known = self.study.get_trials(deepcopy=False)
-            self._left = [trial for trial in known if trial.state == self._states.RUNNING]
-            self._take_in_retried(known)
+            self._left = self.study.get_trials(deepcopy=False, states=(self._states.RUNNING,))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -113,7 +111,7 @@ class Search:
             yield
 
     def next(self) -> Job | None:
-        """A trial left running by an earlier command, or else a new one.
+        """A trial left open by an earlier command, or else a new one.
 
         A point with an invalid configuration is reported, counts as a failed trial, and is replaced by the next one.
         """
@@ -152,8 +150,8 @@ class Search:
             return self.study.ask(self._distributions)
 
     def _chosen(self, trial: Any) -> bool:
-        """Whether a trial counts: all values are drawn, and it is not a duplicate entry of a retried one."""
-        return all(key in trial.params for key in self._distributions) and "retried" not in trial.user_attrs
+        """Whether a trial counts: all its values are drawn."""
+        return all(key in trial.params for key in self._distributions)
 
     def give_up(self, job: Job) -> bool:
         """Report new evaluations of the job to the study. Returns whether to prune it."""
@@ -178,11 +176,12 @@ class Search:
                     trial.report(float(value["value"]), int(record["step"]))
 
     def ended(self, job: Job, state: State) -> None:
-        """Report the result to the study. An interrupted trial stays open and resumes with the same command."""
-        if state not in (State.DONE, State.FAILED, State.PRUNED):
+        """Report the result to the study. The trial of an interrupted or failed job stays open for the same command,
+        which resumes the former and asks for the result of the latter, if it was retried since."""
+        if state not in (State.DONE, State.PRUNED):
             return
         trial = self.trials[job.number]
-        if self.prunes and job.folder.metrics.is_file() and state is not State.FAILED:
+        if self.prunes and job.folder.metrics.is_file():
             with contextlib.suppress(RuntimeError, ValueError):  # already reported by another process
                 self._report(job)  # the latest evaluations, which later trials are compared with
         values = self._values(job) if state is State.DONE else None
@@ -205,26 +204,6 @@ class Search:
                 )
         values = [metrics[name]["value"] for name in self.objectives]
         return None if None in values else [float(value) for value in values]
-
-    def _take_in_retried(self, known: list[Any]) -> None:
-        """Update failed trials whose jobs were retried manually since."""
-        counted = {trial.user_attrs.get("run") for trial in known if trial.state != self._states.FAIL}
-        for trial in known:
-            run = trial.user_attrs.get("run")
-            found = None if run is None or run in counted else self.ledger.find(run)
-            if found is not None and self.ledger.state(found) is State.DONE:
-                job = self.make(trial.number, self.space.job(self._point(trial)))
-                values = self._values(job)
-                if values is not None and job.entry.run == run:
-                    counted.add(run)
-                    self.study.add_trial(
-                        self._optuna.trial.create_trial(
-                            params=trial.params,
-                            distributions=trial.distributions,
-                            values=values,
-                            user_attrs={"run": run, "retried": trial.number},
-                        )
-                    )
 
     def summary(self) -> str:
         """The best trial, or the Pareto front of two objectives; also written to best.json."""

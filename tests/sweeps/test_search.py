@@ -14,6 +14,7 @@ pytest.importorskip("optuna", reason='hydra/sweeper=optuna: pip install "kdface[
 from kdface.config.compose import hydra_context
 from kdface.errors import UserError
 from kdface.runs.folder import RunFolder
+from kdface.sweeps import marks
 from kdface.sweeps.engine import Ended, Job, drive
 from kdface.sweeps.ledger import Entry, Ledger, State
 from kdface.sweeps.search import Search, check_measured, check_settings
@@ -220,7 +221,36 @@ def test_a_retried_trial_counts_once(tmp_path: Path) -> None:
         search = _search(ledger, words, objectives, 1 + done)
         drive(search, Computed(_bowl), ledger, Silent())
         assert sum(state == "COMPLETE" for state in _states(search)) == 1 + done
-    assert _states(search) == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert _states(search) == ["COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_a_failed_trial_counts_and_is_told_of_again_until_it_is_retried(tmp_path: Path) -> None:
+    class Listening(Silent):
+        def ended(self, job: Job, state: State, text: str, seconds: float) -> None:
+            told.append(text)
+
+    ledger = Ledger.of(tmp_path / "runs", ["m"], ["x"])
+    words, objectives = ["x=interval(-1,1)"], {"t/eer": "minimize"}
+    search = _search(ledger, words, objectives, 1)
+    job = search.next()
+    assert job is not None
+    job.folder.root.mkdir(parents=True)
+    job.folder.config.touch()
+    marks.note_failure(job.folder, "out of luck")
+    search.ended(job, State.FAILED)
+    for n_trials in (1, 2, 2):
+        told: list[str] = []
+        backend = Computed(_bowl)
+        search = _search(ledger, words, objectives, n_trials)
+        drive(search, backend, ledger, Listening())
+        assert told[0] == "failed already"
+    assert len(backend.asked) == 0 and _states(search) == ["RUNNING", "COMPLETE"]
+    marks.forget_failure(job.folder)
+    job.folder.results.write_text(json.dumps({"metrics": {"t/eer": {"value": 0.5, "std": None}}}))
+    job.folder.mark_done()  # as after a retry by hand
+    search = _search(ledger, words, objectives, 2)
+    drive(search, Computed(_bowl), ledger, Silent())
+    assert _states(search) == ["COMPLETE", "COMPLETE"] and search.study.trials[0].values == [0.5]
 
 
 def test_what_a_trial_evaluated_last_counts_for_pruning(tmp_path: Path) -> None:
