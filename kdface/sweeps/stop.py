@@ -1,18 +1,18 @@
-"""Stop a sweep from another process: first the processes that run it, then jobs without one."""
+"""Stop a sweep from another process: the processes that run it, and its jobs on this machine."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from kdface.errors import UserError
-from kdface.runs.folder import RunFolder, holder
+from kdface.runs.folder import Holder, holder
 from kdface.sweeps.ledger import Entry, Ledger, State
 
 log = logging.getLogger("kdface")
@@ -27,27 +27,18 @@ def stop(ledger: Ledger) -> str:
         UserError: the outcome, if a process that runs the sweep belongs to another user.
     """
     parents = ledger.parents()
-    asked, refused = 0, []
-    for by in parents:
-        if by.host == platform.node() and by.pid > 0:
-            try:
-                asked += _terminate(by.pid)
-            except PermissionError:
-                refused.append(by)
+    asked, refused = _terminate(parents)
     cancelled = _queued(ledger)
     if cancelled:
         from kdface.sweeps.slurm import cancel
 
         cancel(cancelled)
     deadline = time.monotonic() + (0 if refused and not asked else _PATIENCE)
-    signalled: set[int] = set()
+    signalled: set[Holder] = set()
     while (left := _running(ledger)) and time.monotonic() < deadline:
-        if time.monotonic() > deadline - _PATIENCE / 2:  # signal jobs directly if their parent does not stop them
-            jobs = {pid for entry in left if (pid := _process(ledger.folder(entry))) is not None}
-            for pid in jobs - signalled:
-                with contextlib.suppress(PermissionError):  # reported as still running
-                    _terminate(pid)
-            signalled |= jobs
+        found = {by for entry in left if (by := holder(ledger.folder(entry))) is not None and _is_kdface(by)}
+        _terminate(found - signalled)  # also jobs that were started by hand; a second SIGTERM changes nothing
+        signalled |= found
         time.sleep(0.2)
     lines = [f"{asked} process(es) were asked to stop, {len(cancelled)} job(s) of a cluster cancelled"]
     lines += [f"not stopped, running on another machine: {by}" for by in parents if by.host != platform.node()]
@@ -60,13 +51,19 @@ def stop(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
-def _terminate(pid: int) -> bool:
-    """Send SIGTERM. Returns whether the process exists. Raises `PermissionError` if it belongs to another user."""
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return False
-    return True
+def _terminate(processes: Iterable[Holder]) -> tuple[int, list[Holder]]:
+    """Send SIGTERM to processes on this machine. Returns the number of existing ones, and those of another user."""
+    asked, refused = 0, []
+    for by in processes:
+        if by.host == platform.node() and by.pid > 0:
+            try:
+                os.kill(by.pid, signal.SIGTERM)
+                asked += 1
+            except ProcessLookupError:  # it has ended
+                pass
+            except PermissionError:
+                refused.append(by)
+    return asked, refused
 
 
 def _running(ledger: Ledger) -> list[Entry]:
@@ -83,13 +80,8 @@ def _queued(ledger: Ledger) -> list[str]:
     return sorted(tickets & queued(ledger.root.name).keys())
 
 
-def _process(folder: RunFolder) -> int | None:
-    """The process that holds a run folder, if it is a kdface process on this machine."""
-    by = holder(folder)
-    if by is None or by.host != platform.node():
-        return None
+def _is_kdface(by: Holder) -> bool:
     try:
-        called = Path(f"/proc/{by.pid}/cmdline").read_bytes()
+        return b"kdface" in Path(f"/proc/{by.pid}/cmdline").read_bytes()
     except OSError:
-        return None
-    return by.pid if b"kdface" in called else None
+        return False
