@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("kdface")
+CORES = "KDFACE_CORES"  # how many processors a job may use, where a scheduler counts them without assigning any
 _PRECISIONS = {
     "32": "32-true",
     "64": "64-true",
@@ -140,9 +141,10 @@ def _sees_gpu() -> bool:
 def cores() -> int:
     """Number of processors this process may use."""
     try:
-        return len(os.sched_getaffinity(0))
+        found = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
-        return os.cpu_count() or 1
+        found = os.cpu_count() or 1
+    return min(found, int(os.environ.get(CORES, found)))
 
 
 def keep_freed_memory() -> None:

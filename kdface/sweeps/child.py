@@ -8,36 +8,30 @@ import signal
 import subprocess
 import time
 
+from kdface.hardware import CORES, cores
 from kdface.sweeps.lifeline import die_with_parent, own_command
-from kdface.sweeps.slots import RANK_VARIABLES, claimed_cores
+from kdface.sweeps.slots import RANK_VARIABLES
 
 _running: list[int] = []  # process id of the running child
 
 
-def run_child(folder: str, cores: int | None = None) -> int:
+def run_child(folder: str, count: int | None = None) -> int:
     """Run `kdface run FOLDER`, appending its output to the folder's output.log. Returns its exit code.
 
     Args:
         folder: the run folder.
-        cores: number of processors to reserve among such jobs on this machine; None: those of the worker.
+        count: number of processors it may use; None: those of the worker.
     """
-    with contextlib.nullcontext() if cores is None else claimed_cores(cores) as mine:
-        return _run(folder, mine)
-
-
-def _run(folder: str, cores: list[int] | None) -> int:
     worker = os.getpid()
 
     def prepare() -> None:
         die_with_parent(worker)
         for number in (signal.SIGUSR1, signal.SIGUSR2):  # a cluster's warnings; handled once training has started
             signal.signal(number, signal.SIG_IGN)
-        if cores is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores)
 
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    if cores is not None:
-        environment["OMP_NUM_THREADS"] = str(len(cores))
+    if count is not None:
+        environment |= dict.fromkeys((CORES, "OMP_NUM_THREADS"), str(min(count, cores())))
     with (
         open(os.path.join(folder, "output.log"), "ab") as log,
         subprocess.Popen(

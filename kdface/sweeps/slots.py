@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from kdface.errors import UserError
 from kdface.hardware import cores, may_have_gpu
@@ -74,30 +69,6 @@ def shared_out(cores: list[int], count: int) -> list[tuple[int, ...]]:
     if count > len(cores):
         return [(cores[i % len(cores)],) for i in range(count)]
     return [tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) for i in range(count)]
-
-
-@contextlib.contextmanager
-def claimed_cores(count: int) -> Iterator[list[int]]:
-    """Processors not claimed by other jobs on this machine; shared ones if there are too few.
-
-    For schedulers that count processors without assigning them. A claim is a file lock, which dies with its process.
-    """
-    folder = Path(tempfile.gettempdir()) / f"kdface-cores-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    usable = usable_cores()
-    count = min(count, len(usable))
-    mine: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for core in usable:
-            if len(mine) == count:
-                break
-            file = stack.enter_context(open(folder / str(core), "a", encoding="utf-8"))
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mine.append(core)
-        others = [core for core in usable if core not in mine]
-        start = os.getpid() % max(1, len(others))
-        yield sorted([*mine, *(others[start:] + others[:start])[: count - len(mine)]])
 
 
 AT_ONCE, SEARCHED_AT_ONCE = 64, 8  # default numbers of cluster jobs; a search learns from finished ones

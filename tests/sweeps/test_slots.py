@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
+import kdface
 from kdface.errors import UserError
+from kdface.hardware import cores
 from kdface.sweeps import child, slots
 from kdface.sweeps.lifeline import said, was_stopped
-from kdface.sweeps.slots import Slot, claimed_cores, divide, share, shared_out
+from kdface.sweeps.slots import Slot, divide, share, shared_out
 
 
 @pytest.mark.parametrize(("cores", "count"), [(8, 1), (8, 2), (8, 3), (7, 4), (2, 2)])
@@ -62,25 +63,17 @@ def test_what_stopped_a_job_is_told_from_what_failed_it() -> None:
     assert said(-11) == "SIGSEGV" and said(3) == "exit code 3" and said(-9).startswith("SIGKILL")
 
 
-def test_processors_are_claimed_once_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(slots, "usable_cores", lambda: [2, 3, 5, 7])
-    with claimed_cores(2) as one:
-        assert one == [2, 3]
-        with claimed_cores(1) as two, claimed_cores(3) as three:
-            assert two == [5]
-            assert 7 in three and len(set(three)) == 3  # one is free, two are shared
-    with claimed_cores(9) as all_of_them:
-        assert all_of_them == [2, 3, 5, 7]
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be assigned here")
-def test_a_child_keeps_to_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says = tmp_path / "python"
-    says.write_text(
-        f"#!{sys.executable}\nimport os\nprint(len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
-    )
-    says.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(says))
-    assert child.run_child(str(tmp_path), 1) == 0
-    assert (tmp_path / "output.log").read_text() == "1 1\n"
+def test_a_child_uses_as_many_processors_as_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for name, given in (("one", 1), ("too many", 10**6)):
+        says = tmp_path / name
+        says.write_text(
+            f"#!{sys.executable}\nimport os, sys\nsys.path.insert(0, {str(Path(kdface.__file__).parents[1])!r})\n"
+            "from kdface.hardware import cores\nprint(cores(), os.environ['OMP_NUM_THREADS'])"
+        )
+        says.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(says))
+        (tmp_path / "output.log").unlink(missing_ok=True)
+        assert child.run_child(str(tmp_path), given) == 0
+        expected = min(given, cores())
+        assert (tmp_path / "output.log").read_text() == f"{expected} {expected}\n"
