@@ -182,33 +182,31 @@ def _labels(members: Sequence[Sequence[Run]], flats: Sequence[dict[str, Any]], r
     Group choices come first, then values. Tests are named only if nothing else differs.
     """
     labels = []
-    for mine, found in enumerate(members):
-        name, choices = found[0].name, found[0].choices
+    for found, flat in zip(members, flats, strict=True):
+        run = found[0]
         if row := next((rows[run.root.resolve()] for run in found if run.root and run.root.resolve() in rows), ""):
             labels.append(row)
             continue
-        same = [k for k, member in enumerate(members) if member[0].name == name]
-        apart = [key for key in choices if len({members[k][0].choices.get(key) for k in same}) > 1]
-        told = [f"{key}={choices[key]}" for key in apart if key not in ("experiment", "evaluation")]
-        tested = [f"evaluation={choices[key]}" for key in apart if key == "evaluation"]
-        for key, value in flats[mine].items():
+        same = [k for k, other in enumerate(members) if other[0].name == run.name]
+        apart = [key for key in run.choices if len({members[k][0].choices.get(key) for k in same}) > 1]
+        parts = [(key, f"{key}={run.choices[key]}") for key in apart if key != "experiment"]
+        for key, value in flat.items():
             group, _, leaf = key.partition(".")
             named = group in apart or not leaf or key.startswith(_UNNAMED) or key.endswith("_target_")
-            if not named and any(flats[other].get(key, ...) != value for other in same):
-                parts = tested if group == "evaluation" else told
-                parts.append(f"{key if group == 'teacher' else leaf}={str(value).rpartition('/')[2]}")
-        parts = told or tested
-        more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
-        labels.append(name + (" · " + ", ".join(parts[:4]) + more if parts else ""))
+            if not named and any(flats[k].get(key, ...) != value for k in same):
+                parts.append((group, f"{key if group == 'teacher' else leaf}={str(value).rpartition('/')[2]}"))
+        told = [text for group, text in parts if group != "evaluation"] or [text for _, text in parts]
+        more = f", and {len(told) - 4} more" if len(told) > 4 else ""
+        labels.append(run.name + (" · " + ", ".join(told[:4]) + more if told else ""))
     counts = Counter(labels)
-    for k, found in enumerate(members):
-        paper = found[0].name.partition("/")[0]
+    for k, (run, *_) in enumerate(members):
+        paper = run.name.partition("/")[0]
         if counts[labels[k]] > 1 and not labels[k].startswith(paper):
             labels[k] = f"{paper} {labels[k]}"
     counts = Counter(labels)
     return [
-        label if counts[label] == 1 else f"{label} ({found[0].group.rpartition(' ')[2][:8]})"
-        for label, found in zip(labels, members, strict=True)
+        label if counts[label] == 1 else f"{label} ({run.group.rpartition(' ')[2][:8]})"
+        for label, (run, *_) in zip(labels, members, strict=True)
     ]
 
 
