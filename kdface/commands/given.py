@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from kdface.commands.arguments import Parser
 from kdface.errors import UserError, nearest
+from kdface.signature import adapter
 
 if TYPE_CHECKING:
     from kdface.recogniser import Recogniser
@@ -113,7 +114,7 @@ def _value(command: str, keys: Mapping[str, Any], key: str, text: str) -> Any:
             origin=origin,
         )
     try:
-        return TypeAdapter(keys[key]).validate_python(_plain(text))
+        return adapter(keys[key]).validate_python(_plain(text))
     except ValidationError as error:
         raise UserError(f"{key} = {text!r}: {error.errors()[0]['msg'].lower()}.", origin=origin) from None
 
