@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from kdface.recogniser import Recogniser
 
 
-def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConfig:
+def compose(*overrides: str | Sequence[str], config_dirs: Sequence[str | Path] = ()) -> DictConfig:
     """Compose, resolve and check the configuration that `kdface train OVERRIDES` would use.
 
     Args:
-        overrides: as on the command line: "experiment=demo", "seed=1".
+        overrides: as on the command line: "experiment=demo", "seed=1"; or one list of them, as Hydra's compose takes.
         config_dirs: additional config folders, as --config-dir.
 
     Raises:
@@ -32,7 +32,8 @@ def compose(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> DictConf
     from kdface.config.compose import compose as composed
     from kdface.config.paths import expand_home
 
-    words = [expand_home(override) for override in overrides]
+    given = [word for entry in overrides for word in ([entry] if isinstance(entry, str) else entry)]
+    words = [expand_home(override) for override in given]
     return OmegaConf.create(composed(words, [Path(config_dir) for config_dir in config_dirs]).tree)
 
 

@@ -66,6 +66,22 @@ def test_mistakes_are_told_as_on_the_command_line() -> None:
         kdface.lod  # noqa: B018
 
 
+def test_overrides_are_words_or_one_list_of_them() -> None:
+    assert kdface.compose([*UNTESTED, "seed=1"]) == kdface.compose(*UNTESTED, "seed=1")
+
+
+def test_the_fix_of_an_edited_configuration_speaks_of_no_command_line() -> None:
+    cfg = kdface.compose(*UNTESTED, "seed=1")
+    cfg.head.foo = 1
+    with pytest.raises(UserError, match=r"head\.foo") as raised:
+        kdface.build(cfg)
+    assert raised.value.fix == "remove head.foo"
+    del cfg.head.foo, cfg.dataset.on_error
+    with pytest.raises(UserError, match=r"dataset\.on_error is required") as raised:
+        kdface.build(cfg)
+    assert raised.value.fix == "add dataset.on_error=..."
+
+
 def test_composing_leaves_an_application_of_hydra_alone() -> None:
     from hydra import initialize
     from hydra.core.global_hydra import GlobalHydra

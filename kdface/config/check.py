@@ -123,7 +123,7 @@ class _Checker:
                 raise UserError(
                     f"{_join(path, name)} is required by {path or 'the configuration'} and has no value.",
                     expected=_describe(parameter.hint, _join(path, name)),
-                    fix=f"add +{_join(path, name)}=...",
+                    fix=f"add {'+' * bool(self.origins.where)}{_join(path, name)}=...",
                 )
 
     def part(self, node: Mapping[str, Any], path: str) -> None:
@@ -311,4 +311,5 @@ def _rename(given: str, near: str, origin: str, value: object) -> str:
         return f"set {near} instead, and remove {given}"
     if near:
         return f"write {near} in place of {given}"
-    return f"remove {given}" if origin.startswith("command line") else f"add ~{given} to the command line"
+    # Without an origin it is not from a command line but was set from Python, or in the folder of a run.
+    return f"remove {given}" if not origin or origin.startswith("command line") else f"add ~{given} to the command line"

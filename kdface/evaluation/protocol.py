@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast, runtime_checkable
@@ -148,6 +148,8 @@ def outcome_of(protocol: EvaluationProtocol, embed: Embedder, where: str) -> Out
             f"{where}: evaluate of {type(protocol).__name__} returns {fault}.",
             expected="kdface.evaluation.Outcome({metric: kdface.evaluation.Measured(value)}, {count: number})",
         )
+    if left_out := getattr(protocol, "left_out", []):
+        found.choices["left_out"] = left_out
     return cast(Outcome, found)
 
 
@@ -155,6 +157,15 @@ def images_read(protocol: EvaluationProtocol) -> list[tuple[FaceSet, list[str]]]
     """The images a protocol reads, by dataset; see `kdface.datasets.checks.broken`."""
     keys = getattr(protocol, "keys_read", None) or [faces.keys for faces in protocol.datasets]
     return [(faces, sorted(names)) for faces, names in zip(protocol.datasets, keys, strict=True)]
+
+
+def datasets_of(protocols: Mapping[str, EvaluationProtocol]) -> list[tuple[FaceSet, list[str]]]:
+    """The unique datasets of protocols, with the sorted keys of the images they read."""
+    found: dict[int, tuple[FaceSet, set[str]]] = {}
+    for protocol in protocols.values():
+        for faces, keys in images_read(protocol):
+            found.setdefault(id(faces), (faces, set()))[1].update(keys)
+    return [(faces, sorted(keys)) for faces, keys in found.values()]
 
 
 class Verification:

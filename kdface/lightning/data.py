@@ -13,7 +13,7 @@ from kdface.datasets.contract import read_sample
 from kdface.datasets.loading import BatchOrder, Order, ResumableLoader, TrainingSet, collate
 from kdface.errors import UserError
 from kdface.evaluation import EvaluationProtocol
-from kdface.evaluation.protocol import images_read
+from kdface.evaluation.protocol import datasets_of
 from kdface.faces import FaceSet
 
 
@@ -36,11 +36,15 @@ class FaceImages(Dataset[Any]):
         return {"image": np.asarray(sample.image)}, sample.label, sample.key
 
 
-def whole_batches(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+class Batches(list[list[int]]):
+    """A list with attributes, which Lightning takes for a batch sampler when it predicts."""
+
+
+def whole_batches(count: int, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
     """The batches of this rank. Batches are not split, so that every row is bit-identical to a single rank's; if they
     cannot be distributed evenly, the first one is repeated, since ranks must take equally many steps."""
     chunks = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
-    return [*chunks, *chunks[:1] * (-len(chunks) % world)][rank::world]
+    return Batches([*chunks, *chunks[:1] * (-len(chunks) % world)][rank::world])
 
 
 class FaceData(pl.LightningDataModule):
@@ -48,7 +52,7 @@ class FaceData(pl.LightningDataModule):
 
     The training loader splits each batch over the ranks itself (`Trainer(use_distributed_sampler=False)`), draws
     from (seed, epoch, sample) alone, and resumes at the exact batch of a checkpoint. Validation and test load the
-    images that the protocols read, with one loader per dataset (`datasets_of`).
+    images that the protocols read, with one loader per dataset, as the view `image`.
 
     Args:
         training: augmented faces.
@@ -57,7 +61,7 @@ class FaceData(pl.LightningDataModule):
         num_workers: loader processes per rank.
         batches: batches (accumulated parts) per epoch; null: all.
         overfit: repeat those of the first epoch.
-        batch_size: images per evaluation batch.
+        evaluation_batch_size: images per batch of validation and test; that of training is the `order`'s.
         timeout: seconds to wait for a batch from a loader process; 0: no timeout.
     """
 
@@ -70,7 +74,7 @@ class FaceData(pl.LightningDataModule):
         num_workers: int = 0,
         batches: int | None = None,
         overfit: bool = False,
-        batch_size: int = 256,
+        evaluation_batch_size: int = 256,
         timeout: int = 0,
     ) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class FaceData(pl.LightningDataModule):
         self.num_workers = num_workers
         self.batches = batches
         self.overfit = overfit
-        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
         self.timeout = timeout
         self.loader: ResumableLoader | None = None
         self._delivered = 0
@@ -106,6 +110,13 @@ class FaceData(pl.LightningDataModule):
         """One loader for each test set; empty without one."""
         return self._images(self.test)
 
+    def predict_dataloader(self) -> Any:
+        """Raises `UserError`: which images are meant is not known."""
+        raise UserError(
+            "FaceData does not know which of its images to predict.",
+            fix="trainer.predict(module, data.test_dataloader())",
+        )
+
     def _images(self, protocols: Mapping[str, EvaluationProtocol]) -> list[DataLoader[Any]]:
         trainer = self.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
@@ -113,18 +124,13 @@ class FaceData(pl.LightningDataModule):
         for faces, keys in datasets_of(protocols):
             loader: DataLoader[Any] = DataLoader(
                 FaceImages(faces, keys),
-                batch_sampler=whole_batches(len(keys), self.batch_size, rank, world),
+                batch_sampler=whole_batches(len(keys), self.evaluation_batch_size, rank, world),
                 collate_fn=_whole,
                 num_workers=self.num_workers,
                 timeout=self.timeout if self.num_workers else 0,
             )
             loaders.append(loader)
         return loaders
-
-    @property
-    def validation_sets(self) -> list[tuple[FaceSet, list[str]]]:
-        """The dataset and the keys of each validation loader."""
-        return datasets_of(self.validation)
 
     def state_dict(self) -> dict[str, int]:
         """The number of delivered batches."""
@@ -133,15 +139,6 @@ class FaceData(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue after the delivered batches."""
         self._delivered = int(state_dict["delivered"])
-
-
-def datasets_of(protocols: Mapping[str, EvaluationProtocol]) -> list[tuple[FaceSet, list[str]]]:
-    """The unique datasets of protocols, with the sorted keys of the images they read."""
-    found: dict[int, tuple[FaceSet, set[str]]] = {}
-    for protocol in protocols.values():
-        for faces, keys in images_read(protocol):
-            found.setdefault(id(faces), (faces, set()))[1].update(keys)
-    return [(faces, sorted(keys)) for faces, keys in found.values()]
 
 
 def _whole(items: list[Any]) -> Any:

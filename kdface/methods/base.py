@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from kdface.datasets.loading import Batch, Order, TrainingSet, shuffled
 from kdface.errors import UserError
-from kdface.evaluation.protocol import outcome_of
+from kdface.evaluation import EvaluationProtocol
+from kdface.evaluation.protocol import datasets_of, outcome_of
 from kdface.faces import FaceSet
 from kdface.heads.schedules import ScheduledMarginSoftmax
 from kdface.methods.optimization import Optimized
@@ -52,6 +54,28 @@ class Method(Optimized, ABC):
     needs_teacher: ClassVar[bool] = False
     callbacks: Sequence[pl.Callback] = ()
     _prepared_for: TrainingSet | None = None
+    # Of the datamodule, for the current validation or test; the datasets are those of its loaders.
+    _protocols: Mapping[str, EvaluationProtocol] = {}
+    _sets: Sequence[tuple[FaceSet, list[str]]] = ()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # nothing in a file is executed unless it is asked for
+        cls, checkpoint_path: Any, *args: Any, weights_only: bool = True, **parts: Any
+    ) -> Self:
+        """As in Lightning, for inference. The parts are not in a checkpoint: give those of the constructor.
+
+        Raises `UserError` without them.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, weights_only=weights_only, **parts)
+        except TypeError as error:
+            lacking = [name for name, part in inspect.signature(cls).parameters.items() if part.default is part.empty]
+            if not (lacking := [name for name in lacking if name not in parts]):
+                raise
+            raise UserError(
+                f"{checkpoint_path} has the weights of {cls.__name__} but not its parts: {', '.join(lacking)}.",
+                fix="kdface.load(FOLDER), the folder of its run; or pass these parts by name as well",
+            ) from error
 
     @abstractmethod
     def terms(self, batch: Batch) -> dict[str, Term]:
@@ -97,8 +121,10 @@ class Method(Optimized, ABC):
 
         Head schedules follow the optimiser step, regardless of gradient accumulation.
 
-        Raises `UserError` for a batch of one image if the network has batch normalisation.
+        Raises `UserError` for a batch of one image if the network has batch normalisation, and for one that is no
+        `Batch`.
         """
+        self._require_batch(batch)
         if len(batch.label) == 1 and self.normalises_vectors:
             left = f" after skipping broken ones ({batch.skipped[0]})" if batch.skipped else ""
             raise UserError(
@@ -140,49 +166,53 @@ class Method(Optimized, ABC):
             )
         return loss
 
-    @property
-    def attached(self) -> bool:
-        """Whether a Trainer is attached."""
-        try:
-            return self.trainer is not None
-        except RuntimeError:
-            return False
-
     def on_validation_start(self) -> None:
-        """Broadcast rank 0's buffers, which are the ones saved, and build the embedder."""
+        """Broadcast rank 0's buffers, which are the ones saved; find the protocols and build the embedder."""
         if self.trainer.world_size > 1:  # normalisation statistics differ by rank; checkpoints save rank 0's
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
         self._embedder = self.embed_for(self.trainer.global_rank, self.trainer.world_size)
+        held = getattr(self.trainer.datamodule, self._stage, None)  # type: ignore[attr-defined]
+        self._protocols = held if isinstance(held, dict) else {}
+        self._sets = datasets_of(self._protocols)
+        if self.teacher is not None and not self._sets:
+            self.teacher.to(self.device)  # for the loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Embed a batch for the datamodule's validation protocols (`kdface.lightning.FaceData`); without protocols,
-        log its loss as val/loss."""
+        """Embed a batch for the datamodule's protocols (`kdface.lightning.FaceData`); without protocols, log its loss
+        as val/loss or test/loss."""
         del batch_idx
-        if sets := self._validation_sets():
-            self._embedder.add(sets[dataloader_idx][0], batch.keys, batch.views["image"])
+        self._require_batch(batch)
+        if self._sets:
+            self._embedder.add(self._sets[dataloader_idx][0], batch.keys, batch.views["image"])
         else:
             terms = self.terms(batch).values()
             if terms:
                 loss = torch.stack([term.value * term.weight for term in terms]).sum()
-                self.log("val/loss", loss, batch_size=len(batch.label), sync_dist=True)
+                self.log(
+                    f"{'test' if self.trainer.testing else 'val'}/loss",
+                    loss,
+                    batch_size=len(batch.label),
+                    sync_dist=True,
+                )
 
     def on_validation_epoch_end(self) -> None:
         """Run the protocols and log their metrics under the names in results.json, identical on all ranks."""
         self.outcomes = {}
-        protocols = getattr(self.trainer.datamodule, "validation", {})  # type: ignore[attr-defined]
-        if self.trainer.sanity_checking or not protocols:
+        if self.trainer.sanity_checking or not self._protocols:
             return
-        for faces, keys in self._validation_sets():
+        for faces, keys in self._sets:
             if missing := self._embedder.share(faces, keys):
                 log.warning(
-                    "validation: %d of %d images of %s were left out by trainer.limit_val_batches, so it has no result",
-                    *(missing, len(keys), faces.name),
+                    "%s: %d of %d images of %s were left out by trainer.limit_%s_batches, so it has no result",
+                    *(self._stage, missing, len(keys), faces.name, "test" if self.trainer.testing else "val"),
                 )
                 return
+        group = "evaluation" if self.trainer.testing else "validation"
         with self.trainer.precision_plugin.forward_context():
             self.outcomes = {
-                name: outcome_of(protocol, self._embedder, f"validation.{name}") for name, protocol in protocols.items()
+                name: outcome_of(protocol, self._embedder, f"{group}.{name}")
+                for name, protocol in self._protocols.items()
             }
         self.log_dict(
             {
@@ -195,8 +225,35 @@ class Method(Optimized, ABC):
             sync_dist=self.trainer.world_size > 1,
         )
 
-    def _validation_sets(self) -> list[tuple[FaceSet, list[str]]]:
-        return getattr(self.trainer.datamodule, "validation_sets", [])  # type: ignore[attr-defined]
+    def _require_batch(self, batch: Any) -> None:
+        if not (hasattr(batch, "views") and hasattr(batch, "label")):
+            raise UserError(
+                f"{type(self).__name__} was given a batch that is a {type(batch).__name__}.",
+                expected="a kdface.datasets.loading.Batch, from the loaders of kdface.lightning.FaceData",
+                fix="the module and the data that kdface.build returns; to embed a tensor of images: module(images)",
+            )
+
+    @property
+    def _stage(self) -> str:
+        return "test" if self.trainer.testing else "validation"
+
+    on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """(N, D) embeddings, as `forward`, of a batch's student view, or of the images of a test loader.
+
+        Raises `UserError` if the batch has neither, or if the method takes several kinds of test images.
+        """
+        del batch_idx, dataloader_idx
+        self._require_batch(batch)
+        for name in (self.views.student, *(["image"] if len(self.sees) == 1 else [])):
+            if name in batch.views:
+                return self(batch.views[name])
+        raise UserError(
+            f"this batch has the views {', '.join(batch.views)}, and which network takes them is not known.",
+            expected=f"the view {self.views.student}, as in data.train_dataloader()",
+            fix="embed them with module.embed(images, preprocessing)",
+        )
 
 
 def steps_between_records(trainer: pl.Trainer) -> int:

@@ -97,6 +97,20 @@ class Networks(pl.LightningModule):
         embedding: Tensor = self.embedder(self.pixels(images))
         return embedding
 
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB like the student's view -> (N, D) embeddings of the evaluated network, not normalised,
+        in its current mode (`eval()` for inference).
+
+        Raises `UserError` for images of another type or shape.
+        """
+        height, width = self.preprocessing.size
+        if images.dtype != torch.uint8 or images.shape[1:] != (height, width, 3):
+            raise UserError(
+                f"{type(self).__name__} was given images of {images.dtype} and shape {tuple(images.shape)}.",
+                expected=f"a tensor of torch.uint8 and shape (N, {height}, {width}, 3): aligned crops, RGB, 0 to 255",
+            )
+        return self.embed(images, self.preprocessing)
+
     @property
     def grades(self) -> bool:
         """Whether it predicts face-image quality."""

@@ -60,6 +60,14 @@ class Optimized(Networks):
             self._require_clippable(name)
 
     @property
+    def attached(self) -> bool:
+        """Whether a Trainer is attached."""
+        try:
+            return self.trainer is not None
+        except RuntimeError:
+            return False
+
+    @property
     def total_steps(self) -> int:
         """Total optimiser steps: as given, or estimated by the Trainer."""
         return self.optimization.total_steps or int(self.trainer.estimated_stepping_batches)
@@ -120,13 +128,18 @@ class Optimized(Networks):
         self._convert_sharded(checkpoint, PartialFC.whole)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load this rank's shard of the optimiser state."""
+        """Load this rank's shard of the optimiser state; and, other than to train on, an average of the weights."""
+        averaged = any(name.startswith("averaged.") for name in checkpoint["state_dict"])
+        if averaged and self.averaged is None and not (self.attached and self.trainer.training):
+            self.add_average()
         self._convert_sharded(checkpoint, PartialFC.own)
 
     def _convert_sharded(self, checkpoint: dict[str, Any], convert: Callable[[PartialFC, Tensor], Tensor]) -> None:
         heads = {
             id(module.weight): module for module in self.modules() if isinstance(module, PartialFC) and module.world > 1
         }
+        if not heads:
+            return
         groups = [group["params"] if isinstance(group, dict) else [group] for group in self.moved_groups()]
         for index, parameter in enumerate(member for group in groups for member in group):
             head = heads.get(id(parameter))

@@ -42,15 +42,16 @@ class Gathered(Metric):
         """Append rows.
 
         Raises:
-            ValueError: columns of different lengths, or keys for only some updates.
+            ValueError: columns of different lengths, or that are not 1-D (2-D: those with several numbers per row).
         """
-        count = len(columns[next(iter(self.columns))])
-        if key is None:
-            key = torch.full((count,), _NO_KEY)
-        given = {**columns, "key": key}
-        if any(len(column) != count or column.ndim != 1 + (name in self.wide) for name, column in given.items()):
-            sizes = {name: tuple(column.shape) for name, column in given.items()}
-            raise ValueError(f"{type(self).__name__}: expected columns of one length, got {sizes}")
+        given = columns if key is None else {**columns, "key": key}
+        sizes = {name: tuple(column.shape) for name, column in given.items()}
+        count = next(iter(sizes.values()), ())[:1]
+        if any(size[:1] != count or len(size) != 1 + (name in self.wide) for name, size in sizes.items()):
+            expected = ", ".join(f"{name} {'(N, D)' if name in self.wide else '(N,)'}" for name in sizes)
+            got = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"{type(self).__name__}: expected columns of one length, {expected}; got {got}")
+        given = {**columns, "key": torch.full(count, _NO_KEY) if key is None else key}
         for name, column in given.items():  # flat: a process without rows does not know their width
             getattr(self, name).append(
                 column.detach().flatten().to(self.device, on_device(self._types[name], self.device))

@@ -375,6 +375,13 @@ def find_run(path: str | Path) -> RunFolder:
         raise UserError(f"run={path}: {error.strerror}.") from None
     if len(runs) == 1:
         return RunFolder(runs[0])
+    if given.is_file():
+        raise UserError(
+            f"run={path}: the file is in no folder of a run.",
+            expected="the folder of one run, written by kdface train, or a checkpoint in it",
+            fix="for a checkpoint of your own Trainer: the module that kdface.build returns, and the file as ckpt_path "
+            "of Trainer.predict",
+        )
     several = ", ".join(str(run) for run in runs[:3])
     raise UserError(
         f"run={path}: the folder contains {f'{len(runs)} runs' if runs else 'no run'}.",

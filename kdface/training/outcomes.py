@@ -32,11 +32,7 @@ def evaluate(
     embed = method.embed_for(rank, world)
     try:
         with forward_context(profile):
-            outcomes = {name: outcome_of(protocol, embed, f"evaluation.{name}") for name, protocol in protocols.items()}
-        for name, protocol in protocols.items():
-            if left_out := getattr(protocol, "left_out", []):
-                outcomes[name].choices["left_out"] = left_out
-        return outcomes
+            return {name: outcome_of(protocol, embed, f"evaluation.{name}") for name, protocol in protocols.items()}
     finally:
         method.train(was_training)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdface.backbones import iresnet_nano
 from kdface.backbones.prelu import PReLU
 
 
@@ -48,3 +49,12 @@ def test_runs_under_autocast_and_without_gradients() -> None:
     torch.testing.assert_close(out.float(), expected, rtol=0.02, atol=0.02)
     assert half.grad is not None and torch.equal(half.grad.float(), torch.where(x.bfloat16() > 0, 1.0, 0.25))
     torch.testing.assert_close(module.weight.grad, half.detach().float().clamp(max=0).sum((0, 2, 3)), rtol=0.02, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_network_is_traced_with_gradients_on() -> None:
+    torch.manual_seed(0)
+    net = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    traced = torch.jit.trace(net, images)  # compares it with the network
+    torch.testing.assert_close(traced(images), net(images), rtol=0, atol=0)

@@ -15,6 +15,7 @@ from kdface.assembly.assemble import assemble
 from kdface.config.compose import compose
 from kdface.datasets.loading import Batch
 from kdface.errors import UserError
+from kdface.evaluation.protocol import datasets_of
 from kdface.lightning import FaceData, Health, MarginWarmup, MetricRecords, Resume, WeightAverage
 from kdface.runs.records import Records, read
 from tests.conftest import TINY
@@ -136,7 +137,7 @@ def test_what_validates_is_kept_from_training(by: str) -> None:
     words = [*TINY, f"validation={by}", f"validation.{by}.pairs_per_fold=4", f"validation.{by}.dataset.share=0.34"]
     job = assemble(compose(words).tree)
     whole = assemble(compose(TINY).tree).data.training.faces
-    (held, _), *_ = job.data.validation_sets
+    (held, _), *_ = datasets_of(job.data.validation)
     training = job.data.training.faces
     assert sorted([*held.keys, *training.keys]) == sorted(whole.keys)
     assert len(held.keys) == 12

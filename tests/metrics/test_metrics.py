@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from multiprocessing.pool import Pool
 from typing import Any
@@ -133,6 +134,11 @@ def test_columns_that_do_not_fit_are_refused() -> None:
         metric.update(torch.zeros(3), torch.zeros(2, dtype=torch.bool))
     with pytest.raises(ValueError, match="columns of one length"):
         CMC().update(torch.zeros(3), torch.zeros(3), torch.zeros(3))
+    for shape in ((4, 1), ()):
+        with pytest.raises(ValueError, match=re.escape(f"scores (N,), same (N,), fold (N,); got scores {shape}, same")):
+            EqualErrorRate().update(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
+    with pytest.raises(ValueError, match=re.escape("embeddings (N, D), people (N,)")):
+        CMC().update(torch.zeros(3, 2), torch.zeros(3, 1), torch.zeros(3))
     metric.reset()
     metric.update(torch.zeros(2), torch.tensor([True, False]), key=torch.tensor([0, 1]))
     metric.update(torch.zeros(2), torch.tensor([True, False]))
