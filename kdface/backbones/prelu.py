@@ -36,7 +36,8 @@ class PReLU(nn.PReLU):
     def forward(self, input: Tensor) -> Tensor:
         """max(0, x) + slope * min(0, x), with one slope per channel."""
         # A trace records torch's own operator, which has one form on every device.
-        if input.device.type == "cpu" and torch.is_grad_enabled() and not torch.jit.is_tracing():
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if input.device.type == "cpu" and torch.is_grad_enabled() and not tracing:
             slope = self.weight.to(input.dtype)  # under autocast the maps are bfloat16
             result: Tensor = _CPUPReLU.apply(input, slope)  # type: ignore[no-untyped-call]
             return result

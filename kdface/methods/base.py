@@ -59,15 +59,23 @@ class Method(Optimized, ABC):
     _sets: Sequence[tuple[FaceSet, list[str]]] = ()
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # nothing in a file is executed unless it is asked for
-        cls, checkpoint_path: Any, *args: Any, weights_only: bool = True, **parts: Any
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,  # nothing in a file is executed unless it is asked for
+        **parts: Any,
     ) -> Self:
         """As in Lightning, for inference. The parts are not in a checkpoint: give those of the constructor.
 
         Raises `UserError` without them.
         """
         try:
-            return super().load_from_checkpoint(checkpoint_path, *args, weights_only=weights_only, **parts)
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **parts
+            )
         except TypeError as error:
             lacking = [name for name, part in inspect.signature(cls).parameters.items() if part.default is part.empty]
             if not (lacking := [name for name in lacking if name not in parts]):
@@ -248,7 +256,7 @@ class Method(Optimized, ABC):
         self._require_batch(batch)
         for name in (self.views.student, *(["image"] if len(self.sees) == 1 else [])):
             if name in batch.views:
-                return self(batch.views[name])
+                return self.forward(batch.views[name])
         raise UserError(
             f"this batch has the views {', '.join(batch.views)}, and which network takes them is not known.",
             expected=f"the view {self.views.student}, as in data.train_dataloader()",

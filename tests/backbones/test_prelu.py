@@ -56,5 +56,5 @@ def test_a_network_is_traced_with_gradients_on() -> None:
     torch.manual_seed(0)
     net = iresnet_nano(8, image_size=(32, 32), channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)).eval()
     images = torch.randn(2, 3, 32, 32)
-    traced = torch.jit.trace(net, images)  # compares it with the network
+    traced = torch.jit.trace(net, images)  # type: ignore[no-untyped-call]  # compares it with the network
     torch.testing.assert_close(traced(images), net(images), rtol=0, atol=0)
