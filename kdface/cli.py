@@ -39,9 +39,6 @@ COMMANDS: dict[str, str] = {
     "completion": "the line that switches on completion in bash or zsh",
 }
 
-# Commands without an argument parser: --help prints the module docstring.
-_UNPARSED = ("claims", "completion", "config", "data", "doctor", "reproduce", "run", "sweep", "weights")
-
 HELP = """\
 kdface: face recognition with knowledge distillation
 
@@ -85,9 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 fix="kdface --help",
             )
         command = importlib.import_module(f"kdface.commands.{words[0]}")
-        if words[0] in _UNPARSED and {"-h", "--help"} & set(words[1:]):
-            print((command.__doc__ or "").strip())
-            return 0
         run: Callable[[list[str]], int] = command.run
         return run(words[1:])
     except UserError as error:

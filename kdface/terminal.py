@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -47,3 +48,10 @@ def render(table: Table) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+
+
+def tell_passed_over(entries: Sequence[str]) -> None:
+    """Print the entries of a folder that are not images."""
+    if entries:
+        more = ", ..." if len(entries) > 3 else ""
+        print(f"skipped  {len(entries)} entries that are not images: {', '.join(entries[:3])}{more}")

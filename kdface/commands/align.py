@@ -1,4 +1,8 @@
-"""kdface data align FOLDER -o CROPS detector=YUNET.onnx|landmarks=FILE.csv [size=[112,112]]: crops from photographs."""
+"""kdface data align: align the face in each photograph of a folder and its subfolders to the five-point template.
+
+Landmarks come from detector=YUNET.onnx or landmarks=FILE.csv; size=[112,112] is that of the crops. Writes one .png per
+face, landmarks.csv, left_out.csv and contact_sheet.png to CROPS.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.atomic import write_text
-from kdface.commands.given import read, tell_passed_over
+from kdface.commands.arguments import Arguments, Parser
 from kdface.csv_files import csv_text
 from kdface.datasets.images import Size
 from kdface.errors import DataError, UserError
@@ -16,27 +20,24 @@ _SHOWN, _ACROSS = 60, 10  # crops on the contact sheet, and in a row of it
 _LISTED = 10  # most photographs listed one by one
 
 
-def run(words: list[str]) -> int:
-    """Run `kdface data align` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
-        "data align",
-        words,
-        "Align the face in each photograph of a folder and its subfolders to the five-point template. Writes one .png "
-        "per face, landmarks.csv, left_out.csv and contact_sheet.png to CROPS.",
-        ("FOLDER",),
-        {"detector": Path, "landmarks": Path, "size": Size},
-        output="crops",
-        needs=(),
+def parser() -> Parser:
+    """The command line of `kdface data align`."""
+    return Parser(
+        "data align", __doc__, "FOLDER", keys={"detector": Path, "landmarks": Path, "size": Size}, output="CROPS"
     )
+
+
+def align(given: Arguments) -> int:
+    """Run `kdface data align` and return the exit code. Raises `UserError` for invalid arguments."""
     sources = [key for key in ("detector", "landmarks") if key in given.values]
-    if len(sources) != 1 or given.output is None:
+    if len(sources) != 1 or "output" not in given.values:
         raise UserError(
-            f"kdface data align {' '.join(words)}: "
+            "kdface data align: "
             + ("no output folder given" if len(sources) == 1 else "give one source of landmarks")
             + ".",
             expected="kdface data align FOLDER -o CROPS, and detector=YUNET.onnx or landmarks=FILE.csv",
         )
-    return _align(given.things[0], given.output, sources[0], given.values)
+    return _align(given.paths[0], given.values["output"], sources[0], given.values)
 
 
 def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> int:
@@ -45,9 +46,9 @@ def _align(folder: Path, output: Path, source: str, values: dict[str, Any]) -> i
     from kdface.datasets.folders import images_below
     from kdface.datasets.landmarks import read_landmarks
     from kdface.progress import track
-    from kdface.terminal import shown
+    from kdface.terminal import shown, tell_passed_over
 
-    path = Path(values[source]).expanduser()
+    path = values[source]
     find = by_detector(YuNet(path)) if source == "detector" else by_landmarks(read_landmarks(path))
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty, and its files are not overwritten.", fix="another folder after -o")

@@ -1,71 +1,187 @@
-"""The command line of train, evaluate and data: Hydra's flags and overrides."""
+"""Command lines: each command declares its words, KEY=VALUE words and flags once, for parsing and for --help."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn
 
-from kdface.errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises `UserError` with the name of the command."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `UserError` instead of exiting."""
-        raise UserError(f"{self.prog}: {message}.", fix=f"{self.prog} --help")
+from kdface.errors import UserError, nearest
 
 
 @dataclass
 class Arguments:
-    """Hydra's command line: overrides and flags."""
+    """What was given.
+
+    Attributes:
+        overrides: Hydra's words.
+        config_dirs: folders of --config-dir.
+        things: the other words, such as files.
+        words: all words but flags, in order.
+        values: key or flag -> its converted value, if given.
+    """
 
     overrides: list[str] = field(default_factory=list)
     config_dirs: list[Path] = field(default_factory=list)
-    multirun: bool = False
-    cfg: str | None = None
-    resolve: bool = False
-    package: str | None = None
-    info: str | None = None
+    things: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, key: str) -> str | None:
-        """Remove `KEY=VALUE` or `+KEY=VALUE`, which is not an override, and return the value; None: not given.
-
-        Raises `UserError` if it is given more than once.
-        """
-        words = [word for word in self.overrides if word.lstrip("+").startswith(f"{key}=")]
-        if len(words) > 1:
-            raise UserError(f"{' '.join(words)}: {key}= is given more than once.")
-        self.overrides = [word for word in self.overrides if word not in words]
-        return words[0].partition("=")[2] if words else None
+    @property
+    def paths(self) -> list[Path]:
+        """The things as paths."""
+        return [Path(thing) for thing in self.things]
 
 
-def parse(command: str, words: list[str], description: str) -> Arguments:
-    """Parse a command line. Raises `UserError` for unknown flags."""
-    parser = Parser(prog=f"kdface {command}", description=description)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=CHOICE, KEY=VALUE, +KEY=VALUE, ~KEY")
-    add_config_dirs(parser)
-    parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show the configuration and stop")
-    parser.add_argument("--resolve", action="store_true", help="with --cfg: resolve interpolations")
-    parser.add_argument("--package", "-p", help="with --cfg: show only this node")
-    parser.add_argument("--info", nargs="?", const="all", help="show how the configuration is composed")
-    return Arguments(**vars(parser.parse_intermixed_args(words)))
+def is_override(word: str) -> bool:
+    """Whether a word is Hydra's: KEY=VALUE or ~KEY."""
+    return "=" in word or word.startswith("~")
 
 
-def add_config_dirs(parser: Parser) -> None:
-    """Add `--config-dir`, which may be repeated, as `config_dirs`."""
-    parser.add_argument(
-        *("--config-dir", "-cd"),
-        action="append",
-        default=[],
-        type=Path,
-        dest="config_dirs",
-        metavar="CONFIG_DIR",
-        help="your own folder of YAML",
+def no_override(word: str) -> bool:
+    """For commands that do not compose: no word is Hydra's."""
+    return False
+
+
+class Parser(argparse.ArgumentParser):
+    """A command. Flags are added by `flag` and `config_dir`.
+
+    Args:
+        command: its name and action.
+        about: what it does.
+        things: positional words: `FILE`, `[FILE]` if it may be left out, `RUN ...` for one or more, `[RUN ...]`.
+        keys: key -> type of its value.
+        needs: required keys.
+        overrides: which words are Hydra's.
+        output: what -o names; empty: no output.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        about: str | None,
+        *things: str,
+        keys: Mapping[str, Any] = MappingProxyType({}),
+        needs: Sequence[str] = (),
+        overrides: Callable[[str], bool] = no_override,
+        output: str = "",
+    ) -> None:
+        optional = [f"[{key}=...]" for key in keys if key not in needs]
+        hydras = [] if overrides is no_override else ["[OVERRIDE ...]"]
+        own = [*things, *(f"{key}=PATH" for key in needs), *optional, *hydras, *([f"[-o {output}]"] if output else [])]
+        self.call = " ".join([f"kdface {command}", *own])
+        super().__init__(prog=f"kdface {command}", description=about, usage=self.call)
+        self.things, self.keys, self.needs, self.is_override = things, keys, needs, overrides
+        self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+        if output:
+            self.flag("--output", "-o", metavar=output, type=Path, help=f"the {output.lower()} to write")
+
+    def flag(self, *names: str, **options: Any) -> Parser:
+        """Add a flag, which may be given once, as for `add_argument`."""
+        self.add_argument(*names, **{"action": _Once, **options})
+        return self
+
+    def config_dir(self) -> Parser:
+        """Add `--config-dir`, which may be repeated."""
+        known = {"type": Path, "dest": "config_dirs", "metavar": "FOLDER", "default": [], "help": "your own YAML"}
+        return self.flag("--config-dir", "-cd", action="append", **known)
+
+    def error(self, message: str, expected: str = "") -> NoReturn:
+        """Raise `UserError` instead of exiting."""
+        raise UserError(f"{self.prog}: {message}.", expected=expected, fix=f"{self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> Arguments:
+        """Parse a command line. Raises `UserError` if a word, key, value or flag is invalid, repeated or missing."""
+        flags = vars(self.parse_intermixed_args(words))
+        given = Arguments(config_dirs=flags.pop("config_dirs", []), words=flags.pop("words"))
+        for word in given.words:
+            key, is_pair, text = word.lstrip("+").partition("=")
+            if is_pair and key in self.keys:
+                if key in given.values:
+                    self.error(f"{key}= is given more than once")
+                given.values[key] = self._value(key, text)
+            elif self.is_override(word):
+                given.overrides.append(word)
+            else:
+                if self.is_override is no_override and is_pair and re.fullmatch(r"[A-Za-z_][\w.]*", key):
+                    self._require_file(word, key)
+                given.things.append(word)
+        given.values |= {name: value for name, value in flags.items() if value not in (None, False)}
+        self._require_count(given)
+        return given
+
+    def _require_count(self, given: Arguments) -> None:
+        """Raise `UserError` for a word or key that is missing, or a word too many."""
+        found = len(given.things)
+        missing = [thing for thing in self.things[found:] if not thing.startswith("[")]
+        missing += [f"{key}=" for key in self.needs if key not in given.values]
+        if found > len(self.things) and not any("..." in thing for thing in self.things):
+            self.error(f"{given.things[len(self.things)]} is one word too many", self.call)
+        if missing:
+            self.error(f"{missing[0].removesuffix(' ...')} is missing", self.call)
+
+    def _require_file(self, word: str, key: str) -> None:
+        """Raise `UserError` if KEY=TEXT with an unknown key is no file, such as epoch=3.pt, but a misspelt key."""
+        near = nearest(key, self.keys)
+        if Path(word).exists() or (re.search(r"\.[A-Za-z]\w*$", word) and not near):
+            return
+        one = "".join(f"{known}=..." for known in self.keys)
+        raise UserError(
+            f"{self.prog} has no key {key!r}.",
+            expected=f"one of {', '.join(self.keys)}" if len(self.keys) > 1 else one,
+            nearest=near,
+            origin=f"command line: {word}",
+            fix="" if self.keys else f"{self.prog} --help",
+        )
+
+    def _value(self, key: str, text: str) -> Any:
+        """The converted value of KEY=TEXT. Raises `UserError` for an invalid one."""
+        from pydantic import ValidationError  # here: `kdface list` starts without it
+
+        from kdface.signature import adapter
+
+        is_list = text[:1] == "[" and text[-1:] == "]"  # [112,112]; the type converts all other text
+        plain = [part.strip() for part in text[1:-1].split(",")] if is_list else text
+        try:
+            return adapter(self.keys[key]).validate_python(plain)
+        except ValidationError as error:
+            told = error.errors()[0]["msg"].lower()
+            raise UserError(f"{key} = {text!r}: {told}.", origin=f"command line: {key}={text}") from None
+
+
+class _Once(argparse.Action):
+    """Stores a value, once."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given more than once")
+        setattr(namespace, self.dest, values)
+
+
+def act(
+    command: str, about: str | None, words: Sequence[str], **actions: tuple[Parser, Callable[[Arguments], int]]
+) -> int:
+    """Run the action that the first word names, or print what there is for --help. Returns the exit code.
+
+    Args:
+        actions: name -> its parser, and what it does.
+    """
+    if words and words[0] in actions:
+        parser, run = actions[words[0]]
+        return run(parser.read(words[1:]))
+    if words and words[0] in ("-h", "--help"):
+        print("\n".join([*(f"usage: {parser.call}" for parser, _ in actions.values()), "", (about or "").strip()]))
+        return 0
+    near = nearest(words[0], actions) if words else ""
+    raise UserError(
+        f"{' '.join(['kdface', command, *words])}: invalid arguments.",
+        expected=", ".join(parser.call for parser, _ in actions.values()),
+        nearest=f"kdface {command} {near}" if near else "",
+        fix=f"kdface {command} --help",
     )
 
 

@@ -1,21 +1,17 @@
-"""kdface claims FILE.yaml: test the papers' claims against the tables; writes FILE.md and a forest plot, FILE.png."""
+"""kdface claims: test the claims of papers against the tables; write FILE.md and a forest plot, FILE.png."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from kdface.errors import UserError
+from kdface.commands.arguments import Parser
 
 
 def run(words: list[str]) -> int:
     """Run `kdface claims` and return the exit code. Raises `UserError` for invalid arguments."""
-    if len(words) != 1:
-        raise UserError("kdface claims takes one file.", expected="kdface claims experiments/claims.yaml")
+    (path,) = Parser("claims", __doc__, "FILE.yaml").read(words).paths
     from kdface.atomic import write_text
     from kdface.reports.claims import findings, forest_figure, markdown
     from kdface.reports.plotting import save
 
-    path = Path(words[0])
     found = findings(path)
     figure = path.with_suffix(".png")
     text = markdown(found, str(path), figure.name)

@@ -1,10 +1,14 @@
-"""kdface cluster FOLDER run=PATH far=1e-3|threshold=0.3 [-o FOLDER]: group crops by person, with a contact sheet."""
+"""kdface cluster: group the aligned crops of a folder by person, with a contact sheet.
+
+The two most similar clusters are merged until the mean cosine of their pairs falls below threshold=COSINE, or below the
+threshold that was evaluated for the false-accept rate far=RATE.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kdface.commands.given import read, recogniser_of
+from kdface.commands.arguments import Parser
 from kdface.commands.verify import COSINE, FAR
 
 _ROWS, _COLUMNS = 24, 10  # size of the contact sheet
@@ -12,28 +16,28 @@ _ROWS, _COLUMNS = 24, 10  # size of the contact sheet
 
 def run(words: list[str]) -> int:
     """Run `kdface cluster` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
+    given = Parser(
         "cluster",
-        words,
-        "Cluster the aligned crops of a folder: merge the two most similar clusters until the mean cosine of their "
-        "pairs falls below the threshold.",
-        ("FOLDER",),
-        {"run": str, "far": FAR, "threshold": COSINE, "test": str},
-        output="folder",
-    )
+        __doc__,
+        "FOLDER",
+        keys={"run": str, "far": FAR, "threshold": COSINE, "test": str},
+        needs=("run",),
+        output="FOLDER",
+    ).read(words)
     import numpy as np
 
     from kdface.atomic import write_text
     from kdface.csv_files import csv_text
     from kdface.evaluation.clustering import agglomerative
     from kdface.recogniser.crops import listed, pixels
+    from kdface.recogniser.load import load
     from kdface.recogniser.points import choose
     from kdface.reports.contact_sheet import contact_sheet
     from kdface.reports.plotting import save
     from kdface.terminal import shown
 
-    recogniser = recogniser_of(given)
-    folder, output = given.things[0], given.output or Path()
+    recogniser = load(given.values["run"])
+    folder, output = given.paths[0], given.values.get("output", Path())
     threshold = given.values.get("threshold")
     if threshold is None:
         threshold = choose(recogniser.points, given.values.get("far"), given.values.get("test")).threshold

@@ -1,4 +1,7 @@
-"""kdface completion: complete commands, groups, choices and keys from file names and YAML text only."""
+"""kdface completion: print the line for ~/.bashrc that completes commands, groups, choices and keys.
+
+They are read from file names and YAML text only, so that completion starts fast.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import re
 from pathlib import Path
 
 from kdface.cli import COMMANDS
+from kdface.commands.arguments import Parser
 from kdface.config.paths import choices, conf_folder, groups, root_groups
 
 _KEY = re.compile(r"^(\s*)([A-Za-z_][\w@]*):")
 
 
-def run(arguments: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Without arguments, print the line for ~/.bashrc. Bash calls this with COMP_LINE set."""
     line = os.environ.get("COMP_LINE")
     if line is None:
+        Parser("completion", __doc__).read(words)
         print("complete -o nospace -C 'kdface completion' kdface")
         return 0
     point = int(os.environ.get("COMP_POINT", len(line)))

@@ -1,4 +1,4 @@
-"""kdface config why KEY [OVERRIDES] [--config-dir FOLDER]; kdface config diff RUN RUN."""
+"""kdface config: where the value of a key was set, or what differs between two runs."""
 
 from __future__ import annotations
 
@@ -6,53 +6,40 @@ import json
 import shlex
 from pathlib import Path
 
-from kdface.commands.arguments import Parser, add_config_dirs
+from kdface.commands.arguments import Arguments, Parser, act, is_override
 from kdface.errors import UserError, nearest
 
-_ACTIONS = ("why", "diff")
-_USAGE = "kdface config why KEY [OVERRIDES] [--config-dir FOLDER], or kdface config diff RUN RUN"
 
-
-def run(arguments: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Run `kdface config` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = Parser(prog="kdface config", usage=_USAGE, add_help=False)
-    parser.add_argument("words", nargs="*")
-    add_config_dirs(parser)
-    given = parser.parse_intermixed_args(arguments)
-    match given.words:
-        case ["why", key, *overrides] if not _is_override(key):
-            return why(key, overrides, given.config_dirs)
-        case ["diff", _, _] if given.config_dirs:
-            raise UserError(
-                "kdface config diff compares two runs and does not read --config-dir.",
-                expected="kdface config diff RUN RUN",
-                fix=shlex.join(["kdface", "config", *given.words]),
-            )
-        case ["diff", first, second]:
-            return diff(first, second)
-        case words:
-            raise _invalid(words)
+    usage = Parser("config why", "Print the value of a key and every place that sets it.", "KEY", overrides=is_override)
+    differ = Parser("config diff", "Print the values that differ between two runs.", "RUN", "RUN")
+    actions = {"why": (usage.config_dir(), _why), "diff": (differ, _diff)}
+    if fix := _meant(words, list(actions)):
+        raise UserError(
+            f"kdface config {' '.join(words)}: invalid arguments.",
+            expected=", ".join(parser.call for parser, _ in actions.values()),
+            fix=fix,
+        )
+    return act("config", __doc__, words, **actions)
 
 
-def _invalid(words: list[str]) -> UserError:
-    """The error for overrides without a key, a key without an action, or a misspelt action."""
-    first = words[0] if words else ""
-    near, fix = "", ""
-    if overrides := [word for word in words if word not in _ACTIONS]:
-        if all(map(_is_override, overrides)):
-            fix = f"kdface train {shlex.join(overrides)} --cfg job"
-        elif first not in _ACTIONS and not _is_override(first) and not (near := nearest(first, _ACTIONS)):
-            fix = f"kdface config why {shlex.join(words)}"
-    return UserError(
-        f"{' '.join(['kdface config', *words])}: invalid arguments.",
-        expected=_USAGE,
-        nearest=f"kdface config {near}" if near else "",
-        fix=fix,
-    )
+def _meant(words: list[str], actions: list[str]) -> str:
+    """The command that was meant by overrides without a key, or by a key without an action; empty: neither."""
+    others = [word for word in words if word not in actions]
+    if others and all(map(is_override, others)):
+        return f"kdface train {shlex.join(others)} --cfg job"
+    if others[:1] == words[:1] and words and not (words[0].startswith("-") or nearest(words[0], actions)):
+        return f"kdface config why {shlex.join(words)}"
+    return ""
 
 
-def _is_override(word: str) -> bool:
-    return "=" in word or word.startswith("~")
+def _why(given: Arguments) -> int:
+    return why(given.things[0], given.overrides, given.config_dirs)
+
+
+def _diff(given: Arguments) -> int:
+    return diff(*given.things)
 
 
 def why(key: str, overrides: list[str], config_dirs: list[Path]) -> int:

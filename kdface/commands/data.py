@@ -1,9 +1,8 @@
-"""kdface data verify|card|preview DATASET [OVERRIDES].
+"""kdface data: verify, describe and preview a dataset; cut aligned crops from photographs.
 
-    kdface data align FOLDER -o CROPS detector=YUNET.onnx|landmarks=FILE.csv [size=[112,112]]
-
-verify decodes every image and lists broken images, duplicates, and overlap with another DATASET; card prints counts,
+verify decodes every image and lists broken images, duplicates, and overlap with OTHER_DATASET; card prints counts,
 size, licence and fingerprint; preview writes a contact sheet of the views; align cuts aligned crops from photographs.
+The overrides of a dataset follow its name.
 """
 
 from __future__ import annotations
@@ -13,49 +12,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdface.commands.arguments import parse
+from kdface.commands import align
+from kdface.commands.arguments import Arguments, Parser, act, is_override
 from kdface.datasets.images import ALIGN
-from kdface.errors import UserError, nearest
+from kdface.errors import UserError
 
-_ACTIONS = ("verify", "card", "preview", "align")
 _MOST_LISTED = 10
 
 
 def run(words: list[str]) -> int:
     """Run `kdface data` and return the exit code. Raises `UserError` for invalid arguments."""
-    usage = (
-        "kdface data verify DATASET [KEY=VALUE] [OTHER_DATASET [KEY=VALUE]], kdface data card DATASET, "
-        "kdface data preview DATASET, kdface data align FOLDER -o CROPS"
-    )
-    if not words or words[0] not in _ACTIONS:
-        near = nearest(words[0], _ACTIONS) if words else ""
-        raise UserError(
-            f"kdface data {words[0] if words else ''}: invalid arguments.",
-            expected=usage,
-            nearest=f"kdface data {near}" if near else "",
-        )
-    action = words[0]
-    if action == "align":
-        from kdface.commands.align import run as align
 
-        return align(words[1:])
-    arguments = parse(f"data {action}", words[1:], usage)
+    def parser(action: str, about: str, *more: str) -> Parser:
+        return Parser(f"data {action}", about, "DATASET", *more, overrides=is_override).config_dir()
+
+    return act(
+        "data",
+        __doc__,
+        words,
+        verify=(parser("verify", __doc__, "[OTHER_DATASET]"), _verify),
+        card=(parser("card", "Print counts, size, licence and fingerprint."), _card),
+        preview=(parser("preview", "Write a contact sheet of the views."), _preview),
+        align=(align.parser(), align.align),
+    )
+
+
+def _sets(given: Arguments) -> list[tuple[Any, dict[str, Any]]]:
+    """The datasets with their configurations."""
     named: list[tuple[str, list[str]]] = []  # a dataset and the overrides that follow it
-    for word in arguments.overrides:
+    for word in given.words:
         if word.startswith("dataset=") and named:  # a suggested fix: another dataset instead
             named[-1] = (word.removeprefix("dataset="), named[-1][1])
-        elif "=" not in word:
+        elif not is_override(word):
             named.append((word, []))
         elif named:
             named[-1][1].append(word)
-    if not 1 <= len(named) <= (2 if action == "verify" else 1):
-        raise UserError(f"kdface data {action} {' '.join(words[1:])}: invalid arguments.", expected=usage)
-    sets = [_build(name, overrides, arguments.config_dirs) for name, overrides in named]
-    if action == "card":
-        return _card(sets[0][0])
-    if action == "preview":
-        return _preview(sets[0][0], sets[0][1])
-    return _verify(sets[0][0]) if len(sets) == 1 else _overlap(sets[0][0], sets[1][0])
+    return [_build(name, overrides, given.config_dirs) for name, overrides in named]
 
 
 def _build(name: str, overrides: list[str], config_dirs: list[Path]) -> tuple[Any, dict[str, Any]]:
@@ -82,20 +74,22 @@ def _require_no_run_name(overrides: list[str], node: dict[str, Any]) -> None:
         )
 
 
-def _card(faces: Any) -> int:
+def _card(given: Arguments) -> int:
     from kdface.config.fingerprint import flatten
     from kdface.datasets.checks import card
 
+    ((faces, _),) = _sets(given)
     for key, value in flatten(card(faces)).items():
         print(f"{key:<26} {value}")
     return 0
 
 
-def _preview(faces: Any, tree: dict[str, Any]) -> int:
+def _preview(given: Arguments) -> int:
     from kdface.assembly.parts import build_augmentation
     from kdface.reports.draw import views_sheet
     from kdface.reports.plotting import save
 
+    ((faces, tree),) = _sets(given)
     augmentation = build_augmentation(tree, faces.preprocessing)
     path = Path(f"preview_{faces.name}.png")
     save(views_sheet(faces, augmentation, int(tree["seed"] or 0)), path)
@@ -103,10 +97,13 @@ def _preview(faces: Any, tree: dict[str, Any]) -> int:
     return 0
 
 
-def _verify(faces: Any) -> int:
-    """Verify a dataset. Returns exit code 2 if an image is unusable."""
+def _verify(given: Arguments) -> int:
+    """Verify a dataset, or its overlap with another. Returns exit code 2 if an image is unusable."""
     from kdface.datasets.checks import fingerprint, verify
 
+    (faces, _), *others = _sets(given)
+    if others:
+        return _overlap(faces, others[0][0])
     found = verify(faces, progress=_progress(f"verifying {faces.name}", len(faces)))
     spread = found.images_per_person
     print(f"{found.name}: {found.images} images of {found.people} people")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kdface.errors import UserError
+from kdface.commands.arguments import Parser
 
 _MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
 
 
-def run(arguments: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Run `kdface doctor`. Returns exit code 0 if there are no problems, otherwise 2."""
-    if arguments:
-        raise UserError(f"kdface doctor takes no arguments, got {' '.join(arguments)}.")
+    Parser("doctor", __doc__).read(words)
     from kdface.config.paths import conf_folder
     from kdface.hardware import cores, detect_by_system
     from kdface.runs.environment import version_of, versions

@@ -1,4 +1,8 @@
-"""kdface embed FOLDER run=PATH [-o FILE.npz|FILE.parquet]: embed each crop of a folder, keyed by its path."""
+"""kdface embed: embed every aligned crop of a folder and its subfolders, keyed by its path.
+
+Rerun the same command to resume, or to update the file after images were added, changed or removed. run=PATH names a
+run, a pack or an exported file; mirror=false disables the mirrored image.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,24 @@ import sys
 from pathlib import Path
 
 from kdface.atomic import write_text
-from kdface.commands.given import read, recogniser_of, tell_passed_over
+from kdface.commands.arguments import Parser
 
 _LISTED = 10  # most broken files listed one by one
 
 
 def run(words: list[str]) -> int:
     """Run `kdface embed` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
-        "embed",
-        words,
-        "Embed every aligned crop of a folder and its subfolders. Rerun the same command to resume, or to update the "
-        "file after images were added, changed or removed. run=PATH names a run, a pack or an exported file; "
-        "mirror=false disables the mirrored image.",
-        ("FOLDER",),
-        {"run": str, "mirror": bool},
-        output="file",
-    )
+    given = Parser(
+        "embed", __doc__, "FOLDER", keys={"run": str, "mirror": bool}, needs=("run",), output="FILE.npz|FILE.parquet"
+    ).read(words)
+    from kdface.recogniser.load import load
     from kdface.recogniser.store import embed_folder, formats
-    from kdface.terminal import shown
+    from kdface.terminal import shown, tell_passed_over
 
-    folder = given.things[0]
-    target = given.output or Path(f"embeddings_{folder.resolve().name}.npz")
+    folder = given.paths[0]
+    target = given.values.get("output") or Path(f"embeddings_{folder.resolve().name}.npz")
     formats(target)  # reject an unsupported format before loading anything
-    found = embed_folder(recogniser_of(given), folder, target, given.values.get("mirror", True))
+    found = embed_folder(load(given.values["run"]), folder, target, given.values.get("mirror", True))
     for reason in list(found.broken.values())[:_LISTED]:
         print(f"left out  {reason}", file=sys.stderr)
     listed = target.with_name(f"{target.name}.broken.txt")

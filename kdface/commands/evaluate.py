@@ -1,7 +1,7 @@
-"""kdface evaluate run=PATH evaluation=CHOICE: evaluate a trained run without repeating its configuration.
+"""kdface evaluate: evaluate a trained run on evaluation=CHOICE, without repeating its configuration.
 
 run=FILE names a network in a file, such as .onnx; embeddings=FILE replaces the run by embeddings of any recogniser
-(see `kdface.commands.embeddings`).
+(see `kdface.commands.embeddings`). checkpoint=best selects another checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdface.commands.arguments import Arguments, parse, require_only
+from kdface.commands.arguments import Arguments, Parser, is_override, require_only
 from kdface.commands.embeddings import evaluate_file, evaluate_stored, tell_results, write_results
 from kdface.config.fingerprint import difference, moved, portable
 from kdface.errors import UserError
@@ -25,23 +25,29 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 def run(words: list[str]) -> int:
     """Run `kdface evaluate` and return the exit code. Raises `UserError` for invalid arguments."""
-    about = "Evaluate a run:  run=PATH [checkpoint=best] [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]"
-    arguments = parse("evaluate", words, about)
-    given = arguments.take("run")
-    if given is None:
-        if (stored := arguments.take("embeddings")) is not None:
-            return evaluate_stored(Path(stored).expanduser(), arguments)
+    about = (
+        "Evaluate a run:  [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]. run=FILE names a network in a file, such as "
+    )
+    about += ".onnx; embeddings=FILE replaces the run by embeddings of any recogniser."
+    keys = {"run": Path, "checkpoint": str, "embeddings": Path}
+    arguments = Parser("evaluate", __doc__, keys=keys, overrides=is_override).config_dir().read(words)
+    given = arguments.values
+    if "run" in given and "embeddings" in given:
+        raise UserError("run and embeddings are mutually exclusive.", expected="one of them")
+    if "embeddings" in given:
+        return evaluate_stored(given["embeddings"], arguments)
+    if "run" not in given:
         raise UserError(
             "kdface evaluate needs a run.",
             expected="run=PATH, or embeddings=FILE",
             fix=" ".join(["kdface evaluate run=FOLDER", *words]),
         )
-    path = Path(given).expanduser()
+    path = given["run"]
     from kdface.assembly.model_file import is_model_file
     from kdface.assembly.plugs import named_checkpoint
 
-    if (checkpoint := arguments.take("checkpoint")) is not None:
-        path = named_checkpoint(path, checkpoint)
+    if "checkpoint" in given:
+        path = named_checkpoint(path, given["checkpoint"])
     elif is_model_file(path):
         evaluate_file(path, arguments)
         return 0

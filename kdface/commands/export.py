@@ -1,4 +1,4 @@
-"""kdface export run=PATH [FILE] [--to FORMAT]: write the network of a run to a standalone file.
+"""kdface export: write the network of a run to a standalone file, by default embedder.pt.
 
 The format follows from the suffix of FILE or from --to: torch (.pt, .pth), safetensors, onnx, torchscript (.ts), and
 insightface, a bare state dict under InsightFace's names (.pth). The file is read back and compared before it is
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdface.atomic import write_atomic, write_text
-from kdface.commands.given import read
+from kdface.commands.arguments import Parser
 from kdface.errors import UserError, nearest
 
 _DIFFERENCE = 1e-4  # largest difference of a unit embedding's component after reading the file back
@@ -28,21 +28,10 @@ _INSIGHTFACE = (
 
 def run(words: list[str]) -> int:
     """Run `kdface export` and return the exit code. Raises `UserError` for invalid arguments."""
-    suffixes = ", ".join(f"{suffix}: {kind}" for suffix, kind in _SUFFIXES.items())
-    given = read(
-        "export",
-        words,
-        "Write the network of a run to a file, by default embedder.pt, read it back and compare, and write a model "
-        f"card next to it. The suffix chooses the format ({suffixes}), or --to does: insightface is a bare state dict "
-        "under InsightFace's names (.pth).",
-        ("FILE",),
-        {"run": str},
-        wants="one run and at most one output file",
-        optional=1,
-        options={"to": f"the format: {', '.join(_FORMATS)}"},
-    )
-    file = (given.things or [Path("embedder.pt")])[0]
-    return _export(given.run, file, _format(given.run, file, given.values.get("to")))
+    parser = Parser("export", __doc__, "[FILE]", keys={"run": str}, needs=("run",))
+    given = parser.flag("--to", metavar="FORMAT", help=f"the format: {', '.join(_FORMATS)}").read(words)
+    file, run_path = (given.paths or [Path("embedder.pt")])[0], given.values["run"]
+    return _export(run_path, file, _format(run_path, file, given.values.get("to")))
 
 
 def _format(run_path: str, file: Path, asked: str | None) -> str:

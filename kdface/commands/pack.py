@@ -1,4 +1,8 @@
-"""kdface pack RUN [-o FILE.zip|FOLDER]: pack a run into one file to share, without this machine's paths."""
+"""kdface pack: pack a finished run into one file to share, without this machine's paths.
+
+A pack holds weights as safetensors, configuration, preprocessing, environment, fingerprints, metrics and a model card.
+kdface.load, kdface evaluate and teacher.run accept a pack like a run.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,20 @@ import tempfile
 from pathlib import Path
 
 from kdface.atomic import write_atomic, write_json, write_text
-from kdface.commands.given import read
+from kdface.commands.arguments import Parser
 from kdface.errors import UserError
 
 
 def run(words: list[str]) -> int:
     """Run `kdface pack` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
-        "pack",
-        words,
-        "Pack a finished run: weights as safetensors, configuration, preprocessing, environment, fingerprints, metrics "
-        "and a model card. kdface.load, kdface evaluate and teacher.run accept a pack like a run.",
-        ("RUN",),
-        {},
-        output="file",
-        needs=(),
-    )
+    given = Parser("pack", __doc__, "RUN", output="FILE.zip|FOLDER").read(words)
     from kdface.terminal import shown
 
-    target = given.output or Path(f"{given.things[0].resolve().name}.zip")
+    (path,) = given.paths
+    target = given.values.get("output") or Path(f"{path.resolve().name}.zip")
     if target.exists():
         raise UserError(f"{target} already exists and is not overwritten.", fix="another name after -o")
-    count, size = pack(given.things[0], target)
+    count, size = pack(path, target)
     print(f"written  {shown(target.absolute())}  ({count} files, {size / (1 << 20):.1f} MiB)")
     return 0
 

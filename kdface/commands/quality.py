@@ -1,4 +1,8 @@
-"""kdface quality FOLDER run=PATH [-o FOLDER]: score the quality of each image, with a sorted contact sheet."""
+"""kdface quality: score the quality of each aligned crop of a folder and its subfolders.
+
+Crops of another size are resized if the run was trained on resized crops of their shape. A table and a sorted contact
+sheet are written to the output folder, by default the current one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdface.atomic import write_text
-from kdface.commands.given import read, recogniser_of, tell_passed_over
+from kdface.commands.arguments import Parser
 from kdface.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -16,34 +20,25 @@ if TYPE_CHECKING:
 
 def run(words: list[str]) -> int:
     """Run `kdface quality` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
-        "quality",
-        words,
-        "Score the quality of each aligned crop of a folder and its subfolders. Crops of another size are resized if "
-        "the run was trained on resized crops of their shape. The table and the contact sheet are written to the "
-        "output folder, by default the current one.",
-        ("FOLDER",),
-        {"run": str},
-        output="folder",
-        wants="one folder and one run",
-    )
+    given = Parser("quality", __doc__, "FOLDER", keys={"run": str}, needs=("run",), output="FOLDER").read(words)
     import numpy as np
 
     from kdface.csv_files import csv_text
     from kdface.datasets.folders import images_below
     from kdface.recogniser.crops import pixels
+    from kdface.recogniser.load import load
     from kdface.reports.contact_sheet import quality_sheet, spread
     from kdface.reports.plotting import save
-    from kdface.terminal import shown
+    from kdface.terminal import shown, tell_passed_over
 
-    folder, output = given.things[0], given.output or Path()
+    folder, output = given.paths[0], given.values.get("output", Path())
     files, passed_over = images_below(folder)
-    recogniser = recogniser_of(given)
+    recogniser = load(given.values["run"])
     found, broken, resized = _graded(files, recogniser)
     scores = np.asarray(list(found.values()))
     if not np.isfinite(scores).all():
         raise UserError(
-            f"{given.run}: {int((~np.isfinite(scores)).sum())} of {len(scores)} quality scores are not finite.",
+            f"{given.values['run']}: {(~np.isfinite(scores)).sum()} of {len(scores)} quality scores are not finite.",
             fix="use another run: the training of this one has probably diverged",
         )
     ranked = sorted(found.items(), key=lambda pair: (-pair[1], str(pair[0])))

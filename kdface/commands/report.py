@@ -1,4 +1,7 @@
-"""kdface report DIR [TABLE ...] [-o FILE.html] [--images] [--watch]: all runs under a folder in one HTML file."""
+"""kdface report: write one self-contained HTML file, by default DIR/report.html, of all runs under a folder.
+
+The rows of paper tables name the runs; their numbers are shown first, next to the published ones.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,21 @@ POLL_SECONDS = 5.0
 
 def run(words: list[str]) -> int:
     """Run `kdface report` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = Parser(prog="kdface report", description="Write one self-contained HTML file of all runs under a folder.")
-    parser.add_argument("folder", type=Path, help="a folder of runs, such as runs")
-    parser.add_argument(
-        "tables",
-        nargs="*",
-        type=Path,
-        metavar="TABLE.yaml",
-        help="paper tables: their rows name the runs; their numbers are shown first, next to the published ones",
-    )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="default: DIR/report.html")
-    parser.add_argument(
-        "--images", action="store_true", help="show faces of every dataset; check its terms before sharing the file"
-    )
-    parser.add_argument("--watch", action="store_true", help="keep running; rewrite the report when a run changes")
-    given = parser.parse_intermixed_args(words)
-    output = given.output or given.folder / "report.html"
+    parser = Parser("report", __doc__, "DIR", "[TABLE.yaml ...]", output="FILE.html")
+    terms = "show faces of every dataset; check its terms before sharing the file"
+    parser.flag("--images", action="store_true", help=terms)
+    parser.flag("--watch", action="store_true", help="keep running; rewrite the report when a run changes")
+    given = parser.read(words)
+    folder, *tables = given.paths
+    output, images = given.values.get("output") or folder / "report.html", "images" in given.values
     if output.suffix != ".html":
         raise UserError(f"{output}: the report is an HTML file.", expected="a file name ending in .html")
     from kdface.reports.html.page import Reader
 
-    reader = Reader(given.folder)
-    if given.watch:
-        _watch(reader, output, given.tables, images=given.images)
-    _write(reader, output, given.tables, live=False, images=given.images)
+    reader = Reader(folder)
+    if "watch" in given.values:
+        _watch(reader, output, tables, images=images)
+    _write(reader, output, tables, live=False, images=images)
     return 0
 
 

@@ -1,6 +1,7 @@
-"""kdface reproduce RUN|TABLE.yaml:ROW/COLUMN: rerun from the run folder; print identical or the first difference.
+"""kdface reproduce: rerun a run, or those of a table cell; print identical or the first difference.
 
-If the runs of a cell are missing, they are trained and compared with the numbers in the table's CSV.
+If the runs of a cell are missing, they are trained and compared with the numbers in the table's CSV. paths.data=FOLDER
+is where the data lies now.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import is_hydras
+from kdface.commands.arguments import Parser, is_hydras, is_override
 from kdface.errors import UserError
 from kdface.sweeps.lifeline import said
 
@@ -29,20 +30,29 @@ _NOT_RESULTS = ("train_seconds", "resumed_at", "operating_points")
 
 def run(words: list[str]) -> int:
     """Run `kdface reproduce`. Returns exit code 0 if metrics and results are bit-identical, otherwise 1."""
-    things = [word for word in words if "=" not in word or _is_cell(word)]
-    overrides = [word for word in words if word not in things]
+    about = (
+        "Rerun a run, or those of a table cell, and print identical or the first difference. If the runs of a cell are "
+    )
+    about += "missing, they are trained and compared with the numbers in the table's CSV."
+    given = Parser(
+        "reproduce",
+        __doc__,
+        "RUN|TABLE.yaml:ROW/COLUMN",
+        overrides=lambda word: is_override(word) and not _is_cell(word),
+    ).read(words)
+    (thing,), overrides = given.things, given.overrides
     data = [word.partition("=")[2] for word in overrides if word.startswith("paths.data=")]
-    if len(things) != 1 or not (_is_cell(things[0]) or len(overrides) == len(data)):
+    now = data[-1] if data else None
+    if _is_cell(thing):
+        return 0 if _cell(thing, overrides, now) else 1
+    if len(overrides) != len(data):
         raise UserError(
-            "kdface reproduce takes one run or one table cell.",
-            expected="kdface reproduce RUN [paths.data=FOLDER], or kdface reproduce TABLE.yaml:ROW/COLUMN [OVERRIDES]",
+            f"kdface reproduce {' '.join(words)}: a run is reproduced as it was configured.",
+            expected="kdface reproduce RUN [paths.data=FOLDER]",
         )
     from kdface.runs.folder import find_run
 
-    now = data[-1] if data else None
-    if _is_cell(things[0]):
-        return 0 if _cell(things[0], overrides, now) else 1
-    return 0 if again(find_run(things[0]), now) else 1
+    return 0 if again(find_run(thing), now) else 1
 
 
 def again(first: RunFolder, data: str | None, evaluation: str = "", metrics: Sequence[str] = ()) -> bool:

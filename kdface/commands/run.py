@@ -1,4 +1,4 @@
-"""kdface run FOLDER: train the run configured in FOLDER. Ranks and sweeps call this."""
+"""kdface run: train the run configured in FOLDER, such as runs/NAME/seed0-1a2b3c4d. Ranks and sweeps call this."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from kdface.atomic import write_json
-from kdface.errors import DataError, UserError
+from kdface.commands.arguments import Parser
+from kdface.errors import DataError
 from kdface.runs.environment import changed_code
 from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
 from kdface.runs.named import require_one_run
@@ -33,49 +36,31 @@ from kdface.training.identity import (
 if TYPE_CHECKING:
     from kdface.assembly.job import Job
 
-# Overrides allowed when a run resumes, with their values unless they are numbers.
-_OTHER: dict[str, tuple[str, ...]] = {
-    "trainer.devices": (),
-    "trainer.num_nodes": (),
-    "dataset.on_error": ("raise", "skip"),
+# Overrides allowed when a run resumes.
+_OTHER: dict[str, Any] = {
+    "trainer.devices": Annotated[int, Ge(0)],
+    "trainer.num_nodes": Annotated[int, Ge(0)],
+    "dataset.on_error": Literal["raise", "skip"],
 }
 
 
 def run(words: list[str]) -> int:
     """Train the run in a folder; overrides may change its ranks. With `-` instead of a folder, serve the commands of
     another kdface process."""
-    if not words or "=" in words[0]:
-        raise UserError(
-            "kdface run takes one run folder.", fix="kdface run runs/NAME/seed0-1a2b3c4d [trainer.devices=1]"
-        )
-    others = _others(words[1:])
+    given = Parser("run", __doc__, "FOLDER", keys=_OTHER).read(words)
+    (folder,) = given.things
     if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # the launcher may have exited by now
         die_with_parent(int(os.environ[LAUNCHER]))
-    if words[0] == "-":
+    if folder == "-":
         from kdface.cli import main
         from kdface.sweeps.server import serve
 
         return serve(main)  # also returns in each fork, with the exit code of its command
     try:
-        return execute(find_run(words[0]), others)
+        return execute(find_run(folder), given.values)
     except HeldError as error:
         print(f"error: {error}", file=sys.stderr)
         return BUSY
-
-
-def _others(words: Sequence[str]) -> dict[str, int | str]:
-    """The overrides allowed when a run resumes: the number of ranks, and whether broken images are left out."""
-    found: dict[str, int | str] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in _OTHER or not (value in _OTHER[key] if _OTHER[key] else value.isdigit()):
-            raise UserError(
-                f"{word}: a resumed run can change only its ranks and the handling of broken images.",
-                expected=" or ".join(f"{key}={'|'.join(values) or 'N'}" for key, values in _OTHER.items()),
-                origin=f"command line: {word}",
-            )
-        found[key] = int(value) if value.isdigit() else value
-    return found
 
 
 def execute(

@@ -1,54 +1,50 @@
-"""kdface train -m, and kdface sweep status | retry | stop DIR.
-
-Hydra runs only here; every job is a separate process that reads its resolved configuration. All jobs are composed
-and checked before the first one starts. The ledger (`kdface.sweeps.ledger`) records the jobs of the sweep, so the
-same or an overlapping command runs only missing jobs and resumes interrupted ones.
-"""
+"""kdface sweep: show, stop or retry the jobs of a sweep; DIR is a folder under runs/sweeps."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kdface.commands.arguments import Arguments, is_search_path
-from kdface.errors import UserError, nearest
+from kdface.commands.arguments import Arguments, Parser, act, is_override, is_search_path
+from kdface.errors import UserError
 from kdface.startup import without_collection
-
-if TYPE_CHECKING:
-    from kdface.sweeps.ledger import Ledger
-
-_USAGE = "kdface sweep status|retry|stop DIR, DIR being a folder under runs/sweeps"
 
 
 def run(words: list[str]) -> int:
     """Run `kdface sweep status | retry | stop DIR` and return the exit code."""
+    retried = "Rerun failed jobs unchanged, on the launcher used last, or on that of overrides of hydra/launcher."
+    return act(
+        "sweep",
+        __doc__,
+        words,
+        status=(Parser("sweep status", "Print the states of the jobs; write results.csv.", "DIR"), _status),
+        retry=(Parser("sweep retry", retried, "DIR", overrides=is_override), _retry),
+        stop=(Parser("sweep stop", "Stop the sweep and its jobs.", "DIR"), _stop),
+    )
+
+
+def _status(given: Arguments) -> int:
     from kdface.sweeps.ledger import Ledger
+    from kdface.sweeps.table import status, write_results
 
-    match words:
-        case ["status", path]:
-            from kdface.sweeps.table import status, write_results
+    ledger = Ledger.at(given.things[0])
+    print(status(ledger))
+    write_results(ledger)
+    return 0
 
-            ledger = Ledger.at(path)
-            print(status(ledger))
-            write_results(ledger)
-            return 0
-        case ["stop", path]:
-            from kdface.sweeps.stop import stop
 
-            print(stop(Ledger.at(path)))
-            return 0
-        case ["retry", path, *overrides]:
-            return _retry(Ledger.at(path), overrides)
-        case [other, *_] if other not in ("status", "retry", "stop"):
-            near = nearest(other, ("status", "retry", "stop"))
-            raise UserError(
-                f"kdface sweep has no {other!r}.", expected=_USAGE, nearest=f"kdface sweep {near} DIR" if near else ""
-            )
-        case _:
-            raise UserError(f"kdface sweep {' '.join(words)}: invalid arguments.", expected=_USAGE)
+def _stop(given: Arguments) -> int:
+    from kdface.sweeps.ledger import Ledger
+    from kdface.sweeps.stop import stop
+
+    print(stop(Ledger.at(given.things[0])))
+    return 0
 
 
 def sweep(arguments: Arguments) -> int:
-    """Run all jobs of a sweep, even if some fail. Lists failed jobs and returns exit code 1 if there are any."""
+    """`kdface train -m`: run all jobs of a sweep, even if some fail. Lists failed jobs; exit code 1 if there are any.
+
+    Hydra runs only here; every job is a separate process that reads its resolved configuration. All jobs are composed
+    and checked before the first one starts. The ledger (`kdface.sweeps.ledger`) records the jobs of the sweep, so the
+    same or an overlapping command runs only missing jobs and resumes interrupted ones.
+    """
     with without_collection():
         from kdface.commands.session import Session
         from kdface.config.compose import hydra_context
@@ -61,15 +57,16 @@ def sweep(arguments: Arguments) -> int:
     return session.tell()
 
 
-def _retry(ledger: Ledger, overrides: list[str]) -> int:
-    """Rerun failed jobs from the configurations in their run folders, on the launcher used last."""
+def _retry(given: Arguments) -> int:
+    """Rerun failed jobs from the configurations in their run folders."""
     from kdface.commands.session import checked_node, drive_in, launcher_words, needed, tell
     from kdface.config.compose import hydra_context, load
     from kdface.config.settings import num_devices
     from kdface.sweeps.engine import Job, Listed
-    from kdface.sweeps.ledger import State
+    from kdface.sweeps.ledger import Ledger, State
     from kdface.terminal import shown
 
+    ledger, overrides = Ledger.at(given.things[0]), given.overrides
     failed = [entry for entry in ledger.entries() if ledger.state(entry) is State.FAILED]
     print(f"retrying {len(failed)} failed jobs" if failed else "no job of this sweep failed", flush=True)
     if not failed:

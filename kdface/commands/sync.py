@@ -1,10 +1,10 @@
-"""kdface sync RUN [RUN ...] logger=CHOICE [logger.CHOICE.KEY=VALUE]: replay metrics.jsonl to a logger."""
+"""kdface sync: replay the records and figures of runs to a logger:  logger=wandb [logger.wandb.project=NAME]"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import parse
+from kdface.commands.arguments import Parser, is_override
 from kdface.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 def run(words: list[str]) -> int:
     """Run `kdface sync` and return the exit code. Raises `UserError` for invalid arguments."""
-    arguments = parse("sync", words, "Replay runs to a logger:  RUN [RUN ...] logger=wandb [logger.wandb.project=NAME]")
-    paths = [word for word in arguments.overrides if "=" not in word]
-    overrides = [word for word in arguments.overrides if "=" in word]
+    arguments = Parser("sync", __doc__, "RUN ...", overrides=is_override).config_dir().read(words)
+    overrides = arguments.overrides
     wrong = [word for word in overrides if word.lstrip("+").partition("=")[0].split(".")[0] != "logger"]
-    if not paths or wrong or not any(word.startswith("logger=") for word in overrides):
+    if wrong or not any(word.startswith("logger=") for word in overrides):
         raise UserError(
             f"kdface sync {' '.join(words)}: invalid arguments.",
             expected="kdface sync RUN [RUN ...] logger=CHOICE [logger.CHOICE.KEY=VALUE]",
@@ -31,7 +30,7 @@ def run(words: list[str]) -> int:
     nodes = compose(overrides, arguments.config_dirs).tree["logger"]
     if nodes is None:
         raise UserError("logger=none: choose a logger to replay to.", fix="kdface list logger")
-    for folder in [find_run(path) for path in paths]:
+    for folder in [find_run(path) for path in arguments.things]:
         print(f"{_replay(folder, nodes)} records of {folder.root} replayed")
     return 0
 

@@ -1,4 +1,4 @@
-"""kdface table experiments/PAPER/TABLE.yaml ... [OVERRIDES] [--run] [-o FOLDER]: paper tables from run folders."""
+"""kdface table: write paper tables (.md, .tex, .csv, .html) from run folders, by default next to TABLE.yaml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdface.commands.arguments import Arguments, Parser, is_hydras, is_search_path
+from kdface.commands.arguments import Arguments, Parser, is_hydras, is_override, is_search_path
 from kdface.config.locate import PROCESSES
 from kdface.csv_files import read_rows, rows_in
 from kdface.errors import UserError
@@ -27,38 +27,27 @@ _CELL = ("group", "row", "column")  # columns that identify a cell in our CSV fi
 
 def run(words: list[str]) -> int:
     """Run `kdface table` and return the exit code. Raises `UserError` for invalid arguments."""
-    parser = Parser(prog="kdface table", description="Write paper tables (.md, .tex, .csv, .html) from run folders.")
-    parser.add_argument(
-        "words", nargs="+", metavar="TABLE|OVERRIDE", help="experiments/PAPER/TABLE.yaml, paths.runs=FOLDER"
-    )
-    parser.add_argument("--figures", action="store_true", help="draw columns as bars, test sets as curves (.pdf, .png)")
-    parser.add_argument("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="output folder; default: that of the definition"
-    )
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own folder of YAML")
-    given = parser.parse_intermixed_args(words)
+    parser = Parser("table", __doc__, "TABLE.yaml ...", overrides=is_override, output="FOLDER").config_dir()
+    parser.flag("--figures", action="store_true", help="draw columns as bars, test sets as curves (.pdf, .png)")
+    parser.flag("--run", action="store_true", help="train and evaluate what is missing, as one sweep")
+    given = parser.read(words)
     from kdface.reports.tables import read_definition
 
-    words = [word for word in given.words if "=" in word or word.startswith("~")]
-    paths = [Path(word) for word in given.words if word not in words]
-    overrides = [word for word in words if not is_hydras(word)]
-    launcher = [word for word in words if is_hydras(word)]
-    if not paths:
-        raise UserError("kdface table needs a table.", fix="kdface table --help")
-    definitions = [(read_definition(path), path) for path in paths]
-    targets = [(given.output or path.parent) / path.stem for path in paths]
+    overrides = [word for word in given.overrides if not is_hydras(word)]
+    launcher = [word for word in given.overrides if is_hydras(word)]
+    definitions = [(read_definition(path), path) for path in given.paths]
+    targets = [given.values.get("output", path.parent) / path.stem for path in given.paths]
     if double := [target for target in targets if targets.count(target) > 1]:
         raise UserError(f"two tables would be written to {double[0]}.", fix="one command each, or without -o")
 
-    if given.run:
-        tables, failed = filled(definitions, overrides, launcher, given.config_dir)
+    if "run" in given.values:
+        tables, failed = filled(definitions, overrides, launcher, given.config_dirs)
     else:
-        tables = [tabulated(definition, path.parent, overrides, given.config_dir) for definition, path in definitions]
+        tables = [tabulated(definition, path.parent, overrides, given.config_dirs) for definition, path in definitions]
         failed = False
     for table, target in zip(tables, targets, strict=True):
-        _write(table, target, given.figures)
-    return 1 if failed or (given.run and any(table.missing for table in tables)) else 0
+        _write(table, target, "figures" in given.values)
+    return 1 if failed or ("run" in given.values and any(table.missing for table in tables)) else 0
 
 
 def filled(

@@ -1,22 +1,36 @@
-"""kdface train [OVERRIDES]: compose, check, and train one run, or a sweep with -m."""
+"""kdface train: compose, check, train, evaluate and plot one run, or a sweep with -m. Rerun the command to resume it.
+
+OVERRIDE is GROUP=CHOICE, KEY=VALUE, +KEY=VALUE or ~KEY. train=false evaluates a checkpoint, ckpt_path=best|last|FILE.
+"""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
-from kdface.commands.arguments import Arguments, parse
+from kdface.commands.arguments import Arguments, Parser
 from kdface.errors import UserError
 from kdface.startup import without_collection
 
-# `train=false test=true ckpt_path=...`: evaluation in the style of Hydra templates.
-_SWITCHES = {"true": True, "false": False}
 _NAMED = ("best", "last")  # checkpoints of the run named by the rest of the command line
+
+
+def parser() -> Parser:
+    """The command line of `kdface train`: Hydra's, and evaluation in the style of Hydra templates."""
+    made = Parser(
+        "train", __doc__, keys={"train": bool, "test": bool, "ckpt_path": str}, overrides=lambda word: True
+    ).config_dir()
+    made.flag("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
+    made.flag("--cfg", "-c", choices=["job", "hydra", "all"], help="show the configuration and stop")
+    made.flag("--resolve", action="store_true", help="with --cfg: resolve interpolations")
+    made.flag("--package", "-p", help="with --cfg: show only this node")
+    return made.flag("--info", nargs="?", const="all", help="show how the configuration is composed")
 
 
 def run(words: list[str]) -> int:
     """Run `kdface train` and return the exit code. Raises `UserError` for invalid arguments."""
-    arguments = parse("train", words, "Train, evaluate and plot one run; rerun the same command to resume it.")
+    arguments = parser().read(words)
+    flags = arguments.values
     if (checkpoint := _checkpoint_to_test(arguments)) is not None:
         return _test_alone(checkpoint, arguments)
     from omegaconf.errors import OmegaConfBaseException
@@ -24,19 +38,19 @@ def run(words: list[str]) -> int:
     from kdface.config.compose import hydra_context, load
     from kdface.config.hydra_api import CONFIG, show
 
-    if arguments.cfg or arguments.info:
+    if flags.keys() & {"cfg", "info"}:
         with hydra_context(arguments.config_dirs) as hydra:
             config = load(hydra, arguments.overrides).config
             try:
-                if arguments.info:
-                    hydra.show_info(arguments.info, config_name=CONFIG, overrides=arguments.overrides)
-                elif arguments.cfg:
+                if "info" in flags:
+                    hydra.show_info(flags["info"], config_name=CONFIG, overrides=arguments.overrides)
+                else:
                     config.hydra.overrides.task = arguments.overrides
-                    show(hydra, config, arguments.cfg, arguments.package, arguments.resolve)
+                    show(hydra, config, flags["cfg"], flags.get("package"), "resolve" in flags)
             except OmegaConfBaseException as error:
                 raise UserError(f"the configuration cannot be shown: {str(error).splitlines()[0]}") from None
         return 0
-    if arguments.multirun:
+    if "multirun" in flags:
         from kdface.commands.sweep import sweep
 
         return sweep(arguments)
@@ -44,12 +58,12 @@ def run(words: list[str]) -> int:
 
 
 def _checkpoint_to_test(arguments: Arguments) -> str | None:
-    """Remove `train=`, `test=` and `ckpt_path=` from a command line; the checkpoint, if only a test is requested.
+    """The checkpoint, if `train=`, `test=` and `ckpt_path=` request only a test.
 
     Raises `UserError` for invalid combinations.
     """
-    train, test = (_switch(name, arguments.take(name)) for name in ("train", "test"))
-    checkpoint = arguments.take("ckpt_path")
+    train, test = (arguments.values.get(name, True) for name in ("train", "test"))
+    checkpoint = arguments.values.get("ckpt_path")
     if train and checkpoint is not None:
         raise UserError(
             f"ckpt_path={checkpoint}: training resumes from the last checkpoint in its run folder automatically.",
@@ -64,7 +78,7 @@ def _checkpoint_to_test(arguments: Arguments) -> str | None:
         raise UserError("train=false test=false: nothing to do.", fix="test=true")
     if train:
         return None
-    if arguments.multirun:
+    if "multirun" in arguments.values:
         raise UserError("train=false evaluates one run; -m is a sweep.", fix="kdface evaluate run=FOLDER")
     return "last" if checkpoint in (None, "null") else checkpoint
 
@@ -75,7 +89,7 @@ def _test_alone(checkpoint: str, arguments: Arguments) -> int:
     from kdface.commands.evaluate import evaluate_run
 
     if checkpoint not in _NAMED:
-        return evaluate_run(Path(checkpoint).expanduser(), Arguments(arguments.overrides, arguments.config_dirs))
+        return evaluate_run(Path(checkpoint), Arguments(arguments.overrides, arguments.config_dirs))
     from kdface.commands.prepare import run_folder
     from kdface.config.compose import compose
     from kdface.terminal import shown
@@ -88,15 +102,6 @@ def _test_alone(checkpoint: str, arguments: Arguments) -> int:
         )
     tested = [word for word in arguments.overrides if word.partition("=")[0].partition(".")[0] in ("paths", "hardware")]
     return evaluate_run(named_checkpoint(folder.root, checkpoint), Arguments(tested, arguments.config_dirs))
-
-
-def _switch(name: str, value: str | None) -> bool:
-    if value is None:
-        return True
-    if value.lower() not in _SWITCHES:
-        word = f"{name}={value}"
-        raise UserError(f"{word}: {name} must be true or false.", origin=f"command line: {word}", fix=f"{name}=true")
-    return _SWITCHES[value.lower()]
 
 
 def require_one_job(arguments: Arguments) -> None:

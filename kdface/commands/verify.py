@@ -1,4 +1,8 @@
-"""kdface verify A B run=PATH [far=1e-3|threshold=0.3] [test=NAME]: do two crops show the same person?"""
+"""kdface verify: do two aligned crops show the same person?
+
+far=RATE uses the threshold evaluated for this false-accept rate, threshold=COSINE your own; by default, all evaluated
+thresholds are shown.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from kdface.commands.given import read, recogniser_of
+from kdface.commands.arguments import Parser
 from kdface.errors import UserError
 from kdface.metric_names import rate
 
@@ -16,17 +20,14 @@ COSINE = Annotated[float, Ge(-1), Le(1)]
 
 def run(words: list[str]) -> int:
     """Run `kdface verify` and return the exit code. Raises `UserError` for invalid arguments."""
-    given = read(
-        "verify",
-        words,
-        "Compare two aligned crops. far=RATE uses the threshold evaluated for this false-accept rate, "
-        "threshold=COSINE your own; by default, all evaluated thresholds are shown.",
-        ("A", "B"),
-        {"run": str, "far": FAR, "threshold": COSINE, "test": str},
-    )
-    recogniser = recogniser_of(given)
+    given = Parser(
+        "verify", __doc__, "A", "B", keys={"run": str, "far": FAR, "threshold": COSINE, "test": str}, needs=("run",)
+    ).read(words)
+    from kdface.recogniser.load import load
+
+    recogniser = load(given.values["run"])
     far, threshold, test = (given.values.get(key) for key in ("far", "threshold", "test"))
-    first, second = given.things
+    first, second = given.paths
     if far is not None and threshold is not None:
         raise UserError("far and threshold are mutually exclusive.", expected="one of them")
     if far is not None or threshold is not None:

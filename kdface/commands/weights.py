@@ -1,4 +1,4 @@
-"""kdface weights list | inspect FILE | check FILE [--dataset lfw] [published=0.9983] [tolerance=0.005] [KEY=VALUE]
+"""kdface weights: the catalogue of well-known weights, what a file is, and whether it is as published.
 
 list shows the catalogue of well-known weights, list NAME one entry. inspect prints the format, architecture, embedding
 size and image format of a file, from the file or its card, FILE.yaml. check verifies weights before distillation: it
@@ -9,39 +9,34 @@ published, 1: not.
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from kdface.commands.arguments import Arguments
-from kdface.errors import UserError, nearest
+from annotated_types import Ge, Le
 
-_ACTIONS = ("list", "inspect", "check")
+from kdface.commands.arguments import Arguments, Parser, act, is_override
+from kdface.errors import UserError
+
 _TOLERANCE = 0.005  # of the accuracy: a different alignment changes it by a few tenths of a percent
+
+
+_FRACTION = Annotated[float, Ge(0), Le(1)]
 
 
 def run(words: list[str]) -> int:
     """Run `kdface weights` and return the exit code."""
-    action = words[0] if words else ""
-    if action not in _ACTIONS:
-        near = nearest(action, _ACTIONS)
-        raise UserError(
-            f"kdface weights {action}: invalid arguments.",
-            expected="kdface weights list [NAME], inspect FILE, or check FILE [--dataset lfw]",
-            nearest=f"kdface weights {near}" if near else "",
-        )
-    if action == "list":
-        return _list(words[1:])
-    if len(words) < 2 or (action == "inspect" and len(words) > 2):
-        raise UserError(f"kdface weights {' '.join(words)}: invalid.", expected=f"kdface weights {action} FILE")
-    path = Path(words[1]).expanduser()
-    return _inspect(path) if action == "inspect" else _check(path, words[2:])
+    shown = Parser("weights list", "Show the catalogue of well-known weights, or one entry.", "[NAME]")
+    inspected = Parser("weights inspect", "Print what a file is, from the file or its card, FILE.yaml.", "FILE")
+    keys = {"published": _FRACTION, "tolerance": _FRACTION}
+    checked = Parser("weights check", __doc__, "FILE", keys=keys, overrides=is_override).config_dir()
+    checked.flag("--dataset", metavar="TEST", help="the choice of evaluation")
+    return act("weights", __doc__, words, list=(shown, _list), inspect=(inspected, _inspect), check=(checked, _check))
 
 
-def _list(names: list[str]) -> int:
+def _list(given: Arguments) -> int:
     from kdface.config.catalogue import entries, entry
 
-    if names:
-        for key, value in entry(names[0]).items():
+    if given.things:
+        for key, value in entry(given.things[0]).items():
             print(f"{key:<14} {_told(value)}")
         return 0
     found = entries()
@@ -59,11 +54,12 @@ def _told(value: Any) -> str:
     return str(value)
 
 
-def _inspect(path: Path) -> int:
+def _inspect(given: Arguments) -> int:
     from kdface.assembly.model_file import about_file, card_of, open_model, read_model
     from kdface.backbones.inferred import inferred
     from kdface.backbones.onnx_file import read_onnx
 
+    (path,) = given.paths
     if path.suffix.lower() == ".onnx":
         network, own = read_onnx(path, "cpu")
         size = "any size" if network.image_size is None else "{}x{}".format(*network.image_size)
@@ -89,33 +85,29 @@ def _inspect(path: Path) -> int:
     return 0
 
 
-def _check(path: Path, words: list[str]) -> int:
+def _check(given: Arguments) -> int:
     from kdface.assembly.model_file import open_model
     from kdface.commands.embeddings import evaluate_file
 
-    arguments, test = Arguments(list(words)), "lfw"
-    if "--dataset" in words[:-1]:
-        place = words.index("--dataset")
-        test = words[place + 1]
-        del arguments.overrides[place : place + 2]
-    published, tolerance = (_fraction(key, arguments.take(key)) for key in ("published", "tolerance"))
+    (path,), test = given.paths, given.values.get("dataset", "lfw")
+    published, tolerance = given.values.get("published"), given.values.get("tolerance", _TOLERANCE)
     _, about = open_model(path)
     known = about.get("published") or {}
     metric = next((key for key in known if key.partition("/")[0] == test), f"{test}/accuracy")
     published = known.get(metric) if published is None else published
     if published is None:
+        words = [*given.words, *(["--dataset", test] if "dataset" in given.values else [])]
         raise UserError(
             f"{path}: no published accuracy on {test} to compare with.",
             expected=f"published=FRACTION, or in its card, name: of a catalogue entry with {test}"
             + (f"; it has {', '.join(known)}" if known else ""),
-            fix=f"kdface weights check {shlex.join([str(path), *words])} published=FRACTION",
+            fix=f"kdface weights check {shlex.join(words)} published=FRACTION",
         )
-    arguments.overrides.insert(0, f"evaluation={test}")
-    found = evaluate_file(path, arguments)
+    given.overrides.insert(0, f"evaluation={test}")
+    found = evaluate_file(path, given)
     measured = (found["metrics"].get(metric) or {}).get("value")
     if measured is None:
         raise UserError(f"evaluation={test} has no {metric}.", expected=f"one of {', '.join(found['metrics'])}")
-    tolerance = _TOLERANCE if tolerance is None else tolerance
     print(f"{metric}  measured {measured:.4f}, published {published:.4f}, tolerance {tolerance:g}")
     if measured >= published - tolerance:
         print("as published: safe to distil from")
@@ -125,13 +117,3 @@ def _check(path: Path, words: list[str]) -> int:
         "Do not distil from it until this is resolved."
     )
     return 1
-
-
-def _fraction(key: str, text: str | None) -> float | None:
-    try:
-        value = None if text is None else float(text)
-    except ValueError:
-        value = -1.0
-    if value is not None and not 0 <= value <= 1:
-        raise UserError(f"{key}={text}: invalid arguments.", expected="a fraction, such as 0.9983")
-    return value

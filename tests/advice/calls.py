@@ -31,11 +31,11 @@ def call(row: Row, words: tuple[str, ...]) -> None:
         return
     if words[0] == "sweep-check":
         from kdface.assembly.build import build
-        from kdface.commands.arguments import parse
         from kdface.commands.session import Session
+        from kdface.commands.train import parser
         from kdface.config.compose import hydra_context
 
-        arguments = parse("train", ["-m", *words[1:]], "")
+        arguments = parser().read(["-m", *words[1:]])
         with hydra_context(arguments.config_dirs) as hydra:
             session = Session(hydra, arguments)
             session.check()
@@ -53,10 +53,10 @@ def call(row: Row, words: tuple[str, ...]) -> None:
 
 def _prepare(words: tuple[str, ...], build: bool) -> None:
     """What `train` does before it trains."""
-    from kdface.commands.arguments import parse
+    from kdface.commands.train import parser
     from kdface.config.compose import compose
 
-    arguments = parse("train", list(words[1:]), "")
+    arguments = parser().read(words[1:])
     tree = compose(arguments.overrides, arguments.config_dirs).tree
     if not build:
         return

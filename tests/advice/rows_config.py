@@ -94,7 +94,7 @@ ROWS = [
     tiny("transfer=logits", told="is not supported by", fill={"FOLDER": "runs/teacher"}),
     # What follows would train, evaluate another run, or search.
     tiny("test=false", told="tests are a group", run=True, apply=False),
-    tiny("train=no", told="train must be true or false", run=True, apply=False),
+    tiny("train=maybe", told="train = 'maybe': input should be a valid boolean", run=True, apply=False),
     tiny("ckpt_path=runs/x.ckpt", told="training resumes from", run=True, fill={"FOLDER": "runs"}, apply=False),
     tiny("train=false", told="has no checkpoint", run=True, fill={"PATH": "x.ckpt"}, apply=False),
     tiny("-m", "train=false", told="evaluates one run", run=True, apply=False),

@@ -63,7 +63,7 @@ ROWS = [
     Row((*_VERIFY, "thresold=0.3"), "has no key 'thresold'", set_up=_ready()),
     Row((*_VERIFY, "far=1e-2"), "has no thresholds", set_up=_ready()),
     # kdface COMMAND --help ends the process, as argparse does
-    Row(("verify", "faces/a/1.png", "run=run"), "invalid arguments", apply=False),
+    Row(("verify", "faces/a/1.png", "run=run"), "B is missing", apply=False),
     Row((*_VERIFY, "--far"), "unrecognized arguments", apply=False),
     _embed("faces", "run=run", "-o", "out.csv", told="not written in this format", set_up=_ready()),
     _embed("faces", "run=run", "-o", "out.npz", told="another network", set_up=_ready(_embedded_otherwise)),

@@ -140,5 +140,5 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     root = make_run(tmp_path, config(tmp_path), None)
     with pytest.raises(UserError, match="not finished"):
         reproduce.run([str(root)])
-    with pytest.raises(UserError, match="takes one run"):
+    with pytest.raises(UserError, match="COLUMN is missing"):
         reproduce.run([])
