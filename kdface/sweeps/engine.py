@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Protocol
 
 from kdface.runs.folder import HeldError, RunFolder
@@ -128,10 +127,6 @@ class Listed(Source):
         self.states[job.number] = state
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, handled like Ctrl-C."""
-
-
 def drive(source: Source, backend: Backend, ledger: Ledger, view: SweepObserver) -> None:
     """Run jobs until the source has no more. On Ctrl-C, SIGTERM or an error, running jobs are stopped first."""
     with ledger.attended(), _ended_by_signals():
@@ -245,15 +240,12 @@ class _Drive:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP are handled like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped
-
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
