@@ -6,14 +6,12 @@ They are read from file names and YAML text only, so that completion starts fast
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from kdface.cli import COMMANDS
 from kdface.commands.arguments import Parser
+from kdface.config.origin import lines
 from kdface.config.paths import choices, conf_folder, groups, root_groups
-
-_KEY = re.compile(r"^(\s*)([A-Za-z_][\w@]*):")
 
 
 def run(words: list[str]) -> int:
@@ -59,16 +57,4 @@ def _keys() -> list[str]:
 
 
 def _keys_of(file: Path, prefix: str) -> list[str]:
-    stack: list[tuple[int, str]] = []
-    found: list[str] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = _KEY.match(line)
-        if match is None:
-            continue
-        indent, key = len(match[1]), match[2]
-        while stack and stack[-1][0] >= indent:
-            stack.pop()
-        stack.append((indent, key))
-        if stack[0][1] not in ("defaults", "_target_", "hydra"):
-            found.append(prefix + ".".join(name for _, name in stack))
-    return found
+    return [prefix + key for key, _ in lines(file) if key.partition(".")[0] not in ("defaults", "_target_", "hydra")]

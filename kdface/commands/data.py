@@ -53,25 +53,18 @@ def _sets(given: Arguments) -> list[tuple[Any, dict[str, Any]]]:
 def _build(name: str, overrides: list[str], config_dirs: list[Path]) -> tuple[Any, dict[str, Any]]:
     from kdface.assembly.build import build
     from kdface.config.compose import compose
-
-    tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs, trains=False).tree
-    _require_no_run_name(overrides, tree["dataset"])
-    return build(tree["dataset"], "dataset"), tree
-
-
-def _require_no_run_name(overrides: list[str], node: dict[str, Any]) -> None:
-    """`name=x` names a run, and there is none: raise `UserError`."""
     from kdface.config.source import signature
 
-    given = next((word for word in overrides if word.partition("=")[0] == "name"), "")
-    if given:
-        own = f"dataset.{given}" if "name" in signature(node["_target_"]) else ""
+    tree = compose([f"dataset={name}", "evaluation=none", *overrides], config_dirs, trains=False).tree
+    if given := next((word for word in overrides if word.startswith("name=")), ""):
+        own = f"dataset.{given}" if "name" in signature(tree["dataset"]["_target_"]) else ""
         raise UserError(
             "name is that of a run, and kdface data looks at a dataset.",
             nearest=own,
             origin=f"command line: {given}",
             fix=own or "remove name",
         )
+    return build(tree["dataset"], "dataset"), tree
 
 
 def _card(given: Arguments) -> int:
