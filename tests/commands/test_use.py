@@ -105,7 +105,8 @@ def test_a_file_of_embeddings_follows_the_images_of_its_folder(kdface: Kdface, r
     keys, rows = read_embeddings(tmp_path / "embeddings_crops.npz")
     there = [file for file in files if file not in files[2:4]]
     assert keys == [file.relative_to(root).as_posix() for file in there]
-    np.testing.assert_allclose(rows, load(run, "cpu").embed(there), rtol=1e-5, atol=1e-6)
+    wanted = load(run, "cpu").embed(there)  # in other batches, whose rounding errors are relative to a row's length
+    assert (np.linalg.norm(rows - wanted, axis=1) < 1e-5 * np.linalg.norm(wanted, axis=1)).all()
     # another folder of the same name has the same default file
     before = (tmp_path / "embeddings_crops.npz").read_bytes()
     other = write_faces(tmp_path / "B" / "crops")
