@@ -15,7 +15,6 @@ from kdface.assembly.job import Job
 from kdface.assembly.load import load_network
 from kdface.assembly.method import build_method
 from kdface.assembly.parts import build_augmentation
-from kdface.assembly.plugs import build_arguments
 from kdface.config.locate import locate, parameters
 from kdface.config.settings import (
     EMASettings,
@@ -60,7 +59,8 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     if method.teacher is not None:
         method.teacher.require_knows(dataset)
     protocols = build_protocols(tree["evaluation"] or {}, method)
-    _require_known_keys(_optimizer(tree["optimizer"], [torch.nn.Parameter(torch.zeros(1))], fused=False), method)
+    trial = _optimizer(tree["optimizer"], [torch.nn.Parameter(torch.zeros(1))], fused=False)
+    _require_known_keys(trial, method)
 
     def fused() -> bool:
         given = settings.trainer
@@ -76,6 +76,7 @@ def assemble(tree: Tree, sharded: bool = True) -> Job:
     steps = int(settings.trainer.get("max_steps", -1))
     ends = [int(epochs) * steps_per_epoch] if epochs not in (None, -1) else []
     total = min([*ends, steps] if steps != -1 else ends)
+    _schedule(tree["scheduler"], trial, total, steps_per_epoch)  # fails before training
     method.optimize_with(
         Optimization(
             optimizer=lambda params: _optimizer(tree["optimizer"], params, fused()),
@@ -112,7 +113,7 @@ def _without_held_out(dataset: FaceSet, validation: Tree) -> FaceSet:
 def settings_of(tree: Tree) -> Settings:
     """The training settings of a checked configuration."""
     return Settings(
-        trainer=build_arguments(tree["trainer"]),
+        trainer=tree["trainer"],
         loader=from_plain(LoaderSettings, tree["loader"]),
         hardware=from_plain(HardwareSettings, tree["hardware"]),
         ema=from_plain(EMASettings, tree["ema"]),

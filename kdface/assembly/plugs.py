@@ -23,15 +23,20 @@ _PACKAGES = {"CometLogger": "comet-ml", "NeptuneLogger": "neptune"}  # loggers w
 
 def build_callbacks(nodes: Mapping[str, Any], validation: str, folder: RunFolder) -> list[pl.Callback]:
     """The callbacks of a configuration. Checkpoints are saved in the run folder; the metric `auto` is the equal error
-    rate of the first validation set, `validation`."""
+    rate of the first validation set, `validation`. Raises `UserError` for arguments that a callback rejects."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     made = []
-    for node in nodes.values():
+    for name, node in nodes.items():
         given = dict(node)
         if given.get("monitor") == "auto":
             given["monitor"] = f"{validation}/eer"
         if _is_checkpoint(given["_target_"]) and given.get("dirpath") is None:
             given["dirpath"] = str(folder.last.parent)
-        made.append(build(given, "callbacks"))
+        try:
+            made.append(build(given, "callbacks", path=f"callbacks.{name}"))
+        except MisconfigurationException as error:
+            raise UserError(f"callbacks.{name} cannot be built: {error}") from None
     return made
 
 

@@ -15,6 +15,7 @@ from annotated_types import Ge
 
 from kdface.atomic import write_json
 from kdface.commands.arguments import Parser
+from kdface.config.fingerprint import shown_otherwise
 from kdface.errors import DataError
 from kdface.runs.environment import changed_code
 from kdface.runs.folder import HeldError, RunFolder, config_text, find_run
@@ -89,6 +90,8 @@ def execute(
             print(f"this run is finished: {folder.root}")
             if changed := changed_code(folder):
                 print(f"the code of {', '.join(changed)} has changed since; name=NAME trains a new run")
+            if asked is not None and (changed := shown_otherwise(config, asked)):
+                print(f"{', '.join(changed)} would not change its result; name=NAME trains a new run with it")
             print(summary(folder))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

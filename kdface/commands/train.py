@@ -138,7 +138,7 @@ def _train_one(arguments: Arguments) -> int:
     if not folder.done:
         is_new = not folder.config.is_file()
         job = assemble(composed.tree)  # fails on missing data before creating a folder
-        require_trainable(job)
+        require_trainable(job, folder, composed.origins)
         require_aligned(job.data.training.faces, composed.tree["dataset"]["on_error"])
         prepare_run(folder, composed, arguments)
         if is_new and launched_world() == 1:

@@ -22,6 +22,7 @@ from kdface.config.renamed import WITHOUT_EFFECT
 from kdface.config.schema import Configuration, Part, TrainerArguments
 from kdface.config.source import signature
 from kdface.config.trainer import arguments, require_sense, usable
+from kdface.config.unsupported import require_concrete
 from kdface.errors import UserError, alike, nearest
 from kdface.signature import from_plain
 
@@ -129,8 +130,9 @@ class _Checker:
     def part(self, node: Mapping[str, Any], path: str) -> None:
         """Check a `_target_` node and its nested nodes."""
         group, _, nested = (path, "", "") if path in INJECTED else path.partition(".")
-        target = node["_target_"]
-        takes = signature(target, origin=self.origins.of(f"{path}._target_"), path=path)
+        target, origin = node["_target_"], self.origins.of(f"{path}._target_")
+        require_concrete(target, path, origin)
+        takes = signature(target, origin=origin, path=path)
         known = {**INSTRUCTIONS, **takes, **({} if nested else FRAMEWORK.get(group, {}))}
         positional = bool(node.get("_partial_") or node.get("_args_"))  # others may be given by position, or later
         for name in known if positional else FILLED_IN.get(group, ()):

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdface.config.advice import Trial
+from kdface.config.callbacks import check_callbacks
 from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.files import absolute, require_bounded, require_name, with_paths
 from kdface.config.fit import check_parts, register_views, require_transfer
@@ -35,6 +36,7 @@ from kdface.config.refused import (
 )
 from kdface.config.schema import Configuration
 from kdface.config.trainer import arguments
+from kdface.config.unsupported import require_supported
 from kdface.errors import UserError
 
 log = logging.getLogger("kdface")
@@ -113,6 +115,8 @@ def compose_in(
         if key not in Configuration.__dataclass_fields__:
             require_package_line(key, origins)
     require_transfer((tree.get("method") or {}).get("_target_"), chosen.get("transfer", "none"), origins)
+    if trains and around is None:
+        require_supported(tree, origins)
     try:
         check_tree(tree, origins)
     except UnknownKeyError as error:
@@ -120,6 +124,8 @@ def compose_in(
             if not word.startswith("~") and f"{word.lstrip('+').partition('=')[0]}.".startswith(f"{error.key}."):
                 raise unknown_key(word, overrides, _trial(hydra)) from None
         raise
+    if trains and around is None:
+        check_callbacks(tree, origins)
     if trains:
         check_parts(tree, origins)
     if tree["name"] is None:

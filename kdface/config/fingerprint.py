@@ -13,14 +13,12 @@ from kdface.config.renamed import RENAMED, as_before
 from kdface.config.source import attribute, constant
 from kdface.errors import UserError
 
+_DISPLAYS = ("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly")
 # Values that affect storage, output or the distribution over a machine, but not the result.
 _IRRELEVANT = {
     # The other loader settings are covered by their old names elsewhere.
     "": ("paths", "logger", "name", "seed", "data", "tags", "extras", "loader"),
-    "trainer": (
-        *("threads", "workers", "log_steps", "checkpoint_steps"),
-        *("profiler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "detect_anomaly"),
-    ),
+    "trainer": ("threads", "workers", "log_steps", "checkpoint_steps", *_DISPLAYS),
 }
 # Trainer arguments that old configurations, and thus their hashes, always include; others are hashed if they differ
 # from Lightning's default.
@@ -30,7 +28,7 @@ _ALWAYS: dict[str, Any] = {
 }
 # Callbacks that only display: they do not change the result.
 _SHOWS = {"RichProgressBar", "TQDMProgressBar", "RichModelSummary", "ModelSummary", "LearningRateMonitor"}
-_SHOWS |= {"DeviceStatsMonitor", "Timer"}
+_SHOWS |= {"DeviceStatsMonitor"}
 _NOT_LIGHTNINGS = {old.partition(".")[2] for old, new in RENAMED.items() if not new.startswith("trainer.")}
 _RANKS = ("devices", "nodes", "strategy")  # `kdface run` may change these
 
@@ -90,6 +88,15 @@ def _default(name: str) -> Any:
     from kdface.config.trainer import arguments  # imports Lightning, which most commands do not need
 
     return arguments()[name].default if name in arguments() else None
+
+
+def shown_otherwise(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """The displays, callbacks and loggers that the same run is asked for and that it did not have."""
+    found = [f"trainer.{name}" for name in _DISPLAYS if asked["trainer"].get(name) != before["trainer"].get(name)]
+    for group in ("callbacks", "logger"):
+        earlier = before.get(group) or {}
+        found += [f"{group}.{name}" for name, node in (asked.get(group) or {}).items() if node != earlier.get(name)]
+    return found
 
 
 def same_but_paths(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kdface.config.callbacks import check_callbacks
 from kdface.config.origin import Origins
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
@@ -19,7 +18,6 @@ def check_parts(tree: dict[str, Any], origins: Origins) -> None:
 
     Reads no data, so all jobs of a sweep can be checked before the first one starts. Raises `UserError`.
     """
-    check_callbacks(tree.get("callbacks") or {}, bool(tree.get("validation")))
     method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
     takes = signature(method)
     makes: tuple[str, ...] = attribute(augmentation, "views", ())

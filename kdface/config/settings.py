@@ -61,7 +61,7 @@ class Settings:
     """How a run is trained.
 
     Attributes:
-        trainer: arguments of pl.Trainer.
+        trainer: arguments of pl.Trainer, with the nodes of their parts.
         loader, hardware, ema, resume: settings without a Trainer argument.
         evaluate_untrained: also evaluate before the first step, as a baseline and a check of the protocols.
     """

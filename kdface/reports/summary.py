@@ -54,17 +54,26 @@ def summary(folder: RunFolder) -> str:
     if results.get("skipped"):
         lines.append(f"{len(results['skipped'])} broken images were left out; they are listed in {here}/results.json")
     lines += [f"warning: the data changed during the run: {change}" for change in results.get("changed_during", [])]
+    steps = results.get("step", "?")
+    if early := stopped(results):
+        lines.append(f"warning: {early}")
     resumed = f", resumed at step {results['resumed_at']}" if results.get("resumed_at") is not None else ""
     seconds = results.get("train_seconds")
     took = f" in {clock(seconds)}" if seconds is not None else ""
     lines += [
-        f"{results.get('step', '?')} steps{took}{resumed}, seed {results.get('seed', '?')}",
+        f"{steps} step{'s' * (steps != 1)}{took}{resumed}, seed {results.get('seed', '?')}",
         f"folder   {here}",
         f"figures  {here}/figures",
         f"next     kdface evaluate run={here} evaluation=CHOICE",
         "         kdface list evaluation   (the choices)",
     ]
     return printable("\n".join(lines))
+
+
+def stopped(results: Mapping[str, Any]) -> str:
+    """What stopped a run before its last step, and where; empty if nothing did."""
+    found = results.get("stopped")
+    return f"stopped by {found['by']} at step {results['step']:,} of {found['total_steps']:,}" if found else ""
 
 
 def tell(

@@ -62,6 +62,13 @@ class Environment(TypedDict, total=False):
     resumed: list[dict[str, Any]]
 
 
+class Stopped(TypedDict):
+    """What ended training before its last step: trainer.max_time, or the key of a callback."""
+
+    by: str
+    total_steps: Count
+
+
 class Results(TypedDict, total=False):
     """results.json of a run, and of `kdface evaluate`."""
 
@@ -77,6 +84,7 @@ class Results(TypedDict, total=False):
     seed: int
     train_seconds: float
     resumed_at: int | None
+    stopped: Stopped
 
 
 class LaterResults(Results, total=False):

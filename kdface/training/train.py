@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,14 +14,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.loggers import Logger
 
 from kdface.assembly.job import Job
 from kdface.assembly.plugs import build_callbacks, build_loggers
 from kdface.atomic import write_json
 from kdface.backbones.synchronised_norm import synchronise
+from kdface.config.locate import locate
 from kdface.datasets.workers import lost_worker
-from kdface.errors import UserError, of_memory
+from kdface.errors import UserError, nearest, of_memory
 from kdface.evaluation import Outcome
 from kdface.hardware import Profile
 from kdface.heads.partial_fc import shard_heads
@@ -42,6 +45,10 @@ from kdface.training.trainer import machine, make_trainer, profiles, quiet_libra
 log = logging.getLogger("kdface")
 # Errors that Lightning raises for an inconsistent checkpoint state.
 _OF_A_BAD_STATE = (LookupError, TypeError, AttributeError, ValueError, AssertionError, RuntimeError)
+# Lightning's words for a metric that a callback monitors in vain.
+_UNKNOWN_METRIC = re.compile(
+    r"(conditioned on metric `|ModelCheckpoint\(monitor=')(.+?)[`'].* (not available|not find)"
+)
 Protocols = Callable[[pl.Trainer], dict[str, Outcome]]
 
 
@@ -106,6 +113,8 @@ def train(
             "train_seconds": round(spent, 1),
             "resumed_at": None if checkpoint is None else step,
         }
+        if trainer.global_step < total:
+            results["stopped"] = {"by": _stopped_by(trainer, job), "total_steps": total}
         if rank == 0:
             _conclude(job, folder, records, loggers, outcomes, results, draw)
         status = "success"
@@ -216,12 +225,52 @@ def _fit(job: Job, trainer: pl.Trainer, checkpoint: Path | None, resume: Resume,
             raise lost from None
         if of_memory(error) is not None:
             raise
+        if unknown := _UNKNOWN_METRIC.search(str(error)):
+            measured = sorted(trainer.callback_metrics)
+            near = nearest(unknown[2], measured)
+            keys = (
+                f"callbacks.{name}.monitor"
+                for name, node in (job.config.get("callbacks") or {}).items()
+                if node.get("monitor") == unknown[2]
+            )
+            raise UserError(
+                f"a callback monitors {unknown[2]}, which is not measured.",
+                expected=f"one of {', '.join(measured)}",
+                fix=" ".join(f"{key}={near}" for key in keys) if near else "",
+            ) from None
         if checkpoint is not None and not resume.began and isinstance(error, _OF_A_BAD_STATE):
             raise UserError(
                 f"resuming from {checkpoint} failed: {type(error).__name__}: {' '.join(str(error).split())}.",
                 expected="the state saved by this run; without that file it starts over",
             ) from error
         raise
+
+
+def _unmeasured(metric: str, job: Job, trainer: pl.Trainer) -> UserError:
+    """The error for a metric that a callback monitors and that has not been logged."""
+    measured = sorted(trainer.callback_metrics)
+    near = nearest(metric, measured)
+    nodes = (job.config.get("callbacks") or {}).items()
+    keys = [f"callbacks.{name}.monitor" for name, node in nodes if node.get("monitor") == metric]
+    return UserError(
+        f"{', '.join(keys) or 'a callback'} = {metric}: no such metric is measured.",
+        expected=f"one of {', '.join(measured)}",
+        fix=" ".join(f"{key}={near}" for key in keys) if near else "",
+    )
+
+
+def _stopped_by(trainer: pl.Trainer, job: Job) -> str:
+    """What ended training before its last step: the key of a limit of time, of early stopping, or another callback."""
+
+    def named(kind: type[pl.Callback]) -> list[str]:
+        nodes = (job.config.get("callbacks") or {}).items()
+        kinds = {f"callbacks.{name}": locate(node["_target_"]) for name, node in nodes}
+        return [name for name, part in kinds.items() if isinstance(part, type) and issubclass(part, kind)]
+
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return next(iter(named(Timer)), "trainer.max_time")
+    return " or ".join(named(EarlyStopping)) or "a callback"
 
 
 def _conclude(

@@ -6,6 +6,8 @@ import glob
 import logging
 import os
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.plugins import CheckpointIO, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from kdface.assembly.job import Job
+from kdface.assembly.plugs import build_arguments, build_callbacks
 from kdface.atomic import flush
+from kdface.config.origin import Origins
 from kdface.config.settings import Settings
+from kdface.config.trainer import arguments
 from kdface.errors import UserError
 from kdface.hardware import Profile, cores, keep_freed_memory, profile_for
 from kdface.heads import PartialFC
@@ -69,22 +74,29 @@ def make_trainer(
     loggers: list[Logger],
     max_epochs: int,
     validates: bool,
-    folder: RunFolder | None = None,
+    folder: RunFolder,
 ) -> pl.Trainer:
-    """Build Lightning's Trainer with the run's arguments; without a folder it writes no checkpoints.
+    """Build Lightning's Trainer with the run's arguments. Their parts are built anew: a Trainer changes its own.
 
     `max_steps` is not passed on: with it Lightning mistakes a checkpoint at the end of an epoch for one in the middle
     and resumes with too few steps. `Resume` stops training at the last step.
     """
-    given = {name: value for name, value in settings.trainer.items() if name not in _OURS}
-    strategy = given.get("strategy", "auto")
+    given = build_arguments({name: value for name, value in settings.trainer.items() if name not in _OURS})
+    plugins = given.pop("plugins", None) or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
+    for plugin in plugins:
+        if isinstance(plugin, Precision):
+            raise UserError(
+                f"trainer.plugins: {type(plugin).__name__} sets the precision, which tests use too.",
+                fix=f"remove trainer.plugins, and add trainer.precision={plugin.precision}",
+            )
     fixed: dict[str, Any] = {
         "accelerator": profile.accelerator,
-        "strategy": _strategy(strategy, settings.world),
+        "strategy": _strategy(given.get("strategy", "auto"), settings.world),
         "precision": profile.precision,
         "max_epochs": max_epochs,
         "callbacks": callbacks,
-        "plugins": [*([RunCheckpoints(folder)] if folder is not None else []), *given.pop("plugins", [])],
+        "plugins": [RunCheckpoints(folder), *plugins],
         "logger": loggers or False,
         "enable_progress_bar": any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
         "use_distributed_sampler": False,  # the loader already splits each batch over the ranks
@@ -93,13 +105,12 @@ def make_trainer(
         fixed["limit_val_batches"] = 0
     try:
         trainer = pl.Trainer(**{"enable_model_summary": False, "num_sanity_val_steps": 0, **given, **fixed})
-    except (MisconfigurationException, ValueError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise UserError(
             f"Lightning's Trainer rejected its arguments: {error}",
             expected="compatible arguments, supported by this machine",
         ) from None
-    if folder is not None:
-        _place_profile(trainer, folder)
+    _place_profile(trainer, folder)
     return trainer
 
 
@@ -127,13 +138,52 @@ def _strategy(name: Any, world: int) -> Any:
     return name
 
 
-def require_trainable(job: Job) -> None:
-    """Raise `UserError` for arguments that do not fit each other, the method or this machine, such as a missing
-    accelerator, too many devices or an unsupported precision."""
+def require_trainable(job: Job, folder: RunFolder, origins: Origins | None = None) -> None:
+    """Build the Trainer and its callbacks, without writing anything.
+
+    Raises `UserError` for arguments that do not fit each other, the method or this machine, such as a missing
+    accelerator, too many devices or an unsupported precision.
+
+    Args:
+        folder: of the run; need not exist.
+        origins: of the configuration's values.
+    """
     quiet_libraries()
     profile = machine(job.settings)[0]
-    make_trainer(job.settings, profile, [], [], 1, False)
+    try:
+        _try_trainer(job.config, job, folder)
+    except UserError as error:
+        _blame(error, job, folder, origins or Origins())
+        raise
     require_whole_gradients(job.method, job.settings, profile.precision)
+
+
+def _try_trainer(tree: Mapping[str, Any], job: Job, folder: RunFolder) -> None:
+    """Build the Trainer of a configuration, which may lack arguments and callbacks of the job's. Raises `UserError`."""
+    settings, validation = replace(job.settings, trainer=tree["trainer"]), job.data.validation
+    callbacks = build_callbacks(tree.get("callbacks") or {}, next(iter(validation), ""), folder)
+    make_trainer(settings, machine(settings)[0], callbacks, [], 1, bool(validation), folder)
+
+
+def _blame(error: UserError, job: Job, folder: RunFolder, origins: Origins) -> None:
+    """Say which argument or callback the Trainer was rejected for: the first one without which it is not."""
+    defaults = {f"trainer.{name}": parameter.default for name, parameter in arguments().items()}
+    for group in ("trainer", "callbacks"):
+        nodes: dict[str, Any] = job.config.get(group) or {}
+        for name, value in nodes.items():
+            key = f"{group}.{name}"
+            if key in defaults and value == defaults[key]:
+                continue
+            less = {**job.config, group: {other: node for other, node in nodes.items() if other != name}}
+            try:
+                _try_trainer(less, job, folder)
+            except UserError:
+                continue
+            error.origin = error.origin or origins.of((origins.under(key) or [key])[-1])
+            default = defaults.get(key)
+            absent = f"~{key}" if key not in defaults else f"{key}={'null' if default is None else default}"
+            error.fix = error.fix or (f"remove {key}" if error.origin.startswith("command line") else absent)
+            return
 
 
 def machine(settings: Settings) -> tuple[Profile, int]:

@@ -57,16 +57,18 @@ def _prepare(words: tuple[str, ...], build: bool) -> None:
     from kdface.config.compose import compose
 
     arguments = parser().read(words[1:])
-    tree = compose(arguments.overrides, arguments.config_dirs).tree
+    composed = compose(arguments.overrides, arguments.config_dirs)
+    tree = composed.tree
     if not build:
         return
     from kdface.assembly.assemble import assemble, settings_of
+    from kdface.commands.prepare import run_folder
     from kdface.runs.ranks import require_launched
     from kdface.training.trainer import require_trainable
 
     require_launched(settings_of(tree), tree["seed"])
     job = assemble(tree)
-    require_trainable(job)
+    require_trainable(job, run_folder(composed), composed.origins)
     job.method.before_training(job.data.training)
 
 

@@ -17,6 +17,7 @@ def _experiment(text: str, encoding: str = "utf-8", group: str = "experiment") -
     return write
 
 
+_CALLBACKS = "pytorch_lightning.callbacks"
 MINE = ("train", "experiment=lht", "-cd", "mine")
 ROWS = [
     *(
@@ -74,6 +75,36 @@ ROWS = [
     tiny("trainer.max_epochs=-1", told="a schedule needs a limit", fill={"N": "2"}),
     tiny("callbacks=best", told="monitors a validation metric"),
     tiny("callbacks=swa", told="is not supported"),
+    tiny("callbacks=[lr_monitor,swa]", told="is not supported"),
+    tiny(
+        f"+callbacks.s._target_={_CALLBACKS}.StochasticWeightAveraging", "+callbacks.s.swa_lrs=0.1", told="callbacks.s"
+    ),
+    tiny(f"+callbacks.s._target_={_CALLBACKS}.BatchSizeFinder", told="fixed before training", fill={"=N": "=8"}),
+    tiny(f"+callbacks.s._target_={_CALLBACKS}.LearningRateFinder", told="before training", fill={"VALUE": "0.1"}),
+    tiny(f"+callbacks.s._target_={_CALLBACKS}.ModelPruning", told="lose them", fill={"VALUE": "0.1"}),
+    tiny(f"+callbacks.s._target_={_CALLBACKS}.Callback", told="is a base class"),
+    *(tiny(f"optimizer._target_=torch.optim.{name}", told="is not supp") for name in ("LBFGS", "SparseAdam", "Muon")),
+    tiny("optimizer._target_=torch.optim.Optimizer", told="is a base class"),
+    tiny("scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", told="is not supported"),
+    tiny("scheduler._target_=torch.optim.lr_scheduler.LRScheduler", told="is a base class"),
+    tiny(f"+callbacks.x={{_target_:{_CALLBACKS}.ModelCheckpoint,monitor:val/acc}}", told="no such metric is measured"),
+    tiny(f"+callbacks.x={{_target_:{_CALLBACKS}.EarlyStopping,monitor:loss}}", told="no such metric is measured"),
+    tiny(f"+callbacks.x._target_={_CALLBACKS}.EarlyStopping", "+callbacks.x.monitor=loss", told="no such metric"),
+    tiny("callbacks=best", "callbacks.best.monitor=people/eer", told="no such metric is measured"),
+    tiny("callbacks=best", "validation=images", "callbacks.best.monitor=val_loss", told="no such metric is measured"),
+    tiny("callbacks=best", "validation=images", "callbacks.best.monitor=imgs/eer", told="no such metric is measured"),
+    tiny(
+        f"+callbacks.x={{_target_:{_CALLBACKS}.EarlyStopping,monitor:train/los}}", told="train/los: no such", run=True
+    ),
+    tiny("callbacks=rich_progress_bar", f"+callbacks.x._target_={_CALLBACKS}.TQDMProgressBar", told="one", build=True),
+    tiny(f"+callbacks.x={{_target_:{_CALLBACKS}.ModelCheckpoint,mode:least}}", told="cannot be built", build=True),
+    tiny("trainer.max_time=1h", told="not a valid duration", build=True),
+    tiny(
+        *("trainer.plugins._target_=pytorch_lightning.plugins.MixedPrecision", "+trainer.plugins.device=cpu"),
+        "+trainer.plugins.precision=bf16-mixed",
+        told="sets the precision",
+        build=True,
+    ),
     tiny(
         *("head=arcface", "callbacks=margin_warmup", "trainer.max_epochs=1"),
         told="the margin is complete after 200 steps",

@@ -79,6 +79,9 @@ def parsed(text: str) -> Iterator[Suggestion]:
     if swapped := re.match(r"(\S+=.*) in place of (\S+=.*)$", text):
         yield Suggestion("swap", tuple(swapped[1].split()), swapped[2])
         return
+    if replaced := re.match(r"remove ([\w.@/]+), and add (.+?)(?:   |$)", text):
+        yield Suggestion("remove", tuple(_split(replaced[2])), replaced[1])
+        return
     if removed := re.match(r"remove ([\w.@/]+)(?:$|   |, or )", text):
         yield Suggestion("remove", (), removed[1])
         text = text[removed.end() :]
@@ -173,8 +176,9 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             return goes_on or words
         case Suggestion("word", right, _):
             return (*right, *words[len(right) :])
-        case Suggestion("remove", (), old):
-            return tuple(word for word in words if word.lstrip("+~").partition("=")[0] != old)
+        case Suggestion("remove", more, old):  # with the keys below it
+            kept = (word for word in words if not f"{word.lstrip('+~').partition('=')[0]}.".startswith(f"{old}."))
+            return (*kept, *more)
         case Suggestion("override", new, old) if old in words:
             place = words.index(old)
             return (*words[:place], *new, *words[place + 1 :])

@@ -132,11 +132,11 @@ def test_what_needs_all_gradients_is_refused_with_divided_class_weights(
     """Before there is a run folder. On one rank the head's gradient is whole."""
     tree = compose([*TINY, "head=partial_fc", "trainer.devices=2", word]).tree
     with pytest.raises(UserError, match=told) if told else nullcontext():
-        require_trainable(assemble(tree))
+        require_trainable(assemble(tree), RunFolder(tmp_path))
     if told:
         said = kdface("train", *TINY, "head=partial_fc", "trainer.devices=2", word)
         assert said.code == 2 and told in said.err and not (tmp_path / "runs").exists()
-    require_trainable(assemble(compose([*TINY, "head=partial_fc", word]).tree))
+    require_trainable(assemble(compose([*TINY, "head=partial_fc", word]).tree), RunFolder(tmp_path))
 
 
 def test_half_precision_is_refused_with_divided_class_weights() -> None:

@@ -14,6 +14,7 @@ from kdface.config.fingerprint import fingerprint
 from kdface.errors import UserError
 from kdface.reports.curves import Curve, curves_of
 from kdface.reports.results import cards_of, later_results
+from kdface.reports.summary import stopped
 from kdface.runs.folder import RunFolder, held
 from kdface.runs.records import read, scalars
 from kdface.stored import printable, read_arrays, tail
@@ -140,6 +141,7 @@ def _read(folder: RunFolder, path: str, status: str) -> Run:
     if results:
         run.step = int(results.get("step") or run.step)
         run.train_seconds = results.get("train_seconds")
+        run.symptoms += [early] if (early := stopped(results)) else []
         tests = sorted({name.partition("/")[0] for name in (*results["metrics"], *(results.get("symptoms") or ()))})
         _add(run, folder.results, {"step": run.step, **results}, tests)
     for file, later in later_results(folder, results, problems.append):
