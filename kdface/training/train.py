@@ -99,6 +99,10 @@ def train(
         with interruption.restored(), watch():
             _fit(job, trainer, checkpoint, resume, interruption)
         spent = time.monotonic() - began
+        if trainer.global_step == 0:
+            raise UserError(
+                f"training was stopped by {_stopped_by(trainer, job)} before its first step.", fix="a later stop"
+            )
         if rank == 0:
             for report in profiles(trainer):
                 log.info("profile: %s", report)
@@ -226,18 +230,7 @@ def _fit(job: Job, trainer: pl.Trainer, checkpoint: Path | None, resume: Resume,
         if of_memory(error) is not None:
             raise
         if unknown := _UNKNOWN_METRIC.search(str(error)):
-            measured = sorted(trainer.callback_metrics)
-            near = nearest(unknown[2], measured)
-            keys = (
-                f"callbacks.{name}.monitor"
-                for name, node in (job.config.get("callbacks") or {}).items()
-                if node.get("monitor") == unknown[2]
-            )
-            raise UserError(
-                f"a callback monitors {unknown[2]}, which is not measured.",
-                expected=f"one of {', '.join(measured)}",
-                fix=" ".join(f"{key}={near}" for key in keys) if near else "",
-            ) from None
+            raise _unmeasured(unknown[1], job, trainer) from None
         if checkpoint is not None and not resume.began and isinstance(error, _OF_A_BAD_STATE):
             raise UserError(
                 f"resuming from {checkpoint} failed: {type(error).__name__}: {' '.join(str(error).split())}.",

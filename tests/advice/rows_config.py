@@ -93,9 +93,7 @@ ROWS = [
     tiny("callbacks=best", "callbacks.best.monitor=people/eer", told="no such metric is measured"),
     tiny("callbacks=best", "validation=images", "callbacks.best.monitor=val_loss", told="no such metric is measured"),
     tiny("callbacks=best", "validation=images", "callbacks.best.monitor=imgs/eer", told="no such metric is measured"),
-    tiny(
-        f"+callbacks.x={{_target_:{_CALLBACKS}.EarlyStopping,monitor:train/los}}", told="train/los: no such", run=True
-    ),
+    tiny(f"+callbacks.x={{_target_:{_CALLBACKS}.EarlyStopping,monitor:train/los}}", told="no such metric", run=True),
     tiny("callbacks=rich_progress_bar", f"+callbacks.x._target_={_CALLBACKS}.TQDMProgressBar", told="one", build=True),
     tiny(f"+callbacks.x={{_target_:{_CALLBACKS}.ModelCheckpoint,mode:least}}", told="cannot be built", build=True),
     tiny("trainer.max_time=1h", told="not a valid duration", build=True),

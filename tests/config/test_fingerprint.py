@@ -19,6 +19,17 @@ def test_a_setting_that_came_later_leaves_earlier_runs_their_name() -> None:
     assert fingerprint(compose([*TINY, "trainer.sync_batchnorm=true"]).tree) != fingerprint(now)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.max_time=00:00:01:00"],
+        ["+callbacks.t._target_=pytorch_lightning.callbacks.Timer", "+callbacks.t.duration=00:00:01:00"],
+    ],
+)
+def test_a_limit_of_time_makes_another_run(words: list[str]) -> None:
+    assert fingerprint(compose([*TINY, *words]).tree) != fingerprint(compose(TINY).tree)
+
+
 # choice -> the head as configurations wrote it before it had the keys of now, or while it had more
 HEADS_OF_BEFORE: dict[str, dict[str, Any]] = {
     "cosface": {"_target_": "kdface.heads.CosFace", "scale": 64.0, "margin": 0.35, "gradient": "detached"},
