@@ -44,7 +44,8 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
     length is `trainer.max_epochs` of the configuration.
 
     Args:
-        config: returned by `compose`, or a resolved mapping such as a run's config.yaml, possibly modified.
+        config: returned by `compose`, or by Hydra itself from conf/, or a resolved mapping such as a run's config.yaml,
+            possibly modified.
 
     Raises:
         UserError: a value is invalid, or data is missing.
@@ -53,10 +54,11 @@ def build(config: Mapping[str, Any] | DictConfig) -> tuple[Method, FaceData]:
 
     from kdface.assembly.assemble import assemble
     from kdface.config.check import check_tree
+    from kdface.config.compose import null_for_none
     from kdface.lightning import WeightAverage
 
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
-    tree = dict(cast(Mapping[str, Any], plain))
+    tree = null_for_none(cast(Mapping[str, Any], plain))
     check_tree(tree)
     if tree["seed"] is None:
         raise UserError("seed is null: a module built from Python needs one, such as seed=0.")

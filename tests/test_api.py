@@ -92,6 +92,18 @@ def test_composing_leaves_an_application_of_hydra_alone() -> None:
         assert GlobalHydra.instance().hydra is own
 
 
+def test_what_hydra_itself_composes_is_built() -> None:
+    import hydra
+
+    from kdface.config.paths import conf_folder
+
+    with hydra.initialize_config_dir(str(conf_folder()), version_base=None):
+        raw = hydra.compose("config", overrides=UNTESTED)
+    module, _ = kdface.build(raw)
+    same, _ = kdface.build(kdface.compose(*UNTESTED))
+    assert module.state_dict().keys() == same.state_dict().keys()
+
+
 def test_runs_are_rows(tmp_path: Path) -> None:
     for seed in (0, 1):
         assert main(["train", *TINY, f"seed={seed}", "trainer.max_steps=1", f"paths.runs={tmp_path}/runs"]) == 0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any, get_args
 
-from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS
+from kdface.config.check import EVERYWHERE, FRAMEWORK, INHERITED, INSTRUCTIONS, holds_part, item_hint
 from kdface.config.locate import locate, parameters
 from kdface.config.paths import groups
 from kdface.config.renamed import WITHOUT_EFFECT
@@ -78,18 +78,23 @@ def _by_full_keys(fix: str, path: str, given: Set[str], takes: Set[str]) -> str:
 
 
 def _value(hint: Any, value: Any, shared: dict[str, Any] | None, anywhere: dict[str, Any], path: str) -> Any:
-    if not isinstance(value, Mapping):
+    if isinstance(value, Mapping) and "_target_" in value:
+        return _nested(hint, value, shared, anywhere, path)
+    inner = item_hint(hint, value) if holds_part(value) else None
+    if inner is None:
         return from_plain(hint, value)
-    if "_target_" not in value:
-        if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
-            return {
-                name: _value(Any, item, shared, anywhere, path and f"{path}.{name}") for name, item in value.items()
-            }
-        return from_plain(hint, value)
-    text = json.dumps(value, sort_keys=True)
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    made = {key: _value(inner, item, shared, anywhere, path and f"{path}.{key}") for key, item in items}
+    return made if isinstance(value, Mapping) else [*made.values()]
+
+
+def _nested(
+    hint: Any, node: Mapping[str, Any], shared: dict[str, Any] | None, anywhere: dict[str, Any], path: str
+) -> Any:
+    text = json.dumps(node, sort_keys=True)
     if shared is not None and text in shared:
         return shared[text]
-    made = build(value, shared=shared, path=path, **anywhere)
+    made = build(node, shared=shared, path=path, **anywhere)
     if any(getattr(kind, "__name__", "") == "FaceSet" for kind in (hint, *get_args(hint))):
         _require_faces(made, path or "dataset")
     if shared is not None:

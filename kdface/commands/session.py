@@ -62,6 +62,15 @@ class Session:
 
     def check(self) -> None:
         """Compose and check each job, to report mistakes as `UserError` before the first one starts."""
+        for job in self.plan():
+            tree = self.compose(job).tree
+            if "objectives" in self.sweeper:
+                check_measured(tree, self.sweeper["objectives"], self.sweeper["pruner"])
+        if self.space is not None and "objectives" not in self.sweeper:
+            self.grid = build(self.sweeper, path="hydra.sweeper", space=self.space)
+
+    def plan(self) -> list[list[str]]:
+        """Read the command line; the jobs to check: all of a grid, or the corners of a search's space."""
         overrides = self.arguments.overrides
         # Each job checks its values: they may belong to a swept choice.
         choosing = [
@@ -79,20 +88,13 @@ class Session:
             self.swept = [word.lstrip("+").partition("=")[0] for word in given if word in several]
             _require_grid(several)
             self.grid = grid(self.hydra, given)
-            for job in self.grid:
-                self.compose(job)
-            return
+            return self.grid
         if "objectives" in sweeper:
             check_settings(sweeper.objectives or {}, sweeper.pruner)
         self.sweeper = checked_node(fixed, "sweeper")
         self.space = Space.parse([override for override in given if not is_hydras(override)])
         self.swept = self.space.keys
-        for job in self.space.corners():
-            tree = self.compose(job).tree
-            if "objectives" in sweeper:
-                check_measured(tree, sweeper.objectives, sweeper.pruner)
-        if "objectives" not in sweeper:
-            self.grid = build(self.sweeper, path="hydra.sweeper", space=self.space)
+        return self.space.corners()
 
     def run(self) -> None:
         """Run the checked sweep, without Hydra, which would compose a grid's jobs again."""

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdface.commands.arguments import Arguments, Parser
 from kdface.errors import UserError
 from kdface.startup import without_collection
+
+if TYPE_CHECKING:
+    from kdface.config.hydra_api import Hydra
 
 _NAMED = ("best", "last")  # checkpoints of the run named by the rest of the command line
 
@@ -40,12 +44,13 @@ def run(words: list[str]) -> int:
 
     if flags.keys() & {"cfg", "info"}:
         with hydra_context(arguments.config_dirs) as hydra:
-            config = load(hydra, arguments.overrides).config
+            overrides = _first_job(hydra, arguments) if "multirun" in flags else arguments.overrides
+            config = load(hydra, overrides).config
             try:
                 if "info" in flags:
-                    hydra.show_info(flags["info"], config_name=CONFIG, overrides=arguments.overrides)
+                    hydra.show_info(flags["info"], config_name=CONFIG, overrides=overrides)
                 else:
-                    config.hydra.overrides.task = arguments.overrides
+                    config.hydra.overrides.task = overrides
                     show(hydra, config, flags["cfg"], flags.get("package"), "resolve" in flags)
             except OmegaConfBaseException as error:
                 raise UserError(f"the configuration cannot be shown: {str(error).splitlines()[0]}") from None
@@ -55,6 +60,15 @@ def run(words: list[str]) -> int:
 
         return sweep(arguments)
     return _train_one(arguments)
+
+
+def _first_job(hydra: Hydra, arguments: Arguments) -> list[str]:
+    """The overrides of the first job of a sweep, which are told as a comment of YAML."""
+    from kdface.commands.session import Session
+
+    jobs = Session(hydra, arguments).plan()
+    print(f"# the first of {len(jobs)} jobs: {shlex.join(jobs[0])}")
+    return jobs[0]
 
 
 def _checkpoint_to_test(arguments: Arguments) -> str | None:

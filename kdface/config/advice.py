@@ -6,9 +6,11 @@ A suggestion is made only if the command composes and passes the checks with it.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdface.config.paths import choices
 from kdface.errors import UserError, alike, nearest
@@ -87,10 +89,20 @@ _CHOICES = {
     **{"auto": "default", "cuda": "gpu", "true": "default", "step": "multistep", "step_lr": "multistep"},
     **{"cosine_annealing": "cosine", "fast_dev_run": "fdr", "rich": "rich_progress_bar", "kd": "logits"},
     **{"rkd": "relational", "sp": "similarity", "pkt": "probabilistic", "at": "attention", "vid": "variational"},
-    **{"fitnets": "hint", "mnist_optuna": "optuna"},
+    **{"fitnets": "hint", "mnist_optuna": "optuna", "none": "constant", "null": "constant"},
+    **dict.fromkeys(("plateau", "reduce_on_plateau", "reduce_lr_on_plateau", "reducelronplateau"), "multistep"),
 }
 # Groups that often take parts from Lightning, torch or the user.
 _FOREIGN = ("optimizer", "scheduler", "callbacks", "logger", "backbone", "head")
+
+
+def typed(value: Any) -> str:
+    """A plain value as it is typed in an override."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{typed(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return value if isinstance(value, str) and re.fullmatch(r"[\w./@+-]+", value) else json.dumps(value)
 
 
 @dataclass(frozen=True)
@@ -146,11 +158,14 @@ def meant(given: str, keys: Iterable[str], overrides: Sequence[str], trial: Tria
     """
     key, _, value = given.lstrip("+~").partition("=")
     place = list(overrides).index(given)
-    for word in dict.fromkeys(candidates(key, value, keys)):
-        found = trial.problem([*overrides[:place], word, *overrides[place + 1 :]])
-        if found is None or (found.origin != f"command line: {word}" and _names_not(found, word)):
-            return word
-    return ""
+    near = dict.fromkeys(candidates(key, value, keys))
+    return next((word for word in near if works(word, [*overrides[:place], word, *overrides[place + 1 :]], trial)), "")
+
+
+def works(word: str, overrides: Sequence[str], trial: Trial) -> bool:
+    """Whether a command line composes, or fails because of another word than this one of it."""
+    found = trial.problem(list(overrides))
+    return found is None or (found.origin != f"command line: {word}" and _names_not(found, word))
 
 
 def renamed(key: str, keys: Iterable[str]) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kdface.config.advice import ALIASES, CLOSE, LIKELY, among
+from kdface.config.advice import ALIASES, CLOSE, LIKELY, among, typed
 from kdface.config.locate import Parameter, fields, require_targets
 from kdface.config.origin import Origins, comment
 from kdface.config.paths import choices
@@ -40,7 +41,11 @@ INJECTED: dict[str, tuple[str, ...]] = {
 # Passed to every part that has a parameter of this name.
 EVERYWHERE = ("load_network", "training_faces")
 # Also passed to the nested parts of a group.
-INHERITED: dict[str, tuple[str, ...]] = {"head": INJECTED["head"], "method": ("embedding_size",)}
+INHERITED: dict[str, tuple[str, ...]] = {
+    "head": INJECTED["head"],
+    "method": ("embedding_size",),
+    "scheduler": ("optimizer",),
+}
 # Keys of Hydra's `instantiate`, in any node with a `_target_`.
 INSTRUCTIONS: dict[str, Parameter] = {
     "_target_": Parameter(str, required=True),
@@ -60,6 +65,7 @@ FRAMEWORK: dict[str, dict[str, Parameter]] = {
     },
     "hydra.sweeper": {"params": Parameter(Mapping[str, str] | None, required=False)},
 }
+_PLAIN = (str, int, float, bool, type(None), Path)  # types without parts
 _WHENCE = {
     "image_size": "the dataset",
     "num_classes": "the dataset",
@@ -189,6 +195,9 @@ class _Checker:
                     origin=origin,
                 )
             self._parts(value, path)
+        elif holds_part(value) and (inner := item_hint(hint, value)) is not None:
+            for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+                self.value(inner, item, _join(path, str(key)))
         else:
             self._type(hint, value, path)
 
@@ -229,16 +238,47 @@ class _Checker:
             said = str(first["msg"]).removeprefix("Input should be ")
             valid = [str(arg) for arg in typing.get_args(_plain(hint)) if isinstance(arg, str)]
             near = nearest(str(value), valid) if valid else ""
-            inner = ".".join(str(place) for place in first["loc"] if isinstance(place, int))
+            inner, item = "", value
+            for place in first["loc"]:  # without the members of unions
+                if isinstance(place, int) or (isinstance(item, Mapping) and place in item):
+                    inner, item = _join(inner, str(place)), item[place]
             other = next(iter(ALIASES.get(path, ())), "") if isinstance(value, str) else ""
+            if isinstance(value, float) and value.is_integer() and fits(hint, int(value)):  # 1e3
+                near = str(int(value))
             key = path if near else other
             raise UserError(
                 f"{path} = {value!r} is invalid{f' (item {inner})' if inner else ''}.",
                 expected=said if len(error.errors()) == 1 else _describe(hint, path),
                 nearest=f"{key}={near or value}" if key else "",  # `data` is a node here but a dataset elsewhere
-                origin=self.origins.of(path),
+                origin=self.origins.of(_join(path, inner)),
                 fix=f"{other}={value}" if other and not near else "",
             ) from None
+
+
+def holds_part(value: Any) -> bool:
+    """Whether a value is a node with a `_target_`, or a list or mapping that holds one at any depth."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(holds_part, value.values()))
+    return isinstance(value, list) and any(map(holds_part, value))
+
+
+def item_hint(hint: Any, value: Mapping[str, Any] | list[Any]) -> Any:
+    """The type of the items of a list or mapping, of a type that may hold parts; null: it may not."""
+    kinds = (dict, Mapping) if isinstance(value, Mapping) else (list, tuple, Sequence, Iterable)
+    for member in _members(hint):
+        inner = [arg for arg in typing.get_args(member) if arg is not ...]
+        if member is Any or member in kinds:
+            return Any
+        if typing.get_origin(member) in kinds and any(map(_takes_part, _members(inner[-1]))):
+            return inner[-1]
+    return None
+
+
+def _takes_part(hint: Any) -> bool:
+    """Whether a value of a type may be a part, or a list of parts."""
+    if typing.get_origin(hint) in (list, tuple, Sequence, Iterable):
+        return any(_takes_part(member) for arg in typing.get_args(hint) for member in _members(arg))
+    return hint is Any or (isinstance(hint, type) and hint not in _PLAIN and not is_dataclass(hint))
 
 
 def _unknown(full: str, value: Any, path: str, valid: Mapping[str, Parameter], origin: str) -> UnknownKeyError:
@@ -303,15 +343,19 @@ def _describe(hint: Any, path: str) -> str:
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path and key else key
+    return f"{path}.{key}" if path and key else path or key
 
 
 def _rename(given: str, near: str, origin: str, value: object) -> str:
-    if near and origin.startswith("command line") and not isinstance(value, Mapping | list):
-        return f"{near}={value}"
+    typed_in = re.match(r"command line: [+~]*([^=]*)", origin)
+    if typed_in and typed_in[1] != given:  # within the value of a word
+        parent, _, leaf = given.rpartition(".")
+        return f"write {near} in place of {given}" if near else f"remove {leaf} from {parent}"
+    if near and typed_in and not isinstance(value, Mapping | list):
+        return f"{near}={typed(value)}"
     if near and near.rpartition(".")[0] != given.rpartition(".")[0]:
         return f"set {near} instead, and remove {given}"
     if near:
         return f"write {near} in place of {given}"
     # Without an origin it is not from a command line but was set from Python, or in the folder of a run.
-    return f"remove {given}" if not origin or origin.startswith("command line") else f"add ~{given} to the command line"
+    return f"remove {given}" if typed_in or not origin else f"add ~{given} to the command line"

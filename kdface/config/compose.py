@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,13 @@ from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.files import absolute, require_bounded, require_name, with_paths
 from kdface.config.fit import check_parts, register_views, require_transfer
 from kdface.config.hydra_api import Chosen, Hydra, hydra_over
-from kdface.config.locate import require_targets
+from kdface.config.locate import fields, require_targets
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, groups, require_config_dir, root_groups
 from kdface.config.refused import (
     bad_override,
     missing_choice,
+    not_a_choice,
     not_parsed,
     require_package_line,
     require_used,
@@ -108,9 +109,7 @@ def compose_in(
     if not trains:
         config["teacher"] = {}
     tree = _resolve(config, origins)
-    for group, value in tree.items():
-        if value == {} and group != "evaluation":
-            tree[group] = None
+    tree = null_for_none(tree)
     for key in tree:
         if key not in Configuration.__dataclass_fields__:
             require_package_line(key, origins)
@@ -133,6 +132,11 @@ def compose_in(
         tree["name"] = f"debug/{name}" if chosen.get("debug") else name
     require_name(tree["name"])
     return Composed(tree, chosen, origins)
+
+
+def null_for_none(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with null for each group whose choice is `none`, which Hydra composes to an empty node."""
+    return {key: None if value == {} and key != "evaluation" else value for key, value in tree.items()}
 
 
 def _use_own_dataset(hydra: Hydra, loaded: Chosen, overrides: list[str], chosen: str) -> None:
@@ -178,7 +182,7 @@ def load(hydra: Hydra, overrides: list[str]) -> Chosen:
         made = loader.choose(choosing)
         config = loader.with_values(made.config, values)
     except OverrideParseException as error:
-        raise not_parsed(error) from None
+        raise not_parsed(error, overrides, _trial(hydra)) from None
     except MissingConfigException as error:
         raise missing_choice(error, overrides, loader.folders) from None
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError, TypeError) as error:
@@ -187,7 +191,9 @@ def load(hydra: Hydra, overrides: list[str]) -> Chosen:
         raise UserError(f"a configuration file cannot be read: {' '.join(str(error).split())}.") from None
     origins = made.origins.copy()
     for value in values:
-        origins.set(value.key_or_group, f"command line: {value.input_line}")
+        given = value.value()
+        for key in ("", *(f".{key}" for key in _keys(given if isinstance(given, dict) else {}))):
+            origins.set(f"{value.key_or_group}{key}", f"command line: {value.input_line}")
     for word in choosing:
         if word.lstrip("+").startswith(("hydra.", "hydra/")):
             origins.set(word.lstrip("+").partition("=")[0].replace("/", "."), f"command line: {word}")
@@ -198,7 +204,8 @@ def load(hydra: Hydra, overrides: list[str]) -> Chosen:
 def _normalised(overrides: list[str], folders: list[Path]) -> list[str]:
     """Normalise choices for Hydra: `+experiment=demo` to `experiment=demo`, since every group is in the root's
     defaults list; `logger=null` to `logger=none`; `validation=lfw` to `+evaluation@validation=lfw`, since choices of
-    the group `evaluation` may also be used during training; drop `experiment=null`, whose group has no `none`."""
+    the group `evaluation` may also be used during training; drop `experiment=null`, whose group is optional and has no
+    `none`. Raises `UserError` for null where a choice is required."""
     found: list[str] = []
     known = root_groups(folders)
     for word in overrides:
@@ -211,6 +218,8 @@ def _normalised(overrides: list[str], folders: list[Path]) -> list[str]:
             found.append(word.removeprefix("+"))
         elif "none" in choices(key, folders):
             found.append(f"{key}=none")
+        elif (part := fields(Configuration).get(key)) is not None and part.required:
+            raise not_a_choice(f"{word}: a run needs one.", key, value, word, folders)
         else:
             found = [earlier for earlier in found if not earlier.startswith(f"{key}=")]
     return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from kdface.config.advice import typed
+from kdface.config.check import FRAMEWORK
 from kdface.config.origin import Origins
 from kdface.config.source import attribute, signature
 from kdface.errors import UserError, nearest
@@ -21,6 +24,8 @@ def check_parts(tree: dict[str, Any], origins: Origins) -> None:
     method, augmentation = tree["method"]["_target_"], tree["augmentation"]["_target_"]
     takes = signature(method)
     makes: tuple[str, ...] = attribute(augmentation, "views", ())
+    if not makes:
+        raise _no_views(tree["augmentation"], origins)
     for role, view in (tree["method"].get("views") or {}).items():
         if view is not None and view not in makes:
             near = nearest(view, makes)
@@ -81,8 +86,22 @@ def _view(place: str, *, _root_: Any) -> str:
     target = _root_.augmentation._target_
     views: tuple[str, ...] = attribute(target, "views", ())
     if not views:
-        raise UserError(f"{target} declares no views.")
+        raise _no_views({"_target_": target})
     return views[_PLACES[place]]
+
+
+def _no_views(node: Mapping[str, Any], origins: Origins | None = None) -> UserError:
+    """The error for an augmentation without views, such as a transform of albumentations."""
+    target = node["_target_"]
+    own = {key: value for key, value in node.items() if key not in FRAMEWORK["augmentation"]}
+    transform = f"augmentation.before={typed([own])}"
+    word = (origins or Origins()).of("augmentation._target_").removeprefix("command line: ")
+    return UserError(
+        f"{target} is not an augmentation: it declares no views.",
+        expected="a class with the attribute views, their names, or a transform within another augmentation",
+        origin=word and f"command line: {word}",
+        fix=f"{transform} in place of {word}" if target.startswith("albumentations.") else "kdface list augmentation",
+    )
 
 
 def _if_any(group: str, *, _root_: Any) -> Any:

@@ -23,7 +23,9 @@ class Origins:
     earlier: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, key: str) -> str:
-        """The origin of a key, or of its nearest known parent; empty if unknown."""
+        """The origin of a key, of one below it if it has none, or of its nearest known parent; empty if unknown."""
+        if key not in self.where and (below := self.under(key)):
+            return self.where[below[0]]
         while key:
             if key in self.where:
                 return self.where[key]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -21,13 +23,22 @@ from kdface.config.advice import (
     meant,
     or_another,
     renamed,
+    works,
 )
 from kdface.config.check import INJECTED, given_by_framework
+from kdface.config.locate import fields
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, groups, root_groups
 from kdface.config.renamed import old_name
+from kdface.config.schema import Configuration, Part, TrainerArguments
 from kdface.errors import UserError, nearest
 
+_PLATEAU = "it follows a metric, but a schedule is a function of the step"
+# What kdface takes from Hydra's own node; its callbacks have their own message.
+_USED = ("launcher", "sweeper", "searchpath", "callbacks")
+_OTHERS = "of Hydra's own settings, kdface uses hydra.launcher, hydra.sweeper and hydra.searchpath"
+_KEY = r"(?:override )?([+~]{0,2}[\w.@/]+)(?:\s*[=:]+\s*|\s+)"
+_PAIR, _PAIR_OF_WORDS = (re.compile(f"{_KEY}({value})") for value in (r"\S.*", r"[^\s=]+"))  # in one word, in several
 PACKAGE_LINE = "# @package _global_"
 # Hydra's job management, which kdface replaces by its own run folders.
 _NOT_USED = {
@@ -39,6 +50,7 @@ _NOT_USED = {
     "hydra.job_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra.hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra.verbose": ("there is only one log level", ""),
+    "hydra.job.env_set": ("set variables for the command itself: NAME=VALUE kdface train", ""),
     "hydra.mode": ("-m starts a sweep", ""),
     "hydra/job_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
     "hydra/hydra_logging": ("kdface prints to the terminal; output of jobs is in their run folders", ""),
@@ -56,8 +68,10 @@ _NOT_USED = {
 def require_used(overrides: Sequence[str]) -> None:
     """Raise `UserError` for Hydra settings that have no effect in kdface."""
     for word in overrides:
-        key, _, value = word.lstrip("+").partition("=")
-        for prefix, (reason, ours) in _NOT_USED.items():
+        key, _, value = word.lstrip("+~").partition("=")
+        of_hydra = re.match(r"hydra[./](\w+)", key)
+        others = {key: (_OTHERS, "")} if of_hydra and not nearest(of_hydra[1], _USED, CLOSE) else {}
+        for prefix, (reason, ours) in (*_NOT_USED.items(), *others.items()):
             if key == prefix or key.startswith(f"{prefix}."):
                 instead = ours.replace("%", value) if "%" in ours else f"{ours}{value}" if ours else ""
                 raise UserError(
@@ -68,15 +82,59 @@ def require_used(overrides: Sequence[str]) -> None:
                 )
 
 
-def not_parsed(error: OverrideParseException) -> UserError:
-    """The error for a word that is not an override."""
+def not_parsed(error: OverrideParseException, overrides: Sequence[str], trial: Trial) -> UserError:
+    """The error for a word that is not an override, with the override that it may have meant."""
     bad = str(getattr(error, "override", "") or "")
-    return UserError(
-        f"cannot read the override {bad!r}: {str(error.__cause__ or error).splitlines()[0].rstrip('.')}.",
-        expected="KEY=VALUE, GROUP=CHOICE, +KEY=VALUE or ~KEY, as in Hydra",
-        origin=f"command line: {bad}",
-        fix="quote values with spaces, commas or brackets: 'KEY=\"VALUE, VALUE\"'",
+    said = str(error).removeprefix(f"Error parsing override '{bad}'\n")
+    place = overrides.index(bad)
+    written, near = next(
+        (
+            (old, new)
+            for old, new in _readings(place, overrides)
+            if works(new, [*overrides[: old.start], new, *overrides[old.stop :]], trial)
+        ),
+        (slice(place, place + 1), ""),
     )
+    quoted = shlex.quote(near) if near else ""
+    several = overrides[written] if written.stop - written.start > 1 else []
+    functions = re.search(r"Unknown function '.*'\nAvailable: (.*)", said)
+    return UserError(
+        f"cannot read the override {bad!r}{_reason(bad, said)}.",
+        expected=f"one of the functions {functions[1].replace(',', ', ')}"
+        if functions
+        else "KEY=VALUE, GROUP=CHOICE, +KEY=VALUE or ~KEY, as in Hydra",
+        nearest="" if several else near,
+        origin=f"command line: {bad}",
+        fix=f"{quoted} in place of {' '.join(several)}" if several else quoted,
+    )
+
+
+def _reason(bad: str, said: str) -> str:
+    """Where and why Hydra's parser, whose message was `said`, stopped reading a word."""
+    if evaluated := re.match(r"\w+ while evaluating (.*)", said):
+        return f": {evaluated[1]}"
+    if "=" not in bad:
+        return ": it has no '='"
+    if any(bad.count(opening) > bad.count(closing) for opening, closing in ("[]", "{}", "()")):
+        return ": a bracket is not closed"
+    if marked := re.match(rf"(.*){re.escape(bad)}\n( *)\^", said):
+        return f" from {bad[len(marked[2]) - len(marked[1]) :]!r} on"
+    found = re.search(r"input ('.*?') expecting", said)
+    return f" from {found[1]} on" if found and "<EOF>" not in found[1] else ": its value is incomplete"
+
+
+def _readings(place: int, overrides: Sequence[str]) -> Iterator[tuple[slice, str]]:
+    """(words, the override that they may have meant): an unreadable word, alone or with its neighbours (`seed = 1`)."""
+    spans = [(place, place + 1, _PAIR)]
+    if "=" not in overrides[place]:
+        pairs = [(place, place + 2), (place, place + 3), (max(place - 1, 0), place + 1)]
+        spans += [(*pair, _PAIR_OF_WORDS) for pair in pairs]
+    for start, stop, pattern in spans:
+        if found := pattern.fullmatch(" ".join(overrides[start:stop])):
+            key, value = found.groups()
+            arguments = re.fullmatch(r"\w+\((.*)\)", value)
+            for meant in (value, *((arguments[1], f"[{arguments[1]}]") if arguments else ()), json.dumps(value)):
+                yield slice(start, stop), f"{key}={meant}"
 
 
 def missing_choice(error: MissingConfigException, overrides: Sequence[str], folders: list[Path]) -> UserError:
@@ -94,10 +152,11 @@ def missing_choice(error: MissingConfigException, overrides: Sequence[str], fold
             origin=f"command line: {word}" if word else "a defaults list",
             fix="kdface list",
         )
-    return _not_a_choice(f"there is no {group} named {choice!r}.", group, choice, word, folders)
+    why = f": {_PLATEAU}" if group == "scheduler" and "plateau" in choice.lower() else ""
+    return not_a_choice(f"there is no {group} named {choice!r}{why}.", group, choice, word, folders)
 
 
-def _not_a_choice(problem: str, group: str, choice: str, word: str, folders: list[Path]) -> UserError:
+def not_a_choice(problem: str, group: str, choice: str, word: str, folders: list[Path]) -> UserError:
     """The error for a wrong choice, given by an override or, if that is empty, in a defaults list."""
     near, listed = among(choice, list(choices(group, folders)))
     entry = rf"\s*-\s[^#]*:\s*{re.escape(choice)}\s*(#|$)"
@@ -139,6 +198,8 @@ def bad_override(error: Exception, overrides: Sequence[str], folders: list[Path]
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     if isinstance(error, UnicodeDecodeError):
         return not_utf8(folders, error)
+    if "--multirun" in text:
+        return _sweep(next(word for word in overrides if f"'{word}'" in text), overrides, trial)
     if found := re.search(r"In '([^']+)': Could not override '([^']+)'", text):
         return _bad_defaults(found[1], found[2], folders)
     named = re.search(
@@ -155,10 +216,30 @@ def bad_override(error: Exception, overrides: Sequence[str], folders: list[Path]
         for word in overrides:
             group, _, value = word.partition("=")
             if group in groups(folders) and not value.startswith("[") and value not in choices(group, folders):
-                return _not_a_choice(f"{group} = {value} is not a choice of its group.", group, value, word, folders)
+                return not_a_choice(f"{group} = {value} is not a choice of its group.", group, value, word, folders)
         first = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
         return UserError(f"the configuration cannot be composed: {' '.join(first)}")
     return unknown_key(given, overrides, trial)
+
+
+def _sweep(word: str, overrides: Sequence[str], trial: Trial) -> UserError:
+    """The error for several values (`a=1,2`, `choice(1,2)`) where one job is composed."""
+    key, _, value = word.partition("=")
+    values = value.removeprefix("choice(").removesuffix(")")
+    place = overrides.index(word)
+
+    def fits(one: str) -> bool:
+        return works(f"{key}={one}", [*overrides[:place], f"{key}={one}", *overrides[place + 1 :]], trial)
+
+    of_root = fields(Configuration).get(key)
+    takes_one = of_root is not None and of_root.hint in (Part, Part | None, TrainerArguments)
+    lists = not takes_one and fits(f"[{values}]")
+    sweeps = not lists or fits(values.partition(",")[0])
+    return UserError(
+        f"{word} gives several values, but this is one job.",
+        origin=f"command line: {word}",
+        fix=", or ".join([f"{key}=[{values}]"] * lists + [f"add -m to sweep over {key.lstrip('+')}"] * sweeps),
+    )
 
 
 def unknown_key(given: str, overrides: Sequence[str], trial: Trial) -> UserError:
@@ -178,12 +259,12 @@ def unknown_key(given: str, overrides: Sequence[str], trial: Trial) -> UserError
             fix=f"remove {key}, or choose one (kdface list {group})",
         )
     if given.startswith("~"):
-        near = nearest(key, keys)
+        near = "" if key in keys else nearest(key, keys)
         return UserError(
-            f"{key!r} cannot be removed: it does not exist.",
+            f"{key!r} cannot be removed: it is {'null already' if key in keys else 'not there'}.",
             nearest=f"~{near}" if near else "",
             origin=f"command line: {given}",
-            fix=f"remove {key}",
+            fix=f"remove ~{key}",
         )
     if key == "head.gradient" and not given.startswith("+"):
         return UserError(

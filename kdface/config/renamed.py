@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from kdface.config.advice import typed
 from kdface.errors import UserError
 
 # old -> new. Arguments of pl.Trainer keep Lightning's names; everything else has its own node.
@@ -51,7 +52,7 @@ def old_name(key: str, value: object, origin: str) -> UserError | None:
         )
     if key not in RENAMED:
         return None
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = typed(value)
     fix = f"{RENAMED[key]}={text}"
     if key == _EVERY:
         fix = "validation=none" if text == "null" else f"{fix} validation=evaluation"

@@ -70,7 +70,8 @@ def usable(node: Mapping[str, Any], path: str, origins: Origins) -> dict[str, An
     for name, why in (_REFUSED | _WITHOUT_EFFECT).items():
         full = f"{path}.{name}"
         if name in node and (name in _REFUSED or origins.of(full)):  # the folder of an earlier run may contain it
-            raise UserError(f"{full} is not supported: {why}.", origin=origins.of(full), fix=f"remove {full}")
+            given = next(iter(origins.under(full)), full)
+            raise UserError(f"{full} is not supported: {why}.", origin=origins.of(full), fix=f"remove {given}")
     for name, value in node.items():
         if error := old_name(full := f"{path}.{name}", value, origins.of(full)):
             raise error

@@ -29,13 +29,13 @@ def call(row: Row, words: tuple[str, ...]) -> None:
     if words[0] == "python":
         _evaluate(*words[1:])
         return
-    if words[0] == "sweep-check":
+    if words[0] == "sweep-check" or (words[0] == "train" and "-m" in words and not row.run):
         from kdface.assembly.build import build
         from kdface.commands.session import Session
         from kdface.commands.train import parser
         from kdface.config.compose import hydra_context
 
-        arguments = parser().read(["-m", *words[1:]])
+        arguments = parser().read(["-m", *(word for word in words[1:] if word != "-m")])
         with hydra_context(arguments.config_dirs) as hydra:
             session = Session(hydra, arguments)
             session.check()

@@ -114,6 +114,63 @@ ROWS = [
     ),
     tiny("callbacks=best", "validation=people", "callbacks.best.filename=last", told="the run's own last checkpoint"),
     tiny("head.margin=???", told="has no value yet"),
+    *(
+        tiny(f"{group}=null", told="a run needs one")
+        for group in ("optimizer", "+scheduler", "method", "backbone", "augmentation", "trainer", "dataset")
+    ),
+    *(
+        tiny(word, told="gives several values")
+        for word in (
+            "head=spherefacer,sphereface",
+            "head=choice(spherefacer,sphereface)",
+            "head=glob(spherefac*)",
+            "head.margin=choice(1.4,1.5)",
+            "head.margin=1.4,1.5",
+            "seed=range(3)",
+            "trainer=default,cpu",
+            "logger=tensorboard,csv",
+            "callbacks=lr_monitor,device_stats",
+            "tags=a,b",
+            "dataset.size=32,32",
+            "name=night,day",
+        )
+    ),
+    *(
+        tiny(*words, told="cannot read the override")
+        for words in (
+            ("seed 1",),
+            ("seed", "1"),
+            ("seed = 1",),
+            ("seed", "=", "1"),
+            ("seed=", "1"),
+            ("seed", "=1"),
+            ("seed:1",),
+            ("seed==1",),
+            ("override head=sphereface",),
+            ("override", "head=sphereface"),
+            ("seed=cast(3)",),
+            ("tags=extend_list(a)",),
+            ("name=a;b",),
+            ("name=(a)",),
+        )
+    ),
+    tiny("seed=1e3", told="seed = 1000.0 is invalid"),
+    tiny("scheduler=none", told="no scheduler named 'none'"),
+    tiny("scheduler=reduce_on_plateau", told="follows a metric"),
+    *(
+        tiny(*words, told="is not an augmentation")
+        for words in (
+            ("augmentation._target_=albumentations.HorizontalFlip",),
+            ("augmentation={_target_:albumentations.HorizontalFlip,p:0.3}",),
+            ("augmentation={_target_:albumentations.Compose,transforms:[{_target_:albumentations.Blur}]}",),
+            ("augmentation._target_=torch.nn.Identity",),
+        )
+    ),
+    *(tiny(f"~{key}", told="is null already") for key in ("tags", "trainer.gradient_clip_val")),
+    *(
+        tiny(word, told="has no effect")
+        for word in ("hydra.job.env_set.FOO=bar", "+hydra.job.env_set={FOO:bar}", "hydra.help.app_name=x")
+    ),
     tiny("method=maskinv", "teacher=none", told="requires a teacher", fill={"FOLDER_OF_A_RUN": "runs/teacher"}),
     tiny("logger.csv.flush_logs_every_n_steps=5", told="it is not chosen"),
     tiny("head.m=0.5", told="cannot be used", fill={"VALUE": "1.5"}),
@@ -163,6 +220,16 @@ ROWS = [
     Row(MINE, "is not UTF-8", _experiment("# @package _global_\n# Käfer\ntrainer:\n  max_epochs: 1\n", "latin-1")),
     Row(MINE, "which is not a group", _experiment("# @package _global_\ndefaults:\n  - override /data: toy_faces\n")),
     Row(MINE, "trainer.max_epoch", _experiment("# @package _global_\ntrainer:\n  max_epoch: 1\n")),
+    *(
+        tiny(word, told="unknown key")
+        for word in (
+            "head={_target_:kdface.heads.CosFace,margn:0.2}",
+            "trainer.plugins=[{_target_:pytorch_lightning.plugins.io.AsyncCheckpointIO,checkpoint:null}]",
+            "scheduler={_target_:torch.optim.lr_scheduler.SequentialLR,milestones:[2],schedulers:"
+            "[{_target_:torch.optim.lr_scheduler.ConstantLR},{_target_:torch.optim.lr_scheduler.ExponentialLR,gama:0.9}]}",
+        )
+    ),
+    tiny("tags=[{_target_:kdface.heads.CosFace}]", told="is invalid (item 0)"),
     tiny("head.num_classes=5", told="head.num_classes"),
     tiny("head=none", told="head is none"),
     tiny("method.views.student=masked", told="has no such view"),

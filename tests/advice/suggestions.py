@@ -3,7 +3,7 @@
 - `KEY=VALUE ...` takes the place of the word that was wrong, or of the word with that key, or is added; `GROUP=none`
   takes the words `GROUP.KEY=VALUE` away;
 - `write NEW in place of OLD` renames a key, on the command line or in the file and line that the message names;
-- `remove KEY` takes the word away, `add ~KEY` adds one, `export NAME=VALUE` sets a variable for the command;
+- `remove KEY` takes the word away, `add ~KEY` and `add -m` add one, `export NAME=VALUE` sets a variable;
 - `write the line 'LINE' at the top of FILE` and `save FILE as UTF-8 [without a byte-order mark]` change the file;
 - `rm PATH` removes it, and `rm PATH; kdface ...` goes on with that command;
 - `kdface ...` is run by itself and must succeed;
@@ -58,7 +58,9 @@ def suggestions(error: UserError) -> list[Suggestion]:
     elif _OVERRIDE.fullmatch(near) or near.startswith("~"):
         found.append(Suggestion("override", (near,), given))
     elif near and given and "=" in given:
-        found.append(Suggestion("rename", (near,), given.lstrip("+~").partition("=")[0]))
+        whole = given.lstrip("+~").partition("=")[0]
+        within = re.match(rf"unknown key '({re.escape(whole)}\.[^']+)'", error.problem)
+        found.append(Suggestion("rename", (near,), within[1] if within else whole))
     elif near and not found and (named := re.search(r"'([^']+)'|looked for at (\S+),", error.problem)):
         found.append(Suggestion("instead", (near,), named[1] or named[2]))
     if near and given:  # the fix of a wrong name takes its place
@@ -76,13 +78,13 @@ def parsed(text: str) -> Iterator[Suggestion]:
     if renamed := re.match(r"write (\S+) in place of (\S+)$", text):
         yield Suggestion("rename", (renamed[1],), renamed[2])
         return
-    if swapped := re.match(r"(\S+=.*) in place of (\S+=.*)$", text):
+    if swapped := re.match(r"(\S+=.*) in place of (.+)$", text):
         yield Suggestion("swap", tuple(swapped[1].split()), swapped[2])
         return
     if replaced := re.match(r"remove ([\w.@/]+), and add (.+?)(?:   |$)", text):
         yield Suggestion("remove", tuple(_split(replaced[2])), replaced[1])
         return
-    if removed := re.match(r"remove ([\w.@/]+)(?:$|   |, or )", text):
+    if removed := re.match(r"remove ~?([\w.@/]+)(?:$|   |, or )", text):
         yield Suggestion("remove", (), removed[1])
         text = text[removed.end() :]
     if line := re.match(r"write the line '(.+)' at the top of (\S+)$", text):
@@ -91,6 +93,8 @@ def parsed(text: str) -> Iterator[Suggestion]:
     if saved := re.match(r"save (\S+) as UTF-8", text):
         yield Suggestion("save", (), saved[1])
         return
+    if "add -m " in text:
+        yield Suggestion("override", ("-m",))
     for gone in _REMOVAL.finditer(text):
         yield Suggestion("rm", tuple(_split(gone[2] or "")), gone[1])
     text = _REMOVAL.sub("", text)
@@ -141,6 +145,10 @@ def apply(words: tuple[str, ...], suggestion: Suggestion, error: UserError) -> t
             given = next((word for word in words if word.lstrip("+~").partition("=")[0] == old), None)
             if given is not None:
                 return tuple(f"{new}={word.partition('=')[2]}" if word == given else word for word in words)
+            typed = error.origin.removeprefix("command line: ")
+            if typed in words:  # a key within its value
+                leaf, other = (key.rpartition(".")[2] for key in (old, new))
+                return tuple(word.replace(leaf, other) if word == typed else word for word in words)
             file, _, number = error.origin.rpartition(":")
             lines = Path(file).read_text(encoding="utf-8").splitlines()
             lines[int(number) - 1] = lines[int(number) - 1].replace(old.rpartition(".")[2], new.rpartition(".")[2], 1)

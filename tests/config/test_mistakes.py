@@ -43,6 +43,25 @@ def _one_message(said: Said) -> str:
         ("backbone._target_=kdface.backbones.backbone.Backbone", ["is outside the packages"]),
         ("optimizer.lr=-1", ["optimizer cannot be built", "-1", "kdface config why optimizer"]),
         ("head=null", ["SphereFaceR requires a head", "head is none"]),  # null is the choice none
+        ("optimizer=null", ["optimizer=null: a run needs one", "adamw, sgd", "command line: optimizer=null"]),
+        ("scheduler=null", ["scheduler=null: a run needs one", "nearest:   scheduler=constant"]),
+        ("seed=cast(3)", ["Unknown function 'cast'", "bool, choice, float", "fix:       seed=3"]),
+        ("seed:1", ["it has no '='", "fix:       seed=1"]),
+        (
+            "head=arcface,cosface",
+            ["gives several values", "fix:       add -m to sweep over head"],
+        ),
+        ("logger=tensorboard,csv", ["fix:       logger=[tensorboard,csv], or add -m"]),
+        ("seed=1e3", ["a valid integer", "seed=1000"]),
+        ("backbone={_target_:os.system}", ["is outside the packages", "command line: backbone="]),
+        (
+            "+trainer.callbacks.x._target_=a.B",
+            ["is not supported", "command line: +trainer.callbacks.x"],
+        ),
+        (
+            "augmentation._target_=albumentations.Blur",
+            ["augmentation.before=[{_target_:albumentations.Blur}]"],
+        ),
         ("trainer=3", ["trainer = 3 is not a choice", "default"]),
         ("loader.batch_size=1000", ["loader.batch_size = 1000 is more than the 36 training images"]),
         ("trainer.max_epochs=[", ["cannot read the override", "trainer.max_epochs=["]),
@@ -155,6 +174,18 @@ def test_a_corrected_path_is_taken(kdface: Kdface, tmp_path: Path) -> None:
 def test_a_mistake_in_a_sweep(kdface: Kdface, tmp_path: Path, words: list[str]) -> None:
     _one_message(kdface("train", "-m", *TINY, f"paths.runs={tmp_path}/runs", *words))
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_the_first_job_of_a_sweep_is_shown(kdface: Kdface) -> None:
+    shown = ["--cfg", "job", "--package", "head"]
+    said = kdface("train", "-m", *shown, "head=cosface,arcface", "seed=0,1")
+    assert said.code == 0 and said.out.startswith("# the first of 4 jobs: head=cosface seed=0\n")
+    assert said.out.partition("\n")[2] == kdface("train", *shown, "head=cosface", "seed=0").out
+
+
+@pytest.mark.parametrize("word", ["seed 1", "seed:1", "name=a;b", "seed=cast(3)", "seed==1", "x=[", "x=a,"])
+def test_no_class_of_hydras_parser_is_named(kdface: Kdface, word: str) -> None:
+    assert "Exception" not in _one_message(kdface("train", *TINY, word))
 
 
 def test_the_name_of_a_test_set_cannot_leave_the_run_folder(kdface: Kdface, tmp_path: Path) -> None:

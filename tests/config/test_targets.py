@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
+import kdface
+from kdface.assembly.plugs import build_arguments
 from kdface.config.check import check_tree
 from kdface.config.compose import compose
 from kdface.config.locate import locate, require_targets
 from kdface.errors import UserError
-from tests.conftest import TINY, Kdface
+from tests.conftest import TINY, UNTESTED, Kdface
 
 # Callables that run code, files or other callables that they are given, in packages that are allowed or near to one.
 HOSTILE = [
@@ -152,3 +156,56 @@ def test_nothing_in_hydras_own_node_is_called(kdface: Kdface, tmp_path: Path, no
     said = kdface("train", *sweep, "experiment=x", "-cd", f"{tmp_path}/mine", *TINY, f"paths.runs={tmp_path}/runs")
     assert said.code == 2 and f"hydra.{node}" in said.err and "x.yaml" in said.err
     assert not (tmp_path / "written").exists() and not (tmp_path / "runs").exists()
+
+
+_SEQUENCE = (
+    "scheduler={_target_:torch.optim.lr_scheduler.SequentialLR,milestones:[2],schedulers:["
+    "{_target_:torch.optim.lr_scheduler.ConstantLR,factor:0.5,total_iters:9},"
+    "{_target_:torch.optim.lr_scheduler.ExponentialLR,gamma:0.1}]}"
+)
+
+
+def test_a_list_of_schedules_shares_the_optimizer() -> None:
+    module, _ = kdface.build(kdface.compose(*UNTESTED, _SEQUENCE, "optimizer.lr=1.0"))
+    made: Any = module.configure_optimizers()
+    rates = []
+    for _ in range(4):
+        rates.append(made["optimizer"].param_groups[0]["lr"])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.5, 0.5, 1.0, 0.1])
+
+
+def test_a_pipeline_of_transforms_within_a_list_is_built() -> None:
+    blur = "{_target_:albumentations.Compose,transforms:[{_target_:albumentations.InvertImg,p:1.0}]}"
+    _, data = kdface.build(kdface.compose(*UNTESTED, "augmentation.flip=0.0", f"augmentation.before=[{blur}]"))
+    _, plain = kdface.build(kdface.compose(*UNTESTED, "augmentation.flip=0.0"))
+    inverted, image = (next(iter(each.train_dataloader())).views["image"] for each in (data, plain))
+    assert torch.equal(inverted, 255 - image)
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ("{_target_:os.system}", "is outside the packages"),
+        ("{_target_:pytorch_lightning.plugins.Nothing}", "exports no 'Nothing'"),
+        ("{_target_:pytorch_lightning.plugins.io.AsyncCheckpointIO,foo:1}", "unknown key 'trainer.plugins.0.foo'"),
+        ("{_target_:pytorch_lightning.plugins.MixedPrecision,device:1}", "trainer.plugins.0.device = 1"),
+    ],
+)
+def test_a_part_in_a_list_is_checked_like_any_other(node: str, told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        kdface.compose(*UNTESTED, f"trainer.plugins=[{node}]")
+    assert told in str(raised.value) and f"command line: trainer.plugins=[{node}]" in str(raised.value)
+
+
+def test_plugins_in_a_list_are_built() -> None:
+    node = "{_target_:pytorch_lightning.plugins.io.AsyncCheckpointIO}"
+    config: Any = OmegaConf.to_container(kdface.compose(*UNTESTED, f"trainer.plugins=[{node}]"))
+    (plugin,) = build_arguments(config["trainer"])["plugins"]
+    assert type(plugin).__name__ == "AsyncCheckpointIO"
+
+
+def test_plain_lists_hold_no_parts() -> None:
+    with pytest.raises(UserError, match=r"tags = .* is invalid \(item 0\)"):
+        kdface.compose(*UNTESTED, "tags=[{_target_:kdface.heads.CosFace}]")
