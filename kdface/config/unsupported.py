@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kdface.config.locate import ECOSYSTEM
@@ -76,7 +77,9 @@ def require_supported(tree: Mapping[str, Any], origins: Origins) -> None:
         command, _, word = origin.partition(": ")
         given = command == "command line" and "=" in word
         if group == "callbacks":
-            fix = f"remove {path}, and add {instead}" if given else f"~{path} {instead}"
+            alone = len(tree["callbacks"]) == 1 and Path(origin).parent.name == "callbacks"  # the choice of its group
+            off = "callbacks=none" if alone else f"~{path}"
+            fix = f"remove {path}, and add {instead}" if given else f"{off} {instead}"
         else:
             fix = f"{instead} in place of {word}" if given else instead
         raise UserError(f"{path} ({kind}) is not supported: {why}.", origin=origin, fix=fix)
