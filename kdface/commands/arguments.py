@@ -12,6 +12,17 @@ from typing import Any, NoReturn
 
 from kdface.errors import UserError, nearest
 
+# Hydra's flags that kdface lacks -> what to do instead.
+_OWN_FILE = "-cd FOLDER experiment=NAME, of your own FOLDER/experiment/NAME.yaml"
+_HYDRAS = {
+    **{"--config-name": _OWN_FILE, "-cn": _OWN_FILE, "--config-path": _OWN_FILE, "-cp": _OWN_FILE},
+    **dict.fromkeys(("--shell-completion", "-sc"), "kdface completion"),
+    **dict.fromkeys(("--run", "-r"), "leave it out: one run is what a command without -m trains"),
+    "--experimental-rerun": "type the same command again, or kdface run FOLDER",
+    "--hydra-help": "kdface train --help",
+    "-i": "--info",
+}
+
 
 @dataclass
 class Arguments:
@@ -96,6 +107,8 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str]) -> Arguments:
         """Parse a command line. Raises `UserError` if a word, key, value or flag is invalid, repeated or missing."""
+        if self.is_override is not no_override:
+            self._require_known(words)
         flags = vars(self.parse_intermixed_args(words))
         given = Arguments(config_dirs=flags.pop("config_dirs", []), words=flags.pop("words"))
         for word in given.words:
@@ -113,6 +126,21 @@ class Parser(argparse.ArgumentParser):
         given.values |= {name: value for name, value in flags.items() if value not in (None, False)}
         self._require_count(given)
         return given
+
+    def _require_known(self, words: Sequence[str]) -> None:
+        """Raise `UserError` for a flag of Hydra's that argparse may misread, or an override written as a flag."""
+        known = self._option_string_actions
+        for word in words:
+            name, is_pair, value = word.partition("=")
+            if name in known or not (name in _HYDRAS or (is_pair and name.startswith("--"))):
+                continue
+            override = "" if name in _HYDRAS else f"{name[2:].replace('-', '_')}={value}"
+            raise UserError(
+                f"{self.prog} has no {name}.",
+                nearest=override,
+                origin=f"command line: {word}",
+                fix=override or _HYDRAS[name],
+            )
 
     def _require_count(self, given: Arguments) -> None:
         """Raise `UserError` for a word or key that is missing, or a word too many."""

@@ -137,8 +137,8 @@ class _Checker:
         """Check a `_target_` node and its nested nodes."""
         group, _, nested = (path, "", "") if path in INJECTED else path.partition(".")
         target, origin = node["_target_"], self.origins.of(f"{path}._target_")
-        require_concrete(target, path, origin)
         takes = signature(target, origin=origin, path=path)
+        require_concrete(target, path, origin)
         known = {**INSTRUCTIONS, **takes, **({} if nested else FRAMEWORK.get(group, {}))}
         positional = bool(node.get("_partial_") or node.get("_args_"))  # others may be given by position, or later
         for name in known if positional else FILLED_IN.get(group, ()):

@@ -22,7 +22,7 @@ from kdface.config.callbacks import check_callbacks
 from kdface.config.check import UnknownKeyError, check_tree
 from kdface.config.files import absolute, require_bounded, require_name, with_paths
 from kdface.config.fit import check_parts, register_views, require_transfer
-from kdface.config.hydra_api import Chosen, Hydra, hydra_over
+from kdface.config.hydra_api import Chosen, Hydra, hydra_over, kept_values
 from kdface.config.locate import fields, require_targets
 from kdface.config.origin import Origins
 from kdface.config.paths import choices, conf_folder, groups, require_config_dir, root_groups
@@ -31,6 +31,7 @@ from kdface.config.refused import (
     missing_choice,
     not_a_choice,
     not_parsed,
+    require_listed,
     require_package_line,
     require_used,
     unknown_key,
@@ -121,12 +122,16 @@ def compose_in(
     except UnknownKeyError as error:
         for word in overrides:
             if not word.startswith("~") and f"{word.lstrip('+').partition('=')[0]}.".startswith(f"{error.key}."):
-                raise unknown_key(word, overrides, _trial(hydra)) from None
+                told = unknown_key(word, overrides, _trial(hydra))
+                raise (told if told.nearest or "." not in error.key else error) from None
         raise
     if trains and around is None:
         check_callbacks(tree, origins)
     if trains:
         check_parts(tree, origins)
+    if not _advising:
+        for path, kept in loaded.kept.items():
+            _tell_kept(path, tuple(f"{key} = {tree[path][key]} ({origins.of(f'{path}.{key}')})" for key in kept))
     if tree["name"] is None:
         name = chosen.get("experiment") or f"{chosen['method']}/{chosen['backbone']}"
         tree["name"] = f"debug/{name}" if chosen.get("debug") else name
@@ -172,9 +177,17 @@ def _tell(chosen: str, values: str) -> None:
     log.warning("dataset=%s is not the experiment's dataset: it uses its own values, without %s", chosen, values)
 
 
+@functools.cache
+def _tell_kept(path: str, kept: tuple[str, ...]) -> None:
+    """Warn once per process of the values of a replaced part that its replacement accepts too."""
+    if kept:
+        log.warning("%s._target_ replaces a part, whose values stay: %s", path, ", ".join(kept))
+
+
 def load(hydra: Hydra, overrides: list[str]) -> Chosen:
     """Compose with Hydra and translate its errors."""
     require_used(overrides)
+    require_listed(overrides)
     loader = hydra.config_loader
     overrides = _normalised(overrides, loader.folders)
     try:
@@ -198,7 +211,7 @@ def load(hydra: Hydra, overrides: list[str]) -> Chosen:
         if word.lstrip("+").startswith(("hydra.", "hydra/")):
             origins.set(word.lstrip("+").partition("=")[0].replace("/", "."), f"command line: {word}")
     require_targets(OmegaConf.to_container(config.hydra, resolve=False), origins.of, "hydra")
-    return Chosen(config, made.defaults, origins)
+    return Chosen(config, made.defaults, origins, kept_values(made.config, config, values))
 
 
 def _normalised(overrides: list[str], folders: list[Path]) -> list[str]:

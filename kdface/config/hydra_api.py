@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,13 @@ class Chosen:
         config: the composed configuration, including Hydra's own node.
         defaults: the expanded defaults list.
         origins: the origin of each key in the files.
+        kept: node whose part is replaced by its `_target_` -> keys that keep the values of the earlier part.
     """
 
     config: DictConfig
     defaults: list[Any]
     origins: Origins
+    kept: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 class Loader(ConfigLoaderImpl):
@@ -205,6 +207,17 @@ def _drop_foreign(laid: DictConfig, path: str, target: str, values: list[Overrid
     for key, value in OmegaConf.to_container(node).items():  # type: ignore[union-attr]
         if key not in kept and not (key in takes and fits(takes[str(key)].hint, value)):
             del node[key]
+
+
+def kept_values(before: DictConfig, after: DictConfig, values: list[Override]) -> dict[str, list[str]]:
+    """The keys of replaced parts that keep the values of the earlier ones, by node."""
+    found = {}
+    for path, target in _replaced(values).items():
+        old, new = OmegaConf.select(before, path), OmegaConf.select(after, path)
+        if OmegaConf.is_dict(old) and OmegaConf.is_dict(new) and old.get("_target_") not in (None, target):
+            own = {*FRAMEWORK.get(path, {}), *INSTRUCTIONS, *(name for value in values for name in _given(value, path))}
+            found[path] = [str(key) for key in new if key in old and key not in own]
+    return found
 
 
 def _given(override: Override, path: str) -> list[str]:

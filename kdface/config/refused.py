@@ -82,6 +82,21 @@ def require_used(overrides: Sequence[str]) -> None:
                 )
 
 
+def require_listed(overrides: Sequence[str]) -> None:
+    """Raise `UserError` for a package where choices name their parts themselves: `+callbacks@x=lr_monitor`."""
+    for word in overrides:
+        if found := re.fullmatch(r"\+?(callbacks|logger)@[^=]*=(.*)", word):
+            group, choice = found.groups()
+            others = [each.partition("=")[2].strip("[]") for each in overrides if each.startswith(f"{group}=")]
+            listed = [name for name in (*others, choice) if name not in ("none", "null")]
+            raise UserError(
+                f"{word}: choices of {group} name their parts themselves.",
+                nearest=f"{group}=[{','.join(listed)}]",
+                origin=f"command line: {word}",
+                fix=f"{group}=[{','.join(listed)}]",
+            )
+
+
 def not_parsed(error: OverrideParseException, overrides: Sequence[str], trial: Trial) -> UserError:
     """The error for a word that is not an override, with the override that it may have meant."""
     bad = str(getattr(error, "override", "") or "")
@@ -275,10 +290,11 @@ def unknown_key(given: str, overrides: Sequence[str], trial: Trial) -> UserError
         )
     if error := old_name(key, None if value == "null" else value, f"command line: {given}"):  # such as +key=null
         return error
+    outside = [name for name in keys if not key.startswith(f"{name}.") and not name.endswith("._target_")]
     there = key in keys
     near = meant(given, keys, overrides, trial)
     alias = renamed(key, keys)
-    if not near and value and "." in (ours := alias or nearest(key, keys, CLOSE)):
+    if not near and value and "." in (ours := alias or nearest(key, outside, CLOSE)):
         refused = trial.problem([*(word for word in overrides if word != given), f"{ours}={value}"])
         return UserError(
             f"{key} is named {ours} here, and {ours}={value} cannot be used."

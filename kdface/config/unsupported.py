@@ -91,7 +91,9 @@ def _parts(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any
         found = tree.get(group) or {}
         nodes = {f"{group}.{name}": node for name, node in found.items()} if group == "callbacks" else {group: found}
         yield from (
-            (group, path, node) for path, node in nodes.items() if isinstance(node, dict) and "_target_" in node
+            (group, path, node)
+            for path, node in nodes.items()
+            if isinstance(node, dict) and "." in str(node.get("_target_"))
         )
 
 

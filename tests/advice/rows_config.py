@@ -154,6 +154,31 @@ ROWS = [
             ("name=(a)",),
         )
     ),
+    *(
+        tiny(*words, told="has no -")
+        for words in (
+            ("-cn", "night"),
+            ("--config-path=mine",),
+            ("--shell-completion", "install=bash"),
+            ("--run",),
+            ("--experimental-rerun=x",),
+            ("--hydra-help",),
+            ("-i",),
+            ("--seed=1",),
+        )
+    ),
+    *(
+        tiny(*words, told="name their parts themselves")
+        for words in (
+            ("+callbacks@callbacks.mine=lr_monitor",),
+            ("callbacks=device_stats", "+callbacks@callbacks=lr_monitor"),
+            ("logger@logger.x=csv",),
+        )
+    ),
+    tiny(
+        *("trainer.profiler._target_=pytorch_lightning.profilers.SimpleProfiler", "+trainer.profiler.foo=1"),
+        told="one of dirpath, extended, filename",
+    ),
     tiny("seed=1e3", told="seed = 1000.0 is invalid"),
     tiny("scheduler=none", told="no scheduler named 'none'"),
     tiny("scheduler=reduce_on_plateau", told="follows a metric"),

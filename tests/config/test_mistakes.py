@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kdface.config.compose import compose
 from tests.conftest import TINY, Kdface, Said
 
 
@@ -53,6 +54,8 @@ def _one_message(said: Said) -> str:
         ),
         ("logger=tensorboard,csv", ["fix:       logger=[tensorboard,csv], or add -m"]),
         ("seed=1e3", ["a valid integer", "seed=1000"]),
+        ("head._target_=1", ["_target_ is 1", "a dotted name such as kdface.heads.CosFace"]),
+        ("optimizer._target_=null", ["_target_ is None", "a dotted name such as"]),
         ("backbone={_target_:os.system}", ["is outside the packages", "command line: backbone="]),
         (
             "+trainer.callbacks.x._target_=a.B",
@@ -186,6 +189,14 @@ def test_the_first_job_of_a_sweep_is_shown(kdface: Kdface) -> None:
 @pytest.mark.parametrize("word", ["seed 1", "seed:1", "name=a;b", "seed=cast(3)", "seed==1", "x=[", "x=a,"])
 def test_no_class_of_hydras_parser_is_named(kdface: Kdface, word: str) -> None:
     assert "Exception" not in _one_message(kdface("train", *TINY, word))
+
+
+def test_kept_values_of_a_replaced_part_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        compose([*TINY, "optimizer.momentum=0.8", "optimizer._target_=torch.optim.RMSprop"])
+    (told,) = [record.getMessage() for record in caplog.records if "whose values stay" in record.getMessage()]
+    assert told.startswith("optimizer._target_ replaces a part") and "momentum" not in told
+    assert "weight_decay = 0.0005 (" in told and "sgd.yaml:" in told
 
 
 def test_the_name_of_a_test_set_cannot_leave_the_run_folder(kdface: Kdface, tmp_path: Path) -> None:
