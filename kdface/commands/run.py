@@ -117,14 +117,14 @@ def execute(
             raise
 
 
+@without_collection()
 def _train(folder: RunFolder, tree: dict[str, Any], others: Mapping[str, int | str], job: Job | None) -> int:
-    with without_collection():
-        from kdface.assembly.assemble import assemble
-        from kdface.config.check import check_tree
-        from kdface.reports.draw import draw_run
-        from kdface.reports.summary import plan, summary
-        from kdface.terminal import shown
-        from kdface.training.train import train
+    from kdface.assembly.assemble import assemble
+    from kdface.config.check import check_tree
+    from kdface.reports.draw import draw_run
+    from kdface.reports.summary import plan, summary
+    from kdface.terminal import shown
+    from kdface.training.train import train
 
     for key, value in others.items():
         group, _, name = key.partition(".")

@@ -129,20 +129,20 @@ def require_one_job(arguments: Arguments) -> None:
             )
 
 
+@without_collection()
 def _train_one(arguments: Arguments) -> int:
     """Train one run. torchrun and srun call this on each rank: rank 0 creates the run folder, the others wait."""
-    with without_collection():
-        from kdface.config.compose import compose
+    from kdface.config.compose import compose
 
-        composed = compose(arguments.overrides, arguments.config_dirs)  # before torch
-        require_one_job(arguments)
-        from kdface.assembly.assemble import assemble, settings_of
-        from kdface.commands.prepare import prepare_run, run_folder
-        from kdface.commands.run import execute
-        from kdface.datasets.checks import require_aligned
-        from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
-        from kdface.training.extension import extend
-        from kdface.training.trainer import require_trainable
+    composed = compose(arguments.overrides, arguments.config_dirs)  # before torch
+    require_one_job(arguments)
+    from kdface.assembly.assemble import assemble, settings_of
+    from kdface.commands.prepare import prepare_run, run_folder
+    from kdface.commands.run import execute
+    from kdface.datasets.checks import require_aligned
+    from kdface.runs.ranks import await_configuration, launched_rank, launched_world, require_launched
+    from kdface.training.extension import extend
+    from kdface.training.trainer import require_trainable
 
     if launched_world() > 1:
         require_launched(settings_of(composed.tree), composed.tree["seed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -96,6 +97,7 @@ def train(
         began = time.monotonic()
         launched = partial(getattr, trainer.strategy.launcher, "procs", [])  # Lightning adds further ranks' processes
         watch = partial(watched, rank, world, launched, lambda: interruption.asked, note)
+        gc.enable()  # off while starting up (`kdface.startup`)
         with interruption.restored(), watch():
             _fit(job, trainer, checkpoint, resume, interruption)
         spent = time.monotonic() - began
