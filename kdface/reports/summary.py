@@ -36,10 +36,11 @@ def plan(job: Job) -> str:
         if isinstance(node := job.config.get(part), Mapping) and "_target_" in node
     }
     faces = job.data.training.faces
+    steps = job.method.total_steps
     return printable(
         f"{', '.join(f'{part} {name}' for part, name in named.items())}\n"
         f"{faces.name}: {len(faces):,} images of {len(faces.people):,} people; "
-        f"{job.method.total_steps:,} steps of {job.settings.loader.batch_size:,} images"
+        f"{steps:,} step{'s' * (steps != 1)} of {job.settings.loader.batch_size:,} images"
     )
 
 

@@ -41,7 +41,8 @@ def test_a_run_without_a_step_has_no_results(kdface: Kdface) -> None:
 
 def test_a_finished_run_that_is_to_show_more_says_how_to_train_it_again(kdface: Kdface) -> None:
     words = ["train", *UNTESTED, "trainer.max_steps=1"]
-    assert "1 step in" in kdface(*words).out
+    first = kdface(*words)
+    assert "; 1 step of 8 images" in first.err and "1 step in" in first.out
     said = kdface(*words, "trainer.profiler=simple", "callbacks=lr_monitor", "logger=csv")
     assert "trainer.profiler, callbacks.lr_monitor, logger.csv would not change its result; name=NAME" in said.out
     assert "would not change" not in kdface(*words).out
