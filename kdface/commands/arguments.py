@@ -87,6 +87,7 @@ class Parser(argparse.ArgumentParser):
         self.call = " ".join([f"kdface {command}", *own])
         super().__init__(prog=f"kdface {command}", description=about, usage=self.call)
         self.things, self.keys, self.needs, self.is_override = things, keys, needs, overrides
+        self.flags = {"-h", "--help"}
         self.add_argument("words", nargs="*", help=argparse.SUPPRESS)
         if output:
             self.flag("--output", "-o", metavar=output, type=Path, help=f"the {output.lower()} to write")
@@ -94,6 +95,7 @@ class Parser(argparse.ArgumentParser):
     def flag(self, *names: str, **options: Any) -> Parser:
         """Add a flag, which may be given once, as for `add_argument`."""
         self.add_argument(*names, **{"action": _Once, **options})
+        self.flags.update(names)
         return self
 
     def config_dir(self) -> Parser:
@@ -129,10 +131,9 @@ class Parser(argparse.ArgumentParser):
 
     def _require_known(self, words: Sequence[str]) -> None:
         """Raise `UserError` for a flag of Hydra's that argparse may misread, or an override written as a flag."""
-        known = self._option_string_actions
         for word in words:
             name, is_pair, value = word.partition("=")
-            if name in known or not (name in _HYDRAS or (is_pair and name.startswith("--"))):
+            if name in self.flags or not (name in _HYDRAS or (is_pair and name.startswith("--"))):
                 continue
             override = "" if name in _HYDRAS else f"{name[2:].replace('-', '_')}={value}"
             raise UserError(
