@@ -92,9 +92,9 @@ class Piped:
             raise UserError(
                 f"{sample.key}: augmentation.before would change the face, not the second image that comes with it.",
                 expected="samples of one image",
-                fix="dataset.keep_raw=false, or augmentation.after in place of augmentation.before"
+                fix="dataset.keep_raw=false, or give the transform to augmentation.after"
                 if isinstance(sample, RawSample)
-                else "augmentation.after in place of augmentation.before",
+                else "give the transform to augmentation.after",
             )
         points = template_points(sample.image.shape[:2]) if sample.landmarks is None else sample.landmarks
         image, moved = _run_with(self._before, sample.image, points, seed, "augmentation.before")

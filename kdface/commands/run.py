@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge
 
 from kdface.atomic import write_json
-from kdface.commands.arguments import Parser
+from kdface.commands.arguments import Parser, is_override, require_only
 from kdface.config.fingerprint import shown_otherwise
 from kdface.errors import DataError
 from kdface.runs.environment import changed_code
@@ -48,7 +48,10 @@ _OTHER: dict[str, Any] = {
 def run(words: list[str]) -> int:
     """Train the run in a folder; overrides may change its ranks. With `-` instead of a folder, serve the commands of
     another kdface process."""
-    given = Parser("run", __doc__, "FOLDER", keys=_OTHER).read(words)
+    given = Parser("run", __doc__, "FOLDER", keys=_OTHER, overrides=is_override).read(words)
+    require_only(
+        given.overrides, tuple(_OTHER), ": a resumed run can change only its ranks and the handling of broken images"
+    )
     (folder,) = given.things
     if "LOCAL_RANK" in os.environ and LAUNCHER in os.environ:  # the launcher may have exited by now
         die_with_parent(int(os.environ[LAUNCHER]))

@@ -30,7 +30,6 @@ from kdface.config.refused import (
     bad_override,
     missing_choice,
     not_a_choice,
-    not_parsed,
     require_listed,
     require_package_line,
     require_used,
@@ -38,6 +37,7 @@ from kdface.config.refused import (
 )
 from kdface.config.schema import Configuration
 from kdface.config.trainer import arguments
+from kdface.config.unparsed import not_parsed
 from kdface.config.unsupported import require_supported
 from kdface.errors import UserError
 

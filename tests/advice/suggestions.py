@@ -57,6 +57,8 @@ def suggestions(error: UserError) -> list[Suggestion]:
         found.append(Suggestion("word", tuple(shlex.split(near)[1:])))
     elif _OVERRIDE.fullmatch(near) or near.startswith("~"):
         found.append(Suggestion("override", (near,), given))
+    elif near and (named := re.search(r"'([^']+)'", error.problem)) and named[1] in given.partition("=")[2]:
+        found.append(Suggestion("instead", (near,), named[1]))
     elif near and given and "=" in given:
         whole = given.lstrip("+~").partition("=")[0]
         within = re.match(rf"unknown key '({re.escape(whole)}\.[^']+)'", error.problem)
