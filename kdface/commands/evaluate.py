@@ -1,7 +1,8 @@
 """kdface evaluate: evaluate a trained run on evaluation=CHOICE, without repeating its configuration.
 
 run=FILE names a network in a file, such as .onnx; embeddings=FILE replaces the run by embeddings of any recogniser
-(see `kdface.commands.embeddings`). checkpoint=best selects another checkpoint.
+(see `kdface.commands.embeddings`). checkpoint=best selects another checkpoint;
+evaluation.NAME.KEY=VALUE changes a test.
 """
 
 from __future__ import annotations
@@ -25,10 +26,6 @@ _ALLOWED = ("evaluation", "paths", "trainer", "hardware", "loader", "data", "dat
 
 def run(words: list[str]) -> int:
     """Run `kdface evaluate` and return the exit code. Raises `UserError` for invalid arguments."""
-    about = (
-        "Evaluate a run:  [evaluation=CHOICE] [evaluation.NAME.KEY=VALUE]. run=FILE names a network in a file, such as "
-    )
-    about += ".onnx; embeddings=FILE replaces the run by embeddings of any recogniser."
     keys = {"run": Path, "checkpoint": str, "embeddings": Path}
     arguments = Parser("evaluate", __doc__, keys=keys, overrides=is_override).config_dir().read(words)
     given = arguments.values

@@ -30,10 +30,6 @@ _NOT_RESULTS = ("train_seconds", "resumed_at", "operating_points")
 
 def run(words: list[str]) -> int:
     """Run `kdface reproduce`. Returns exit code 0 if metrics and results are bit-identical, otherwise 1."""
-    about = (
-        "Rerun a run, or those of a table cell, and print identical or the first difference. If the runs of a cell are "
-    )
-    about += "missing, they are trained and compared with the numbers in the table's CSV."
     given = Parser(
         "reproduce",
         __doc__,
@@ -42,7 +38,9 @@ def run(words: list[str]) -> int:
     ).read(words)
     (thing,), overrides = given.things, given.overrides
     data = [word.partition("=")[2] for word in overrides if word.startswith("paths.data=")]
-    now = data[-1] if data else None
+    if len(data) > 1:
+        raise UserError(f"kdface reproduce {' '.join(words)}: paths.data= is given more than once.")
+    now = data[0] if data else None
     if _is_cell(thing):
         return 0 if _cell(thing, overrides, now) else 1
     if len(overrides) != len(data):

@@ -136,6 +136,11 @@ def test_data_may_lie_elsewhere_now(tmp_path: Path) -> None:
     assert tree["dataset"]["root"] == "/nowhere/data/faces"
 
 
+def test_data_lies_in_one_folder(kdface: Kdface) -> None:
+    said = kdface("reproduce", "runs/one", "paths.data=a", "paths.data=b")
+    assert said.code == 2 and "paths.data= is given more than once" in said.err
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     root = make_run(tmp_path, config(tmp_path), None)
     with pytest.raises(UserError, match="not finished"):
